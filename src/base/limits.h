@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * limits: every bound in the program, each with its reason, and what must hold
+ * between them. A queue, a table or a length that has no line here is a bug.
+ */
+#pragma once
+
+/* Names. */
+
+/* Bytes of UTF-8 behind the job, without a terminator: S3's, so that its keys fit. */
+#define PATH_BYTES_MAX 1024
+
+/* A job's name is a directory's; longer ones only fill log lines. */
+#define JOB_NAME_BYTES_MAX 64
+
+/* A door's own words about an object: S3 allows 2 KiB of them, clients use a tenth. */
+#define ATTRIBUTES_BYTES_MAX 512
+
+/* A token with a dozen restrictions, each as long as a path would be by itself. */
+#define TOKEN_BYTES_MAX        1023
+#define TOKEN_RESTRICTIONS_MAX 8
+
+/* Frames. */
+
+/* A page and a half: the longest path twice, attributes, and every other field. */
+#define FRAME_BODY_MAX 4096
+
+/* Past four megabytes a longer frame keeps a 100 Gbit/s link no busier. */
+#define FRAME_PAYLOAD_MAX (4u << 20)
+
+/* Payloads up to here are not counted against credit: they fit a socket's buffer. */
+#define FRAME_FREE_PAYLOAD (64u << 10)
+
+/* What a connection may have on its way to us, unanswered, beyond the above. */
+#define CONN_CREDIT (4u << 20)
+
+/* One piece of a transfer: four of them keep the credit of a connection busy. */
+#define TRANSFER_PIECE (1u << 20)
+
+/* Requests of one connection that are not answered yet. The next one is not read before. */
+#define CONN_REQUESTS_MAX 1024
+
+/* Bytes waiting to be sent on one connection before it reads no more requests. */
+#define CONN_SEND_QUEUE_BYTES (8u << 20)
+
+/* Objects. */
+
+/* Up to here a value costs less in the catalog than a second round trip does. */
+#define INLINE_BYTES_MAX 2048
+
+/* Extents of a LOOKUP, COMMIT, EXTEND or FIND; a chunk of a large object's list. */
+#define EXTENTS_MAX 64
+
+/* Numbered parts of an open object: S3's multipart uploads have so many. */
+#define PARTS_MAX 10000
+
+/* Of one object; at 64 MiB each, four terabytes. */
+#define OBJECT_EXTENTS_MAX 65536
+
+/* An extent's bytes are summed in pieces of this size, so that a range is checked by itself. */
+#define CHECK_PIECE (64u << 10)
+
+/* Segments. */
+
+#define SEGMENT_BYTES_MIN (64u << 10)
+#define SEGMENT_BYTES_MAX (64u << 20)
+
+/* At most this share of a pool, so that one writer's open segment is not the pool. */
+#define SEGMENT_POOL_SHARE 64
+
+/* An object of one extent begins at a multiple of this; a piece of a larger one on a page. */
+#define SEGMENT_ALIGN 64
+#define SEGMENT_PAGE  4096
+
+/* Segments granted by one LEASE, and asked for by one SEGMENT. */
+#define LEASE_SEGMENTS_MAX 16
+
+/* An open segment that nothing was put into for so long is sealed. */
+#define SEGMENT_IDLE_MS 1000
+
+/* Of one pool: each is a descriptor and a mapping, and the kernel has 65,530 of those. */
+#define POOL_SEGMENTS_MAX 32768
+
+/* Values lie in blocks of one job, the blocks in segments of the slot. */
+#define VALUE_BLOCK_BYTES   4096
+#define VALUE_SEGMENT_BYTES (1u << 20)
+
+/* The catalog. */
+
+#define SLOT_COUNT 1024
+#define SHARDS_MAX 64
+
+/* How many names one REMOVE_TREE or LIST looks at: a bounded step, some hundred microseconds. */
+#define TREE_STEP 1024
+#define LIST_STEP 1024
+
+/* What one tick of a catalog, or one wake-up, may handle before others have their turn. */
+#define TICK_STEP 256
+
+/* Commits that a job remembers, to answer a repeat the same. */
+#define ATTEMPTS_PER_JOB 65536
+
+#define JOBS_PER_SLOT     16384
+#define SESSIONS_PER_SLOT 65536
+#define HOLDS_PER_SESSION 65536
+#define OPEN_PER_SESSION  65536
+#define PARKED_PER_SHARD  (1u << 20)
+
+/* Time. */
+
+#define TIMEOUT_MS_DEFAULT 10000
+#define TIMEOUT_MS_MAX     (24u * 3600 * 1000)
+
+#define SESSION_HEARTBEAT_MS 5000
+#define SESSION_LIFE_MS      30000
+
+#define JOB_LEASE_MS_DEFAULT (10u * 60 * 1000)
+#define JOB_LEASE_MS_MIN     1000
+#define JOB_LEASE_MS_MAX     (7u * 24 * 3600 * 1000)
+
+/* A hold or a view may keep bytes so long while others wait for space. */
+#define HOLD_MS_MAX (60u * 1000)
+
+/* Between a connection's beginning and its HELLO. */
+#define HELLO_MS_MAX 5000
+
+/* A duty that was not answered is sent again after so long. */
+#define DUTY_AGAIN_MS 1000
+
+/* Processes. */
+
+/* Generous: an untouched page costs nothing but its address, and sanitizers need more. */
+#define FIBER_STACK_BYTES (128u << 10)
+
+/* The largest page of any kernel we run on, and wider than any frame of ours. */
+#define FIBER_GUARD_BYTES (64u << 10)
+
+/* Operations of a proxy in progress; the next request waits in its socket. */
+#define FIBERS_PER_LOOP 4096
+
+/* Of one process; each is a descriptor. Above it new ones are answered and closed. */
+#define CONNS_MAX 40000
+
+/* Bytes that a loop copies or sums before it lets others run. */
+#define LOOP_PIECE (256u << 10)
+
+/* What one turn takes from each source; the rest waits for the next, so nobody starves. */
+#define LOOP_TIMERS_PER_TURN  1024
+#define LOOP_LETTERS_PER_TURN 1024
+#define LOOP_EVENTS_PER_TURN  256
+#define LOOP_ACCEPTS_PER_TURN 64
+
+/* Connections that the kernel has accepted and we have not; it cuts this to its own limit. */
+#define LISTEN_BACKLOG 4096
+
+/* A connect or an accept that found no room is tried again after so long. */
+#define SOCKET_AGAIN_MS 10
+
+/* Metadata's floor: below it nothing can be promised. */
+#define MEMORY_BYTES_MIN (64u << 20)
+
+_Static_assert(2 * PATH_BYTES_MAX + ATTRIBUTES_BYTES_MAX + TOKEN_BYTES_MAX + 256 <= FRAME_BODY_MAX,
+	       "the longest body fits");
+_Static_assert(FIBER_STACK_BYTES % FIBER_GUARD_BYTES == 0, "every guard begins on a page");
+_Static_assert(CONN_CREDIT >= FRAME_PAYLOAD_MAX, "the longest payload may be sent at all");

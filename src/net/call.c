@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "net/conn_priv.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "base/cleanup.h"
+#include "base/container.h"
+
+struct wcur call_body(struct net *n, struct call *c)
+{
+	c->net = n;
+	c->body = body_take(n);
+	return c->body ? wcur_make(c->body->u.bytes, BODY_BYTES) : (struct wcur){ .bad = true };
+}
+
+/* What ends a call in a later turn than its beginning: a timer that is due. */
+static void end_soon(struct call *c, int result)
+{
+	c->result = result;
+	timer_start(c->net->loop, &c->timer, c->net->loop->now_ns);
+}
+
+/* Nobody refers to it any more: neither the connection's table nor its receiving half. */
+static void detach(struct call *c)
+{
+	struct conn_priv *p;
+
+	if (!c->conn)
+		return;
+	p = c->conn->priv;
+	htable_remove(&p->calls, &c->by_id);
+	if (c->sending)
+		send_abandon(c->conn, c->sending);
+	if (p->incoming_call == c) {
+		/* What is still to come of its reply goes where nobody looks. */
+		p->incoming_call = NULL;
+		if (p->intake.state == INTAKE_BODY)
+			p->intake.body = p->conn->net->junk;
+		if (p->intake.state == INTAKE_PAYLOAD) {
+			struct room room = intake_want(&p->intake);
+
+			/* The sink is short: what is longer is placed anew, piece by piece. */
+			intake_move(&p->intake, p->conn->net->sink);
+			if (room.len > SCRATCH_BYTES)
+				p->intake.place_len = SCRATCH_BYTES;
+		}
+	}
+	c->conn = NULL;
+}
+
+static void end(struct call *c)
+{
+	timer_stop(c->net->loop, &c->timer);
+	detach(c);
+	c->is_pending = false;
+	if (c->done)
+		c->done(c);
+	else
+		waitq_wake(&c->ended);
+}
+
+static void is_due(struct timer *t)
+{
+	struct call *c = container_of(t, struct call, timer);
+
+	if (c->conn)
+		c->result = -ETIMEDOUT;
+	end(c);
+}
+
+static uint32_t left_ms(uint64_t now_ns, uint64_t due_ns)
+{
+	uint64_t ms = due_ns > now_ns ? (due_ns - now_ns + 999999) / 1000000 : 1;
+
+	return ms < TIMEOUT_MS_MAX ? (uint32_t)ms : TIMEOUT_MS_MAX;
+}
+
+void call_send(struct conn *conn, struct call *c, uint16_t msg, uint16_t slot,
+	       const struct wcur *body, const struct payload *payload, uint64_t due_ns)
+{
+	struct net *n = c->net;
+	ptrdiff_t len = wcur_finish(body);
+	struct conn_priv *p;
+	struct body *b = TAKE_PTR(c->body);
+	struct frame f = { .msg = msg, .slot = slot };
+
+	waitq_init(&c->ended, &n->loop->fibers);
+	c->timer = (struct timer){ .fire = is_due };
+	c->result = 0;
+	c->room_len = 0;
+	c->conn = NULL;
+	c->sending = NULL;
+	c->is_pending = true;
+	if (len < 0 || !conn || conn->is_closed || htable_reserve(&conn->priv->calls) < 0) {
+		body_give(n, b);
+		end_soon(c, len < 0 || (conn && !conn->is_closed) ? -ENOMEM : -ECONNRESET);
+		return;
+	}
+	p = conn->priv;
+	f.call = ++p->next_call;
+	f.timeout_ms = left_ms(n->loop->now_ns, due_ns);
+	f.body_len = (uint32_t)len;
+	f.payload_len = payload ? (uint32_t)payload->len : 0;
+	assert(!payload || payload->len <= FRAME_PAYLOAD_MAX);
+	c->conn = conn;
+	htable_add(&p->calls, &c->by_id, f.call);
+	timer_start(n->loop, &c->timer, due_ns);
+	n->counters.call_count++;
+	c->sending = send_frame(conn, &f, b, payload ? payload->ptr : NULL);
+	/* If there was no memory, the connection is closing and ends all its calls. */
+	if (c->sending)
+		c->sending->call = c;
+}
+
+struct call *call_find(struct conn *c, uint32_t id)
+{
+	struct hlink *l = htable_first(&c->priv->calls, id);
+
+	return l ? container_of(l, struct call, by_id) : NULL;
+}
+
+void call_arrived(struct call *c, int result)
+{
+	c->result = result;
+	end(c);
+}
+
+/* The connection is gone. Their ends are told in the next turn: nothing comes back in from below. */
+void calls_end_all(struct conn *c)
+{
+	struct htable *t = &c->priv->calls;
+	struct hlink *l;
+	size_t at;
+
+	while (at = 0, l = htable_walk(t, &at, NULL), l) {
+		struct call *call = container_of(l, struct call, by_id);
+
+		htable_remove(t, l);
+		if (c->priv->incoming_call == call)
+			c->priv->incoming_call = NULL;
+		if (call->sending)
+			call->sending->call = NULL;
+		call->sending = NULL;
+		call->conn = NULL;
+		end_soon(call, c->priv->is_connected ? -ECONNRESET : -EHOSTUNREACH);
+	}
+	htable_fini(t);
+}
+
+int call_wait(struct call *c)
+{
+	while (c->is_pending) {
+		int r = waitq_wait(&c->ended, UINT64_MAX);
+
+		if (r == -ECANCELED) {
+			call_cancel(c);
+			return r;
+		}
+	}
+	return c->result;
+}
+
+void call_cancel(struct call *c)
+{
+	if (!c->is_pending)
+		return;
+	timer_stop(c->net->loop, &c->timer);
+	detach(c);
+	c->is_pending = false;
+	c->result = -ECANCELED;
+}
+
+struct rcur call_reply(const struct call *c)
+{
+	return c->body && c->frame.body_len > 0 ? rcur_make(c->body->u.bytes, c->frame.body_len) :
+						  rcur_make(NULL, 0);
+}
+
+const char *call_detail(const struct call *c, char *buf, size_t cap)
+{
+	struct rcur r = call_reply(c);
+	struct error_rep e;
+
+	buf[0] = '\0';
+	if (c->result < 0 && c->body && c->frame.status != STATUS_OK && error_rep_get(&r, &e) == 0) {
+		size_t n = e.detail.len < cap - 1 ? e.detail.len : cap - 1;
+
+		memcpy(buf, e.detail.ptr, n);
+		buf[n] = '\0';
+	}
+	return buf;
+}
+
+void call_end(struct call *c)
+{
+	assert(!c->is_pending);
+	c->body = body_give(c->net, c->body);
+}

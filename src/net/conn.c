@@ -1,0 +1,565 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "net/conn.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "base/cleanup.h"
+#include "base/container.h"
+#include "base/node.h"
+#include "net/conn_priv.h"
+
+int net_open(struct loop *l, struct net **ret)
+{
+	struct net *n = node_alloc(sizeof(*n));
+
+	if (!n)
+		return -ENOMEM;
+	n->loop = l;
+	list_init(&n->spare_requests);
+	list_init(&n->spare_sendings);
+	*ret = n;
+	return 0;
+}
+
+void net_close(struct net *n)
+{
+	if (!n)
+		return;
+	while (n->spare_bodies) {
+		struct body *b = n->spare_bodies;
+
+		n->spare_bodies = b->u.next;
+		node_free(b);
+	}
+	while (!list_is_empty(&n->spare_requests)) {
+		struct list *l = n->spare_requests.next;
+
+		list_remove(l);
+		node_free(container_of(l, struct request, link));
+	}
+	while (!list_is_empty(&n->spare_sendings)) {
+		struct list *l = n->spare_sendings.next;
+
+		list_remove(l);
+		node_free(container_of(l, struct sending, link));
+	}
+	node_free(n);
+}
+
+struct loop *net_loop(const struct net *n)
+{
+	return n->loop;
+}
+
+const struct net_counters *net_counters(const struct net *n)
+{
+	return &n->counters;
+}
+
+struct body *body_take(struct net *n)
+{
+	struct body *b = n->spare_bodies;
+
+	if (!b)
+		return node_alloc(sizeof(*b));
+	n->spare_bodies = b->u.next;
+	return b;
+}
+
+struct body *body_give(struct net *n, struct body *b)
+{
+	if (b) {
+		b->u.next = n->spare_bodies;
+		n->spare_bodies = b;
+	}
+	return NULL;
+}
+
+/* Who may not have this served, and why; 0 if it may be. */
+static int refuse(const struct conn *c, const struct message_info *info, const struct handler *h,
+		  const char **ret_why)
+{
+	*ret_why = "this server does not know the message";
+	if (!info || !h->serve || !(info->servers & c->service->server))
+		return -EOPNOTSUPP;
+	if (info->callers == CALLERS_FIRST)
+		return 0;
+	*ret_why = "a connection begins with HELLO";
+	if (!c->access || c->access->role == ROLE_COUNT)
+		return -EACCES;
+	*ret_why = "only for servers of this store";
+	if (info->callers == CALLERS_ROLE && c->access->role == ROLE_JOB)
+		return -EACCES;
+	*ret_why = "only for a job's connections";
+	if (info->callers == CALLERS_JOB && c->access->role != ROLE_JOB)
+		return -EACCES;
+	*ret_why = "the token's time is over";
+	if (c->access->valid_until_ns && c->access->valid_until_ns <= node_wall_ns())
+		return -EKEYEXPIRED;
+	return 0;
+}
+
+static void begin_request(struct conn *c)
+{
+	static const struct handler none;
+	struct intake *in = &c->priv->intake;
+	int index = message_index(in->frame.msg);
+	const char *why;
+	struct request *r;
+
+	if (!c->service) {
+		conn_fail(c, "the peer sent a request, and we serve none");
+		return;
+	}
+	r = request_new(c, &in->frame);
+	if (!r) {
+		conn_fail(c, "no memory for a request");
+		return;
+	}
+	r->handler = index < 0 ? &none : &c->service->handlers[index];
+	r->payload_len = in->frame.payload_len;
+	r->refusal = refuse(c, message_info(in->frame.msg), r->handler, &why);
+	if (r->refusal < 0) {
+		request_sink(r, r->refusal, "%s", why);
+		c->net->counters.refused_count++;
+	}
+	c->priv->incoming = r;
+	intake_body(in, r->body->u.bytes);
+}
+
+static void begin_reply(struct conn *c)
+{
+	struct intake *in = &c->priv->intake;
+	struct call *call = call_find(c, in->frame.call);
+	struct body *b = call ? body_take(c->net) : NULL;
+
+	c->priv->incoming = NULL;
+	c->priv->incoming_call = call;
+	if (!call) {
+		intake_body(in, c->net->junk); /* it ended before: late, canceled */
+		return;
+	}
+	if (!b) {
+		conn_fail(c, "no memory for a reply");
+		return;
+	}
+	if (call->sending) {
+		/* Answered before all of it was read: whatever the answer is, the rest is of no use. */
+		send_abandon(c, call->sending);
+	}
+	call->body = b;
+	call->frame = in->frame;
+	intake_body(in, b->u.bytes);
+}
+
+/* The frame behind a long payload: the payload counts, or it is taken back. */
+static void end_half(struct conn *c)
+{
+	struct conn_priv *p = c->priv;
+	struct frame *f = &p->intake.frame;
+	uint32_t call = p->incoming ? p->incoming->frame.call : 0;
+
+	if (f->payload_len > 0 || f->flags & FRAME_MORE || (p->incoming && f->call != call)) {
+		conn_fail(c, "not our protocol: a long payload is followed by its confirmation");
+		return;
+	}
+	intake_body(&p->intake, c->net->junk);
+}
+
+static void into_sink(struct conn *c)
+{
+	uint32_t left = intake_payload_left(&c->priv->intake);
+
+	intake_place(&c->priv->intake, c->net->sink, left < SCRATCH_BYTES ? left : SCRATCH_BYTES);
+}
+
+static void place_reply(struct conn *c, struct call *call)
+{
+	struct intake *in = &c->priv->intake;
+
+	if (call && in->payload_have == 0 && in->frame.payload_len <= call->room_cap) {
+		call->room_len = in->frame.payload_len;
+		intake_place(in, call->room, in->frame.payload_len);
+	} else {
+		into_sink(c);
+	}
+}
+
+static void place_request(struct conn *c, struct request *r)
+{
+	if (r->refusal < 0) {
+		into_sink(c);
+	} else if (r->handler->place) {
+		c->priv->is_held = true; /* until request_place() or request_sink() */
+		r->handler->place(r);
+		if (!c->is_closed && c->priv->intake.state == INTAKE_PLACE && r->refusal < 0)
+			into_sink(c);
+	} else if (r->payload_len > BODY_BYTES || !request_place_own(r)) {
+		request_sink(r, -EMSGSIZE, "this message takes a payload of %u bytes", BODY_BYTES);
+		into_sink(c);
+	}
+}
+
+/* Never to be served: its place is given back. */
+static void drop_request(struct request *r)
+{
+	if (r->is_placed && r->handler->drop)
+		r->handler->drop(r);
+}
+
+static void finish_request(struct conn *c, struct request *r)
+{
+	c->priv->incoming = NULL;
+	if (r->refusal < 0) {
+		drop_request(r);
+		request_fail(r, r->refusal, "%s", r->why);
+	} else {
+		r->handler->serve(r);
+	}
+}
+
+static void finish_reply(struct call *call)
+{
+	int r = status_errno(call->frame.status);
+
+	if (r == 0 && call->frame.payload_len > call->room_len)
+		r = -EMSGSIZE;
+	call_arrived(call, r);
+}
+
+static void finish_frame(struct conn *c)
+{
+	struct conn_priv *p = c->priv;
+	struct request *r = p->incoming;
+	struct call *call = p->incoming_call;
+	uint16_t flags = p->intake.frame.flags;
+
+	intake_next(&p->intake);
+	if (!p->is_half && flags & FRAME_MORE) {
+		p->is_half = true;
+		return;
+	}
+	p->is_half = false;
+	p->incoming = NULL;
+	p->incoming_call = NULL;
+	if (flags & FRAME_ABORT && r) {
+		drop_request(r);
+		request_fail(r, -ECANCELED, "taken back by its sender");
+	} else if (flags & FRAME_ABORT && call) {
+		call_arrived(call, -ECANCELED);
+	} else if (r) {
+		finish_request(c, r);
+	} else if (call) {
+		finish_reply(call);
+	}
+}
+
+/* Acts wherever the intake stops for its owner. False: it must wait, or the connection is closed. */
+static bool step(struct conn *c)
+{
+	struct conn_priv *p = c->priv;
+
+	while (!c->is_closed && !p->is_held) {
+		switch (p->intake.state) {
+		case INTAKE_FRAME:
+			if (p->is_half)
+				end_half(c);
+			else if (p->intake.frame.flags & FRAME_REPLY)
+				begin_reply(c);
+			else
+				begin_request(c);
+			break;
+		case INTAKE_PLACE:
+			if (p->incoming)
+				place_request(c, p->incoming);
+			else
+				place_reply(c, p->incoming_call);
+			break;
+		case INTAKE_WHOLE:
+			finish_frame(c);
+			break;
+		case INTAKE_HEADER:
+		case INTAKE_BODY:
+		case INTAKE_PAYLOAD:
+			return true;
+		case INTAKE_BROKEN:
+			return false;
+		}
+	}
+	return false;
+}
+
+/*
+ * True while it may take requests: what it owes, and what its peer does not read, is
+ * bounded. Who only asks always reads, or two full connections would wait for each other.
+ */
+static bool may_read(const struct conn *c)
+{
+	const struct conn_priv *p = c->priv;
+
+	return !c->is_closed && !p->is_held && p->request_count < CONN_REQUESTS_MAX &&
+	       (p->unsent < CONN_SEND_QUEUE_BYTES || !c->service);
+}
+
+/* How many of the bytes were taken. */
+static size_t feed(struct conn *c, const uint8_t *bytes, size_t len)
+{
+	struct conn_priv *p = c->priv;
+	size_t at = 0;
+
+	while (at < len && may_read(c) && step(c)) {
+		struct room room = intake_want(&p->intake);
+		size_t n = room.len < len - at ? room.len : len - at;
+		int r;
+
+		memcpy(room.ptr, bytes + at, n);
+		at += n;
+		r = intake_got(&p->intake, n);
+		if (r < 0)
+			conn_fail(c, r == -EPROTO ? "not our protocol" : "a frame above its limit");
+	}
+	if (may_read(c))
+		(void)step(c);
+	return at;
+}
+
+/* What came behind a frame that must wait is kept until it goes on. False: it still waits. */
+static bool feed_stash(struct conn *c)
+{
+	struct conn_priv *p = c->priv;
+
+	if (!p->stash)
+		return true;
+	p->stash_at += feed(c, p->stash + p->stash_at, p->stash_len - p->stash_at);
+	if (p->stash_at < p->stash_len || !may_read(c))
+		return false;
+	p->stash = node_free(p->stash);
+	return true;
+}
+
+static void stash(struct conn *c, const uint8_t *bytes, size_t len)
+{
+	struct conn_priv *p = c->priv;
+
+	if (c->is_closed)
+		return;
+	p->stash = node_alloc(len);
+	if (!p->stash) {
+		conn_fail(c, "no memory to wait with");
+		return;
+	}
+	memcpy(p->stash, bytes, len);
+	p->stash_len = len;
+	p->stash_at = 0;
+}
+
+/* One system call: long payloads straight to their place, all else by way of the scratch. */
+static ssize_t receive(struct conn *c)
+{
+	struct conn_priv *p = c->priv;
+	struct room room = intake_want(&p->intake);
+	ssize_t n;
+	size_t taken;
+
+	if (p->intake.state == INTAKE_PAYLOAD && room.len >= SCRATCH_BYTES / 8) {
+		n = stream_recv(p->stream, room.ptr, room.len);
+		if (n > 0) {
+			(void)intake_got(&p->intake, (size_t)n); /* breaks on headers only */
+			(void)step(c);
+		}
+		return n;
+	}
+	n = stream_recv(p->stream, c->net->scratch, SCRATCH_BYTES);
+	if (n <= 0)
+		return n;
+	taken = feed(c, c->net->scratch, (size_t)n);
+	if (taken < (size_t)n)
+		stash(c, c->net->scratch + taken, (size_t)n - taken);
+	return n;
+}
+
+static const char *why_not_received(struct conn *c, ssize_t n)
+{
+	if (n == 0)
+		return "the peer closed it";
+	if (!c->priv->is_connected)
+		return n == -ECONNREFUSED ? "nobody listens there" : "it could not connect";
+	return "the connection broke";
+}
+
+static void conn_serve(struct conn *c)
+{
+	struct conn_priv *p = c->priv;
+	size_t done = 0;
+
+	p->is_serving = true;
+	while (feed_stash(c) && may_read(c)) {
+		ssize_t n;
+
+		if (done >= TURN_BYTES) {
+			loop_defer(c->net->loop, &p->again);
+			break;
+		}
+		n = receive(c);
+		if (n == -EAGAIN)
+			break;
+		if (n <= 0) {
+			conn_fail(c, why_not_received(c, n));
+			break;
+		}
+		p->is_connected = true;
+		done += (size_t)n;
+		c->net->counters.received_bytes += (size_t)n;
+	}
+	p->is_serving = false;
+	if (!c->is_closed)
+		send_flush(c);
+	/* Sending may have made room to go on; the edge that told of input is gone. */
+	if (may_read(c) && p->stash)
+		loop_defer(c->net->loop, &p->again);
+}
+
+static void is_ready(struct stream *s)
+{
+	struct conn *c = s->owner;
+	bool was_full = c->priv->unsent >= CONN_SEND_QUEUE_BYTES;
+
+	send_flush(c);
+	if (!c->is_closed)
+		conn_serve(c);
+	if (was_full && may_read(c))
+		loop_defer(c->net->loop, &c->priv->again);
+}
+
+static void go_on(struct task *t)
+{
+	conn_serve(container_of(t, struct conn_priv, again)->conn);
+}
+
+static void flush(struct task *t)
+{
+	struct conn *c = container_of(t, struct conn_priv, flush)->conn;
+	bool was_full = c->priv->unsent >= CONN_SEND_QUEUE_BYTES;
+
+	send_flush(c);
+	if (was_full)
+		conn_resume(c);
+}
+
+void conn_resume(struct conn *c)
+{
+	if (!c->is_closed && !c->priv->is_serving && may_read(c))
+		loop_defer(c->net->loop, &c->priv->again);
+}
+
+static void no_hello(struct timer *t)
+{
+	struct conn *c = container_of(t, struct conn_priv, hello)->conn;
+
+	if (!c->access)
+		conn_fail(c, "it did not say HELLO in time");
+}
+
+struct conn *conn_open(struct net *n, struct stream *s, const struct service *service, void *owner)
+{
+	struct conn *c = node_alloc(sizeof(*c));
+	struct conn_priv *p = node_alloc(sizeof(*p));
+
+	if (!c || !p) {
+		node_free(c);
+		node_free(p);
+		stream_close(s);
+		return NULL;
+	}
+	*c = (struct conn){ .net = n, .service = service, .owner = owner, .peer = s->peer, .priv = p };
+	*p = (struct conn_priv){ .conn = c, .stream = s, .again = { .run = go_on },
+				 .flush = { .run = flush }, .hello = { .fire = no_hello } };
+	list_init(&c->link);
+	list_init(&p->again.link);
+	list_init(&p->flush.link);
+	list_init(&p->requests);
+	list_init(&p->parked);
+	list_init(&p->queue);
+	intake_init(&p->intake);
+	s->ready = is_ready;
+	s->owner = c;
+	n->counters.conn_count++;
+	if (service)
+		timer_start(n->loop, &p->hello, n->loop->now_ns + HELLO_MS_MAX * 1000000ull);
+	loop_defer(n->loop, &p->again); /* what came before there was an owner */
+	return c;
+}
+
+static void conn_free(struct closing *closing)
+{
+	struct conn_priv *p = container_of(closing, struct conn_priv, closing);
+	struct conn *c = p->conn;
+
+	if (c->service && c->service->closed)
+		c->service->closed(c);
+	c->net->counters.conn_count--;
+	node_free(c->access);
+	node_free(p);
+	node_free(c);
+}
+
+void conn_unref_if_done(struct conn *c)
+{
+	if (c->priv->request_count == 0)
+		loop_free_later(c->net->loop, &c->priv->closing);
+}
+
+void conn_fail(struct conn *c, const char *why)
+{
+	if (!c->is_closed)
+		c->priv->why_closed = why;
+	conn_close(c);
+}
+
+void conn_close(struct conn *c)
+{
+	struct conn_priv *p;
+	struct request *incoming;
+
+	if (!c || c->is_closed)
+		return;
+	p = c->priv;
+	c->is_closed = true;
+	if (!p->why_closed)
+		p->why_closed = "we closed it";
+	timer_stop(c->net->loop, &p->hello);
+	task_stop(&p->again);
+	task_stop(&p->flush);
+	stream_close(p->stream);
+	p->stream = NULL;
+	send_drop_all(c);
+	calls_end_all(c);
+	p->stash = node_free(p->stash);
+	p->closing.free = conn_free;
+	p->request_count++; /* until the end of this function */
+	incoming = TAKE_PTR(p->incoming);
+	if (incoming) {
+		drop_request(incoming);
+		request_free(incoming);
+	}
+	for (struct list *l = p->requests.next, *next; l != &p->requests; l = next) {
+		struct request *r = container_of(l, struct request, link);
+
+		next = l->next;
+		if (r->closed)
+			r->closed(r);
+	}
+	p->request_count--;
+	conn_unref_if_done(c);
+}
+
+const char *conn_why_closed(const struct conn *c)
+{
+	return c->priv->why_closed ? c->priv->why_closed : "it is open";
+}
+
+bool conn_is_connected(const struct conn *c)
+{
+	return c->priv->is_connected;
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * conn: an intake with a transport. It serves the peer's requests by a table of
+ * handlers and carries our calls to the peer; either end may do both.
+ *
+ *	a request:  frame --> place() if it has a payload --> serve() --> request_reply()
+ *	a call:     call_body() --> call_send() --> call_wait() or done() --> call_end()
+ *
+ * - place() says where a payload goes: request_place(), once or piece by piece; or
+ *   request_sink(), which reads and drops it and answers with an error. It may do so
+ *   later (the connection reads nothing meanwhile, so only for what is bounded).
+ *   Without a place(), payloads up to BODY_BYTES go into the request's own buffer.
+ * - serve() runs when the request is whole. It replies at once, or keeps the request
+ *   and replies later, or turns it into a parked call of 96 bytes.
+ * - Each request is answered exactly once, by request_reply() or request_fail(); that
+ *   frees it. If the connection closes first, `closed` of the request is called, if
+ *   there is one, and the answer, which is still owed, goes nowhere.
+ * - A call ends exactly once: with the reply, its deadline (-ETIMEDOUT), call_cancel()
+ *   or the end of the connection (-ECONNRESET); never inside call_send().
+ * - Payloads that are sent are not copied: they stay until `sent` is called. Behind one
+ *   above FRAME_FREE_PAYLOAD goes a second frame that confirms it, so one whose source
+ *   is gone is filled up and taken back (FRAME_ABORT), and the connection goes on.
+ *
+ * A connection is closed by conn_close(), by its peer, or by a broken frame. When the
+ * last of its requests has been answered, service->closed() is called, once, and the
+ * connection is freed.
+ */
+#pragma once
+
+#include "base/htable.h"
+#include "base/list.h"
+#include "loop/loop.h"
+#include "loop/stream.h"
+#include "wire/codec.h"
+#include "wire/intake.h"
+
+#define BODY_BYTES FRAME_BODY_MAX
+
+struct conn;
+struct request;
+struct net;
+
+/* A buffer for one body, from the loop's pool. */
+struct body {
+	union {
+		struct body *next;
+		uint8_t bytes[BODY_BYTES];
+	} u;
+};
+
+/* What connections of one loop share: buffers and counters. */
+struct net_counters {
+	uint64_t conn_count, request_count, call_count, received_bytes, sent_bytes, refused_count;
+};
+
+int net_open(struct loop *l, struct net **ret);
+void net_close(struct net *n); /* its connections have been closed, and a turn has passed */
+struct loop *net_loop(const struct net *n);
+const struct net_counters *net_counters(const struct net *n);
+
+/* Bytes on their way out, where they are: the owner embeds it. */
+struct payload {
+	const void *ptr;
+	size_t len;
+	void (*sent)(struct payload *p); /* may be NULL: the bytes are there for good */
+};
+
+struct handler {
+	void (*serve)(struct request *r);
+	/* Calls request_place() or request_sink(), now or later. */
+	void (*place)(struct request *r);
+	/* Placed, in part at least, and will never be served: gives back what place() took. */
+	void (*drop)(struct request *r);
+};
+
+/* A server: the messages that it serves, and the end of connections. */
+struct service {
+	enum server server;
+	struct handler handlers[MESSAGE_COUNT]; /* by enum message_index; empty: UNSUPPORTED */
+	void (*closed)(struct conn *c);         /* may be NULL */
+};
+
+/*
+ * What a connection was opened for, set by the handler of HELLO. `role` ROLE_COUNT:
+ * nothing yet, and only messages that may come FIRST are served.
+ */
+struct access {
+	enum role role;
+	uint64_t job; /* of ROLE_JOB */
+	unsigned rights;
+	uint64_t valid_until_ns; /* by the wall clock; 0: for good */
+	uint16_t prefix_len;
+	uint8_t prefix[PATH_BYTES_MAX];
+};
+
+struct conn {
+	struct net *net;
+	const struct service *service; /* NULL: the peer may not call */
+	void *owner;                   /* not ours: the server's or client's */
+	void *state;                   /* the service's own, of this connection; freed in its closed() */
+	struct access *access;         /* NULL until HELLO; freed with the connection by node_free() */
+	struct list link;              /* the owner's, for a list of its connections */
+	struct peer peer;
+	bool is_closed;
+
+	/* net's own. */
+	struct conn_priv *priv;
+};
+
+/* Takes the stream. NULL: no memory; the stream is closed then too. */
+struct conn *conn_open(struct net *n, struct stream *s, const struct service *service, void *owner);
+/* In two steps: nothing is served any more; it is freed at the end of the turn. */
+void conn_close(struct conn *c);
+/* Why it closed, for a log line: "the peer closed it", "not our protocol" ... */
+const char *conn_why_closed(const struct conn *c);
+/* True once the stream has connected or anything has arrived. */
+bool conn_is_connected(const struct conn *c);
+/* Bytes queued for sending; doors push back by it. */
+size_t conn_unsent(const struct conn *c);
+
+/* A request that is being served. */
+struct request {
+	struct conn *conn; /* stays valid until the answer, even when closed */
+	struct frame frame;
+	uint64_t due_ns;
+	uint8_t *payload; /* as placed first; NULL if there is none */
+	uint32_t payload_len;
+	void *owner;                       /* the handler's */
+	void (*closed)(struct request *r); /* the handler's: the connection is gone; still to be answered */
+
+	/* net's own. */
+	struct list link;
+	struct body *body, *answer, *own_payload;
+	const struct handler *handler;
+	int refusal; /* a negative errno: it is read, dropped and refused */
+	bool is_placed;
+	char why[120];
+};
+
+/* The body, to decode. */
+struct rcur request_body(const struct request *r);
+
+/* In place(), or later: the next `len` bytes of the payload go to `ptr`. */
+void request_place(struct request *r, void *ptr, uint32_t len);
+/* All of a payload of up to BODY_BYTES goes into a buffer of the request's own. False: no memory. */
+bool request_place_own(struct request *r);
+/* Reads and drops what is left of the payload, then answers with the error; serve() is not called. */
+void request_sink(struct request *r, int err, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* An answer: encode into request_answer(), then send. `payload` may be NULL. */
+struct wcur request_answer(struct request *r);
+void request_reply(struct request *r, const struct wcur *body, struct payload *payload);
+/* An answer with an error: `err` is a negative errno of status.def, `format` its detail (may be NULL). */
+void request_fail(struct request *r, int err, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* A request that waits for somebody else's event. The owner embeds it; at most 96 bytes in all. */
+struct parked {
+	struct list link; /* of the connection */
+	struct conn *conn;
+	struct heap_link due;
+	uint32_t call;
+	uint16_t msg, slot;
+};
+/* Frees the request; the parked call stands for it until it is answered or parked_drop()ped. */
+void request_park(struct request *r, struct parked *p);
+void parked_drop(struct parked *p);
+struct wcur parked_answer(struct parked *p);
+void parked_reply(struct parked *p, const struct wcur *body);
+void parked_fail(struct parked *p, int err, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* In service->closed(): those of this connection that are left. NULL if none. */
+struct parked *conn_next_parked(struct conn *c);
+
+/* A request of ours. The caller embeds it; between call_send() and its end nobody else touches it. */
+struct call {
+	int result;         /* when it has ended: 0, or a negative errno from the reply's status */
+	struct frame frame; /* of the reply */
+	/* In: where the reply's payload goes; a longer one is -EMSGSIZE. Out: how much came. */
+	void *room;
+	size_t room_cap, room_len;
+	void (*done)(struct call *c); /* NULL if a fiber waits */
+	void *owner;                  /* the caller's */
+
+	/* net's own. */
+	struct net *net;
+	struct conn *conn; /* NULL once the connection is gone */
+	struct hlink by_id;
+	struct timer timer;
+	struct waitq ended;
+	struct body *body;       /* of the request until it is sent, then of the reply */
+	struct sending *sending; /* while not all of it is sent */
+	bool is_pending;
+};
+
+/* Begins: a body to encode into. -ENOMEM makes the cursor bad. */
+struct wcur call_body(struct net *n, struct call *c);
+/*
+ * Sends. `payload` may be NULL; its bytes are not needed any more when the call has
+ * ended. Errors are reported as the call's end, in a later turn.
+ */
+void call_send(struct conn *conn, struct call *c, uint16_t msg, uint16_t slot,
+	       const struct wcur *body, const struct payload *payload, uint64_t due_ns);
+/* The running fiber waits for the end; returns the result. -ECANCELED ends the call too. */
+int call_wait(struct call *c);
+/* The reply's body; empty if there is none. Valid until call_end(). */
+struct rcur call_reply(const struct call *c);
+/* The peer's words about an error, "" if there are none. Into `buf`, with a NUL; returns buf. */
+const char *call_detail(const struct call *c, char *buf, size_t cap);
+/* Ends it at once, without done(). Fine after its end. */
+void call_cancel(struct call *c);
+/* Gives the buffers back; every call needs it, whatever its result. */
+void call_end(struct call *c);

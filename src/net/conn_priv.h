@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * conn_priv: what the files of net/ share: pools, the send queue, and the two halves
+ * of a connection. conn.c receives, send.c sends, request.c answers, call.c asks.
+ */
+#pragma once
+
+#include "net/conn.h"
+
+/* One system call brings up to so much; a longer payload then goes straight to its place. */
+#define SCRATCH_BYTES (64u << 10)
+
+/* Bytes taken from, and given to, one connection before others have their turn. */
+#define TURN_BYTES (1u << 20)
+
+struct net {
+	struct loop *loop;
+	struct net_counters counters;
+	struct body *spare_bodies;
+	struct list spare_requests, spare_sendings;
+	uint8_t scratch[SCRATCH_BYTES]; /* what recv() brings */
+	uint8_t sink[SCRATCH_BYTES];    /* where payloads go that nobody wants */
+	uint8_t zeros[SCRATCH_BYTES];   /* what fills up those whose source is gone */
+	uint8_t junk[BODY_BYTES];       /* bodies of late replies */
+};
+
+struct body *body_take(struct net *n); /* NULL: no memory */
+struct body *body_give(struct net *n, struct body *b);
+
+/* A frame on its way out: header, body, payload, and the frame that confirms the payload. */
+struct sending {
+	struct list link;
+	uint8_t header[FRAME_HEADER_SIZE], trailer[FRAME_HEADER_SIZE];
+	struct body *body;
+	const uint8_t *payload;
+	uint32_t body_len, payload_len, trailer_len;
+	uint64_t sent;         /* bytes, of all four */
+	struct payload *owner; /* to be told; NULL: nobody */
+	struct call *call;     /* that it belongs to, until all is sent */
+	uint8_t *copy;         /* of a short payload whose source is gone */
+	bool is_filled;        /* zeros instead of the payload */
+};
+
+struct conn_priv {
+	struct conn *conn;
+	struct stream *stream;
+	struct intake intake;
+	bool is_connected, is_held, is_serving;
+	const char *why_closed;
+	struct closing closing;
+	struct timer hello;
+
+	/* Receiving. */
+	struct task again;             /* goes on where a turn's share was used up */
+	struct list requests;          /* that are not answered */
+	unsigned request_count;
+	struct request *incoming;      /* whose frame is being received */
+	struct call *incoming_call;    /* whose reply is being received; NULL with a late one */
+	bool is_half;                  /* the frame is there, the one that confirms it is not */
+	uint8_t *stash;                /* bytes behind a frame that waits for its place */
+	size_t stash_len, stash_at;
+	struct list parked;
+
+	/* Sending. */
+	struct list queue;
+	size_t unsent;
+	struct task flush;
+
+	/* Calls. */
+	struct htable calls;
+	uint32_t next_call;
+};
+
+/* Takes `body`, which may be NULL. NULL: no memory; the connection is closing then. */
+struct sending *send_frame(struct conn *c, const struct frame *f, struct body *body,
+			   const void *payload);
+void send_flush(struct conn *c);
+/* The source of a payload is about to go: forget, fill up, or copy. */
+void send_abandon(struct conn *c, struct sending *s);
+void send_drop_all(struct conn *c);
+
+void conn_resume(struct conn *c);
+void conn_fail(struct conn *c, const char *why);
+void conn_unref_if_done(struct conn *c);
+
+/* call.c's part of receiving. */
+struct call *call_find(struct conn *c, uint32_t id);
+void call_arrived(struct call *call, int result);
+void calls_end_all(struct conn *c);
+
+/* request.c's part of receiving. */
+struct request *request_new(struct conn *c, const struct frame *f);
+void request_free(struct request *r);

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * reach: segments of this process, reached without a message.
+ *
+ * The store core reads and writes segments by message, wherever they are. If the
+ * pool is in its own process, it may touch them in place: whoever owns the pool
+ * (main() puts the roles of a process together) gives the core this table. All of
+ * it happens on the core's loop.
+ */
+#pragma once
+
+#include <stdint.h>
+
+struct reach;
+
+struct reach_ops {
+	/*
+	 * The bytes of [offset, offset + len) of a segment, pinned: they stay where they are,
+	 * and FREE is not answered, until unpin(). -ESTALE: another generation or job, or
+	 * being freed; -ERANGE: beyond its end.
+	 */
+	int (*pin)(struct reach *p, uint64_t job, uint64_t segment, uint32_t generation,
+		   uint32_t offset, uint32_t len, uint8_t **ret);
+	/* Likewise, to write: with the key of the grant, until SEAL or REVOKE. */
+	int (*pin_to_write)(struct reach *p, uint64_t job, uint64_t segment, uint32_t generation,
+			    uint64_t key, uint32_t offset, uint32_t len, uint8_t **ret);
+	void (*unpin)(struct reach *p, uint64_t segment);
+};

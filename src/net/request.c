@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/cleanup.h"
+#include "base/container.h"
+#include "base/node.h"
+#include "net/conn_priv.h"
+
+struct request *request_new(struct conn *c, const struct frame *f)
+{
+	struct net *n = c->net;
+	struct request *r;
+	uint32_t ms = f->timeout_ms ? f->timeout_ms : TIMEOUT_MS_DEFAULT;
+
+	if (list_is_empty(&n->spare_requests)) {
+		r = node_alloc(sizeof(*r));
+		if (!r)
+			return NULL;
+	} else {
+		r = container_of(n->spare_requests.next, struct request, link);
+		list_remove(&r->link);
+	}
+	*r = (struct request){ .conn = c, .frame = *f, .body = body_take(n) };
+	if (!r->body) {
+		node_free(r);
+		return NULL;
+	}
+	if (ms > TIMEOUT_MS_MAX)
+		ms = TIMEOUT_MS_MAX;
+	r->due_ns = n->loop->now_ns + (uint64_t)ms * 1000000;
+	list_init(&r->link);
+	list_insert(&c->priv->requests, &r->link);
+	c->priv->request_count++;
+	n->counters.request_count++;
+	return r;
+}
+
+void request_free(struct request *r)
+{
+	struct conn *c = r->conn;
+	struct net *n = c->net;
+
+	body_give(n, r->body);
+	body_give(n, r->answer);
+	body_give(n, r->own_payload);
+	list_remove(&r->link);
+	c->priv->request_count--;
+	list_insert(&n->spare_requests, &r->link);
+	if (c->is_closed)
+		conn_unref_if_done(c);
+	else
+		conn_resume(c);
+}
+
+struct rcur request_body(const struct request *r)
+{
+	return rcur_make(r->body->u.bytes, r->frame.body_len);
+}
+
+void request_place(struct request *r, void *ptr, uint32_t len)
+{
+	struct conn_priv *p = r->conn->priv;
+
+	assert(p->incoming == r && p->intake.state == INTAKE_PLACE);
+	if (!r->is_placed)
+		r->payload = ptr;
+	r->is_placed = true;
+	p->is_held = false;
+	intake_place(&p->intake, ptr, len);
+	conn_resume(r->conn);
+}
+
+bool request_place_own(struct request *r)
+{
+	assert(r->payload_len <= BODY_BYTES && !r->own_payload);
+	r->own_payload = body_take(r->conn->net);
+	if (r->own_payload)
+		request_place(r, r->own_payload->u.bytes, r->payload_len);
+	return r->own_payload != NULL;
+}
+
+void request_sink(struct request *r, int err, const char *format, ...)
+{
+	struct conn_priv *p = r->conn->priv;
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(r->why, sizeof(r->why), format ? format : "", args);
+	va_end(args);
+	r->refusal = err;
+	if (p->incoming != r)
+		return;
+	p->is_held = false;
+	conn_resume(r->conn);
+}
+
+struct wcur request_answer(struct request *r)
+{
+	if (!r->answer)
+		r->answer = body_take(r->conn->net);
+	return r->answer ? wcur_make(r->answer->u.bytes, BODY_BYTES) : (struct wcur){ .bad = true };
+}
+
+/* The frame that answers a request or a parked call. */
+static void answer(struct conn *c, const struct frame *what, struct body *body, uint32_t body_len,
+		   uint16_t status, struct payload *payload)
+{
+	struct frame f = { .msg = what->msg, .flags = FRAME_REPLY, .status = status,
+			   .slot = what->slot, .call = what->call, .trace = what->trace,
+			   .body_len = body_len };
+	struct sending *s = NULL;
+
+	if (payload)
+		f.payload_len = (uint32_t)payload->len;
+	if (c->is_closed)
+		body_give(c->net, body);
+	else
+		s = send_frame(c, &f, body, payload ? payload->ptr : NULL);
+	if (s)
+		s->owner = payload;
+	else if (payload && payload->sent)
+		payload->sent(payload);
+}
+
+void request_reply(struct request *r, const struct wcur *body, struct payload *payload)
+{
+	ptrdiff_t len = wcur_finish(body);
+
+	if (len < 0) {
+		if (payload && payload->sent)
+			payload->sent(payload);
+		request_fail(r, -ENOMEM, "no memory for an answer");
+		return;
+	}
+	answer(r->conn, &r->frame, TAKE_PTR(r->answer), (uint32_t)len, STATUS_OK, payload);
+	request_free(r);
+}
+
+static uint32_t put_detail(struct body *b, const char *format, va_list args)
+{
+	char text[512] = "";
+	struct wcur w;
+
+	if (!b)
+		return 0;
+	if (format)
+		vsnprintf(text, sizeof(text), format, args);
+	w = wcur_make(b->u.bytes, BODY_BYTES);
+	error_rep_put(&w, &(struct error_rep){ { (uint8_t *)text, strlen(text) } });
+	return (uint32_t)wcur_finish(&w);
+}
+
+void request_fail(struct request *r, int err, const char *format, ...)
+{
+	uint32_t len;
+	va_list args;
+
+	(void)request_answer(r);
+	va_start(args, format);
+	len = put_detail(r->answer, format, args);
+	va_end(args);
+	answer(r->conn, &r->frame, TAKE_PTR(r->answer), len, (uint16_t)status_of(err), NULL);
+	request_free(r);
+}
+
+void request_park(struct request *r, struct parked *p)
+{
+	*p = (struct parked){ .conn = r->conn, .call = r->frame.call, .msg = r->frame.msg,
+			      .slot = r->frame.slot };
+	list_init(&p->link);
+	list_insert(&r->conn->priv->parked, &p->link);
+	request_free(r);
+}
+
+void parked_drop(struct parked *p)
+{
+	list_remove(&p->link);
+	p->conn = NULL;
+}
+
+struct parked *conn_next_parked(struct conn *c)
+{
+	struct list *l = &c->priv->parked;
+
+	return list_is_empty(l) ? NULL : container_of(l->next, struct parked, link);
+}
+
+static void parked_send(struct parked *p, const struct wcur *body, struct body *b, uint16_t status)
+{
+	struct frame f = { .msg = p->msg, .slot = p->slot, .call = p->call };
+	struct conn *c = p->conn;
+	ptrdiff_t len = wcur_finish(body);
+
+	parked_drop(p);
+	if (len < 0) {
+		body_give(c->net, b);
+		conn_fail(c, "no memory for an answer");
+		return;
+	}
+	answer(c, &f, b, (uint32_t)len, status, NULL);
+}
+
+/* The cursor's buffer is a body from the pool, so the body is where the cursor starts. */
+struct wcur parked_answer(struct parked *p)
+{
+	struct body *b = body_take(p->conn->net);
+
+	return b ? wcur_make(b->u.bytes, BODY_BYTES) : (struct wcur){ .bad = true };
+}
+
+void parked_reply(struct parked *p, const struct wcur *body)
+{
+	struct body *b = body->start ? container_of(body->start, struct body, u.bytes[0]) : NULL;
+
+	parked_send(p, body, b, STATUS_OK);
+}
+
+void parked_fail(struct parked *p, int err, const char *format, ...)
+{
+	struct body *b = body_take(p->conn->net);
+	struct wcur w = { .bad = !b };
+	va_list args;
+
+	if (b) {
+		va_start(args, format);
+		w = wcur_make(b->u.bytes, BODY_BYTES);
+		w.p += put_detail(b, format, args);
+		va_end(args);
+	}
+	parked_send(p, &w, b, (uint16_t)status_of(err));
+}

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "net/conn_priv.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "base/container.h"
+#include "base/node.h"
+
+/* Pieces of one system call. */
+#define IOV_MAX_PIECES 64
+
+static struct sending *sending_take(struct net *n)
+{
+	struct sending *s;
+
+	if (list_is_empty(&n->spare_sendings))
+		return node_alloc(sizeof(*s));
+	s = container_of(n->spare_sendings.next, struct sending, link);
+	list_remove(&s->link);
+	*s = (struct sending){ 0 };
+	return s;
+}
+
+static uint64_t total(const struct sending *s)
+{
+	return (uint64_t)FRAME_HEADER_SIZE + s->body_len + s->payload_len + s->trailer_len;
+}
+
+static void sending_end(struct conn *c, struct sending *s)
+{
+	struct net *n = c->net;
+
+	c->priv->unsent -= total(s) - s->sent;
+	list_remove(&s->link);
+	if (s->call)
+		s->call->sending = NULL;
+	if (s->owner && s->owner->sent)
+		s->owner->sent(s->owner);
+	s->body = body_give(n, s->body);
+	s->copy = node_free(s->copy);
+	list_insert(&n->spare_sendings, &s->link);
+}
+
+struct sending *send_frame(struct conn *c, const struct frame *f, struct body *body,
+			   const void *payload)
+{
+	struct sending *s = c->is_closed ? NULL : sending_take(c->net);
+	struct frame frame = *f;
+	struct wcur w;
+
+	if (!s) {
+		body_give(c->net, body);
+		conn_fail(c, "no memory to send");
+		return NULL;
+	}
+	list_init(&s->link);
+	s->body = body;
+	s->body_len = f->body_len;
+	s->payload = payload;
+	s->payload_len = f->payload_len;
+	if (f->payload_len > FRAME_FREE_PAYLOAD) {
+		frame.flags |= FRAME_MORE;
+		s->trailer_len = FRAME_HEADER_SIZE;
+		w = wcur_make(s->trailer, FRAME_HEADER_SIZE);
+		frame_put(&w, &(struct frame){ .msg = f->msg, .flags = f->flags, .slot = f->slot,
+					       .call = f->call, .trace = f->trace });
+	}
+	w = wcur_make(s->header, FRAME_HEADER_SIZE);
+	frame_put(&w, &frame);
+	list_insert(&c->priv->queue, &s->link);
+	c->priv->unsent += total(s);
+	if (!c->priv->is_serving)
+		loop_defer(c->net->loop, &c->priv->flush);
+	return s;
+}
+
+struct gather {
+	struct iovec iov[IOV_MAX_PIECES];
+	int count;
+	size_t len;
+};
+
+/* Adds [at, len) of a part; `at` becomes what is left of it for the parts behind. */
+static void add(struct gather *g, const void *ptr, size_t len, uint64_t *at)
+{
+	if (*at >= len) {
+		*at -= len;
+		return;
+	}
+	if (g->count < IOV_MAX_PIECES) {
+		g->iov[g->count++] = (struct iovec){ (char *)ptr + *at, len - *at };
+		g->len += len - *at;
+	}
+	*at = 0;
+}
+
+static void add_zeros(struct net *n, struct gather *g, size_t len, uint64_t *at)
+{
+	for (size_t piece; len > 0; len -= piece) {
+		piece = len < SCRATCH_BYTES ? len : SCRATCH_BYTES;
+		add(g, n->zeros, piece, at);
+	}
+}
+
+static void add_frame(struct net *n, struct gather *g, const struct sending *s)
+{
+	uint64_t at = s->sent;
+
+	add(g, s->header, FRAME_HEADER_SIZE, &at);
+	add(g, s->body ? s->body->u.bytes : n->junk, s->body_len, &at);
+	if (s->is_filled)
+		add_zeros(n, g, s->payload_len, &at);
+	else
+		add(g, s->payload, s->payload_len, &at);
+	add(g, s->trailer, s->trailer_len, &at);
+}
+
+static void advance(struct conn *c, size_t n)
+{
+	c->net->counters.sent_bytes += n;
+	while (n > 0) {
+		struct sending *s = container_of(c->priv->queue.next, struct sending, link);
+		uint64_t left = total(s) - s->sent, take = n < left ? n : left;
+
+		s->sent += take;
+		c->priv->unsent -= take;
+		n -= take;
+		if (s->sent == total(s))
+			sending_end(c, s);
+	}
+}
+
+void send_flush(struct conn *c)
+{
+	struct conn_priv *p = c->priv;
+	size_t done = 0;
+
+	while (!c->is_closed && !list_is_empty(&p->queue)) {
+		struct gather g = { .count = 0 };
+		ssize_t n;
+
+		if (done >= TURN_BYTES) {
+			loop_defer(c->net->loop, &p->flush);
+			return;
+		}
+		/* Once the pieces are used up, a frame in the middle must not be left out. */
+		for (struct list *l = p->queue.next; l != &p->queue && g.count < IOV_MAX_PIECES - 4 &&
+						     g.len < TURN_BYTES;
+		     l = l->next)
+			add_frame(c->net, &g, container_of(l, struct sending, link));
+		n = stream_send(p->stream, g.iov, g.count);
+		if (n == -EAGAIN)
+			return;
+		if (n < 0) {
+			conn_fail(c, n == -ECONNREFUSED ? "nobody listens there" : "sending failed");
+			return;
+		}
+		p->is_connected = true;
+		done += (size_t)n;
+		advance(c, (size_t)n);
+	}
+}
+
+/* True if what is left of the payload, if anything, no longer needs its source. */
+static bool detach(struct net *n, struct sending *s)
+{
+	uint64_t begin = (uint64_t)FRAME_HEADER_SIZE + s->body_len, end = begin + s->payload_len;
+	uint32_t from = s->sent > begin ? (uint32_t)(s->sent - begin) : 0;
+	struct wcur w = wcur_make(s->trailer, FRAME_HEADER_SIZE);
+	struct rcur r = rcur_make(s->trailer, FRAME_HEADER_SIZE);
+	struct frame f;
+
+	if (s->sent >= end || s->payload_len == 0)
+		return true;
+	if (s->trailer_len > 0) {
+		(void)frame_get(&r, &f); /* our own bytes */
+		f.flags |= FRAME_ABORT;
+		frame_put(&w, &f);
+		s->is_filled = true;
+		return true;
+	}
+	s->copy = node_alloc(s->payload_len);
+	if (!s->copy)
+		return false;
+	memcpy(s->copy + from, s->payload + from, s->payload_len - from);
+	s->payload = s->copy;
+	(void)n;
+	return true;
+}
+
+void send_abandon(struct conn *c, struct sending *s)
+{
+	if (s->call)
+		s->call->sending = NULL;
+	s->call = NULL;
+	s->owner = NULL;
+	if (s->sent == 0)
+		sending_end(c, s);
+	else if (!detach(c->net, s))
+		conn_fail(c, "no memory to take back a frame");
+}
+
+void send_drop_all(struct conn *c)
+{
+	while (!list_is_empty(&c->priv->queue))
+		sending_end(c, container_of(c->priv->queue.next, struct sending, link));
+}
+
+size_t conn_unsent(const struct conn *c)
+{
+	return c->priv->unsent;
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "wire/codec.h"
+
+/* clang-format off */
+#define GET(type, field) ret->field = get_##type(c);
+#define PUT(type, field) put_##type(c, m->field);
+
+#define ONE_WAY(FIELDS, name)                                                 \
+	int name##_get(struct rcur *c, struct name *ret)                      \
+	{                                                                     \
+		(void)ret;                                                    \
+		FIELDS(GET)                                                   \
+		return rcur_finish(c);                                        \
+	}                                                                     \
+	void name##_put(struct wcur *c, const struct name *m)                 \
+	{                                                                     \
+		(void)c, (void)m;                                             \
+		FIELDS(PUT)                                                   \
+	}
+
+#define M(id, NAME, name, servers, callers, request_max, reply_max)           \
+	ONE_WAY(NAME##_REQ, name##_req)                                       \
+	ONE_WAY(NAME##_REP, name##_rep)
+MESSAGES(M)
+#undef M
+ONE_WAY(ERROR_REP, error_rep)
+
+#define R(FIELDS, name)                                                       \
+	void name##_get(struct rcur *c, struct name *ret) { FIELDS(GET) }     \
+	void name##_put(struct wcur *c, const struct name *m) { FIELDS(PUT) }
+RECORDS(R)
+#undef R
+
+#define P  SERVER_PROXY
+#define M_ SERVER_META
+#define S  SERVER_STORE
+static const struct message_info TABLE[] = {
+#define M(id, NAME, name, servers, callers, request_max, reply_max)           \
+	{ id, #NAME, servers, CALLERS_##callers, request_max, reply_max },
+	MESSAGES(M)
+#undef M
+};
+#undef P
+#undef M_
+#undef S
+
+int message_index(uint16_t msg)
+{
+	switch (msg) {
+#define M(id, NAME, name, servers, callers, request_max, reply_max)           \
+	case id: return MESSAGE_##NAME;
+	MESSAGES(M)
+#undef M
+	default:
+		return -1;
+	}
+}
+
+void frame_put(struct wcur *c, const struct frame *m)
+{
+	put_u32(c, FRAME_MAGIC);
+	FRAME(PUT)
+}
+
+static void frame_fields_get(struct rcur *c, struct frame *ret)
+{
+	FRAME(GET)
+}
+
+static const struct {
+	const char *name, *text;
+	int err;
+	enum status_retry retry;
+} STATUS_TABLE[STATUS_COUNT] = {
+#define S(code, NAME, err, retry, text) [code] = { #NAME, text, err, RETRY_##retry },
+	STATUSES(S)
+#undef S
+};
+/* clang-format on */
+
+const struct message_info *message_info(uint16_t msg)
+{
+	int index = message_index(msg);
+
+	return index < 0 ? NULL : &TABLE[index];
+}
+
+const struct message_info *message_table(size_t *ret_count)
+{
+	*ret_count = sizeof(TABLE) / sizeof(TABLE[0]);
+	return TABLE;
+}
+
+/* An unknown message passes: the answer to it is UNSUPPORTED, not a hang-up. */
+static uint32_t payload_max(const struct frame *f)
+{
+	const struct message_info *info = message_info(f->msg);
+
+	if (!info)
+		return FRAME_PAYLOAD_MAX;
+	return f->flags & FRAME_REPLY ? info->reply_max : info->request_max;
+}
+
+int frame_get(struct rcur *c, struct frame *ret)
+{
+	uint32_t magic = get_u32(c);
+
+	frame_fields_get(c, ret);
+	if (magic != FRAME_MAGIC)
+		return -EPROTO;
+	if (ret->body_len > FRAME_BODY_MAX || ret->payload_len > payload_max(ret))
+		return -EMSGSIZE;
+	return rcur_finish(c);
+}
+
+enum status status_of(int r)
+{
+	if (r >= 0)
+		return STATUS_OK;
+	for (int code = 1; code < STATUS_COUNT; code++)
+		if (STATUS_TABLE[code].err == -r)
+			return (enum status)code;
+	return STATUS_INTERNAL;
+}
+
+int status_errno(uint16_t status)
+{
+	return -STATUS_TABLE[status < STATUS_COUNT ? status : STATUS_INTERNAL].err;
+}
+
+const char *status_name(uint16_t status)
+{
+	return STATUS_TABLE[status < STATUS_COUNT ? status : STATUS_INTERNAL].name;
+}
+
+const char *status_text(uint16_t status)
+{
+	return STATUS_TABLE[status < STATUS_COUNT ? status : STATUS_INTERNAL].text;
+}
+
+enum status_retry status_retry(uint16_t status)
+{
+	return STATUS_TABLE[status < STATUS_COUNT ? status : STATUS_INTERNAL].retry;
+}
