@@ -1,0 +1,52 @@
+# What people type. Meson and ninja do the work, in build/; this file only names it.
+
+.DEFAULT_GOAL := all
+.PHONY: all run test style asan tsan arm64 fuzz sim model e2e bench format install prefix clean help
+JOBS := $(shell nproc)
+PREFIX ?= /usr/local
+
+build/build.ninja:
+	@command -v meson >/dev/null || { echo 'make: no meson here; `make run` or `tools/install-packages` installs what is missing'; exit 1; }
+	@meson setup build --prefix $(PREFIX)
+
+all: build/build.ninja ## build/wadi, the program, and libwadi
+	@ninja -C build -j $(JOBS) product
+
+run: ## sort real records through the embedded store; installs what it needs
+	@tools/install-packages run
+	@$(MAKE) -s all
+	@tools/run-demo $(ARGS)
+
+test: ## everything that CI does; installs what it needs
+	@tools/install-packages test
+	@tools/test $(STAGES)
+
+style asan tsan arm64 sim model e2e: ## one stage of `make test`
+	@tools/install-packages test
+	@tools/test $@
+
+fuzz: ## run each fuzzer for a minute, or SECONDS=N
+	@tools/install-packages test
+	@tools/fuzz --seconds $(or $(SECONDS),60) $(NAMES)
+
+bench: ## compare with the floors and the peers of this machine
+	@tools/install-packages test
+	@$(MAKE) -s all
+	@build/wadi bench $(or $(ARGS),all)
+
+format: ## lay out all C as .clang-format says
+	@tools/format
+
+install: prefix all ## install into PREFIX, /usr/local unless said otherwise; DESTDIR works
+	@meson install -C build --no-rebuild
+
+prefix: build/build.ninja
+ifneq ($(origin PREFIX),file)
+	@meson configure build --prefix $(PREFIX)
+endif
+
+clean: ## remove all that was built
+	@rm -rf build
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9 ]+:.*## / { printf "make %-40s %s\n", $$1, $$2 }' Makefile
