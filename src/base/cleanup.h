@@ -7,9 +7,9 @@
 
 #define CLEANUP(fn) __attribute__((cleanup(fn)))
 
-#define TAKE_PTR(p)                  \
-	({                           \
+#define TAKE_PTR(p)                     \
+	({                              \
 		typeof(p) taken_ = (p); \
-		(p) = NULL;          \
-		taken_;              \
+		(p) = NULL;             \
+		taken_;                 \
 	})

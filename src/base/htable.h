@@ -20,7 +20,8 @@ struct hlink {
 };
 
 struct htable {
-	struct hlink **buckets, **old; /* while it grows, those from `moved` on are still in `old` */
+	struct hlink **buckets,
+		**old; /* while it grows, those from `moved` on are still in `old` */
 	size_t mask, old_mask, moved, count;
 };
 

@@ -57,8 +57,9 @@ static int admit(const char *format, time_t second)
 	return left_out;
 }
 
-/* A JSON string without its quotes; bytes that are none of JSON's become spaces. */
-static void escape(char *to, size_t cap, const char *from)
+/* A JSON string without its quotes; bytes that are none of JSON's become spaces. Returns its
+ * length. */
+static size_t escape(char *to, size_t cap, const char *from)
 {
 	size_t n = 0;
 
@@ -70,16 +71,41 @@ static void escape(char *to, size_t cap, const char *from)
 		to[n++] = c < 0x20 ? ' ' : (char)c;
 	}
 	to[n] = '\0';
+	return n;
+}
+
+/* Small enough for a fiber's stack. */
+static void put_line(enum log_level level, const struct timespec *t, const char *text)
+{
+	char line[2 * LINE_MAX_BYTES + 128], when[32];
+	size_t n;
+	struct tm tm;
+
+	gmtime_r(&t->tv_sec, &tm);
+	strftime(when, sizeof(when), "%FT%T", &tm);
+	if (is_json_wanted) {
+		n = (size_t)snprintf(
+			line, sizeof(line),
+			"{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"pid\":%d,\"text\":\"", when,
+			t->tv_nsec / 1000000, LEVELS[level], getpid());
+		n += escape(line + n, sizeof(line) - n - 3, text);
+		n += (size_t)snprintf(line + n, sizeof(line) - n, "\"}\n");
+	} else {
+		n = (size_t)snprintf(line, sizeof(line), "%s.%03ldZ %-7s %s\n", when,
+				     t->tv_nsec / 1000000, LEVELS[level], text);
+	}
+	/* One write, so lines of several processes do not mix. There is nobody to tell of a
+	 * failure. */
+	if (write(STDERR_FILENO, line, n) < 0)
+		return;
 }
 
 void log_line(enum log_level level, const char *format, ...)
 {
-	char text[LINE_MAX_BYTES], json[2 * LINE_MAX_BYTES], line[2 * LINE_MAX_BYTES + 128];
+	char text[LINE_MAX_BYTES];
 	struct timespec t;
-	struct tm tm;
-	char when[32];
 	va_list args;
-	int left_out, n;
+	int left_out;
 
 	if (level > level_max)
 		return;
@@ -96,18 +122,5 @@ void log_line(enum log_level level, const char *format, ...)
 
 		snprintf(text + used, sizeof(text) - used, " left_out=%d", left_out);
 	}
-	gmtime_r(&t.tv_sec, &tm);
-	strftime(when, sizeof(when), "%FT%T", &tm);
-	if (is_json_wanted) {
-		escape(json, sizeof(json), text);
-		n = snprintf(line, sizeof(line),
-			     "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"pid\":%d,\"text\":\"%s\"}\n",
-			     when, t.tv_nsec / 1000000, LEVELS[level], getpid(), json);
-	} else {
-		n = snprintf(line, sizeof(line), "%s.%03ldZ %-7s %s\n", when, t.tv_nsec / 1000000,
-			     LEVELS[level], text);
-	}
-	/* One write, so lines of several processes do not mix. There is nobody to tell of a failure. */
-	if (write(STDERR_FILENO, line, (size_t)n) < 0)
-		return;
+	put_line(level, &t, text);
 }

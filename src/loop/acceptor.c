@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A listener over a socket. What it takes in one turn is bounded; `again` goes on
+ * with the rest in the next turn, or a little later if we are out of descriptors.
+ *
+ * A Unix path is the name of a listener only as long as its socket lives; a process
+ * that was killed leaves the path behind. So a path that refuses connections is
+ * removed and used again, and at the end only the path that is still ours is removed.
+ */
+#include "loop/epoll_priv.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/container.h"
+#include "base/limits.h"
+#include "base/log.h"
+
+#define MODE_DEFAULT 0600
+
+struct acceptor {
+	struct source source;
+	struct listener *listener; /* not touched any more once source.fd is -1 */
+	struct loop *loop;
+	struct timer again;
+	struct closing closing;
+	struct stat path; /* of a Unix path: to know it again */
+};
+
+/* An IPv4 peer of an IPv6 socket is shown as what it is. */
+static void unmap(struct address *a)
+{
+	struct sockaddr_in6 in6 = a->u.in6;
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = in6.sin6_port };
+
+	if (a->kind != ADDRESS_TCP || in6.sin6_family != AF_INET6 ||
+	    !IN6_IS_ADDR_V4MAPPED(&in6.sin6_addr))
+		return;
+	memcpy(&in.sin_addr, in6.sin6_addr.s6_addr + 12, sizeof(in.sin_addr));
+	a->u.in = in;
+	a->len = sizeof(in);
+}
+
+static void take_in(struct acceptor *a, int fd, struct address *from)
+{
+	struct stream *s;
+	int r;
+
+	from->kind = a->listener->address.kind;
+	unmap(from);
+	r = socket_accept(a->loop, fd, from, &s);
+	if (r < 0)
+		log_warning("A connection was dropped for want of memory error=\"%s\"",
+			    strerror(-r));
+	else
+		a->listener->accepted(a->listener, s);
+}
+
+static bool is_out_of_means(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+static void acceptor_event(struct source *s)
+{
+	struct acceptor *a = container_of(s, struct acceptor, source);
+
+	/* accepted() may close the listener. */
+	for (int n = 0; n < LOOP_ACCEPTS_PER_TURN && s->fd >= 0; n++) {
+		struct address from = { .len = sizeof(from.u) };
+		int fd = accept4(s->fd, &from.u.any, &from.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd >= 0) {
+			take_in(a, fd, &from);
+		} else if (errno == EAGAIN) {
+			return;
+		} else if (is_out_of_means(errno)) {
+			log_warning(
+				"Connections wait until there are descriptors again error=\"%s\"",
+				strerror(errno));
+			timer_start(a->loop, &a->again,
+				    a->loop->now_ns + SOCKET_AGAIN_MS * 1000000ull);
+			return;
+		}
+		/* Else it is an error of that connection, which is gone: on to the next. */
+	}
+	if (s->fd >= 0)
+		timer_start(a->loop, &a->again, 0);
+}
+
+static void accept_again(struct timer *t)
+{
+	struct acceptor *a = container_of(t, struct acceptor, again);
+
+	acceptor_event(&a->source);
+}
+
+static int bind_tcp(int fd, const struct address *at)
+{
+	int on = 1, off = 0;
+
+	/* A server that starts again finds its port still busy with connections that are over. */
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (at->u.any.sa_family == AF_INET6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+	return bind(fd, &at->u.any, at->len) < 0 ? -errno : 0;
+}
+
+/* True if the path is a socket's, and nobody listens at it. */
+static bool is_abandoned(const struct address *at, struct stat *ret_seen)
+{
+	int fd, r;
+
+	if (lstat(at->u.un.sun_path, ret_seen) < 0 || !S_ISSOCK(ret_seen->st_mode))
+		return false;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	r = connect(fd, &at->u.any, at->len) < 0 ? -errno : 0;
+	close(fd);
+	return r == -ECONNREFUSED;
+}
+
+static bool is_still(const struct address *at, const struct stat *seen)
+{
+	struct stat now;
+
+	return lstat(at->u.un.sun_path, &now) == 0 && now.st_dev == seen->st_dev &&
+	       now.st_ino == seen->st_ino;
+}
+
+static int bind_unix(int fd, const struct address *at, mode_t mode)
+{
+	struct stat seen;
+	int r;
+
+	/* The path is born with the mode of its socket, less the umask: never wider than wanted. */
+	if (fchmod(fd, mode) < 0)
+		return -errno;
+	r = bind(fd, &at->u.any, at->len) < 0 ? -errno : 0;
+	if (r < 0) {
+		if (r != -EADDRINUSE || !is_abandoned(at, &seen))
+			return r;
+		/*
+		 * Two that start at once may both come here, and the later one would remove
+		 * the earlier one's new path; to look once more makes that window small.
+		 * Where it must be closed, the directory has a lock.
+		 */
+		if (is_still(at, &seen) && unlink(at->u.un.sun_path) < 0)
+			return -errno;
+		if (bind(fd, &at->u.any, at->len) < 0)
+			return -errno;
+	}
+	/* Before listen(), so nobody has been refused by too narrow a mode. */
+	return chmod(at->u.un.sun_path, mode) < 0 ? -errno : 0;
+}
+
+static int bind_and_listen(struct acceptor *a, const struct address *at, unsigned mode)
+{
+	bool is_unix = at->kind == ADDRESS_UNIX;
+	int fd = socket(at->u.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int r;
+
+	if (fd < 0)
+		return -errno;
+	a->source.fd = fd;
+	r = is_unix ? bind_unix(fd, at, mode ? mode : MODE_DEFAULT) : bind_tcp(fd, at);
+	if (r < 0)
+		return r;
+	if (is_unix && lstat(at->u.un.sun_path, &a->path) < 0)
+		return -errno;
+	return listen(fd, LISTEN_BACKLOG) < 0 ? -errno : 0;
+}
+
+static void acceptor_free(struct closing *c)
+{
+	node_free(container_of(c, struct acceptor, closing));
+}
+
+int acceptor_open(struct loop *l, const struct address *at, struct listener *lr)
+{
+	struct acceptor *a;
+	int r;
+
+	if (at->kind != ADDRESS_TCP && at->kind != ADDRESS_UNIX)
+		return -EAFNOSUPPORT;
+	a = node_alloc(sizeof(*a));
+	if (!a)
+		return -ENOMEM;
+	*a = (struct acceptor){ .source = { .event = acceptor_event, .fd = -1 },
+				.listener = lr,
+				.loop = l,
+				.again = { .fire = accept_again },
+				.closing = { .free = acceptor_free } };
+	r = bind_and_listen(a, at, lr->mode);
+	if (r >= 0)
+		r = source_open(l, &a->source, EPOLLIN);
+	if (r < 0) {
+		source_close(l, &a->source);
+		node_free(a);
+		return r;
+	}
+	lr->address = *at;
+	if (at->kind == ADDRESS_TCP) {
+		lr->address.len = sizeof(lr->address.u);
+		getsockname(a->source.fd, &lr->address.u.any, &lr->address.len);
+	}
+	lr->acceptor = a;
+	return 0;
+}
+
+void acceptor_close(struct listener *lr)
+{
+	struct acceptor *a = lr->acceptor;
+
+	if (lr->address.kind == ADDRESS_UNIX && is_still(&lr->address, &a->path))
+		unlink(lr->address.u.un.sun_path);
+	timer_stop(a->loop, &a->again);
+	source_close(a->loop, &a->source);
+	loop_free_later(a->loop, &a->closing);
+	lr->acceptor = NULL;
+}

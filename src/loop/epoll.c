@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "loop/epoll_priv.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/container.h"
+#include "base/limits.h"
+#include "loop/loop_priv.h"
+
+/* What fits epoll_wait()'s int; a wait that is longer ends with a turn in which nothing is due. */
+#define WAIT_NS_MAX (1000000ull * 1000000000)
+
+static struct epoll_loop *epoll_of(struct loop *l)
+{
+	return container_of(l, struct epoll_loop, loop);
+}
+
+int source_open(struct loop *l, struct source *s, uint32_t events)
+{
+	struct epoll_event e = { .events = events | EPOLLET, .data.ptr = s };
+
+	return epoll_ctl(epoll_of(l)->epoll_fd, EPOLL_CTL_ADD, s->fd, &e) < 0 ? -errno : 0;
+}
+
+void source_close(struct loop *l, struct source *s)
+{
+	if (s->fd < 0)
+		return;
+	/*
+	 * close() alone would do, but for a copy of the descriptor in a child that was
+	 * forked by whoever we are a library of: epoll would go on telling us.
+	 */
+	epoll_ctl(epoll_of(l)->epoll_fd, EPOLL_CTL_DEL, s->fd, NULL);
+	close(s->fd);
+	s->fd = -1;
+}
+
+static int wait_ns(struct epoll_loop *el, struct epoll_event *events, uint64_t ns)
+{
+	struct timespec rest = { .tv_sec = (time_t)(ns / 1000000000u),
+				 .tv_nsec = (long)(ns % 1000000000u) };
+	int n;
+
+	if (!el->has_only_ms) {
+		n = epoll_pwait2(el->epoll_fd, events, LOOP_EVENTS_PER_TURN, &rest, NULL);
+		if (n >= 0 || errno != ENOSYS)
+			return n;
+		el->has_only_ms = true;
+	}
+	/* Rounded up: a turn too early would find nothing due, and spin. */
+	ns = ns < WAIT_NS_MAX ? (ns + 999999) / 1000000 : WAIT_NS_MAX / 1000000;
+	return epoll_wait(el->epoll_fd, events, LOOP_EVENTS_PER_TURN, (int)ns);
+}
+
+/* Reads the clock itself, for the turn has taken time so far. Polling before sleeping belongs here.
+ */
+static int wait_until(struct epoll_loop *el, struct epoll_event *events, uint64_t due_ns)
+{
+	struct loop *l = &el->loop;
+	uint64_t now_ns = node_now_ns();
+	int n;
+
+	loop_polls(l, now_ns);
+	n = wait_ns(el, events, mailbox_sleep(&l->mail) && due_ns > now_ns ? due_ns - now_ns : 0);
+	mailbox_awake(&l->mail);
+	l->now_ns = l->polled_ns = node_now_ns();
+	return n;
+}
+
+static int epoll_poll(struct loop *l, uint64_t due_ns)
+{
+	struct epoll_loop *el = epoll_of(l);
+	struct epoll_event events[LOOP_EVENTS_PER_TURN];
+	int n;
+
+	if (due_ns > l->now_ns) {
+		n = wait_until(el, events, due_ns);
+	} else {
+		loop_polls(l, l->now_ns);
+		n = epoll_wait(el->epoll_fd, events, LOOP_EVENTS_PER_TURN, 0);
+	}
+	if (n < 0)
+		return errno == EINTR ? 0 : -errno;
+	for (int i = 0; i < n; i++) {
+		struct source *s = events[i].data.ptr;
+
+		if (s->fd >= 0)
+			s->event(s);
+	}
+	if (el->is_polled_outside)
+		mailbox_sleep(&l->mail);
+	return 0;
+}
+
+static void epoll_wake(struct loop *l)
+{
+	/* It cannot fail but for a full counter, and then it is awake already. */
+	if (eventfd_write(epoll_of(l)->alarm.fd, 1) < 0)
+		return;
+}
+
+/* An edge for each write, so there is no need to read the counter. */
+static void alarm_event(struct source *s)
+{
+	(void)s;
+}
+
+static int epoll_loop_fd(struct loop *l)
+{
+	struct epoll_loop *el = epoll_of(l);
+
+	el->is_polled_outside = true;
+	mailbox_sleep(&l->mail); /* if there is mail already, loop_due() tells */
+	return el->epoll_fd;
+}
+
+static void epoll_close(struct loop *l)
+{
+	struct epoll_loop *el = epoll_of(l);
+
+	source_close(l, &el->alarm);
+	close(el->epoll_fd);
+	node_free(el);
+}
+
+static const struct loop_ops EPOLL_OPS = {
+	.poll = epoll_poll,
+	.wake = epoll_wake,
+	.connect = socket_connect,
+	.listen = acceptor_open,
+	.unlisten = acceptor_close,
+	.close = epoll_close,
+	.fd = epoll_loop_fd,
+};
+
+int loop_open_epoll(struct loop **ret)
+{
+	struct epoll_loop *el = node_alloc(sizeof(*el));
+	int r;
+
+	if (!el)
+		return -ENOMEM;
+	loop_init(&el->loop, &EPOLL_OPS);
+	el->alarm = (struct source){ .event = alarm_event, .fd = -1 };
+	el->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (el->epoll_fd < 0) {
+		r = -errno;
+		node_free(el);
+		return r;
+	}
+	el->alarm.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r = el->alarm.fd < 0 ? -errno : source_open(&el->loop, &el->alarm, EPOLLIN);
+	if (r < 0) {
+		epoll_close(&el->loop);
+		return r;
+	}
+	*ret = &el->loop;
+	return 0;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * epoll: the loop of real sockets. epoll.c waits and hands out; socket.c is the
+ * stream, acceptor.c the listener.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "loop/loop.h"
+#include "loop/stream.h"
+
+/*
+ * A descriptor that is told of edges. It lies in memory that is freed at the end of
+ * a turn (loop_free_later()), since what epoll has already told us may still be
+ * handed out in this one.
+ */
+struct source {
+	void (*event)(struct source *s);
+	int fd; /* -1 once closed: its events are dropped */
+};
+
+struct epoll_loop {
+	struct loop loop;
+	int epoll_fd;
+	bool has_only_ms;       /* a kernel before 5.11 */
+	bool is_polled_outside; /* somebody waits for epoll_fd, so we sleep between turns too */
+	struct source alarm;    /* an eventfd: other threads' wake-ups */
+};
+
+/* `s->fd` and `s->event` are set. `events` without EPOLLET. */
+int source_open(struct loop *l, struct source *s, uint32_t events);
+void source_close(struct loop *l, struct source *s); /* closes fd; fine if it is -1 */
+
+int socket_connect(struct loop *l, const struct address *to, struct stream **ret);
+/* Takes `fd`, even if it fails. */
+int socket_accept(struct loop *l, int fd, const struct address *from, struct stream **ret);
+
+int acceptor_open(struct loop *l, const struct address *at, struct listener *lr);
+void acceptor_close(struct listener *lr);

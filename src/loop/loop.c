@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "loop/loop.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "base/container.h"
+#include "base/limits.h"
+#include "loop/loop_priv.h"
+
+void loop_init(struct loop *l, const struct loop_ops *ops)
+{
+	*l = (struct loop){ .ops = ops, .node = node_current, .thread = pthread_self() };
+	fibers_init(&l->fibers, FIBERS_PER_LOOP);
+	list_init(&l->tasks);
+	list_init(&l->closed);
+	l->now_ns = node_now_ns();
+}
+
+bool loop_is_mine(const struct loop *l)
+{
+	return pthread_equal(l->thread, pthread_self());
+}
+
+void timer_start(struct loop *l, struct timer *t, uint64_t due_ns)
+{
+	assert(loop_is_mine(l));
+	heap_remove(&l->timers, &t->link);
+	/* Never due in this turn: a timer that starts itself anew must not keep the turn from
+	 * ending. */
+	heap_add(&l->timers, &t->link, due_ns > l->now_ns ? due_ns : l->now_ns + 1);
+}
+
+void timer_stop(struct loop *l, struct timer *t)
+{
+	assert(loop_is_mine(l));
+	heap_remove(&l->timers, &t->link);
+}
+
+static void run_timers(struct loop *l)
+{
+	for (unsigned n = 0; n < LOOP_TIMERS_PER_TURN; n++) {
+		struct heap_link *soonest = heap_top(&l->timers);
+		struct timer *t;
+
+		if (!soonest || soonest->due > l->now_ns)
+			return;
+		t = container_of(soonest, struct timer, link);
+		heap_remove(&l->timers, soonest);
+		t->fire(t);
+	}
+}
+
+void loop_defer(struct loop *l, struct task *t)
+{
+	assert(loop_is_mine(l));
+	list_remove(&t->link);
+	list_insert(&l->tasks, &t->link);
+}
+
+void task_stop(struct task *t)
+{
+	list_remove(&t->link);
+}
+
+static void run_tasks(struct loop *l)
+{
+	/* A mark, so that what is deferred meanwhile waits for the next turn. */
+	struct list mark;
+
+	list_insert(&l->tasks, &mark);
+	while (l->tasks.next != &mark) {
+		struct task *t = container_of(l->tasks.next, struct task, link);
+
+		list_remove(&t->link);
+		t->run(t);
+	}
+	list_remove(&mark);
+}
+
+void loop_post(struct loop *l, struct letter *letter)
+{
+	if (mailbox_post(&l->mail, letter))
+		l->ops->wake(l);
+}
+
+void loop_collect(struct loop *l)
+{
+	struct letter **end = &l->inbox;
+
+	while (*end)
+		end = &(*end)->next;
+	*end = mailbox_take(&l->mail);
+}
+
+static void serve_mail(struct loop *l)
+{
+	if (!l->inbox)
+		loop_collect(l);
+	for (unsigned n = 0; l->inbox && n < LOOP_LETTERS_PER_TURN; n++) {
+		struct letter *letter = l->inbox;
+
+		l->inbox = letter->next;
+		letter->run(letter);
+	}
+}
+
+void loop_free_later(struct loop *l, struct closing *c)
+{
+	assert(loop_is_mine(l));
+	list_insert(&l->closed, &c->link);
+}
+
+static void free_closed(struct loop *l)
+{
+	while (!list_is_empty(&l->closed)) {
+		struct closing *c = container_of(l->closed.next, struct closing, link);
+
+		list_remove(&c->link);
+		c->free(c);
+	}
+}
+
+uint64_t loop_due(const struct loop *l)
+{
+	struct heap_link *soonest = heap_top(&l->timers);
+	uint64_t due_ns = fibers_due(&l->fibers);
+
+	if (!list_is_empty(&l->tasks) || l->inbox || !mailbox_is_empty(&l->mail) || l->must_stop)
+		return l->now_ns;
+	if (soonest && soonest->due < due_ns)
+		due_ns = soonest->due;
+	return due_ns > l->now_ns ? due_ns : l->now_ns;
+}
+
+void loop_polls(struct loop *l, uint64_t now_ns)
+{
+	uint64_t busy_ns = now_ns - l->polled_ns;
+
+	if (busy_ns > l->busy_ns_max)
+		l->busy_ns_max = busy_ns;
+	l->polled_ns = now_ns;
+}
+
+static int turn(struct loop *l, uint64_t due_ns)
+{
+	struct node *outer = node_current;
+	uint64_t own_due_ns;
+	int r;
+
+	assert(loop_is_mine(l) && !l->is_turning);
+	node_current = l->node;
+	l->is_turning = true;
+	l->now_ns = node_now_ns();
+	if (!l->polled_ns)
+		l->polled_ns = l->now_ns;
+
+	run_timers(l);
+	run_tasks(l);
+	fibers_run(&l->fibers, l->now_ns);
+	own_due_ns = loop_due(l);
+	r = l->ops->poll(l, own_due_ns < due_ns ? own_due_ns : due_ns);
+	serve_mail(l);
+	free_closed(l);
+
+	l->is_turning = false;
+	node_current = outer;
+	return r;
+}
+
+int loop_turn(struct loop *l, uint64_t due_ns)
+{
+	/* What the caller did since the last turn is no stall of ours. */
+	l->polled_ns = 0;
+	return turn(l, due_ns);
+}
+
+int loop_run(struct loop *l)
+{
+	int r = 0;
+
+	l->polled_ns = 0;
+	while (r >= 0 && !l->must_stop)
+		r = turn(l, UINT64_MAX);
+	l->must_stop = false;
+	return r;
+}
+
+void loop_stop(struct loop *l)
+{
+	assert(loop_is_mine(l));
+	l->must_stop = true;
+}
+
+int loop_fd(struct loop *l)
+{
+	return l->ops->fd ? l->ops->fd(l) : -EOPNOTSUPP;
+}
+
+void loop_close(struct loop *l)
+{
+	struct node *outer = node_current;
+
+	assert(loop_is_mine(l) && !l->is_turning);
+	node_current = l->node;
+	while (l->inbox || !mailbox_is_empty(&l->mail))
+		serve_mail(l);
+	free_closed(l);
+	assert(!heap_top(&l->timers) && list_is_empty(&l->tasks));
+	fibers_fini(&l->fibers);
+	l->ops->close(l);
+	node_current = outer;
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sim: loops of many nodes in one thread, in simulated time, over a simulated
+ * network. Everything follows from the seed: delays, the order of loops that are
+ * due at one time, how streams cut their bytes.
+ *
+ *	sim_open(seed) ; sim_node_add() for each ; sim_loop_open() on it ;
+ *	sim_run() turns the loop that has the next event, until a time or a stop.
+ *
+ * A node has memory, clocks and randomness of its own (base/node.h), and any
+ * number of loops. sim_node_kill() drops its loops, its connections (the peers see
+ * an end) and all its memory at once, as kill -9 does; sim_node_pause() stops its
+ * loops and lets its clock run on, as SIGSTOP does.
+ */
+#pragma once
+
+#include "base/node.h"
+#include "loop/loop.h"
+#include "loop/stream.h"
+
+struct sim;
+struct sim_node;
+
+struct sim_config {
+	uint64_t seed;
+	uint64_t delay_ns_min, delay_ns_max; /* of each piece that crosses the network */
+	unsigned cut_permille;               /* of 1000 sends: only a random part is taken */
+};
+
+int sim_open(const struct sim_config *config, struct sim **ret);
+void sim_close(struct sim *s);
+uint64_t sim_now_ns(const struct sim *s);
+uint64_t sim_random(struct sim *s); /* for the workload: the same sequence for the same seed */
+
+/* `id` is the node's address: "sim://id:port". */
+int sim_node_add(struct sim *s, uint32_t id, struct sim_node **ret);
+struct node *sim_node_of(struct sim_node *n); /* to be node_current while its code is set up */
+void sim_node_kill(struct sim_node *n);       /* may be started again: add loops to it */
+void sim_node_pause(struct sim_node *n, bool is_paused);
+size_t sim_node_bytes(const struct sim_node *n); /* that it has allocated: 0 when all was freed */
+
+int sim_loop_open(struct sim_node *n, struct loop **ret);
+
+/* Cuts the connections between two nodes now; new ones fail while it is cut. */
+void sim_cut(struct sim *s, uint32_t a, uint32_t b, bool is_cut);
+
+/* Runs until `until_ns` of simulated time, or until nothing is left to happen (returns false). */
+bool sim_run(struct sim *s, uint64_t until_ns);
+
+/* A number that two runs of one seed share at each moment: the hash of all events so far. */
+uint64_t sim_fingerprint(const struct sim *s);

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A stream over a socket: TCP or Unix.
+ *
+ *	socket_connect() --> CONNECTING --> OPEN --> (closed)
+ *	                       |   ^          ^
+ *	            no room ---+   +-- again  +--- socket_accept()
+ *	                       |
+ *	                       +--> FAILED: recv() and send() say why
+ *
+ * Whatever the peer makes fail is told by ready(), however fast it was, so callers
+ * have one path for it. socket_connect() itself fails only for want of means.
+ */
+#include "loop/epoll_priv.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <limits.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/container.h"
+#include "base/limits.h"
+
+#define EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP)
+
+struct socket {
+	struct stream stream;
+	struct source source;
+	struct timer again; /* tries once more to connect, or tells that it failed */
+	struct closing closing;
+	bool is_connecting;
+	int error; /* why it could not connect; sticks */
+};
+
+static struct socket *socket_of(struct stream *s)
+{
+	return container_of(s, struct socket, stream);
+}
+
+static void tell(struct socket *k)
+{
+	assert(k->stream.ready);
+	k->stream.ready(&k->stream);
+}
+
+static ssize_t socket_recv(struct stream *s, void *buf, size_t len)
+{
+	struct socket *k = socket_of(s);
+	ssize_t r;
+
+	assert(len > 0);
+	if (k->is_connecting || k->error)
+		return k->is_connecting ? -EAGAIN : k->error;
+	do
+		r = recv(k->source.fd, buf, len, 0);
+	while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : r;
+}
+
+static ssize_t socket_send(struct stream *s, const struct iovec *iov, int count)
+{
+	struct socket *k = socket_of(s);
+	struct msghdr m = { .msg_iov = (struct iovec *)iov,
+			    .msg_iovlen = (size_t)(count < IOV_MAX ? count : IOV_MAX) };
+	ssize_t r;
+
+	if (k->is_connecting || k->error)
+		return k->is_connecting ? -EAGAIN : k->error;
+	do
+		r = sendmsg(k->source.fd, &m, MSG_NOSIGNAL);
+	while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : r;
+}
+
+static void socket_free(struct closing *c)
+{
+	node_free(container_of(c, struct socket, closing));
+}
+
+static void socket_close(struct stream *s)
+{
+	struct socket *k = socket_of(s);
+
+	timer_stop(s->loop, &k->again);
+	source_close(s->loop, &k->source);
+	loop_free_later(s->loop, &k->closing);
+}
+
+static const struct stream_ops SOCKET_OPS = {
+	.recv = socket_recv,
+	.send = socket_send,
+	.close = socket_close,
+};
+
+static void ask_who_it_is(struct socket *k)
+{
+	struct peer *p = &k->stream.peer;
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+
+	if (p->address.kind != ADDRESS_UNIX ||
+	    getsockopt(k->source.fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0)
+		return;
+	p->uid = cred.uid;
+	p->pid = cred.pid;
+}
+
+/*
+ * Nobody listened, so the kernel gave us that very port as our own and connected us
+ * to ourselves. It happens to who tries a port of the ephemeral range again and again.
+ */
+static bool is_connected_to_itself(const struct socket *k)
+{
+	struct sockaddr_storage us = { 0 }, them = { 0 };
+	socklen_t us_len = sizeof(us), them_len = sizeof(them);
+
+	return k->stream.peer.address.kind == ADDRESS_TCP &&
+	       getsockname(k->source.fd, (struct sockaddr *)&us, &us_len) == 0 &&
+	       getpeername(k->source.fd, (struct sockaddr *)&them, &them_len) == 0 &&
+	       us_len == them_len && memcmp(&us, &them, us_len) == 0;
+}
+
+static void finish_connecting(struct socket *k)
+{
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	if (getsockopt(k->source.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+		error = errno;
+	if (!error && is_connected_to_itself(k))
+		error = ECONNREFUSED;
+	k->is_connecting = false;
+	k->error = -error;
+	if (!error)
+		ask_who_it_is(k);
+}
+
+static void socket_event(struct source *s)
+{
+	struct socket *k = container_of(s, struct socket, source);
+
+	if (k->is_connecting)
+		finish_connecting(k);
+	tell(k);
+}
+
+static int try_connect(struct socket *k)
+{
+	struct address *to = &k->stream.peer.address;
+	struct loop *l = k->stream.loop;
+	int r = connect(k->source.fd, &to->u.any, to->len) < 0 ? -errno : 0;
+
+	if (r == -EAGAIN) {
+		/* A Unix listener's queue is full, and no event will say when there is room. */
+		timer_start(l, &k->again, l->now_ns + SOCKET_AGAIN_MS * 1000000ull);
+		return 0;
+	}
+	/* Only now: a socket that is not even connecting tells of a hang-up. */
+	if (r == 0 || r == -EINPROGRESS || r == -EINTR)
+		return source_open(l, &k->source, EVENTS);
+	k->is_connecting = false;
+	k->error = r;
+	timer_start(l, &k->again, 0);
+	return 0;
+}
+
+static void connect_again(struct timer *t)
+{
+	struct socket *k = container_of(t, struct socket, again);
+	int r = k->is_connecting ? try_connect(k) : 0;
+
+	if (r < 0) {
+		k->is_connecting = false;
+		k->error = r;
+	}
+	if (!k->is_connecting)
+		tell(k);
+}
+
+static struct socket *socket_new(struct loop *l, const struct address *peer)
+{
+	struct socket *k = node_alloc(sizeof(*k));
+
+	if (!k)
+		return NULL;
+	k->stream.ops = &SOCKET_OPS;
+	k->stream.loop = l;
+	k->stream.peer.address = *peer;
+	k->stream.peer.is_loopback = address_is_loopback(peer);
+	k->stream.peer.uid = UINT32_MAX;
+	k->source.event = socket_event;
+	k->source.fd = -1;
+	k->again.fire = connect_again;
+	k->closing.free = socket_free;
+	return k;
+}
+
+/* We send whole frames, so waiting for more bytes before sending these only adds latency. */
+static void send_at_once(struct socket *k)
+{
+	int one = 1;
+
+	if (k->stream.peer.address.kind == ADDRESS_TCP)
+		setsockopt(k->source.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+}
+
+int socket_connect(struct loop *l, const struct address *to, struct stream **ret)
+{
+	struct socket *k;
+	int r;
+
+	if (to->kind != ADDRESS_TCP && to->kind != ADDRESS_UNIX)
+		return -EAFNOSUPPORT;
+	k = socket_new(l, to);
+	if (!k)
+		return -ENOMEM;
+	k->is_connecting = true;
+	k->source.fd = socket(to->u.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	r = k->source.fd < 0 ? -errno : 0;
+	if (r == 0) {
+		send_at_once(k);
+		r = try_connect(k);
+	}
+	if (r < 0) {
+		socket_close(&k->stream);
+		return r;
+	}
+	*ret = &k->stream;
+	return 0;
+}
+
+int socket_accept(struct loop *l, int fd, const struct address *from, struct stream **ret)
+{
+	struct socket *k = socket_new(l, from);
+	int r;
+
+	if (!k) {
+		close(fd);
+		return -ENOMEM;
+	}
+	k->source.fd = fd;
+	send_at_once(k);
+	ask_who_it_is(k);
+	r = source_open(l, &k->source, EVENTS);
+	if (r < 0) {
+		socket_close(&k->stream);
+		return r;
+	}
+	*ret = &k->stream;
+	return 0;
+}
