@@ -88,13 +88,16 @@ extern "C" {
 struct wadi;
 
 struct wadi_options {
-	size_t size;            /* sizeof(struct wadi_options) */
-	const char *endpoint;   /* "tcp://host:port", "unix:///path"; NULL: from the environment */
-	const char *token;      /* NULL: from the environment; none on a loopback `wadi dev` */
-	uint32_t timeout_ms;    /* of each call; 0: WADI_TIMEOUT, else 10,000 */
+	size_t size;          /* sizeof(struct wadi_options) */
+	const char *endpoint; /* "tcp://host:port", "unix:///path"; NULL: from the environment */
+	const char *token;    /* NULL: from the environment; none on a loopback `wadi dev` */
+	uint32_t timeout_ms;  /* of each call; 0: WADI_TIMEOUT, else 10,000 */
 	uint32_t reserved;
 };
-#define WADI_OPTIONS { .size = sizeof(struct wadi_options) }
+#define WADI_OPTIONS                                \
+	{                                           \
+		.size = sizeof(struct wadi_options) \
+	}
 
 /*
  * Opens a handle and connects it. With no endpoint it takes WADI_ENDPOINT, then
@@ -104,7 +107,8 @@ struct wadi_options {
  */
 WADI_API int wadi_open(const struct wadi_options *options, struct wadi **ret);
 
-/* Drops what is in flight and frees the handle; NULL is fine. Views and readers of it must be gone. */
+/* Drops what is in flight and frees the handle; NULL is fine. Views and readers of it must be gone.
+ */
 WADI_API void wadi_close(struct wadi *w);
 
 /* The last failure on this handle, in a sentence. Valid until the next call on it. */
@@ -132,7 +136,8 @@ WADI_API void wadi_free(void *p);
 
 enum wadi_tier { WADI_TIER_ANY, WADI_TIER_DRAM, WADI_TIER_NVMF, WADI_TIER_BLOCK };
 
-/* Names one try to change something: equal values mean a repeat of the same. Zero: the library makes one. */
+/* Names one try to change something: equal values mean a repeat of the same. Zero: the library
+ * makes one. */
 struct wadi_attempt {
 	uint64_t hi, lo;
 };
@@ -142,39 +147,46 @@ struct wadi_attempt {
 
 struct wadi_put_options {
 	size_t size;
-	uint32_t flags;              /* WADI_CREATE, WADI_DURABLE */
-	uint32_t ttl_ms;             /* the object goes after this time; 0: with its job */
-	uint32_t reads;              /* the object goes after this many whole reads; 0: any number */
-	uint32_t copies;             /* on how many hosts; 0 and 1: one */
-	uint64_t if_version;         /* replace this version only; 0: whatever is there */
+	uint32_t flags;      /* WADI_CREATE, WADI_DURABLE */
+	uint32_t ttl_ms;     /* the object goes after this time; 0: with its job */
+	uint32_t reads;      /* the object goes after this many whole reads; 0: any number */
+	uint32_t copies;     /* on how many hosts; 0 and 1: one */
+	uint64_t if_version; /* replace this version only; 0: whatever is there */
 	struct wadi_attempt attempt;
-	const void *attributes;      /* the caller's own, kept with the object */
-	size_t attributes_len;       /* at most WADI_ATTRIBUTES_MAX */
+	const void *attributes; /* the caller's own, kept with the object */
+	size_t attributes_len;  /* at most WADI_ATTRIBUTES_MAX */
 	enum wadi_tier tier;
 	uint32_t timeout_ms;
 };
-#define WADI_PUT_OPTIONS { .size = sizeof(struct wadi_put_options) }
+#define WADI_PUT_OPTIONS                                \
+	{                                               \
+		.size = sizeof(struct wadi_put_options) \
+	}
 
 struct wadi_get_options {
 	size_t size;
-	uint64_t offset;             /* begin at this byte; past the end: 0 bytes */
-	uint64_t len;                /* at most so many bytes; 0: all */
-	uint32_t wait_ms;            /* if there is no object, wait so long for one */
+	uint64_t offset;  /* begin at this byte; past the end: 0 bytes */
+	uint64_t len;     /* at most so many bytes; 0: all */
+	uint32_t wait_ms; /* if there is no object, wait so long for one */
 	uint32_t timeout_ms;
-	struct wadi_attempt read_id; /* names one read of a `reads` object; zero: the library makes one */
+	struct wadi_attempt
+		read_id; /* names one read of a `reads` object; zero: the library makes one */
 };
-#define WADI_GET_OPTIONS { .size = sizeof(struct wadi_get_options) }
+#define WADI_GET_OPTIONS                                \
+	{                                               \
+		.size = sizeof(struct wadi_get_options) \
+	}
 
 struct wadi_stat {
-	uint64_t object;         /* id, never used again */
-	uint64_t version;        /* grows with each commit to the job; never 0 */
-	uint64_t len;            /* bytes */
-	uint64_t age_ms;         /* since its commit */
-	uint64_t ttl_left_ms;    /* UINT64_MAX: no ttl */
-	uint32_t reads_left;     /* UINT32_MAX: any number */
-	uint32_t extent_count;   /* 0: a small value */
+	uint64_t object;       /* id, never used again */
+	uint64_t version;      /* grows with each commit to the job; never 0 */
+	uint64_t len;          /* bytes */
+	uint64_t age_ms;       /* since its commit */
+	uint64_t ttl_left_ms;  /* UINT64_MAX: no ttl */
+	uint32_t reads_left;   /* UINT32_MAX: any number */
+	uint32_t extent_count; /* 0: a small value */
 	enum wadi_tier tier;
-	bool is_directory;       /* a directory: `len` is the number of objects directly in it */
+	bool is_directory; /* a directory: `len` is the number of objects directly in it */
 	uint16_t attributes_len;
 	uint8_t attributes[WADI_ATTRIBUTES_MAX];
 };
@@ -237,7 +249,8 @@ WADI_API const void *wadi_view_data(const struct wadi_view *v);
 WADI_API size_t wadi_view_len(const struct wadi_view *v);
 WADI_API void wadi_view_stat(const struct wadi_view *v, struct wadi_stat *ret);
 
-/* 0: the bytes were whole until now. -ESTALE: the view was revoked; what was read may be anything. */
+/* 0: the bytes were whole until now. -ESTALE: the view was revoked; what was read may be anything.
+ */
 WADI_API int wadi_release(struct wadi_view **take);
 
 /* Streams: objects of any and of unknown length. */
@@ -252,7 +265,8 @@ WADI_API int wadi_writer_open(struct wadi *w, const char *path, uint64_t len_hin
 			      const struct wadi_put_options *options, struct wadi_writer **ret);
 WADI_API int wadi_writer_write(struct wadi_writer *wr, const void *data, size_t len);
 
-/* What is written next belongs to this part, 0 to 9,999. Committed in the order of their numbers. */
+/* What is written next belongs to this part, 0 to 9,999. Committed in the order of their numbers.
+ */
 WADI_API int wadi_writer_part(struct wadi_writer *wr, uint32_t number);
 WADI_API int wadi_writer_commit(struct wadi_writer **take, uint64_t *ret_version);
 WADI_API void wadi_writer_abandon(struct wadi_writer **take);
@@ -274,19 +288,24 @@ struct wadi_list;
 
 struct wadi_list_options {
 	size_t size;
-	bool is_recursive;   /* all below, not only what is directly in it */
-	const char *after;   /* begin behind this name (as listed); NULL: at the first */
+	bool is_recursive; /* all below, not only what is directly in it */
+	const char *after; /* begin behind this name (as listed); NULL: at the first */
 	uint32_t timeout_ms;
 };
-#define WADI_LIST_OPTIONS { .size = sizeof(struct wadi_list_options) }
+#define WADI_LIST_OPTIONS                                \
+	{                                                \
+		.size = sizeof(struct wadi_list_options) \
+	}
 
 struct wadi_list_entry {
-	const char *name;    /* below the listed directory; a directory's ends in `/`. Until the next call */
+	const char *name; /* below the listed directory; a directory's ends in `/`. Until the next
+			     call */
 	size_t name_len;
 	struct wadi_stat stat;
 };
 
-/* In byte order of the whole name. Not one moment: what is changed meanwhile may or may not be seen. */
+/* In byte order of the whole name. Not one moment: what is changed meanwhile may or may not be
+ * seen. */
 WADI_API int wadi_list_open(struct wadi *w, const char *directory,
 			    const struct wadi_list_options *options, struct wadi_list **ret);
 WADI_API int wadi_list_next(struct wadi_list *l, struct wadi_list_entry *ret); /* 1; 0 at the end */
@@ -320,14 +339,17 @@ WADI_API void wadi_op_cancel(struct wadi_op *op); /* still to be ended */
 
 struct wadi_job_options {
 	size_t size;
-	uint32_t lease_ms;     /* the job ends when nobody has renewed it for so long; 0: 10 minutes */
-	uint32_t functions;    /* hints, kept for the scaling of the store */
-	uint64_t quota_dram;   /* bytes; 0: no limit but the store's */
-	uint64_t capacity;     /* hint, bytes */
-	uint32_t peak_mbps;    /* hint */
+	uint32_t lease_ms;  /* the job ends when nobody has renewed it for so long; 0: 10 minutes */
+	uint32_t functions; /* hints, kept for the scaling of the store */
+	uint64_t quota_dram;       /* bytes; 0: no limit but the store's */
+	uint64_t capacity;         /* hint, bytes */
+	uint32_t peak_mbps;        /* hint */
 	bool is_latency_sensitive; /* hint */
 };
-#define WADI_JOB_OPTIONS { .size = sizeof(struct wadi_job_options) }
+#define WADI_JOB_OPTIONS                                \
+	{                                               \
+		.size = sizeof(struct wadi_job_options) \
+	}
 
 /* A bill of `byte_ms_*`: bytes times milliseconds, exact to the millisecond. */
 struct wadi_job_info {
@@ -336,10 +358,11 @@ struct wadi_job_info {
 	bool has_ended;
 	uint64_t lease_left_ms;
 	uint64_t object_count;
-	uint64_t object_bytes;       /* of all its objects */
-	uint64_t dram_bytes;         /* of the tier that it holds now, open space included */
-	uint64_t quota_dram;         /* 0: none */
-	uint64_t dram_byte_ms_hi, dram_byte_ms_lo; /* 128 bits: the integral of dram_bytes over time */
+	uint64_t object_bytes; /* of all its objects */
+	uint64_t dram_bytes;   /* of the tier that it holds now, open space included */
+	uint64_t quota_dram;   /* 0: none */
+	uint64_t dram_byte_ms_hi,
+		dram_byte_ms_lo; /* 128 bits: the integral of dram_bytes over time */
 };
 
 /*
@@ -375,9 +398,11 @@ WADI_API int wadi_token_narrow(const char *token, const char *prefix, uint32_t r
 
 /* What is in the store as a whole: totals, as `wadi top` shows them. */
 struct wadi_store_info {
-	uint64_t dram_limit, dram_used, dram_clean; /* bytes: may be used, belong to jobs, reserved ahead */
-	uint64_t value_bytes;                       /* bytes of small values' blocks */
-	uint64_t dram_byte_ms_hi, dram_byte_ms_lo;  /* the store's own integral of what belonged to jobs */
+	uint64_t dram_limit, dram_used,
+		dram_clean;   /* bytes: may be used, belong to jobs, reserved ahead */
+	uint64_t value_bytes; /* bytes of small values' blocks */
+	uint64_t dram_byte_ms_hi,
+		dram_byte_ms_lo; /* the store's own integral of what belonged to jobs */
 	uint64_t segment_count, object_count, job_count, session_count, parked_count;
 	uint64_t uptime_ms;
 };

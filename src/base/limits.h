@@ -81,6 +81,12 @@
 /* Of one pool: each is a descriptor and a mapping, and the kernel has 65,530 of those. */
 #define POOL_SEGMENTS_MAX 32768
 
+/* Asks for segments that wait at one pool for space; the next one is told to come again. */
+#define POOL_ASKS_MAX 16384
+
+/* The last so much of a pool is only for the oldest of those who wait. */
+#define POOL_RESERVE_SHARE 20
+
 /* Values lie in blocks of one job, the blocks in segments of the slot. */
 #define VALUE_BLOCK_BYTES   4096
 #define VALUE_SEGMENT_BYTES (1u << 20)

@@ -126,7 +126,8 @@ void call_arrived(struct call *c, int result)
 	end(c);
 }
 
-/* The connection is gone. Their ends are told in the next turn: nothing comes back in from below. */
+/* The connection is gone. Their ends are told in the next turn: nothing comes back in from below.
+ */
 void calls_end_all(struct conn *c)
 {
 	struct htable *t = &c->priv->calls;
@@ -173,8 +174,8 @@ void call_cancel(struct call *c)
 
 struct rcur call_reply(const struct call *c)
 {
-	return c->body && c->frame.body_len > 0 ? rcur_make(c->body->u.bytes, c->frame.body_len) :
-						  rcur_make(NULL, 0);
+	return c->body && c->frame.body_len > 0 ? rcur_make(c->body->u.bytes, c->frame.body_len)
+						: rcur_make(NULL, 0);
 }
 
 const char *call_detail(const struct call *c, char *buf, size_t cap)
@@ -183,7 +184,8 @@ const char *call_detail(const struct call *c, char *buf, size_t cap)
 	struct error_rep e;
 
 	buf[0] = '\0';
-	if (c->result < 0 && c->body && c->frame.status != STATUS_OK && error_rep_get(&r, &e) == 0) {
+	if (c->result < 0 && c->body && c->frame.status != STATUS_OK &&
+	    error_rep_get(&r, &e) == 0) {
 		size_t n = e.detail.len < cap - 1 ? e.detail.len : cap - 1;
 
 		memcpy(buf, e.detail.ptr, n);

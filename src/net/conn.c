@@ -145,7 +145,8 @@ static void begin_reply(struct conn *c)
 		return;
 	}
 	if (call->sending) {
-		/* Answered before all of it was read: whatever the answer is, the rest is of no use. */
+		/* Answered before all of it was read: whatever the answer is, the rest is of no
+		 * use. */
 		send_abandon(c, call->sending);
 	}
 	call->body = b;
@@ -201,18 +202,11 @@ static void place_request(struct conn *c, struct request *r)
 	}
 }
 
-/* Never to be served: its place is given back. */
-static void drop_request(struct request *r)
-{
-	if (r->is_placed && r->handler->drop)
-		r->handler->drop(r);
-}
-
 static void finish_request(struct conn *c, struct request *r)
 {
 	c->priv->incoming = NULL;
 	if (r->refusal < 0) {
-		drop_request(r);
+		request_drop(r);
 		request_fail(r, r->refusal, "%s", r->why);
 	} else {
 		r->handler->serve(r);
@@ -244,7 +238,7 @@ static void finish_frame(struct conn *c)
 	p->incoming = NULL;
 	p->incoming_call = NULL;
 	if (flags & FRAME_ABORT && r) {
-		drop_request(r);
+		request_drop(r);
 		request_fail(r, -ECANCELED, "taken back by its sender");
 	} else if (flags & FRAME_ABORT && call) {
 		call_arrived(call, -ECANCELED);
@@ -255,7 +249,8 @@ static void finish_frame(struct conn *c)
 	}
 }
 
-/* Acts wherever the intake stops for its owner. False: it must wait, or the connection is closed. */
+/* Acts wherever the intake stops for its owner. False: it must wait, or the connection is closed.
+ */
 static bool step(struct conn *c)
 {
 	struct conn_priv *p = c->priv;
@@ -472,9 +467,14 @@ struct conn *conn_open(struct net *n, struct stream *s, const struct service *se
 		stream_close(s);
 		return NULL;
 	}
-	*c = (struct conn){ .net = n, .service = service, .owner = owner, .peer = s->peer, .priv = p };
-	*p = (struct conn_priv){ .conn = c, .stream = s, .again = { .run = go_on },
-				 .flush = { .run = flush }, .hello = { .fire = no_hello } };
+	*c = (struct conn){
+		.net = n, .service = service, .owner = owner, .peer = s->peer, .priv = p
+	};
+	*p = (struct conn_priv){ .conn = c,
+				 .stream = s,
+				 .again = { .run = go_on },
+				 .flush = { .run = flush },
+				 .hello = { .fire = no_hello } };
 	list_init(&c->link);
 	list_init(&p->again.link);
 	list_init(&p->flush.link);
@@ -539,8 +539,9 @@ void conn_close(struct conn *c)
 	p->closing.free = conn_free;
 	p->request_count++; /* until the end of this function */
 	incoming = TAKE_PTR(p->incoming);
-	if (incoming) {
-		drop_request(incoming);
+	/* One that waits for its place is its handler's, which hears of the end below. */
+	if (incoming && !p->is_held) {
+		request_drop(incoming);
 		request_free(incoming);
 	}
 	for (struct list *l = p->requests.next, *next; l != &p->requests; l = next) {

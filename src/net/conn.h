@@ -54,7 +54,9 @@ struct net_counters {
 };
 
 int net_open(struct loop *l, struct net **ret);
-void net_close(struct net *n); /* its connections have been closed, and a turn has passed */
+void net_close(struct net *n);         /* its connections have been closed, and a turn has passed */
+struct body *body_take(struct net *n); /* NULL: no memory */
+struct body *body_give(struct net *n, struct body *b); /* returns NULL; NULL is fine */
 struct loop *net_loop(const struct net *n);
 const struct net_counters *net_counters(const struct net *n);
 
@@ -67,7 +69,10 @@ struct payload {
 
 struct handler {
 	void (*serve)(struct request *r);
-	/* Calls request_place() or request_sink(), now or later. */
+	/*
+	 * Calls request_place() or request_sink(), now or later, also if the connection
+	 * closes meanwhile (request.closed tells): the request is then dropped and freed.
+	 */
 	void (*place)(struct request *r);
 	/* Placed, in part at least, and will never be served: gives back what place() took. */
 	void (*drop)(struct request *r);
@@ -97,9 +102,9 @@ struct conn {
 	struct net *net;
 	const struct service *service; /* NULL: the peer may not call */
 	void *owner;                   /* not ours: the server's or client's */
-	void *state;                   /* the service's own, of this connection; freed in its closed() */
-	struct access *access;         /* NULL until HELLO; freed with the connection by node_free() */
-	struct list link;              /* the owner's, for a list of its connections */
+	void *state;           /* the service's own, of this connection; freed in its closed() */
+	struct access *access; /* NULL until HELLO; freed with the connection by node_free() */
+	struct list link;      /* the owner's, for a list of its connections */
 	struct peer peer;
 	bool is_closed;
 
@@ -125,8 +130,9 @@ struct request {
 	uint64_t due_ns;
 	uint8_t *payload; /* as placed first; NULL if there is none */
 	uint32_t payload_len;
-	void *owner;                       /* the handler's */
-	void (*closed)(struct request *r); /* the handler's: the connection is gone; still to be answered */
+	void *owner; /* the handler's */
+	void (*closed)(struct request *
+			       r); /* the handler's: the connection is gone; still to be answered */
 
 	/* net's own. */
 	struct list link;
@@ -142,16 +148,19 @@ struct rcur request_body(const struct request *r);
 
 /* In place(), or later: the next `len` bytes of the payload go to `ptr`. */
 void request_place(struct request *r, void *ptr, uint32_t len);
-/* All of a payload of up to BODY_BYTES goes into a buffer of the request's own. False: no memory. */
+/* All of a payload of up to BODY_BYTES goes into a buffer of the request's own. False: no memory.
+ */
 bool request_place_own(struct request *r);
-/* Reads and drops what is left of the payload, then answers with the error; serve() is not called. */
+/* Reads and drops what is left of the payload, then answers with the error; serve() is not called.
+ */
 void request_sink(struct request *r, int err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
 /* An answer: encode into request_answer(), then send. `payload` may be NULL. */
 struct wcur request_answer(struct request *r);
 void request_reply(struct request *r, const struct wcur *body, struct payload *payload);
-/* An answer with an error: `err` is a negative errno of status.def, `format` its detail (may be NULL). */
+/* An answer with an error: `err` is a negative errno of status.def, `format` its detail (may be
+ * NULL). */
 void request_fail(struct request *r, int err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
@@ -173,7 +182,8 @@ void parked_fail(struct parked *p, int err, const char *format, ...)
 /* In service->closed(): those of this connection that are left. NULL if none. */
 struct parked *conn_next_parked(struct conn *c);
 
-/* A request of ours. The caller embeds it; between call_send() and its end nobody else touches it. */
+/* A request of ours. The caller embeds it; between call_send() and its end nobody else touches it.
+ */
 struct call {
 	int result;         /* when it has ended: 0, or a negative errno from the reply's status */
 	struct frame frame; /* of the reply */

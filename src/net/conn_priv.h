@@ -24,9 +24,6 @@ struct net {
 	uint8_t junk[BODY_BYTES];       /* bodies of late replies */
 };
 
-struct body *body_take(struct net *n); /* NULL: no memory */
-struct body *body_give(struct net *n, struct body *b);
-
 /* A frame on its way out: header, body, payload, and the frame that confirms the payload. */
 struct sending {
 	struct list link;
@@ -51,13 +48,13 @@ struct conn_priv {
 	struct timer hello;
 
 	/* Receiving. */
-	struct task again;             /* goes on where a turn's share was used up */
-	struct list requests;          /* that are not answered */
+	struct task again;    /* goes on where a turn's share was used up */
+	struct list requests; /* that are not answered */
 	unsigned request_count;
-	struct request *incoming;      /* whose frame is being received */
-	struct call *incoming_call;    /* whose reply is being received; NULL with a late one */
-	bool is_half;                  /* the frame is there, the one that confirms it is not */
-	uint8_t *stash;                /* bytes behind a frame that waits for its place */
+	struct request *incoming;   /* whose frame is being received */
+	struct call *incoming_call; /* whose reply is being received; NULL with a late one */
+	bool is_half;               /* the frame is there, the one that confirms it is not */
+	uint8_t *stash;             /* bytes behind a frame that waits for its place */
 	size_t stash_len, stash_at;
 	struct list parked;
 
@@ -91,3 +88,5 @@ void calls_end_all(struct conn *c);
 /* request.c's part of receiving. */
 struct request *request_new(struct conn *c, const struct frame *f);
 void request_free(struct request *r);
+/* Never to be served: its place, if it has one, is given back. */
+void request_drop(struct request *r);

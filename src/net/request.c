@@ -55,6 +55,12 @@ void request_free(struct request *r)
 		conn_resume(c);
 }
 
+void request_drop(struct request *r)
+{
+	if (r->is_placed && r->handler->drop)
+		r->handler->drop(r);
+}
+
 struct rcur request_body(const struct request *r)
 {
 	return rcur_make(r->body->u.bytes, r->frame.body_len);
@@ -64,10 +70,15 @@ void request_place(struct request *r, void *ptr, uint32_t len)
 {
 	struct conn_priv *p = r->conn->priv;
 
-	assert(p->incoming == r && p->intake.state == INTAKE_PLACE);
 	if (!r->is_placed)
 		r->payload = ptr;
 	r->is_placed = true;
+	if (r->conn->is_closed) {
+		request_drop(r);
+		request_free(r);
+		return;
+	}
+	assert(p->incoming == r && p->intake.state == INTAKE_PLACE);
 	p->is_held = false;
 	intake_place(&p->intake, ptr, len);
 	conn_resume(r->conn);
@@ -88,11 +99,17 @@ void request_sink(struct request *r, int err, const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	vsnprintf(r->why, sizeof(r->why), format ? format : "", args);
+	if (format)
+		vsnprintf(r->why, sizeof(r->why), format, args);
 	va_end(args);
 	r->refusal = err;
-	if (p->incoming != r)
+	if (r->conn->is_closed) {
+		request_drop(r);
+		request_free(r);
 		return;
+	}
+	if (p->incoming != r)
+		return; /* it is refused before its payload begins */
 	p->is_held = false;
 	conn_resume(r->conn);
 }
@@ -108,8 +125,12 @@ struct wcur request_answer(struct request *r)
 static void answer(struct conn *c, const struct frame *what, struct body *body, uint32_t body_len,
 		   uint16_t status, struct payload *payload)
 {
-	struct frame f = { .msg = what->msg, .flags = FRAME_REPLY, .status = status,
-			   .slot = what->slot, .call = what->call, .trace = what->trace,
+	struct frame f = { .msg = what->msg,
+			   .flags = FRAME_REPLY,
+			   .status = status,
+			   .slot = what->slot,
+			   .call = what->call,
+			   .trace = what->trace,
 			   .body_len = body_len };
 	struct sending *s = NULL;
 
@@ -168,8 +189,9 @@ void request_fail(struct request *r, int err, const char *format, ...)
 
 void request_park(struct request *r, struct parked *p)
 {
-	*p = (struct parked){ .conn = r->conn, .call = r->frame.call, .msg = r->frame.msg,
-			      .slot = r->frame.slot };
+	*p = (struct parked){
+		.conn = r->conn, .call = r->frame.call, .msg = r->frame.msg, .slot = r->frame.slot
+	};
 	list_init(&p->link);
 	list_insert(&r->conn->priv->parked, &p->link);
 	request_free(r);

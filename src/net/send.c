@@ -63,8 +63,11 @@ struct sending *send_frame(struct conn *c, const struct frame *f, struct body *b
 		frame.flags |= FRAME_MORE;
 		s->trailer_len = FRAME_HEADER_SIZE;
 		w = wcur_make(s->trailer, FRAME_HEADER_SIZE);
-		frame_put(&w, &(struct frame){ .msg = f->msg, .flags = f->flags, .slot = f->slot,
-					       .call = f->call, .trace = f->trace });
+		frame_put(&w, &(struct frame){ .msg = f->msg,
+					       .flags = f->flags,
+					       .slot = f->slot,
+					       .call = f->call,
+					       .trace = f->trace });
 	}
 	w = wcur_make(s->header, FRAME_HEADER_SIZE);
 	frame_put(&w, &frame);
@@ -145,15 +148,16 @@ void send_flush(struct conn *c)
 			return;
 		}
 		/* Once the pieces are used up, a frame in the middle must not be left out. */
-		for (struct list *l = p->queue.next; l != &p->queue && g.count < IOV_MAX_PIECES - 4 &&
-						     g.len < TURN_BYTES;
+		for (struct list *l = p->queue.next;
+		     l != &p->queue && g.count < IOV_MAX_PIECES - 4 && g.len < TURN_BYTES;
 		     l = l->next)
 			add_frame(c->net, &g, container_of(l, struct sending, link));
 		n = stream_send(p->stream, g.iov, g.count);
 		if (n == -EAGAIN)
 			return;
 		if (n < 0) {
-			conn_fail(c, n == -ECONNREFUSED ? "nobody listens there" : "sending failed");
+			conn_fail(c,
+				  n == -ECONNREFUSED ? "nobody listens there" : "sending failed");
 			return;
 		}
 		p->is_connected = true;

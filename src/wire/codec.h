@@ -113,7 +113,7 @@ enum message_index {
 #define M(id, NAME, name, servers, callers, request_max, reply_max) MESSAGE_##NAME,
 	MESSAGES(M)
 #undef M
-	MESSAGE_COUNT
+		MESSAGE_COUNT
 };
 int message_index(uint16_t msg); /* -1: unknown */
 

@@ -55,8 +55,8 @@ static size_t character_len(const uint8_t *p, size_t left)
 bool path_is_valid(struct slice path, const char **ret_why)
 {
 	if (path.len == 0 || path.len > PATH_BYTES_MAX) {
-		*ret_why = path.len == 0 ? "a path has at least 1 byte" :
-					   "a path has at most 1024 bytes behind its job";
+		*ret_why = path.len == 0 ? "a path has at least 1 byte"
+					 : "a path has at most 1024 bytes behind its job";
 		return false;
 	}
 	for (size_t at = 0, n; at < path.len; at += n) {

@@ -17,6 +17,21 @@ static inline uint16_t slot_of_id(uint64_t id)
 	return (uint16_t)(id >> ID_SLOT_SHIFT);
 }
 
+/* A segment's id: the number of its pool, which is its store's incarnation, then its place there.
+ */
+#define SEGMENT_POOL_SHIFT 20
+static inline uint64_t pool_of_segment(uint64_t id)
+{
+	return id >> SEGMENT_POOL_SHIFT;
+}
+
+/* A segment's id begins with the number of its pool, which is its store's incarnation. */
+#define SEGMENT_POOL_SHIFT 20
+static inline uint64_t store_of_segment(uint64_t id)
+{
+	return id >> SEGMENT_POOL_SHIFT;
+}
+
 /* Of a sealed segment: its used front and back, in whole pages. */
 static inline uint32_t segment_booked(uint32_t size, uint32_t front, uint32_t back)
 {
@@ -26,7 +41,8 @@ static inline uint32_t segment_booked(uint32_t size, uint32_t front, uint32_t ba
 	return low >= high ? size : low + (size - high);
 }
 
-/* A power of two from SEGMENT_BYTES_MIN to SEGMENT_BYTES_MAX that holds `len`, as far as one can. */
+/* A power of two from SEGMENT_BYTES_MIN to SEGMENT_BYTES_MAX that holds `len`, as far as one can.
+ */
 uint32_t segment_size_for(uint64_t len);
 
 /* How many sums the table of an extent has: 0 if its crc is of the bytes themselves. */

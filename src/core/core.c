@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/core.h"
+
+#include <errno.h>
+
+#include "base/node.h"
+#include "core/core_priv.h"
+
+int core_open(struct net *n, const struct core_config *config, struct core **ret)
+{
+	struct core *c = node_alloc(sizeof(*c));
+	int r;
+
+	if (!c)
+		return -ENOMEM;
+	c->net = n;
+	c->loop = net_loop(n);
+	c->config = *config;
+	list_init(&c->stores);
+	list_init(&c->segments);
+	waitq_init(&c->sleeping, &c->loop->fibers);
+	leases_open(c);
+	r = shards_open(c);
+	if (r < 0) {
+		core_close(c);
+		return r;
+	}
+	*ret = c;
+	return 0;
+}
+
+void core_close(struct core *c)
+{
+	if (!c)
+		return;
+	c->is_closing = true;
+	leases_close(c);
+	stores_close(c);
+	shards_close(c);
+	node_free(c->links);
+	node_free(c);
+}
+
+struct net *core_net(const struct core *c)
+{
+	return c->net;
+}
+
+struct loop *core_loop(const struct core *c)
+{
+	return c->loop;
+}
+
+uint16_t core_shard_count(const struct core *c)
+{
+	return c->shard_count;
+}
+
+int core_sleep(struct core *c, uint64_t until_ns)
+{
+	int r = waitq_wait(&c->sleeping, until_ns);
+
+	return r == -ETIMEDOUT ? 0 : r;
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core: the store core: what a proxy, a direct client and the volume do with the
+ * store, written once. It knows where slots and segments are, leases segments and
+ * fills them, commits, finds and reads.
+ *
+ * Everything here runs on one loop. What has `due_ns` in its signature waits and is
+ * called from a fiber; the rest is called from anywhere on the loop.
+ *
+ *	shards.c  connections to the metadata shards, sessions, requests to a slot
+ *	stores.c  connections to storage servers on other hosts
+ *	lease.c   segments leased by this process, and when they are given back
+ *	write.c   room for bytes, and extents from what was written there
+ *	commit.c  objects made visible
+ *	read.c    objects found, extents read and checked
+ */
+#pragma once
+
+#include "net/conn.h"
+#include "net/reach.h"
+#include "wire/codec.h"
+
+struct core;
+struct segment;
+
+struct core_config {
+	/* Metadata: in this process (to_shard), or at these addresses, of which any will do. */
+	uint16_t shard_count; /* 0: asked for */
+	int (*to_shard)(void *owner, uint16_t shard, struct stream **ret);
+	const struct address *metas;
+	unsigned meta_count;
+	void *owner;     /* of the callbacks; not ours */
+	const char *key; /* the roles' shared key; NULL: none */
+
+	/* The pool of this process, if it has one. */
+	const struct reach_ops *reach_ops;
+	struct reach *reach;
+	uint64_t reach_store; /* its incarnation */
+
+	/* A job is over: its connections are to be cut before this returns. May be NULL. */
+	void (*job_over)(void *owner, uint64_t job);
+};
+
+int core_open(struct net *n, const struct core_config *config, struct core **ret);
+/* Gives its segments back as far as that goes without waiting. Its fibers have ended. */
+void core_close(struct core *c);
+/* True when every shard has answered HELLO. */
+bool core_is_ready(const struct core *c);
+int core_wait_ready(struct core *c, uint64_t due_ns);
+struct net *core_net(const struct core *c);
+struct loop *core_loop(const struct core *c);
+uint16_t core_shard_count(const struct core *c); /* 0: not known yet */
+
+/* The running fiber does nothing until then. 0 or -ECANCELED. */
+int core_sleep(struct core *c, uint64_t until_ns);
+
+/*
+ * A request to the shard of a slot. It is repeated when a connection or a session
+ * ends, or the slot lies elsewhere, until it is answered or late: all requests of the
+ * core may be repeated. Encode between ask_begin() and ask_wait(); ask_end() always.
+ */
+struct ask {
+	struct core *core;
+	uint16_t msg, slot;
+	struct body *kept; /* the request, to be sent again */
+	struct call call;  /* room, room_cap: set by the caller */
+	char detail[160];  /* the peer's words about an error */
+};
+struct wcur ask_begin(struct core *c, struct ask *a, uint16_t msg, uint16_t slot);
+int ask_wait(struct ask *a, const struct wcur *body, const struct payload *payload,
+	     uint64_t due_ns);
+static inline struct rcur ask_reply(const struct ask *a)
+{
+	return call_reply(&a->call);
+}
+void ask_end(struct ask *a);
+
+/* A piece of room in a leased segment, pinned until it is ended. */
+struct piece {
+	struct segment *segment;
+	struct segment *table; /* where its table of sums is, if it has one */
+	uint32_t offset, len;
+	uint8_t *ptr; /* `len` bytes: of the segment itself, or of a buffer if that is elsewhere */
+	bool is_buffer, is_pinned;
+};
+
+/* Room for an object of one extent in the job's open segment. -EAGAIN: none without waiting. */
+int piece_try(struct core *c, uint64_t job, uint32_t len, struct piece *ret);
+/* The same, and leases: `age_ns` is the age of the put. `why` gets the server's words. */
+int piece_reserve(struct core *c, uint64_t job, uint32_t len, uint64_t age_ms, uint64_t due_ns,
+		  struct piece *ret, char *why, size_t why_cap);
+/* The bytes are there: sums them, sends them if the segment is elsewhere, and describes them. */
+int piece_fill(struct core *c, struct piece *p, uint64_t due_ns, struct extent *ret);
+/* Committed, or never to be. Fine after a failure. */
+void piece_end(struct core *c, struct piece *p);
+
+/* How an object is put, beyond its bytes. */
+struct how {
+	uint64_t attempt_hi, attempt_lo, if_version;
+	uint64_t begun_ns; /* when this attempt was first sent, in the loop's time */
+	uint32_t ttl_ms, reads;
+	uint16_t flags, tier, copies;
+	struct slice path, attributes; /* not ours */
+};
+
+struct committed {
+	uint64_t object, version;
+};
+
+/* A small value, or up to EXTENTS_MAX extents, become an object. */
+int object_commit_value(struct core *c, uint64_t job, const struct how *how, const void *value,
+			uint32_t len, uint64_t due_ns, struct committed *ret, char *why,
+			size_t why_cap);
+int object_commit(struct core *c, uint64_t job, const struct how *how, const struct extent *extents,
+		  uint32_t count, uint64_t due_ns, struct committed *ret, char *why,
+		  size_t why_cap);
+
+/*
+ * fill: an object that comes in pieces, of known or unknown length, in numbered
+ * parts. It has segments of its own, leased ahead.
+ */
+struct fill;
+int fill_open(struct core *c, uint64_t job, uint64_t len_hint, uint64_t due_ns, struct fill **ret,
+	      char *why, size_t why_cap);
+/* How many bytes may come in all; grows with fill_ahead(). */
+uint64_t fill_room(const struct fill *f);
+/* True if as much as a writer has in flight may come without a lease. */
+bool fill_is_ahead(const struct fill *f);
+/* Leases ahead, if that is needed. */
+int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size_t why_cap);
+/*
+ * Room for the next bytes of a part, up to `len`, in one piece. In the order of their
+ * offsets within a part. -ENOBUFS: beyond fill_room(); -EINVAL: not the next bytes.
+ */
+int fill_take(struct fill *f, uint32_t part, uint64_t offset, uint32_t len, struct piece *ret);
+/* The bytes of the piece that was taken last are there; it is ended. */
+int fill_add(struct fill *f, struct piece *p, uint64_t due_ns);
+/* The bytes of a piece did not come: nothing more can be added, or committed. */
+void fill_spoil(struct fill *f, struct piece *p);
+int fill_commit(struct fill *f, const struct how *how, uint64_t due_ns, struct committed *ret,
+		char *why, size_t why_cap);
+/* NULL is fine. What was not committed is given back. */
+void fill_close(struct fill *f);
+
+/* An object that was looked up. */
+struct found {
+	uint64_t job, hold, first; /* first: offset of the first extent */
+	uint32_t extent_count, nth_try;
+	struct stat_rep stat;
+	uint32_t value_crc;
+	uint64_t value_seed;
+	uint32_t value_len;
+	uint8_t attributes[ATTRIBUTES_BYTES_MAX];
+	union {
+		uint8_t value[EXTENTS_BYTES];
+		struct extent extents[EXTENTS_MAX];
+	} u;
+};
+
+/* `take`: how much is read at once; what goes beyond that gets a hold. */
+int object_find(struct core *c, uint64_t job, struct slice path, uint64_t offset, uint32_t take,
+		uint64_t read_hi, uint64_t read_lo, uint64_t due_ns, struct found *ret, char *why,
+		size_t why_cap);
+/* The extents around another offset, under the hold. */
+int object_find_on(struct core *c, struct found *f, uint64_t offset, uint64_t due_ns);
+/* In the background; is_confirmed: a granted read is used up. */
+void object_release(struct core *c, const struct found *f, bool is_confirmed);
+/* The same, and waits for the answer. */
+int object_release_wait(struct core *c, const struct found *f, bool is_confirmed, uint64_t due_ns);
+
+/* Bytes of an object, checked, where they are: pinned, or in a buffer, until span_end(). */
+struct span {
+	struct payload payload; /* ptr, len */
+	struct core *core;
+	uint64_t segment;
+	uint8_t *buffer;
+	bool is_pinned;
+};
+
+/*
+ * Up to `take` bytes from `offset` on; fewer where an extent ends. -ESTALE: the bytes
+ * were there and are gone, look up once more. -EIO: damaged.
+ */
+int object_read(struct core *c, struct found *f, uint64_t offset, uint32_t take, uint64_t due_ns,
+		struct span *ret);
+void span_end(struct span *s);

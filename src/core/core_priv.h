@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "core/core.h"
+#include "wire/extent.h"
+
+/* A connection to a shard of the metadata server, with our session there. */
+struct shard_link {
+	struct core *core;
+	uint16_t index;
+	struct address address;
+	struct conn *conn;
+	bool is_ready;
+	uint64_t session, epoch;
+	struct call hello, beat;
+	struct timer again, beat_timer;
+	uint32_t pause_ms; /* before the next attempt to connect */
+	struct waitq ready;
+};
+
+/* A connection to a storage server of another process. */
+struct store_link {
+	struct list link;
+	struct core *core;
+	uint64_t store;
+	struct address address;
+	struct conn *conn;
+	bool is_ready;
+	struct call hello;
+	struct waitq ready;
+};
+
+/*
+ * segment: leased by this process, filled like a log. Single extents are packed from
+ * the back, pieces of large objects take pages from the front.
+ *
+ *	OPEN --full or idle--> SEALING --last reservation ended--> settled, forgotten
+ *	  +--- session over, job over --> LOST --last reservation ended--> forgotten
+ *
+ * Whose it is, and when it is free again, the catalog decides.
+ */
+enum segment_state { SEGMENT_OPEN, SEGMENT_SEALING, SEGMENT_SETTLING, SEGMENT_LOST };
+
+struct segment {
+	struct list link; /* of the core's */
+	struct core *core;
+	uint64_t id, key, store, job;
+	uint32_t generation, size;
+	uint32_t front, back; /* used are [0, front) and [back, size) */
+	enum segment_state state;
+	unsigned reservation_count;
+	uint64_t used_ns; /* when something was last put into it */
+	struct fiber fiber;
+};
+
+/* What this process writes for one job. */
+struct writer {
+	struct hlink link;
+	uint64_t job;
+	struct segment *open; /* for objects of one extent */
+	uint32_t next_size;
+	bool is_leasing;
+	unsigned user_count;
+	struct waitq leased;
+};
+
+struct core {
+	struct net *net;
+	struct loop *loop;
+	struct core_config config;
+	struct shard_link *links;
+	uint16_t shard_count;
+	struct waitq sleeping;
+	struct list stores;
+	struct htable writers;
+	struct list segments;
+	struct timer tidy;
+	uint64_t buffer_bytes; /* for segments elsewhere */
+	bool is_closing;
+};
+
+int shards_open(struct core *c);
+void shards_close(struct core *c);
+struct shard_link *shard_of(struct core *c, uint16_t slot);
+
+/* The running fiber gets a connection to a storage server. */
+int store_conn(struct core *c, uint64_t store, uint64_t due_ns, struct conn **ret);
+void stores_close(struct core *c);
+
+bool segment_is_near(const struct segment *s);
+struct segment *segment_new(struct core *c, uint64_t job, const struct grant *g);
+/* Up to `cap` segments that hold `need` bytes, none larger than `size`. The count, at least 1. */
+int segments_lease(struct core *c, uint64_t job, uint64_t need, uint32_t size, uint64_t age_ms,
+		   uint64_t due_ns, struct segment **ret, unsigned cap, char *why, size_t why_cap);
+/* No more is put into it. */
+void segment_seal(struct segment *s);
+void segment_reserved(struct segment *s);
+void segment_unreserved(struct segment *s);
+/* Everything that belongs to a job, or to a session that is over, is lost. */
+void segments_lose(struct core *c, uint64_t job, struct shard_link *link);
+
+void leases_open(struct core *c);
+void leases_close(struct core *c);
+
+/* Room for a short run of bytes that go with another extent: its table of sums. */
+int table_reserve(struct core *c, uint64_t job, uint32_t len, uint64_t due_ns, struct piece *ret);
+/* Its bytes are where they belong, and not ours to touch any more; the room stays reserved. */
+void piece_leave(struct core *c, struct piece *p);
+/* Sends the bytes to their segment if that is elsewhere. */
+int piece_send(struct core *c, struct piece *p, uint64_t due_ns);
+/* A window into a segment: pinned memory of this process, or a buffer. */
+int piece_at(struct core *c, struct segment *s, uint32_t offset, uint32_t len, struct piece *ret);
+
+/* An object whose extents are told to the catalog piece by piece. */
+struct open_object {
+	struct core *core;
+	uint64_t job, id;
+};
+int open_object_begin(struct open_object *o, uint64_t due_ns);
+int open_object_extend(struct open_object *o, uint32_t part, uint64_t offset,
+		       const struct extent *extents, uint32_t count, uint64_t due_ns);
+int open_object_commit(struct open_object *o, const struct how *how, uint64_t due_ns,
+		       struct committed *ret, char *why, size_t why_cap);
+/* In the background; the session's end does it too. */
+void open_object_drop(struct open_object *o);
+
+/* Runs by itself: asks until it is answered or late, and tells nobody. The body is copied. */
+void ask_and_forget(struct core *c, uint16_t msg, uint16_t slot, const struct wcur *body);

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fill: pieces come in order, each into the segment at hand; pieces that follow each
+ * other in a part and in a segment are one extent. Nothing of it is known to the
+ * catalog before the commit, so until then every segment stays reserved.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/hash.h"
+#include "base/node.h"
+#include "core/core_priv.h"
+
+/* Room beyond what has come: what a writer has in flight, and what odd pieces waste. */
+#define AHEAD_BYTES (CONN_CREDIT + (64u << 10))
+
+/* The first lease of an object of unknown length. */
+#define FIRST_BYTES (1u << 20)
+
+struct fill_extent {
+	uint32_t part;
+	uint64_t offset; /* in its part */
+	struct extent extent;
+	uint8_t *table; /* of its sums, if it has one; written at the commit */
+};
+
+struct fill_part {
+	uint32_t number;
+	uint64_t len;
+};
+
+struct fill {
+	struct core *core;
+	uint64_t job, len_hint, taken;
+	bool is_spoiled;
+
+	struct segment **segments; /* all reserved; [now] is being filled */
+	unsigned segment_count, segment_cap, now;
+	struct segment **tables; /* where tables of sums are, reserved */
+	unsigned table_count;
+
+	struct fill_extent *extents; /* the last one may grow */
+	unsigned extent_count, extent_cap;
+	struct fill_part *parts;
+	unsigned part_count, part_cap;
+	uint8_t sums[SEGMENT_BYTES_MAX / CHECK_PIECE * 4]; /* of the last extent */
+};
+
+static int grow(void **array, unsigned count, unsigned *cap, size_t size)
+{
+	unsigned more = *cap ? 2 * *cap : 8;
+	void *p;
+
+	if (count < *cap)
+		return 0;
+	p = node_resize(*array, more * size);
+	if (!p)
+		return -ENOMEM;
+	*array = p;
+	*cap = more;
+	return 0;
+}
+
+static uint64_t free_bytes(const struct fill *f)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = f->now; i < f->segment_count; i++)
+		n += f->segments[i]->size - f->segments[i]->front;
+	return n;
+}
+
+/* What is still to come, as far as that is known. */
+static uint64_t expected(const struct fill *f)
+{
+	return f->len_hint > f->taken ? f->len_hint - f->taken : 0;
+}
+
+bool fill_is_ahead(const struct fill *f)
+{
+	uint64_t have = free_bytes(f), want = expected(f);
+
+	return want > 0 ? have >= want || have >= AHEAD_BYTES : have > 0 && have >= FIRST_BYTES;
+}
+
+uint64_t fill_room(const struct fill *f)
+{
+	uint64_t have = free_bytes(f), waste = 64u << 10;
+
+	/* If it is as long as it was said to be, nothing is wasted; else each odd piece wastes a
+	 * page. */
+	if (f->part_count <= 1 && expected(f) > 0 && have >= expected(f))
+		return f->taken + have;
+	return f->taken + (have > waste ? have - waste : 0);
+}
+
+int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size_t why_cap)
+{
+	while (!fill_is_ahead(f)) {
+		struct segment *got[LEASE_SEGMENTS_MAX];
+		uint64_t need = expected(f);
+		int n;
+
+		if (need > free_bytes(f))
+			need -= free_bytes(f);
+		else
+			need = f->taken > FIRST_BYTES ? f->taken : FIRST_BYTES;
+		if (need > 16ull * SEGMENT_BYTES_MAX)
+			need = 16ull * SEGMENT_BYTES_MAX;
+		if (f->len_hint == 0 && need < AHEAD_BYTES && f->taken > 0)
+			need = AHEAD_BYTES;
+		n = segments_lease(f->core, f->job, need, segment_size_for(need), age_ms, due_ns,
+				   got, LEASE_SEGMENTS_MAX, why, why_cap);
+		if (n < 0)
+			return n;
+		for (int i = 0; i < n; i++) {
+			if (grow((void **)&f->segments, f->segment_count, &f->segment_cap,
+				 sizeof(*f->segments)) < 0) {
+				segment_seal(got[i]);
+				continue;
+			}
+			segment_reserved(got[i]);
+			f->segments[f->segment_count++] = got[i];
+		}
+		if (f->is_spoiled)
+			return -ECANCELED;
+	}
+	return 0;
+}
+
+int fill_open(struct core *c, uint64_t job, uint64_t len_hint, uint64_t due_ns, struct fill **ret,
+	      char *why, size_t why_cap)
+{
+	struct fill *f = node_alloc(sizeof(*f));
+	int r;
+
+	if (!f)
+		return -ENOMEM;
+	f->core = c;
+	f->job = job;
+	f->len_hint = len_hint;
+	r = fill_ahead(f, 0, due_ns, why, why_cap);
+	if (r < 0) {
+		fill_close(f);
+		return r;
+	}
+	*ret = f;
+	return 0;
+}
+
+static struct fill_part *part_of(struct fill *f, uint32_t number)
+{
+	/* From the last one: most writers fill one part after the other. */
+	for (unsigned i = f->part_count; i > 0; i--)
+		if (f->parts[i - 1].number == number)
+			return &f->parts[i - 1];
+	if (f->part_count == PARTS_MAX ||
+	    grow((void **)&f->parts, f->part_count, &f->part_cap, sizeof(*f->parts)) < 0)
+		return NULL;
+	f->parts[f->part_count] = (struct fill_part){ .number = number };
+	return &f->parts[f->part_count++];
+}
+
+static struct fill_extent *last(struct fill *f)
+{
+	return f->extent_count > 0 ? &f->extents[f->extent_count - 1] : NULL;
+}
+
+/* The sums so far go with the extent that they are of. */
+static int end_extent(struct fill *f)
+{
+	struct fill_extent *x = last(f);
+	uint32_t count;
+
+	if (!x || x->table)
+		return 0;
+	count = extent_table_count(x->extent.len);
+	if (count == 0)
+		return 0;
+	x->table = node_alloc((size_t)count * 4);
+	if (!x->table)
+		return -ENOMEM;
+	memcpy(x->table, f->sums, (size_t)count * 4);
+	return 0;
+}
+
+/* Do these bytes go on where the last extent ends? */
+static bool goes_on(const struct fill_extent *x, const struct segment *s, uint32_t part,
+		    uint64_t offset)
+{
+	return x && x->part == part && x->extent.segment == s->id &&
+	       x->offset + x->extent.len == offset && x->extent.len % CHECK_PIECE == 0 &&
+	       x->extent.offset + x->extent.len == s->front;
+}
+
+static int begin_extent(struct fill *f, struct segment *s, uint32_t part, uint64_t offset)
+{
+	int r = end_extent(f);
+
+	if (r == 0 && f->extent_count == OBJECT_EXTENTS_MAX)
+		return -EUSERS;
+	if (r == 0)
+		r = grow((void **)&f->extents, f->extent_count, &f->extent_cap,
+			 sizeof(*f->extents));
+	if (r < 0)
+		return r;
+	f->extents[f->extent_count++] = (struct fill_extent){
+		.part = part,
+		.offset = offset,
+		.extent = { .segment = s->id,
+			    .generation = s->generation,
+			    .offset = s->front,
+			    .seed = node_random_u64() },
+	};
+	return 0;
+}
+
+int fill_take(struct fill *f, uint32_t part, uint64_t offset, uint32_t len, struct piece *ret)
+{
+	struct fill_part *p = part < PARTS_MAX ? part_of(f, part) : NULL;
+	struct segment *s;
+	int r;
+
+	*ret = (struct piece){ 0 };
+	if (f->is_spoiled)
+		return -ECANCELED;
+	if (!p || offset != p->len)
+		return p || part >= PARTS_MAX ? -EINVAL : -ENOMEM;
+	for (;; f->now++) {
+		if (f->now == f->segment_count)
+			return -ENOBUFS;
+		s = f->segments[f->now];
+		if (!goes_on(last(f), s, part, offset))
+			s->front = (s->front + SEGMENT_PAGE - 1) & ~(uint32_t)(SEGMENT_PAGE - 1);
+		if (s->front < s->size)
+			break;
+	}
+	if (len > s->size - s->front)
+		len = s->size - s->front;
+	if (!goes_on(last(f), s, part, offset)) {
+		r = begin_extent(f, s, part, offset);
+		if (r < 0)
+			return r;
+	}
+	r = piece_at(f->core, s, s->front, len, ret);
+	if (r < 0)
+		return r;
+	s->front += len;
+	p->len += len;
+	f->taken += len;
+	return 0;
+}
+
+int fill_add(struct fill *f, struct piece *p, uint64_t due_ns)
+{
+	struct fill_extent *x = last(f);
+	uint32_t at = 0, index = x->extent.len / CHECK_PIECE;
+	struct wcur w = wcur_make(f->sums + (size_t)index * 4, sizeof(f->sums) - (size_t)index * 4);
+	int r;
+
+	assert(x->extent.segment == p->segment->id &&
+	       x->extent.offset + x->extent.len == p->offset);
+	while (at < p->len) {
+		uint32_t n = p->len - at < CHECK_PIECE ? p->len - at : CHECK_PIECE;
+
+		put_u32(&w, crc_more(crc_begin(x->extent.seed), p->ptr + at, n));
+		at += n;
+	}
+	x->extent.len += p->len;
+	if (x->extent.len <= CHECK_PIECE) {
+		struct rcur c = rcur_make(f->sums, 4);
+
+		x->extent.crc = get_u32(&c);
+	}
+	r = piece_send(f->core, p, due_ns);
+	if (r < 0)
+		f->is_spoiled = true;
+	piece_end(f->core, p);
+	return r;
+}
+
+void fill_spoil(struct fill *f, struct piece *p)
+{
+	f->is_spoiled = true;
+	piece_end(f->core, p);
+}
+
+/* Tables of sums go where short objects of the job go. */
+static int write_table(struct fill *f, struct fill_extent *x, uint64_t due_ns)
+{
+	uint32_t len = extent_table_count(x->extent.len) * 4;
+	struct piece piece;
+	int r = table_reserve(f->core, f->job, len, due_ns, &piece);
+
+	if (r < 0)
+		return r;
+	memcpy(piece.ptr, x->table, len);
+	x->extent.crc = crc_more(crc_begin(x->extent.seed), x->table, len);
+	x->extent.table_segment = piece.segment->id;
+	x->extent.table_generation = piece.segment->generation;
+	x->extent.table_offset = piece.offset;
+	r = piece_send(f->core, &piece, due_ns);
+	piece_leave(f->core, &piece);
+	f->tables[f->table_count++] = piece.segment;
+	return r;
+}
+
+static int write_tables(struct fill *f, uint64_t due_ns)
+{
+	int r = end_extent(f);
+
+	if (r < 0 || f->tables || f->extent_count == 0)
+		return r;
+	f->tables = node_alloc(f->extent_count * sizeof(*f->tables));
+	if (!f->tables)
+		return -ENOMEM;
+	for (unsigned i = 0; i < f->extent_count && r == 0; i++)
+		if (f->extents[i].table)
+			r = write_table(f, &f->extents[i], due_ns);
+	return r;
+}
+
+static int by_part(const void *a, const void *b)
+{
+	const struct fill_extent *x = a, *y = b;
+
+	if (x->part != y->part)
+		return x->part < y->part ? -1 : 1;
+	return x->offset < y->offset ? -1 : x->offset > y->offset;
+}
+
+int fill_commit(struct fill *f, const struct how *how, uint64_t due_ns, struct committed *ret,
+		char *why, size_t why_cap)
+{
+	struct extent extents[EXTENTS_MAX / 4];
+	struct open_object open = { .core = f->core, .job = f->job };
+	unsigned n = 0;
+	int r;
+
+	if (f->is_spoiled) {
+		snprintf(why, why_cap, "a part of it did not arrive");
+		return -ECANCELED;
+	}
+	r = write_tables(f, due_ns);
+	if (r < 0)
+		return r;
+	if (f->extent_count > 1)
+		qsort(f->extents, f->extent_count, sizeof(*f->extents), by_part);
+	if (f->extent_count == 0)
+		return object_commit_value(f->core, f->job, how, "", 0, due_ns, ret, why, why_cap);
+	if (f->extent_count <= EXTENTS_MAX / 4) {
+		for (; n < f->extent_count; n++)
+			extents[n] = f->extents[n].extent;
+		return object_commit(f->core, f->job, how, extents, n, due_ns, ret, why, why_cap);
+	}
+	r = open_object_begin(&open, due_ns);
+	for (unsigned i = 0; i < f->extent_count && r == 0; i += n) {
+		struct fill_extent *first = &f->extents[i];
+
+		for (n = 0; i + n < f->extent_count && n < EXTENTS_MAX / 4 &&
+			    f->extents[i + n].part == first->part;
+		     n++)
+			extents[n] = f->extents[i + n].extent;
+		r = open_object_extend(&open, first->part, first->offset, extents, n, due_ns);
+	}
+	if (r == 0)
+		r = open_object_commit(&open, how, due_ns, ret, why, why_cap);
+	else
+		open_object_drop(&open);
+	return r;
+}
+
+void fill_close(struct fill *f)
+{
+	if (!f)
+		return;
+	for (unsigned i = 0; i < f->segment_count; i++) {
+		struct segment *s = f->segments[i];
+
+		segment_seal(s);
+		segment_unreserved(s);
+	}
+	for (unsigned i = 0; i < f->table_count; i++)
+		segment_unreserved(f->tables[i]);
+	for (unsigned i = 0; i < f->extent_count; i++)
+		node_free(f->extents[i].table);
+	node_free(f->segments);
+	node_free(f->tables);
+	node_free(f->extents);
+	node_free(f->parts);
+	node_free(f);
+}

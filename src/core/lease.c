@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/container.h"
+#include "base/node.h"
+#include "core/core_priv.h"
+
+#define TIDY_MS 250
+
+/* How long the catalog is asked to take a segment back before it is asked again. */
+#define SETTLE_MS 10000
+
+bool segment_is_near(const struct segment *s)
+{
+	return s->core->config.reach && s->store == s->core->config.reach_store;
+}
+
+struct segment *segment_new(struct core *c, uint64_t job, const struct grant *g)
+{
+	struct segment *s = node_alloc(sizeof(*s));
+
+	if (!s)
+		return NULL;
+	*s = (struct segment){ .core = c,
+			       .id = g->segment,
+			       .key = g->key,
+			       .store = g->store,
+			       .job = job,
+			       .generation = g->generation,
+			       .size = g->size,
+			       .back = g->size,
+			       .used_ns = c->loop->now_ns };
+	list_init(&s->link);
+	list_insert(&c->segments, &s->link);
+	return s;
+}
+
+static void segment_forget(struct segment *s)
+{
+	list_remove(&s->link);
+	node_free(s);
+}
+
+static void settled(struct fiber *self)
+{
+	segment_forget(container_of(self, struct segment, fiber));
+}
+
+/* Tells the catalog what was used. It takes the segment from there, whoever asks again. */
+static void settle(struct fiber *self)
+{
+	struct segment *s = container_of(self, struct segment, fiber);
+	struct core *c = s->core;
+	int r;
+
+	do {
+		struct ask a;
+		struct wcur w = ask_begin(c, &a, MSG_SETTLE, slot_of_id(s->job));
+
+		settle_req_put(&w, &(struct settle_req){ .job = s->job,
+							 .segment = s->id,
+							 .generation = s->generation,
+							 .front = s->front,
+							 .back = s->back });
+		r = ask_wait(&a, &w, NULL, c->loop->now_ns + SETTLE_MS * 1000000ull);
+		ask_end(&a);
+	} while ((r == -ETIMEDOUT || r == -EHOSTUNREACH || r == -ECONNRESET) && !c->is_closing);
+}
+
+static void segment_end_if_done(struct segment *s)
+{
+	if (s->reservation_count > 0)
+		return;
+	if (s->state == SEGMENT_LOST) {
+		segment_forget(s);
+	} else if (s->state == SEGMENT_SEALING) {
+		s->state = SEGMENT_SETTLING;
+		/* Without a free stack it stays SEALING, and tidy() tries again. */
+		if (fiber_start(&s->core->loop->fibers, &s->fiber, settle, settled) < 0)
+			s->state = SEGMENT_SEALING;
+	}
+}
+
+void segment_seal(struct segment *s)
+{
+	if (s->state == SEGMENT_OPEN)
+		s->state = SEGMENT_SEALING;
+	segment_end_if_done(s);
+}
+
+void segment_reserved(struct segment *s)
+{
+	s->reservation_count++;
+	s->used_ns = s->core->loop->now_ns;
+}
+
+void segment_unreserved(struct segment *s)
+{
+	assert(s->reservation_count > 0);
+	s->reservation_count--;
+	segment_end_if_done(s);
+}
+
+static struct writer *writer_find(struct core *c, uint64_t job)
+{
+	for (struct hlink *l = htable_first(&c->writers, job); l; l = htable_next(l)) {
+		struct writer *w = container_of(l, struct writer, link);
+
+		if (w->job == job)
+			return w;
+	}
+	return NULL;
+}
+
+void segments_lose(struct core *c, uint64_t job, struct shard_link *link)
+{
+	for (struct list *l = c->segments.next, *next; l != &c->segments; l = next) {
+		struct segment *s = container_of(l, struct segment, link);
+		struct writer *w;
+
+		next = l->next;
+		if (link ? shard_of(c, slot_of_id(s->job)) != link : s->job != job)
+			continue;
+		if (s->state == SEGMENT_SETTLING || s->state == SEGMENT_LOST)
+			continue;
+		w = writer_find(c, s->job);
+		if (w && w->open == s)
+			w->open = NULL;
+		s->state = SEGMENT_LOST;
+		segment_end_if_done(s);
+	}
+}
+
+int segments_lease(struct core *c, uint64_t job, uint64_t need, uint32_t size, uint64_t age_ms,
+		   uint64_t due_ns, struct segment **ret, unsigned cap, char *why, size_t why_cap)
+{
+	uint8_t room[GRANTS_BYTES];
+	struct lease_rep rep;
+	struct rcur body, grants;
+	struct ask a;
+	struct wcur w = ask_begin(c, &a, MSG_LEASE, slot_of_id(job));
+	unsigned count = 0;
+	int r;
+
+	a.call.room = room;
+	a.call.room_cap = sizeof(room);
+	lease_req_put(&w, &(struct lease_req){ .job = job,
+					       .request = node_random_u64(),
+					       .age_ms = age_ms,
+					       .need = need,
+					       .size = size,
+					       .tier = TIER_DRAM });
+	r = ask_wait(&a, &w, NULL, due_ns);
+	body = ask_reply(&a);
+	if (r == 0)
+		r = lease_rep_get(&body, &rep);
+	snprintf(why, why_cap, "%s", a.detail);
+	grants = rcur_make(room, a.call.room_len);
+	for (unsigned i = 0; r == 0 && i < rep.count; i++) {
+		struct grant g;
+		struct segment *s;
+
+		grant_get(&grants, &g);
+		if (grants.bad || g.size < SEGMENT_BYTES_MIN || g.size > SEGMENT_BYTES_MAX ||
+		    g.size & (g.size - 1)) {
+			r = -EBADMSG;
+			break;
+		}
+		s = segment_new(c, job, &g);
+		if (!s)
+			break; /* the session's end gives it back */
+		if (count < cap)
+			ret[count++] = s;
+		else
+			segment_seal(s);
+	}
+	ask_end(&a);
+	if (r == 0 && count == 0)
+		r = -ENOMEM;
+	return r < 0 ? r : (int)count;
+}
+
+/* Two ends of a segment grow towards each other. */
+static bool take_back(struct segment *s, uint32_t len, uint32_t *ret_offset)
+{
+	uint32_t back;
+
+	if (s->state != SEGMENT_OPEN || s->back < len)
+		return false;
+	back = (s->back - len) & ~(uint32_t)(SEGMENT_ALIGN - 1);
+	if (back < s->front)
+		return false;
+	s->back = back;
+	*ret_offset = back;
+	return true;
+}
+
+static int take_open(struct core *c, struct writer *w, uint32_t len, struct piece *ret)
+{
+	struct segment *s = w->open;
+	uint32_t offset;
+	int r;
+
+	if (!s || !take_back(s, len, &offset))
+		return -EAGAIN;
+	r = piece_at(c, s, offset, len, ret);
+	if (r == -ESTALE) {
+		/* The store took it away: fenced, or its job is over. */
+		w->open = NULL;
+		s->state = SEGMENT_LOST;
+		segment_end_if_done(s);
+		return -EAGAIN;
+	}
+	return r;
+}
+
+int piece_try(struct core *c, uint64_t job, uint32_t len, struct piece *ret)
+{
+	struct writer *w = writer_find(c, job);
+
+	*ret = (struct piece){ 0 };
+	return w ? take_open(c, w, len, ret) : -EAGAIN;
+}
+
+static struct writer *writer_get(struct core *c, uint64_t job)
+{
+	struct writer *w = writer_find(c, job);
+
+	if (w)
+		return w;
+	w = htable_reserve(&c->writers) < 0 ? NULL : node_alloc(sizeof(*w));
+	if (!w)
+		return NULL;
+	*w = (struct writer){ .job = job, .next_size = SEGMENT_BYTES_MIN };
+	waitq_init(&w->leased, &c->loop->fibers);
+	htable_add(&c->writers, &w->link, job);
+	return w;
+}
+
+static int writer_lease(struct core *c, struct writer *w, uint32_t len, uint64_t age_ms,
+			uint64_t due_ns, char *why, size_t why_cap)
+{
+	uint32_t size = segment_size_for(len);
+	struct segment *s;
+	int r;
+
+	if (size < w->next_size)
+		size = w->next_size;
+	w->is_leasing = true;
+	r = segments_lease(c, w->job, len, size, age_ms, due_ns, &s, 1, why, why_cap);
+	w->is_leasing = false;
+	while (waitq_wake(&w->leased))
+		;
+	if (r < 0)
+		return r;
+	if (w->open)
+		segment_seal(w->open);
+	w->open = s;
+	if (w->next_size <= s->size && w->next_size < SEGMENT_BYTES_MAX)
+		w->next_size = 2 * s->size;
+	if (w->next_size > SEGMENT_BYTES_MAX)
+		w->next_size = SEGMENT_BYTES_MAX;
+	if (s->size < len) {
+		snprintf(why, why_cap, "the largest segment of this store has %u bytes", s->size);
+		return -EMSGSIZE;
+	}
+	return 0;
+}
+
+int piece_reserve(struct core *c, uint64_t job, uint32_t len, uint64_t age_ms, uint64_t due_ns,
+		  struct piece *ret, char *why, size_t why_cap)
+{
+	struct writer *w = writer_get(c, job);
+	int r;
+
+	*ret = (struct piece){ 0 };
+	if (!w)
+		return -ENOMEM;
+	w->user_count++;
+	for (;;) {
+		r = take_open(c, w, len, ret);
+		if (r != -EAGAIN)
+			break;
+		r = w->is_leasing ? waitq_wait(&w->leased, due_ns)
+				  : writer_lease(c, w, len, age_ms, due_ns, why, why_cap);
+		if (r < 0)
+			break;
+	}
+	w->user_count--;
+	return r;
+}
+
+int table_reserve(struct core *c, uint64_t job, uint32_t len, uint64_t due_ns, struct piece *ret)
+{
+	char why[8];
+
+	return piece_reserve(c, job, len, 0, due_ns, ret, why, sizeof(why));
+}
+
+/* Seals what nothing was put into for a while, and forgets writers that have nothing. */
+static void tidy(struct timer *t)
+{
+	struct core *c = container_of(t, struct core, tidy);
+	uint64_t idle_ns = SEGMENT_IDLE_MS * 1000000ull;
+	struct hlink *l = NULL;
+	size_t at = 0;
+
+	timer_start(c->loop, t, c->loop->now_ns + TIDY_MS * 1000000ull);
+	for (struct list *i = c->segments.next, *next; i != &c->segments; i = next) {
+		next = i->next;
+		segment_end_if_done(container_of(i, struct segment, link));
+	}
+	while ((l = htable_walk(&c->writers, &at, l)) != NULL) {
+		struct writer *w = container_of(l, struct writer, link);
+		struct segment *s = w->open;
+
+		if (s && s->reservation_count == 0 && c->loop->now_ns - s->used_ns > idle_ns) {
+			w->open = NULL;
+			w->next_size = SEGMENT_BYTES_MIN;
+			segment_seal(s);
+		}
+		if (!w->open && w->user_count == 0) {
+			htable_remove(&c->writers, &w->link);
+			node_free(w);
+			return; /* the walk is over with a change; the next round goes on */
+		}
+	}
+}
+
+void leases_open(struct core *c)
+{
+	c->tidy = (struct timer){ .fire = tidy };
+	timer_start(c->loop, &c->tidy, c->loop->now_ns + TIDY_MS * 1000000ull);
+}
+
+void leases_close(struct core *c)
+{
+	struct hlink *l;
+	size_t at;
+
+	timer_stop(c->loop, &c->tidy);
+	while (at = 0, l = htable_walk(&c->writers, &at, NULL), l) {
+		htable_remove(&c->writers, l);
+		node_free(container_of(l, struct writer, link));
+	}
+	htable_fini(&c->writers);
+	while (!list_is_empty(&c->segments))
+		segment_forget(container_of(c->segments.next, struct segment, link));
+}

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/hash.h"
+#include "base/node.h"
+#include "core/core_priv.h"
+
+static int get_extents(struct found *f, const uint8_t *bytes, size_t len)
+{
+	struct rcur c = rcur_make(bytes, len);
+
+	if (f->extent_count > EXTENTS_MAX)
+		return -EBADMSG;
+	for (uint32_t i = 0; i < f->extent_count; i++)
+		extent_get(&c, &f->u.extents[i]);
+	return rcur_finish(&c);
+}
+
+static int get_lookup(struct found *f, const struct lookup_rep *rep, const uint8_t *payload,
+		      size_t len)
+{
+	if (rep->attributes.len > sizeof(f->attributes))
+		return -EBADMSG;
+	memcpy(f->attributes, rep->attributes.ptr, rep->attributes.len);
+	f->hold = rep->hold;
+	f->first = rep->first;
+	f->extent_count = rep->found;
+	f->nth_try = rep->nth_try;
+	f->value_crc = rep->crc;
+	f->value_seed = rep->seed;
+	f->stat = (struct stat_rep){
+		.object = rep->object,
+		.version = rep->version,
+		.len = rep->len,
+		.age_ms = rep->age_ms,
+		.ttl_left_ms = rep->ttl_left_ms,
+		.reads_left = rep->reads_left,
+		.extent_count = rep->extent_count,
+		.tier = rep->tier,
+		.is_directory = rep->is_directory,
+		.attributes = { f->attributes, rep->attributes.len },
+	};
+	if (rep->extent_count > 0)
+		return get_extents(f, payload, len);
+	if (len > INLINE_BYTES_MAX || len != rep->len)
+		return -EBADMSG;
+	memcpy(f->u.value, payload, len);
+	f->value_len = (uint32_t)len;
+	return crc_more(crc_begin(f->value_seed), f->u.value, len) == f->value_crc ? 0 : -EIO;
+}
+
+int object_find(struct core *c, uint64_t job, struct slice path, uint64_t offset, uint32_t take,
+		uint64_t read_hi, uint64_t read_lo, uint64_t due_ns, struct found *ret, char *why,
+		size_t why_cap)
+{
+	struct body *room = body_take(c->net);
+	struct lookup_rep rep;
+	struct rcur body;
+	struct ask a;
+	struct wcur w = ask_begin(c, &a, MSG_LOOKUP, slot_of_id(job));
+	int r = -ENOMEM;
+
+	ret->job = job;
+	lookup_req_put(&w, &(struct lookup_req){ .job = job,
+						 .offset = offset,
+						 .read_hi = read_hi,
+						 .read_lo = read_lo,
+						 .take = take,
+						 .is_held = 1,
+						 .path = path });
+	if (room) {
+		a.call.room = room->u.bytes;
+		a.call.room_cap = EXTENTS_BYTES;
+		r = ask_wait(&a, &w, NULL, due_ns);
+	}
+	body = ask_reply(&a);
+	if (r == 0)
+		r = lookup_rep_get(&body, &rep);
+	if (r == 0)
+		r = get_lookup(ret, &rep, room->u.bytes, a.call.room_len);
+	if (r < 0)
+		snprintf(why, why_cap, "%s", a.detail);
+	ask_end(&a);
+	body_give(c->net, room);
+	return r;
+}
+
+int object_find_on(struct core *c, struct found *f, uint64_t offset, uint64_t due_ns)
+{
+	struct body *room = body_take(c->net);
+	struct find_rep rep;
+	struct rcur body;
+	struct ask a;
+	struct wcur w = ask_begin(c, &a, MSG_FIND, slot_of_id(f->job));
+	int r = -ENOMEM;
+
+	find_req_put(&w, &(struct find_req){ .job = f->job, .hold = f->hold, .offset = offset });
+	if (room) {
+		a.call.room = room->u.bytes;
+		a.call.room_cap = EXTENTS_BYTES;
+		r = ask_wait(&a, &w, NULL, due_ns);
+	}
+	body = ask_reply(&a);
+	if (r == 0)
+		r = find_rep_get(&body, &rep);
+	if (r == 0) {
+		f->first = rep.first;
+		f->extent_count = rep.found;
+		r = get_extents(f, room->u.bytes, a.call.room_len);
+	}
+	ask_end(&a);
+	body_give(c->net, room);
+	return r;
+}
+
+static void put_release(struct wcur *w, const struct found *f, bool is_confirmed)
+{
+	release_req_put(w, &(struct release_req){ .job = f->job,
+						  .hold = f->hold,
+						  .nth_try = f->nth_try,
+						  .is_confirmed = is_confirmed });
+}
+
+void object_release(struct core *c, const struct found *f, bool is_confirmed)
+{
+	uint8_t buf[64];
+	struct wcur w = wcur_make(buf, sizeof(buf));
+
+	if (!f->hold)
+		return;
+	put_release(&w, f, is_confirmed);
+	ask_and_forget(c, MSG_RELEASE, slot_of_id(f->job), &w);
+}
+
+int object_release_wait(struct core *c, const struct found *f, bool is_confirmed, uint64_t due_ns)
+{
+	struct ask a;
+	struct wcur w;
+	int r;
+
+	if (!f->hold)
+		return 0;
+	w = ask_begin(c, &a, MSG_RELEASE, slot_of_id(f->job));
+	put_release(&w, f, is_confirmed);
+	r = ask_wait(&a, &w, NULL, due_ns);
+	ask_end(&a);
+	return r;
+}
+
+/* One READ: into a buffer of the caller's. */
+static int read_far(struct core *c, uint64_t job, uint64_t store, uint64_t segment,
+		    uint32_t generation, uint32_t offset, uint8_t *buf, uint32_t len,
+		    uint64_t due_ns)
+{
+	struct call call = { .room = buf, .room_cap = len };
+	struct conn *conn;
+	struct wcur w;
+	int r = store_conn(c, store, due_ns, &conn);
+
+	if (r < 0)
+		return r;
+	w = call_body(c->net, &call);
+	read_req_put(&w, &(struct read_req){ .job = job,
+					     .segment = segment,
+					     .generation = generation,
+					     .offset = offset,
+					     .len = len });
+	call_send(conn, &call, MSG_READ, slot_of_id(job), &w, NULL, due_ns);
+	r = call_wait(&call);
+	if (r == 0 && call.room_len != len)
+		r = -EBADMSG;
+	call_end(&call);
+	return r;
+}
+
+/* Bytes of a segment: in place if it is here, else fetched. */
+static int reach(struct core *c, uint64_t job, uint64_t segment, uint32_t generation,
+		 uint32_t offset, uint32_t len, uint64_t due_ns, struct span *ret)
+{
+	uint64_t store = pool_of_segment(segment);
+	uint8_t *ptr;
+	int r;
+
+	*ret = (struct span){ .core = c, .segment = segment };
+	if (c->config.reach && store == c->config.reach_store) {
+		r = c->config.reach_ops->pin(c->config.reach, job, segment, generation, offset, len,
+					     &ptr);
+		ret->is_pinned = r == 0;
+	} else {
+		ptr = ret->buffer = node_alloc(len);
+		r = ptr ? read_far(c, job, store, segment, generation, offset, ptr, len, due_ns)
+			: -ENOMEM;
+	}
+	if (r < 0) {
+		span_end(ret);
+		return r;
+	}
+	ret->payload.ptr = ptr;
+	ret->payload.len = len;
+	return 0;
+}
+
+void span_end(struct span *s)
+{
+	if (s->is_pinned)
+		s->core->config.reach_ops->unpin(s->core->config.reach, s->segment);
+	s->is_pinned = false;
+	s->buffer = node_free(s->buffer);
+}
+
+/* `bytes` begin at a multiple of CHECK_PIECE of the extent, and end at another or at its end. */
+static int check(const struct extent *e, uint32_t at, const uint8_t *bytes, uint32_t len,
+		 const uint8_t *table, struct fibers *fibers)
+{
+	struct rcur sums = rcur_make(table, (size_t)extent_table_count(e->len) * 4);
+
+	if (!table)
+		return crc_more(crc_begin(e->seed), bytes, len) == e->crc ? 0 : -EIO;
+	rcur_take(&sums, (size_t)at / CHECK_PIECE * 4);
+	for (uint32_t done = 0, n; done < len; done += n) {
+		n = len - done < CHECK_PIECE ? len - done : CHECK_PIECE;
+		if (crc_more(crc_begin(e->seed), bytes + done, n) != get_u32(&sums))
+			return -EIO;
+		if ((done + n) % LOOP_PIECE == 0 && fiber_yield(fibers) < 0)
+			return -ECANCELED;
+	}
+	return 0;
+}
+
+static int read_table(struct core *c, uint64_t job, const struct extent *e, uint64_t due_ns,
+		      struct span *ret)
+{
+	uint32_t len = extent_table_count(e->len) * 4;
+	int r;
+
+	*ret = (struct span){ 0 };
+	if (len == 0)
+		return 0;
+	r = reach(c, job, e->table_segment, e->table_generation, e->table_offset, len, due_ns, ret);
+	if (r == 0 && crc_more(crc_begin(e->seed), ret->payload.ptr, len) != e->crc) {
+		span_end(ret);
+		r = -EIO;
+	}
+	return r;
+}
+
+/* [at, at + len) of an extent, after its sums have been compared. */
+static int extent_read(struct core *c, uint64_t job, const struct extent *e, uint32_t at,
+		       uint32_t len, uint64_t due_ns, struct span *ret)
+{
+	/* Sums are of whole pieces. */
+	uint32_t from = e->len <= CHECK_PIECE ? 0 : at & ~(uint32_t)(CHECK_PIECE - 1);
+	uint32_t to = e->len <= CHECK_PIECE
+			      ? e->len
+			      : (at + len + CHECK_PIECE - 1) & ~(uint32_t)(CHECK_PIECE - 1);
+	struct span table;
+	int r = read_table(c, job, e, due_ns, &table);
+
+	if (r < 0)
+		return r;
+	if (to > e->len)
+		to = e->len;
+	r = reach(c, job, e->segment, e->generation, e->offset + from, to - from, due_ns, ret);
+	if (r == 0) {
+		r = check(e, from, ret->payload.ptr, to - from, table.payload.ptr,
+			  &c->loop->fibers);
+		if (r < 0)
+			span_end(ret);
+	}
+	span_end(&table);
+	if (r == 0) {
+		ret->payload.ptr = (const uint8_t *)ret->payload.ptr + (at - from);
+		ret->payload.len = len;
+	}
+	return r;
+}
+
+/* The extent with a byte of the object, among those at hand; NULL: not among them. */
+static const struct extent *extent_at(const struct found *f, uint64_t offset, uint32_t *ret_at)
+{
+	uint64_t begin = f->first;
+
+	for (uint32_t i = 0; i < f->extent_count && offset >= begin; i++) {
+		const struct extent *e = &f->u.extents[i];
+
+		if (offset - begin < e->len) {
+			*ret_at = (uint32_t)(offset - begin);
+			return e;
+		}
+		begin += e->len;
+	}
+	return NULL;
+}
+
+int object_read(struct core *c, struct found *f, uint64_t offset, uint32_t take, uint64_t due_ns,
+		struct span *ret)
+{
+	const struct extent *e;
+	struct extent copy;
+	uint32_t at;
+	int r;
+
+	*ret = (struct span){ .core = c };
+	if (offset >= f->stat.len || take == 0)
+		return 0;
+	if (take > f->stat.len - offset)
+		take = (uint32_t)(f->stat.len - offset);
+	if (f->stat.extent_count == 0) {
+		ret->payload.ptr = f->u.value + offset;
+		ret->payload.len = take;
+		return 0;
+	}
+	e = extent_at(f, offset, &at);
+	if (!e) {
+		r = f->hold ? object_find_on(c, f, offset, due_ns) : -ESTALE;
+		e = r == 0 ? extent_at(f, offset, &at) : NULL;
+		if (!e)
+			return r < 0 ? r : -EBADMSG;
+	}
+	copy = *e; /* another reader of the same object may look further while we wait */
+	if (take > copy.len - at)
+		take = copy.len - at;
+	return extent_read(c, f->job, &copy, at, take, due_ns, ret);
+}

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <assert.h>
+#include <errno.h>
+
+#include "base/cleanup.h"
+#include "base/container.h"
+#include "base/log.h"
+#include "base/node.h"
+#include "core/core_priv.h"
+
+#define PAUSE_MS_MIN 10
+#define PAUSE_MS_MAX 1000
+
+/* Where the session stands in the body of a message that has one. */
+#define SESSION_AT 8
+#define EPOCH_AT   16
+
+static void link_connect(struct shard_link *l);
+
+static void link_wake_all(struct shard_link *l)
+{
+	while (waitq_wake(&l->ready))
+		;
+}
+
+/* Tries again a little later, each time later. */
+static void link_retry(struct shard_link *l)
+{
+	l->is_ready = false;
+	timer_stop(l->core->loop, &l->beat_timer);
+	if (l->core->is_closing)
+		return;
+	l->pause_ms = l->pause_ms ? 2 * l->pause_ms : PAUSE_MS_MIN;
+	if (l->pause_ms > PAUSE_MS_MAX)
+		l->pause_ms = PAUSE_MS_MAX;
+	timer_start(l->core->loop, &l->again, l->core->loop->now_ns + l->pause_ms * 1000000ull);
+}
+
+static void link_lost(struct conn *conn)
+{
+	struct shard_link *l = conn->owner;
+
+	if (!l || l->conn != conn)
+		return; /* the core was closed before */
+	l->conn = NULL;
+	if (l->is_ready && !l->core->is_closing)
+		log_warning("lost a metadata shard, connecting again shard=%u why=\"%s\"", l->index,
+			    conn_why_closed(conn));
+	link_retry(l);
+}
+
+/* What a shard asks of us. */
+static void job_over_serve(struct request *r)
+{
+	struct shard_link *l = r->conn->owner;
+	struct rcur body = request_body(r);
+	struct job_over_req req;
+	struct wcur w;
+
+	if (!l) {
+		request_fail(r, -ECANCELED, "closing");
+		return;
+	}
+	if (job_over_req_get(&body, &req) < 0) {
+		request_fail(r, -EBADMSG, "JOB_OVER");
+		return;
+	}
+	segments_lose(l->core, req.job, NULL);
+	if (l->core->config.job_over)
+		l->core->config.job_over(l->core->config.owner, req.job);
+	w = request_answer(r);
+	request_reply(r, &w, NULL);
+}
+
+static const struct service SHARD_SERVICE = {
+	.server = SERVER_PROXY,
+	.handlers = { [MESSAGE_JOB_OVER] = { .serve = job_over_serve } },
+	.closed = link_lost,
+};
+
+static void beat(struct timer *t);
+
+static void beat_done(struct call *call)
+{
+	struct shard_link *l = call->owner;
+	int r = call->result;
+
+	call_end(call);
+	if (r == -ENOLINK && l->conn) {
+		/* The session is over: what it had open is fenced, and a new one begins. */
+		log_warning("our session is over, beginning another shard=%u", l->index);
+		segments_lose(l->core, 0, l);
+		l->session = 0;
+		conn_close(l->conn);
+	}
+}
+
+static void beat(struct timer *t)
+{
+	struct shard_link *l = container_of(t, struct shard_link, beat_timer);
+	struct wcur w;
+
+	timer_start(l->core->loop, t, l->core->loop->now_ns + SESSION_HEARTBEAT_MS * 1000000ull);
+	if (l->beat.is_pending || !l->is_ready)
+		return;
+	l->beat = (struct call){ .done = beat_done, .owner = l };
+	w = call_body(l->core->net, &l->beat);
+	heartbeat_req_put(&w, &(struct heartbeat_req){ .session = l->session, .epoch = l->epoch });
+	call_send(l->conn, &l->beat, MSG_HEARTBEAT, 0, &w, NULL,
+		  l->core->loop->now_ns + SESSION_HEARTBEAT_MS * 1000000ull);
+}
+
+static void hello_done(struct call *call)
+{
+	struct shard_link *l = call->owner;
+	struct rcur body = call_reply(call);
+	struct hello_rep rep;
+	int r = call->result;
+
+	if (r == 0)
+		r = hello_rep_get(&body, &rep);
+	if (r < 0) {
+		char detail[160];
+
+		call_detail(call, detail, sizeof(detail));
+		if (r != -EHOSTUNREACH && r != -ECONNRESET)
+			log_error("a metadata shard does not take us shard=%u status=%s "
+				  "detail=\"%s\"",
+				  l->index, status_name(status_of(r)), detail);
+		call_end(call);
+		if (l->conn)
+			conn_close(l->conn);
+		return;
+	}
+	if (l->session != rep.session && l->session != 0)
+		segments_lose(l->core, 0, l);
+	l->session = rep.session;
+	l->epoch = rep.epoch;
+	l->is_ready = true;
+	l->pause_ms = 0;
+	call_end(call);
+	timer_start(l->core->loop, &l->beat_timer,
+		    l->core->loop->now_ns + SESSION_HEARTBEAT_MS * 1000000ull);
+	link_wake_all(l);
+}
+
+static int link_stream(struct shard_link *l, struct stream **ret)
+{
+	if (l->core->config.to_shard)
+		return l->core->config.to_shard(l->core->config.owner, l->index, ret);
+	return stream_connect(l->core->loop, &l->address, ret);
+}
+
+static void link_connect(struct shard_link *l)
+{
+	const char *key = l->core->config.key ? l->core->config.key : "";
+	struct stream *s;
+	struct wcur w;
+
+	if (link_stream(l, &s) < 0 || !(l->conn = conn_open(l->core->net, s, &SHARD_SERVICE, l))) {
+		link_retry(l);
+		return;
+	}
+	l->conn->access = node_alloc(sizeof(*l->conn->access));
+	if (!l->conn->access) {
+		conn_close(l->conn);
+		return;
+	}
+	l->conn->access->role = ROLE_META;
+	l->hello = (struct call){ .done = hello_done, .owner = l };
+	w = call_body(l->core->net, &l->hello);
+	hello_req_put(&w, &(struct hello_req){ .version = PROTOCOL_VERSION,
+					       .role = ROLE_PROXY,
+					       .session = l->session,
+					       .epoch = l->epoch,
+					       .secret = { (const uint8_t *)key, strlen(key) } });
+	call_send(l->conn, &l->hello, MSG_HELLO, 0, &w, NULL,
+		  l->core->loop->now_ns + HELLO_MS_MAX * 1000000ull);
+}
+
+static void link_again(struct timer *t)
+{
+	link_connect(container_of(t, struct shard_link, again));
+}
+
+static void link_init(struct core *c, struct shard_link *l, uint16_t index)
+{
+	*l = (struct shard_link){ .core = c,
+				  .index = index,
+				  .again = { .fire = link_again },
+				  .beat_timer = { .fire = beat } };
+	waitq_init(&l->ready, &c->loop->fibers);
+}
+
+static void link_fini(struct shard_link *l)
+{
+	timer_stop(l->core->loop, &l->again);
+	timer_stop(l->core->loop, &l->beat_timer);
+	if (l->hello.is_pending) {
+		call_cancel(&l->hello);
+		call_end(&l->hello);
+	}
+	if (l->beat.is_pending) {
+		call_cancel(&l->beat);
+		call_end(&l->beat);
+	}
+	if (l->conn) {
+		l->conn->owner = NULL;
+		conn_close(l->conn);
+	}
+}
+
+int shards_open(struct core *c)
+{
+	/* Where metadata is elsewhere, the first of the given addresses is shard 0 of
+	 * `shard_count`. */
+	uint16_t count =
+		c->config.shard_count ? c->config.shard_count : (uint16_t)c->config.meta_count;
+
+	if (count == 0 || count > SHARDS_MAX)
+		return -EINVAL;
+	c->links = node_alloc(count * sizeof(*c->links));
+	if (!c->links)
+		return -ENOMEM;
+	c->shard_count = count;
+	for (uint16_t i = 0; i < count; i++) {
+		link_init(c, &c->links[i], i);
+		if (!c->config.to_shard)
+			c->links[i].address = c->config.metas[i];
+		link_connect(&c->links[i]);
+	}
+	return 0;
+}
+
+void shards_close(struct core *c)
+{
+	for (uint16_t i = 0; c->links && i < c->shard_count; i++)
+		link_fini(&c->links[i]);
+}
+
+struct shard_link *shard_of(struct core *c, uint16_t slot)
+{
+	return &c->links[slot % c->shard_count];
+}
+
+bool core_is_ready(const struct core *c)
+{
+	for (uint16_t i = 0; i < c->shard_count; i++)
+		if (!c->links[i].is_ready)
+			return false;
+	return c->shard_count > 0;
+}
+
+static int link_wait(struct shard_link *l, uint64_t due_ns)
+{
+	while (!l->is_ready) {
+		int r = waitq_wait(&l->ready, due_ns);
+
+		if (r < 0)
+			return r == -ETIMEDOUT ? -EHOSTUNREACH : r;
+	}
+	return 0;
+}
+
+int core_wait_ready(struct core *c, uint64_t due_ns)
+{
+	for (uint16_t i = 0; i < c->shard_count; i++) {
+		int r = link_wait(&c->links[i], due_ns);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+struct wcur ask_begin(struct core *c, struct ask *a, uint16_t msg, uint16_t slot)
+{
+	*a = (struct ask){ .core = c,
+			   .msg = msg,
+			   .slot = slot,
+			   .kept = body_take(c->net),
+			   .call = { .net = c->net } };
+	return a->kept ? wcur_make(a->kept->u.bytes, BODY_BYTES) : (struct wcur){ .bad = true };
+}
+
+/* The messages of a session begin with job, session and epoch; those are the link's of now. */
+static void put_session(struct wcur *w, uint16_t msg, const struct shard_link *l)
+{
+	struct wcur at = wcur_make(w->start + SESSION_AT, 16);
+
+	_Static_assert(EPOCH_AT == SESSION_AT + 8, "they follow each other");
+	if (msg < MSG_LEASE || msg > MSG_RELEASE)
+		return;
+	put_u64(&at, l->session);
+	put_u64(&at, l->epoch);
+}
+
+static int ask_once(struct ask *a, size_t len, const struct payload *payload, uint64_t due_ns)
+{
+	struct shard_link *l = shard_of(a->core, a->slot);
+	int r = link_wait(l, due_ns);
+	struct wcur w;
+
+	if (r < 0)
+		return r;
+	a->call.body = body_give(a->core->net, a->call.body);
+	w = call_body(a->core->net, &a->call);
+	if (wcur_take(&w, len))
+		memcpy(w.start, a->kept->u.bytes, len);
+	if (!w.bad)
+		put_session(&w, a->msg, l);
+	call_send(l->conn, &a->call, a->msg, a->slot, &w, payload, due_ns);
+	return call_wait(&a->call);
+}
+
+static bool is_worth_repeating(int r)
+{
+	return r == -ECONNRESET || r == -EHOSTUNREACH || r == -ENOLINK || r == -EAGAIN;
+}
+
+int ask_wait(struct ask *a, const struct wcur *body, const struct payload *payload, uint64_t due_ns)
+{
+	ptrdiff_t len = wcur_finish(body);
+	uint64_t pause_ns = 1000000;
+	int r, sleep;
+
+	if (len < 0)
+		return -ENOMEM;
+	for (;;) {
+		r = ask_once(a, (size_t)len, payload, due_ns);
+		if (!is_worth_repeating(r) || a->core->is_closing)
+			break;
+		sleep = core_sleep(a->core, a->core->loop->now_ns + pause_ns);
+		if (sleep < 0)
+			return sleep;
+		if (a->core->loop->now_ns >= due_ns)
+			break;
+		pause_ns *= 2;
+	}
+	if (r < 0)
+		call_detail(&a->call, a->detail, sizeof(a->detail));
+	return r;
+}
+
+void ask_end(struct ask *a)
+{
+	a->kept = body_give(a->core->net, a->kept);
+	call_end(&a->call);
+}

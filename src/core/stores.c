@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+
+#include "base/container.h"
+#include "base/node.h"
+#include "core/core_priv.h"
+
+static void store_lost(struct conn *conn)
+{
+	struct store_link *l = conn->owner;
+
+	if (!l)
+		return;
+	l->conn = NULL;
+	l->is_ready = false;
+}
+
+/* A store asks nothing of us; the table is for the end of the connection. */
+static const struct service STORE_SERVICE = { .server = SERVER_PROXY, .closed = store_lost };
+
+static struct store_link *store_find(struct core *c, uint64_t store)
+{
+	for (struct list *l = c->stores.next; l != &c->stores; l = l->next) {
+		struct store_link *s = container_of(l, struct store_link, link);
+
+		if (s->store == store)
+			return s;
+	}
+	return NULL;
+}
+
+/* Any metadata server knows where a store listens. */
+static int store_address(struct core *c, uint64_t store, uint64_t due_ns, struct address *ret)
+{
+	uint8_t *room = node_alloc(LIST_BYTES);
+	struct map_rep rep;
+	struct ask a;
+	struct rcur body, list;
+	struct wcur w = ask_begin(c, &a, MSG_MAP, 0);
+	int r = -ENOMEM;
+
+	a.call.room = room;
+	a.call.room_cap = LIST_BYTES;
+	map_req_put(&w, &(struct map_req){});
+	if (room)
+		r = ask_wait(&a, &w, NULL, due_ns);
+	body = ask_reply(&a);
+	if (r == 0)
+		r = map_rep_get(&body, &rep);
+	list = rcur_make(room, a.call.room_len);
+	for (unsigned i = 0; r == 0 && i < (unsigned)rep.shard_count + rep.store_count; i++) {
+		struct address_entry e;
+		char text[ADDRESS_TEXT_MAX];
+
+		address_entry_get(&list, &e);
+		if (list.bad || e.address.len >= sizeof(text)) {
+			r = -EBADMSG;
+			break;
+		}
+		if (i < rep.shard_count || e.incarnation != store)
+			continue;
+		memcpy(text, e.address.ptr, e.address.len);
+		text[e.address.len] = '\0';
+		r = address_parse(text, ret);
+		goto out;
+	}
+	r = r < 0 ? r : -EREMOTEIO;
+out:
+	ask_end(&a);
+	node_free(room);
+	return r;
+}
+
+static int store_hello(struct store_link *l, uint64_t due_ns)
+{
+	const char *key = l->core->config.key ? l->core->config.key : "";
+	struct wcur w;
+	int r;
+
+	l->hello = (struct call){ 0 };
+	w = call_body(l->core->net, &l->hello);
+	hello_req_put(&w, &(struct hello_req){ .version = PROTOCOL_VERSION,
+					       .role = ROLE_PROXY,
+					       .secret = { (const uint8_t *)key, strlen(key) } });
+	call_send(l->conn, &l->hello, MSG_HELLO, 0, &w, NULL, due_ns);
+	r = call_wait(&l->hello);
+	call_end(&l->hello);
+	return r;
+}
+
+static int store_connect(struct store_link *l, uint64_t due_ns)
+{
+	struct stream *s;
+	int r = stream_connect(l->core->loop, &l->address, &s);
+
+	if (r < 0)
+		return r;
+	l->conn = conn_open(l->core->net, s, &STORE_SERVICE, l);
+	if (!l->conn)
+		return -ENOMEM;
+	l->conn->access = node_alloc(sizeof(*l->conn->access));
+	if (!l->conn->access)
+		return -ENOMEM;
+	l->conn->access->role = ROLE_STORE;
+	r = store_hello(l, due_ns);
+	l->is_ready = r == 0;
+	if (r < 0 && l->conn)
+		conn_close(l->conn);
+	while (waitq_wake(&l->ready))
+		;
+	return r;
+}
+
+int store_conn(struct core *c, uint64_t store, uint64_t due_ns, struct conn **ret)
+{
+	struct store_link *l = store_find(c, store);
+	int r = 0;
+
+	if (!l) {
+		struct address address;
+
+		r = store_address(c, store, due_ns, &address);
+		if (r < 0)
+			return r;
+		l = store_find(c, store); /* perhaps somebody else asked, too */
+		if (!l) {
+			l = node_alloc(sizeof(*l));
+			if (!l)
+				return -ENOMEM;
+			*l = (struct store_link){ .core = c, .store = store, .address = address };
+			waitq_init(&l->ready, &c->loop->fibers);
+			list_init(&l->link);
+			list_insert(&c->stores, &l->link);
+		}
+	}
+	if (!l->conn)
+		r = store_connect(l, due_ns);
+	while (r == 0 && l->conn && !l->is_ready)
+		r = waitq_wait(&l->ready, due_ns);
+	if (r == 0 && !l->conn)
+		r = -EHOSTUNREACH;
+	*ret = l->conn;
+	return r;
+}
+
+void stores_close(struct core *c)
+{
+	while (!list_is_empty(&c->stores)) {
+		struct store_link *l = container_of(c->stores.next, struct store_link, link);
+
+		list_remove(&l->link);
+		if (l->conn) {
+			l->conn->owner = NULL;
+			conn_close(l->conn);
+		}
+		node_free(l);
+	}
+}
