@@ -75,6 +75,10 @@ static inline struct rcur ask_reply(const struct ask *a)
 }
 void ask_end(struct ask *a);
 
+/* One try, without a fiber: call->done() tells. It begins with call_body(). */
+void core_send(struct core *c, struct call *call, uint16_t msg, uint16_t slot,
+	       const struct wcur *body, uint64_t due_ns);
+
 /* A piece of room in a leased segment, pinned until it is ended. */
 struct piece {
 	struct segment *segment;

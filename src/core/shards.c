@@ -347,3 +347,11 @@ void ask_end(struct ask *a)
 	a->kept = body_give(a->core->net, a->kept);
 	call_end(&a->call);
 }
+
+void core_send(struct core *c, struct call *call, uint16_t msg, uint16_t slot,
+	       const struct wcur *body, uint64_t due_ns)
+{
+	struct shard_link *l = shard_of(c, slot);
+
+	call_send(l->is_ready ? l->conn : NULL, call, msg, slot, body, NULL, due_ns);
+}

@@ -146,6 +146,8 @@ struct request {
 /* The body, to decode. */
 struct rcur request_body(const struct request *r);
 
+/* How much of the payload has no place yet. */
+uint32_t request_payload_left(const struct request *r);
 /* In place(), or later: the next `len` bytes of the payload go to `ptr`. */
 void request_place(struct request *r, void *ptr, uint32_t len);
 /* All of a payload of up to BODY_BYTES goes into a buffer of the request's own. False: no memory.

@@ -66,6 +66,11 @@ struct rcur request_body(const struct request *r)
 	return rcur_make(r->body->u.bytes, r->frame.body_len);
 }
 
+uint32_t request_payload_left(const struct request *r)
+{
+	return intake_payload_left(&r->conn->priv->intake);
+}
+
 void request_place(struct request *r, void *ptr, uint32_t len)
 {
 	struct conn_priv *p = r->conn->priv;

@@ -25,13 +25,6 @@ static inline uint64_t pool_of_segment(uint64_t id)
 	return id >> SEGMENT_POOL_SHIFT;
 }
 
-/* A segment's id begins with the number of its pool, which is its store's incarnation. */
-#define SEGMENT_POOL_SHIFT 20
-static inline uint64_t store_of_segment(uint64_t id)
-{
-	return id >> SEGMENT_POOL_SHIFT;
-}
-
 /* Of a sealed segment: its used front and back, in whole pages. */
 static inline uint32_t segment_booked(uint32_t size, uint32_t front, uint32_t back)
 {

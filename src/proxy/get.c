@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+
+#include "base/container.h"
+#include "base/node.h"
+#include "proxy/proxy_priv.h"
+
+/* An object that a function reads in several messages, or may read only so often. */
+struct reading {
+	struct list link; /* of its connection */
+	struct proxy *proxy;
+	uint64_t id;
+	unsigned user_count; /* its connection, and those who read right now */
+	struct found found;
+};
+
+static struct reading *reading_find(const struct request *r, uint64_t id)
+{
+	struct native *n = native_of(r);
+
+	for (struct list *l = n->readings.next; l != &n->readings; l = l->next) {
+		struct reading *g = container_of(l, struct reading, link);
+
+		if (g->id == id)
+			return g;
+	}
+	return NULL;
+}
+
+static void reading_unref(struct reading *g)
+{
+	if (g && --g->user_count == 0)
+		node_free(g);
+}
+
+/* The bytes are on their way, and with them what they were read from. */
+static void span_sent(struct payload *payload)
+{
+	struct op *op = container_of(payload, struct op, span.payload);
+
+	span_end(&op->span);
+	op->is_sending = false;
+	if (op->has_ended)
+		op_free(op);
+}
+
+static void reply_span(struct op *op, const struct wcur *w)
+{
+	op->span.payload.sent = span_sent;
+	op->is_sending = true;
+	request_reply(op->request, w, &op->span.payload);
+}
+
+/* Waits until there is something to find. */
+static int wait_for(struct op *op, struct slice path, uint64_t due_ns)
+{
+	struct ask a;
+	struct wcur w = ask_begin(op->proxy->core, &a, MSG_WAIT, slot_of_id(op->job));
+	int r;
+
+	wait_req_put(&w, &(struct wait_req){ .job = op->job, .path = path });
+	r = ask_wait(&a, &w, NULL, due_ns);
+	ask_end(&a);
+	return r == -ETIMEDOUT ? -ENOENT : r;
+}
+
+/* How many bytes of the object the function wants in all, from where it begins. */
+static uint64_t wanted(const struct get_req *req, uint64_t object_len)
+{
+	uint64_t left = req->offset < object_len ? object_len - req->offset : 0;
+
+	return req->len && req->len < left ? req->len : left;
+}
+
+static int find_and_read(struct op *op, struct reading *g, const struct get_req *req)
+{
+	struct core *core = op->proxy->core;
+	uint64_t due_ns = op->request->due_ns;
+	uint64_t wait_due_ns = op->proxy->loop->now_ns + req->wait_ms * 1000000ull;
+	uint32_t take = req->take && req->take < FRAME_PAYLOAD_MAX ? req->take : FRAME_PAYLOAD_MAX;
+	int x;
+
+	if (req->len && req->len < take)
+		take = (uint32_t)req->len;
+	for (;;) {
+		uint64_t want;
+
+		x = object_find(core, op->job, req->path, req->offset, take, req->read_hi,
+				req->read_lo, due_ns, &g->found, op->why, sizeof(op->why));
+		if (x == -ENOENT && op->proxy->loop->now_ns < wait_due_ns) {
+			x = wait_for(op, req->path, wait_due_ns < due_ns ? wait_due_ns : due_ns);
+			if (x == 0)
+				continue;
+		}
+		if (x < 0)
+			return x;
+		want = wanted(req, g->found.stat.len);
+		x = object_read(core, &g->found, req->offset, want < take ? (uint32_t)want : take,
+				due_ns, &op->span);
+		if (x != -ESTALE || op->proxy->loop->now_ns >= due_ns)
+			break;
+		/* It was replaced or removed between the two: what is there now? */
+		object_release(core, &g->found, false);
+	}
+	if (x < 0)
+		object_release(core, &g->found, false);
+	return x;
+}
+
+static void get_run(struct fiber *self)
+{
+	struct op *op = container_of(self, struct op, fiber);
+	struct request *r = op->request;
+	struct rcur body = request_body(r);
+	struct reading *g = op->reading;
+	struct get_req req;
+	struct get_rep rep;
+	struct wcur w;
+	int x = get_req_get(&body, &req);
+
+	if (x == 0)
+		x = find_and_read(op, g, &req);
+	if (x == 0 && r->conn->is_closed) {
+		object_release(op->proxy->core, &g->found, false);
+		x = -ECANCELED;
+	}
+	if (x < 0) {
+		span_end(&op->span);
+		request_fail(r, x, "%s", op->why);
+		return;
+	}
+	if (g->found.hold && op->span.payload.len >= wanted(&req, g->found.stat.len) &&
+	    g->found.stat.reads_left == NONE_32) {
+		/* All of it is in this answer, so nothing needs to be held. */
+		object_release(op->proxy->core, &g->found, false);
+		g->found.hold = 0;
+	}
+	if (g->found.hold) {
+		g->id = ++native_of(r)->next_id;
+		g->user_count++;
+		list_insert(&native_of(r)->readings, &g->link);
+	}
+	rep = (struct get_rep){
+		.hold = g->id,
+		.object = g->found.stat.object,
+		.version = g->found.stat.version,
+		.len = g->found.stat.len,
+		.age_ms = g->found.stat.age_ms,
+		.ttl_left_ms = g->found.stat.ttl_left_ms,
+		.reads_left = g->found.stat.reads_left,
+		.extent_count = g->found.stat.extent_count,
+		.tier = g->found.stat.tier,
+		.attributes = g->found.stat.attributes,
+	};
+	w = request_answer(r);
+	get_rep_put(&w, &rep);
+	reply_span(op, &w);
+}
+
+void get_serve(struct request *r)
+{
+	struct rcur body = request_body(r);
+	struct get_req req;
+	struct op *op;
+
+	if (get_req_get(&body, &req) < 0) {
+		request_fail(r, -EBADMSG, "GET");
+		return;
+	}
+	if (request_check(r, RIGHT_READ, req.path) < 0)
+		return;
+	op = op_new(proxy_of(r), r);
+	if (op)
+		op->reading = node_alloc(sizeof(*op->reading));
+	if (op && op->reading) {
+		op->reading->proxy = op->proxy;
+		op->reading->user_count = 1;
+		list_init(&op->reading->link);
+	}
+	if (!op || !op->reading || op_start(op, get_run) < 0) {
+		op_free(op);
+		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
+	}
+}
+
+static void get_on_run(struct fiber *self)
+{
+	struct op *op = container_of(self, struct op, fiber);
+	struct request *r = op->request;
+	struct rcur body = request_body(r);
+	struct get_on_req req;
+	struct wcur w;
+	int x = get_on_req_get(&body, &req);
+
+	if (x == 0)
+		x = object_read(op->proxy->core, &op->reading->found, req.offset,
+				req.take < FRAME_PAYLOAD_MAX ? req.take : FRAME_PAYLOAD_MAX,
+				r->due_ns, &op->span);
+	if (x < 0) {
+		span_end(&op->span);
+		request_fail(r, x, "the bytes that were held are gone");
+		return;
+	}
+	w = request_answer(r);
+	get_on_rep_put(&w, &(struct get_on_rep){});
+	reply_span(op, &w);
+}
+
+void get_on_serve(struct request *r)
+{
+	struct rcur body = request_body(r);
+	struct get_on_req req;
+	struct reading *g = NULL;
+	struct op *op;
+
+	if (get_on_req_get(&body, &req) == 0)
+		g = reading_find(r, req.hold);
+	if (!g) {
+		request_fail(r, -ENOENT, "nothing is held under this number");
+		return;
+	}
+	op = op_new(proxy_of(r), r);
+	if (op) {
+		op->reading = g;
+		g->user_count++;
+	}
+	if (!op || op_start(op, get_on_run) < 0) {
+		op_free(op);
+		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
+	}
+}
+
+static void get_end_run(struct fiber *self)
+{
+	struct op *op = container_of(self, struct op, fiber);
+	struct wcur w;
+	int x = object_release_wait(op->proxy->core, &op->reading->found, true,
+				    op->request->due_ns);
+
+	if (x < 0) {
+		request_fail(op->request, x, NULL);
+		return;
+	}
+	w = request_answer(op->request);
+	request_reply(op->request, &w, NULL);
+}
+
+void get_end_serve(struct request *r)
+{
+	struct rcur body = request_body(r);
+	struct get_end_req req;
+	struct reading *g = NULL;
+	struct op *op = NULL;
+	struct wcur w;
+
+	if (get_end_req_get(&body, &req) == 0)
+		g = reading_find(r, req.hold);
+	if (!g) {
+		request_fail(r, -ENOENT, "nothing is held under this number");
+		return;
+	}
+	list_remove(&g->link);
+	if (req.is_confirmed)
+		op = op_new(proxy_of(r), r);
+	if (op) {
+		op->reading = g; /* with the connection's reference */
+		if (op_start(op, get_end_run) == 0)
+			return;
+		op->reading = NULL;
+		op_free(op);
+	}
+	object_release(proxy_of(r)->core, &g->found, req.is_confirmed);
+	reading_unref(g);
+	w = request_answer(r);
+	request_reply(r, &w, NULL);
+}
+
+void readings_close(struct proxy *p, struct native *n)
+{
+	while (!list_is_empty(&n->readings)) {
+		struct reading *g = container_of(n->readings.next, struct reading, link);
+
+		list_remove(&g->link);
+		object_release(p->core, &g->found, false);
+		reading_unref(g);
+	}
+}
+
+void reading_leave(struct op *op)
+{
+	reading_unref(op->reading);
+	op->reading = NULL;
+}

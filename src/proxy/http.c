@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * http: GET and HEAD of /healthz and /metrics, HTTP/1.1 (RFC 9112), for monitors. A
+ * request has no body and at most WEB_REQUEST_BYTES.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/container.h"
+#include "base/node.h"
+#include "proxy/web.h"
+
+#define METRICS_BYTES 8192
+
+struct text {
+	char *buf;
+	size_t len, cap;
+};
+
+static void add(struct text *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void add(struct text *t, const char *format, ...)
+{
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(t->buf + t->len, t->cap - t->len, format, args);
+	va_end(args);
+	if (n > 0)
+		t->len += (size_t)n < t->cap - t->len ? (size_t)n : t->cap - t->len - 1;
+}
+
+static void metric(struct text *t, const char *kind, const char *name, const char *help,
+		   uint64_t value)
+{
+	add(t, "# HELP wadi_%s %s\n# TYPE wadi_%s %s\nwadi_%s %" PRIu64 "\n", name, help, name,
+	    kind, name, value);
+}
+
+/* Prometheus text format 0.0.4. */
+static int metrics(struct web *w, struct text *t, uint64_t due_ns)
+{
+	const struct net_counters *n = net_counters(w->proxy->net);
+	struct info_rep i;
+	int r = proxy_info(w->proxy, due_ns, &i);
+
+	if (r < 0)
+		return r;
+	metric(t, "gauge", "dram_limit_bytes", "Bytes that the dram tier may use.", i.dram_limit);
+	metric(t, "gauge", "dram_used_bytes", "Bytes of the dram tier that belong to jobs.",
+	       i.dram_used);
+	metric(t, "gauge", "dram_clean_bytes", "Bytes of the dram tier reserved ahead.",
+	       i.dram_clean);
+	metric(t, "gauge", "value_bytes", "Bytes of the blocks of small values.", i.value_bytes);
+	metric(t, "gauge", "segments", "Segments that belong to jobs.", i.segment_count);
+	metric(t, "gauge", "objects", "Objects in all jobs.", i.object_count);
+	metric(t, "gauge", "jobs", "Living jobs.", i.job_count);
+	metric(t, "gauge", "sessions", "Sessions of readers and writers.", i.session_count);
+	metric(t, "gauge", "parked_calls", "Requests that wait for an event.", i.parked_count);
+	metric(t, "gauge", "connections", "Connections of this process.", n->conn_count);
+	metric(t, "counter", "requests_total", "Requests served by this process.",
+	       n->request_count);
+	metric(t, "counter", "calls_total", "Requests made by this process.", n->call_count);
+	metric(t, "counter", "refused_total", "Requests refused before a handler.",
+	       n->refused_count);
+	metric(t, "counter", "received_bytes_total", "Bytes received.", n->received_bytes);
+	metric(t, "counter", "sent_bytes_total", "Bytes sent.", n->sent_bytes);
+	metric(t, "counter", "uptime_seconds", "Since this process began.", i.uptime_ms / 1000);
+	metric(t, "gauge", "loop_stall_max_nanoseconds",
+	       "The longest time between two looks at the sockets.", w->proxy->loop->busy_ns_max);
+	return 0;
+}
+
+static int respond(struct web *w, int status, const char *reason, const char *type,
+		   const char *body, size_t len, bool is_head, bool keep, uint64_t due_ns)
+{
+	char head[256];
+	int n = snprintf(head, sizeof(head),
+			 "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s"
+			 "Connection: %s\r\n\r\n",
+			 status, reason, type, len, status == 405 ? "Allow: GET, HEAD\r\n" : "",
+			 keep ? "keep-alive" : "close");
+	int r = web_write(w, head, (size_t)n, due_ns);
+
+	return r < 0 || is_head ? r : web_write(w, body, len, due_ns);
+}
+
+/* Does the head name this header with this value? Both as literals in lower case. */
+static bool has_header(const char *head, size_t len, const char *name, const char *value)
+{
+	size_t name_len = strlen(name);
+
+	for (const char *p = head, *end; p < head + len; p = end + 2) {
+		end = memmem(p, (size_t)(head + len - p), "\r\n", 2);
+		if (!end)
+			return false;
+		if ((size_t)(end - p) > name_len && strncasecmp(p, name, name_len) == 0 &&
+		    p[name_len] == ':') {
+			const char *v = p + name_len + 1;
+
+			while (v < end && (*v == ' ' || *v == '\t'))
+				v++;
+			return !value || ((size_t)(end - v) >= strlen(value) &&
+					  strncasecmp(v, value, strlen(value)) == 0);
+		}
+	}
+	return false;
+}
+
+struct answer {
+	int status;
+	const char *reason, *type, *body;
+	size_t len;
+};
+
+static struct answer route(struct web *w, const char *method, const char *target, char *buf,
+			   uint64_t due_ns)
+{
+	struct text t = { .buf = buf, .cap = METRICS_BYTES };
+	int r;
+
+	if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
+		return (struct answer){ 405, "Method Not Allowed", "text/plain", "GET or HEAD\n",
+					12 };
+	if (strcmp(target, "/metrics") == 0) {
+		r = metrics(w, &t, due_ns);
+		if (r == 0)
+			return (struct answer){ 200, "OK", "text/plain; version=0.0.4", buf,
+						t.len };
+	} else if (strcmp(target, "/healthz") == 0) {
+		if (core_is_ready(w->proxy->core))
+			return (struct answer){ 200, "OK", "text/plain", "ok\n", 3 };
+	} else {
+		return (struct answer){ 404, "Not Found", "text/plain",
+					"there are /healthz and /metrics\n", 32 };
+	}
+	return (struct answer){ 503, "Service Unavailable", "text/plain",
+				"the metadata server does not answer\n", 36 };
+}
+
+/* One request of `len` bytes, head and all. False: the connection ends. */
+static bool serve(struct web *w, size_t len, char *buf, uint64_t due_ns)
+{
+	char method[16], target[256], version[16];
+	bool keep, is_head;
+	struct answer a;
+	int n = 0;
+
+	w->in[len - 1] = '\0'; /* the last line feed: nobody reads beyond */
+	if (sscanf(w->in, "%15[A-Z] %255[!-~] HTTP/%15[0-9.]%n", method, target, version, &n) !=
+		    3 ||
+	    n <= 0 || w->in[n] != '\r' || strncmp(version, "1.", 2) != 0) {
+		(void)respond(w, 400, "Bad Request", "text/plain", "not HTTP/1.1\n", 13, false,
+			      false, due_ns);
+		return false;
+	}
+	keep = strcmp(version, "1.1") == 0 && !has_header(w->in, len, "connection", "close");
+	/* What would be a body is not read, so nothing can be behind it. */
+	if (has_header(w->in, len, "content-length", NULL) ||
+	    has_header(w->in, len, "transfer-encoding", NULL))
+		keep = false;
+	is_head = strcmp(method, "HEAD") == 0;
+	a = route(w, method, target, buf, due_ns);
+	return respond(w, a.status, a.reason, a.type, a.body, a.len, is_head, keep, due_ns) == 0 &&
+	       keep;
+}
+
+static void http_run(struct fiber *self)
+{
+	struct web *w = container_of(self, struct web, fiber);
+	char *buf = node_alloc(METRICS_BYTES);
+	bool goes_on = buf != NULL;
+
+	while (goes_on) {
+		uint64_t due_ns = w->proxy->loop->now_ns + WEB_IDLE_MS * 1000000ull;
+		char *end;
+		size_t len;
+		ssize_t n = 1;
+
+		while (!(end = memmem(w->in, w->len, "\r\n\r\n", 4)) && n > 0)
+			n = web_read(w, due_ns);
+		if (!end) {
+			if (n == -EMSGSIZE)
+				(void)respond(w, 431, "Request Header Fields Too Large",
+					      "text/plain", "too long\n", 9, false, false, due_ns);
+			break;
+		}
+		len = (size_t)(end + 4 - w->in);
+		goes_on = serve(w, len, buf, due_ns);
+		memmove(w->in, w->in + len, w->len - len);
+		w->len -= len;
+	}
+	node_free(buf);
+}
+
+void proxy_accept_http(struct proxy *p, struct stream *s)
+{
+	web_accept(p, s, http_run);
+}

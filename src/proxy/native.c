@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/container.h"
+#include "base/log.h"
+#include "base/node.h"
+#include "proxy/proxy_priv.h"
+#include "wire/token.h"
+
+#define DEFAULT_JOB "default"
+
+struct proxy *proxy_of(const struct request *r)
+{
+	return r->conn->owner;
+}
+
+struct native *native_of(const struct request *r)
+{
+	return r->conn->state;
+}
+
+/* The connection is gone: whatever the fiber waits for is over. */
+static void op_closed(struct request *r)
+{
+	struct op *op = r->owner;
+
+	if (op && op->request == r && op->fiber.run)
+		fiber_cancel(&op->fiber);
+}
+
+struct op *op_new(struct proxy *p, struct request *r)
+{
+	struct op *op = node_alloc(sizeof(*op));
+
+	if (!op)
+		return NULL;
+	op->proxy = p;
+	op->request = r;
+	op->job = r->conn->access ? r->conn->access->job : 0;
+	r->owner = op;
+	r->closed = op_closed;
+	p->op_count++;
+	return op;
+}
+
+void op_free(struct op *op)
+{
+	if (!op)
+		return;
+	piece_end(op->proxy->core, &op->piece);
+	reading_leave(op);
+	op->proxy->op_count--;
+	node_free(op);
+}
+
+static void op_ended(struct fiber *self)
+{
+	struct op *op = container_of(self, struct op, fiber);
+
+	op->has_ended = true;
+	if (!op->is_sending)
+		op_free(op);
+}
+
+int op_start(struct op *op, fiber_fn *run)
+{
+	return fiber_start(&op->proxy->loop->fibers, &op->fiber, run, op_ended);
+}
+
+int request_check(struct request *r, unsigned right, struct slice path)
+{
+	const char *why;
+	int x = access_check(r->conn->access, right, r->conn->access->job, path, &why);
+
+	if (x < 0)
+		request_fail(r, x, "%s", why);
+	return x;
+}
+
+int check_put(struct request *r, struct slice path, uint16_t flags, uint16_t tier, uint16_t copies,
+	      struct slice attributes, const char **ret_why)
+{
+	(void)r;
+	if (!path_is_valid(path, ret_why))
+		return -EINVAL;
+	*ret_why = "unknown flags";
+	if (flags & ~(unsigned)PUT_FLAGS_ALL)
+		return -EINVAL;
+	*ret_why = "attributes have at most 512 bytes";
+	if (attributes.len > ATTRIBUTES_BYTES_MAX)
+		return -EMSGSIZE;
+	*ret_why = "this store has no log that is synced: `durable` needs one";
+	if (flags & PUT_DURABLE)
+		return -EOPNOTSUPP;
+	*ret_why = "this store has the tier dram only";
+	if (tier != TIER_ANY && tier != TIER_DRAM)
+		return tier < TIER_COUNT ? -EOPNOTSUPP : -EINVAL;
+	*ret_why = "this store keeps one copy";
+	return copies > 1 ? -EOPNOTSUPP : 0;
+}
+
+/* HELLO. */
+
+static int show_job(struct op *op, struct slice name, struct job_show_rep *ret)
+{
+	struct ask a;
+	struct rcur body;
+	struct wcur w = ask_begin(op->proxy->core, &a, MSG_JOB_SHOW, slot_of_name(name));
+	int r;
+
+	job_show_req_put(&w, &(struct job_show_req){ .name = name });
+	r = ask_wait(&a, &w, NULL, op->request->due_ns);
+	body = ask_reply(&a);
+	if (r == 0)
+		r = job_show_rep_get(&body, ret);
+	ret->name = name; /* what was decoded goes with the answer */
+	ask_end(&a);
+	return r;
+}
+
+static int make_default_job(struct op *op, struct slice name)
+{
+	struct ask a;
+	struct wcur w = ask_begin(op->proxy->core, &a, MSG_JOB_CREATE, slot_of_name(name));
+	int r;
+
+	job_create_req_put(&w,
+			   &(struct job_create_req){ .lease_ms = JOB_LEASE_MS_MAX, .name = name });
+	r = ask_wait(&a, &w, NULL, op->request->due_ns);
+	ask_end(&a);
+	return r == -EEXIST ? 0 : r;
+}
+
+/* Who comes from this host without a token is the job `default`. */
+static int hello_default(struct op *op, struct access *a, struct job_show_rep *job)
+{
+	static const struct slice name = { (const uint8_t *)DEFAULT_JOB, sizeof(DEFAULT_JOB) - 1 };
+	int r = show_job(op, name, job);
+
+	if (r == -ENXIO || (r == 0 && job->has_ended)) {
+		r = make_default_job(op, name);
+		if (r == 0)
+			r = show_job(op, name, job);
+	}
+	a->job = job->job;
+	a->rights = RIGHTS_OF_JOB | RIGHT_ADMIN;
+	return r;
+}
+
+static int hello_token(struct op *op, struct slice secret, struct access *a, struct token *t,
+		       struct job_show_rep *job)
+{
+	const struct proxy_config *config = &op->proxy->config;
+	int r = -EKEYREJECTED;
+
+	snprintf(op->why, sizeof(op->why), "not signed by this store");
+	if (config->token_key)
+		r = token_verify(secret, config->token_key, config->token_key_len, node_wall_ns(),
+				 t);
+	if (r < 0)
+		return r;
+	r = show_job(op, t->job_name, job);
+	if (r == 0 && (job->job != t->job || job->has_ended))
+		r = -EIDRM;
+	if (r < 0) {
+		snprintf(op->why, sizeof(op->why), "the token's job has ended");
+		return r == -ENXIO ? -EIDRM : r;
+	}
+	a->job = t->job;
+	a->rights = t->rights & RIGHTS_OF_JOB;
+	a->valid_until_ns = t->valid_until_ns;
+	a->prefix_len = (uint16_t)t->prefix.len;
+	memcpy(a->prefix, t->prefix.ptr, t->prefix.len);
+	return 0;
+}
+
+static int hello(struct op *op, const struct hello_req *req, struct access *a, struct token *t,
+		 struct job_show_rep *job)
+{
+	struct peer *peer = &op->request->conn->peer;
+
+	a->role = ROLE_JOB;
+	if (req->version != PROTOCOL_VERSION) {
+		snprintf(op->why, sizeof(op->why), "we speak version %d", PROTOCOL_VERSION);
+		return -EPROTONOSUPPORT;
+	}
+	if (req->role != ROLE_JOB) {
+		snprintf(op->why, sizeof(op->why), "this is a proxy, for functions");
+		return -EOPNOTSUPP;
+	}
+	if (req->secret.len > 0)
+		return hello_token(op, req->secret, a, t, job);
+	if (op->proxy->config.is_open_loopback && peer->is_loopback)
+		return hello_default(op, a, job);
+	snprintf(op->why, sizeof(op->why), "this store wants a token: WADI_TOKEN");
+	return -EKEYREJECTED;
+}
+
+static void hello_run(struct fiber *self)
+{
+	struct op *op = container_of(self, struct op, fiber);
+	struct request *r = op->request;
+	struct rcur body = request_body(r);
+	struct access *a = node_alloc(sizeof(*a));
+	struct job_show_rep job = { 0 };
+	struct hello_req req;
+	struct token token; /* its name is in the answer */
+	struct wcur w;
+	int x = a ? hello_req_get(&body, &req) : -ENOMEM;
+
+	if (x == 0)
+		x = hello(op, &req, a, &token, &job);
+	if (x == 0 && (r->conn->is_closed || r->conn->access))
+		x = r->conn->access ? -EINVAL : -ECANCELED;
+	if (x < 0) {
+		node_free(a);
+		request_fail(r, x, "%s", op->why);
+		return;
+	}
+	r->conn->access = a;
+	native_of(r)->job_name_len = (uint8_t)job.name.len;
+	memcpy(native_of(r)->job_name, job.name.ptr, job.name.len);
+	op->job = a->job;
+	w = request_answer(r);
+	hello_rep_put(&w, &(struct hello_rep){ .version = PROTOCOL_VERSION,
+					       .credit = CONN_CREDIT,
+					       .inline_max = INLINE_BYTES_MAX,
+					       .job = a->job,
+					       .rights = a->rights,
+					       .slot = slot_of_id(a->job),
+					       .job_name = job.name,
+					       .prefix = { a->prefix, a->prefix_len } });
+	request_reply(r, &w, NULL);
+}
+
+static void hello_serve(struct request *r)
+{
+	struct op *op;
+
+	if (r->conn->access) {
+		request_fail(r, -EINVAL, "HELLO was said before");
+		return;
+	}
+	op = op_new(proxy_of(r), r);
+	if (!op || op_start(op, hello_run) < 0) {
+		op_free(op);
+		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
+	}
+}
+
+static void ping_serve(struct request *r)
+{
+	struct wcur w = request_answer(r);
+
+	request_reply(r, &w, NULL);
+}
+
+static void native_closed(struct conn *c)
+{
+	struct native *n = c->state;
+	struct proxy *p = c->owner;
+
+	relay_drop_parked(c);
+	uploads_close(p, n);
+	readings_close(p, n);
+	list_remove(&c->link);
+	node_free(n);
+}
+
+static const struct service NATIVE = {
+	.server = SERVER_PROXY,
+	.handlers = {
+		[MESSAGE_HELLO] = { .serve = hello_serve },
+		[MESSAGE_PING] = { .serve = ping_serve },
+		[MESSAGE_INFO] = { .serve = info_serve },
+		[MESSAGE_STAT] = { .serve = relay_path_serve },
+		[MESSAGE_LIST] = { .serve = relay_list_serve },
+		[MESSAGE_REMOVE] = { .serve = relay_remove_serve },
+		[MESSAGE_REMOVE_TREE] = { .serve = relay_tree_serve },
+		[MESSAGE_RENAME] = { .serve = relay_rename_serve },
+		[MESSAGE_WAIT] = { .serve = relay_wait_serve },
+		[MESSAGE_WAIT_COUNT] = { .serve = relay_count_serve },
+		[MESSAGE_JOB_CREATE] = { .serve = relay_job_create_serve },
+		[MESSAGE_JOB_RENEW] = { .serve = relay_job_renew_serve },
+		[MESSAGE_JOB_END] = { .serve = relay_job_end_serve },
+		[MESSAGE_JOB_SHOW] = { .serve = relay_job_show_serve },
+		[MESSAGE_JOB_LIST] = { .serve = relay_job_list_serve },
+		[MESSAGE_PUT] = { .serve = put_serve, .place = put_place, .drop = put_drop },
+		[MESSAGE_PUT_OPEN] = { .serve = put_open_serve },
+		[MESSAGE_PUT_DATA] = { .serve = put_data_serve, .place = put_data_place,
+				       .drop = put_data_drop },
+		[MESSAGE_PUT_COMMIT] = { .serve = put_commit_serve },
+		[MESSAGE_PUT_DROP] = { .serve = put_drop_serve },
+		[MESSAGE_GET] = { .serve = get_serve },
+		[MESSAGE_GET_ON] = { .serve = get_on_serve },
+		[MESSAGE_GET_END] = { .serve = get_end_serve },
+	},
+	.closed = native_closed,
+};
+
+void proxy_accept(struct proxy *p, struct stream *s)
+{
+	struct native *n = p->is_stopping ? NULL : node_alloc(sizeof(*n));
+	struct conn *c;
+
+	if (!n) {
+		stream_close(s);
+		return;
+	}
+	list_init(&n->uploads);
+	list_init(&n->readings);
+	c = conn_open(p->net, s, &NATIVE, p);
+	if (!c) {
+		node_free(n);
+		return;
+	}
+	c->state = n;
+	list_insert(&p->conns, &c->link);
+}
+
+int proxy_open(struct net *n, const struct proxy_config *config, struct proxy **ret)
+{
+	struct proxy *p = node_alloc(sizeof(*p));
+
+	if (!p)
+		return -ENOMEM;
+	p->net = n;
+	p->loop = net_loop(n);
+	p->core = config->core;
+	p->config = *config;
+	p->started_ns = p->loop->now_ns;
+	list_init(&p->conns);
+	list_init(&p->web_conns);
+	*ret = p;
+	return 0;
+}
+
+void proxy_job_over(struct proxy *p, uint64_t job)
+{
+	for (struct list *l = p->conns.next; l != &p->conns; l = l->next) {
+		struct conn *c = container_of(l, struct conn, link);
+
+		if (c->access && c->access->role == ROLE_JOB && c->access->job == job)
+			conn_close(c); /* it leaves the list at the end of the turn */
+	}
+}
+
+void proxy_stop(struct proxy *p)
+{
+	p->is_stopping = true;
+	for (struct list *l = p->conns.next; l != &p->conns; l = l->next)
+		conn_close(container_of(l, struct conn, link));
+	web_close_all(p);
+}
+
+bool proxy_has_stopped(const struct proxy *p)
+{
+	return p->op_count == 0 && list_is_empty(&p->conns) && list_is_empty(&p->web_conns);
+}
+
+void proxy_close(struct proxy *p)
+{
+	node_free(p);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * proxy: the doors. They translate what functions ask into what the store core does,
+ * and decide nothing.
+ *
+ *	native.c   our own protocol, over TCP and Unix sockets: HELLO, and who may what
+ *	put.c      an object in one frame
+ *	upload.c   an object in many frames
+ *	get.c      objects read, in one frame or by ranges
+ *	relay.c    what metadata answers by itself: passed on
+ *	http.c     /healthz and /metrics
+ *	redis.c    not in this build, and says so
+ */
+#pragma once
+
+#include "core/core.h"
+#include "loop/stream.h"
+
+struct proxy;
+
+struct proxy_config {
+	struct core *core;
+	const uint8_t *token_key; /* of the jobs' tokens; NULL: none are taken */
+	size_t token_key_len;
+	bool is_open_loopback; /* from this host, no token is the job `default`, and may make jobs
+				*/
+	/* Adds what this process knows of its pool; may be NULL. */
+	void (*add_info)(void *owner, struct info_rep *info);
+	void *owner; /* not ours */
+};
+
+int proxy_open(struct net *n, const struct proxy_config *config, struct proxy **ret);
+/* Closes the connections; a turn or a few later all its fibers have ended. */
+void proxy_stop(struct proxy *p);
+bool proxy_has_stopped(const struct proxy *p);
+void proxy_close(struct proxy *p);
+
+/* Each takes the stream. */
+void proxy_accept(struct proxy *p, struct stream *s);
+void proxy_accept_http(struct proxy *p, struct stream *s);
+void proxy_accept_redis(struct proxy *p, struct stream *s);
+
+/* The job is over: its connections are cut. */
+void proxy_job_over(struct proxy *p, uint64_t job);

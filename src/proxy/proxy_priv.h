@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "base/list.h"
+#include "net/access.h"
+#include "proxy/proxy.h"
+#include "wire/extent.h"
+
+struct proxy {
+	struct net *net;
+	struct loop *loop;
+	struct core *core;
+	struct proxy_config config;
+	struct list conns;     /* native ones */
+	struct list web_conns; /* of http.c and redis.c */
+	unsigned op_count;
+	uint64_t started_ns;
+	bool is_stopping;
+};
+
+/* What a native connection has open. */
+struct native {
+	struct list uploads, readings;
+	uint64_t next_id;
+	uint8_t job_name_len;
+	uint8_t job_name[JOB_NAME_BYTES_MAX];
+};
+
+/*
+ * op: a request that a fiber works on. It is canceled when its connection closes,
+ * answers its request, and is freed when the fiber has ended and the answer is sent.
+ */
+struct op {
+	struct fiber fiber;
+	struct proxy *proxy;
+	struct request *request;
+	uint64_t job;
+	int result;
+	char why[160];
+
+	uint16_t slot; /* relay.c */
+
+	/* put.c */
+	struct piece piece;
+	/* upload.c */
+	struct upload *upload;
+	/* get.c */
+	struct reading *reading;
+	struct span span;
+	bool has_ended, is_sending;
+};
+
+/* Starts `run`, or fails the request. The op is the fiber's from then on. */
+struct op *op_new(struct proxy *p, struct request *r);
+int op_start(struct op *op, fiber_fn *run);
+void op_free(struct op *op);
+struct proxy *proxy_of(const struct request *r);
+struct native *native_of(const struct request *r);
+
+/* 0, or the request has been refused (not sunk: for serve()). */
+int request_check(struct request *r, unsigned right, struct slice path);
+/* A path that may be put: else why not. */
+int check_put(struct request *r, struct slice path, uint16_t flags, uint16_t tier, uint16_t copies,
+	      struct slice attributes, const char **ret_why);
+
+void put_place(struct request *r);
+void put_serve(struct request *r);
+void put_drop(struct request *r);
+
+void put_open_serve(struct request *r);
+void put_data_place(struct request *r);
+void put_data_serve(struct request *r);
+void put_data_drop(struct request *r);
+void put_commit_serve(struct request *r);
+void put_drop_serve(struct request *r);
+void uploads_close(struct proxy *p, struct native *n);
+
+void get_serve(struct request *r);
+void get_on_serve(struct request *r);
+void get_end_serve(struct request *r);
+void readings_close(struct proxy *p, struct native *n);
+/* An op is done with what it read from. */
+void reading_leave(struct op *op);
+
+void relay_path_serve(struct request *r); /* STAT */
+void relay_list_serve(struct request *r);
+void relay_remove_serve(struct request *r);
+void relay_tree_serve(struct request *r);
+void relay_rename_serve(struct request *r);
+void relay_wait_serve(struct request *r);
+void relay_count_serve(struct request *r);
+void relay_job_create_serve(struct request *r);
+void relay_job_renew_serve(struct request *r);
+void relay_job_end_serve(struct request *r);
+void relay_job_show_serve(struct request *r);
+void relay_job_list_serve(struct request *r);
+void relay_drop_parked(struct conn *c);
+void info_serve(struct request *r);
+
+/* http.c, redis.c */
+void web_close_all(struct proxy *p);
+
+/* The totals; on a fiber. */
+int proxy_info(struct proxy *p, uint64_t due_ns, struct info_rep *ret);

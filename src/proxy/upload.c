@@ -1,0 +1,495 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * upload: an object in many frames. The bytes come within the room that the answers
+ * give, so there is a place for each when it arrives; a fiber of the upload leases
+ * ahead, and answers that would have no room to give wait for it.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/cleanup.h"
+#include "base/container.h"
+#include "base/node.h"
+#include "proxy/proxy_priv.h"
+
+struct upload {
+	struct list link; /* of its connection */
+	struct proxy *proxy;
+	uint64_t id, len_hint, begun_ns, taken;
+	struct fill *fill;
+	struct piece piece; /* being received */
+	struct put_open_req req;
+	uint8_t path[PATH_BYTES_MAX], attributes[ATTRIBUTES_BYTES_MAX];
+
+	struct fiber leaser;
+	bool is_leasing, is_closed;
+	bool is_busy;        /* bytes are being put away, or it is being committed */
+	unsigned user_count; /* fibers that look at it */
+	int lease_result;
+	uint64_t due_ns;
+	char why[160];
+	struct list waiting; /* of struct waiter: answers without room */
+	struct waitq idle;
+};
+
+/* A PUT_DATA whose answer waits for room. It is its request's owner. */
+struct waiter {
+	struct list link;
+	struct request *request;
+	struct upload *upload;
+};
+
+static struct upload *upload_find(const struct request *r, uint64_t id)
+{
+	struct native *n = native_of(r);
+
+	for (struct list *l = n->uploads.next; l != &n->uploads; l = l->next) {
+		struct upload *u = container_of(l, struct upload, link);
+
+		if (u->id == id)
+			return u;
+	}
+	return NULL;
+}
+
+static void upload_free_if_done(struct upload *u)
+{
+	if (!u->is_closed || u->is_leasing || u->user_count > 0)
+		return;
+	piece_end(u->proxy->core, &u->piece);
+	fill_close(u->fill);
+	node_free(u);
+}
+
+static void upload_enter(struct upload *u)
+{
+	u->user_count++;
+	u->is_busy = true;
+}
+
+static void upload_leave(struct upload *u)
+{
+	u->user_count--;
+	u->is_busy = false;
+	while (waitq_wake(&u->idle))
+		;
+	upload_free_if_done(u);
+}
+
+static bool has_all(const struct upload *u)
+{
+	return u->len_hint > 0 && u->taken >= u->len_hint;
+}
+
+static void answer_room(struct request *r, const struct upload *u)
+{
+	struct wcur w = request_answer(r);
+
+	put_data_rep_put(&w, &(struct put_data_rep){ .room = fill_room(u->fill) });
+	request_reply(r, &w, NULL);
+}
+
+static void answer_waiting(struct upload *u, int result)
+{
+	while (!list_is_empty(&u->waiting)) {
+		struct waiter *w = container_of(u->waiting.next, struct waiter, link);
+		struct request *r = w->request;
+
+		if (result == 0 && fill_room(u->fill) <= u->taken)
+			return;
+		list_remove(&w->link);
+		r->closed = NULL;
+		node_free(w);
+		if (result < 0)
+			request_fail(r, result, "%s", u->why);
+		else
+			answer_room(r, u);
+	}
+}
+
+static void waiter_closed(struct request *r)
+{
+	struct waiter *w = r->owner;
+
+	list_remove(&w->link);
+	node_free(w);
+	request_fail(r, -ECANCELED, NULL);
+}
+
+static void lease_ahead(struct fiber *self)
+{
+	struct upload *u = container_of(self, struct upload, leaser);
+	uint64_t age_ms = (u->proxy->loop->now_ns - u->begun_ns) / 1000000;
+
+	u->lease_result = fill_ahead(u->fill, age_ms, u->due_ns, u->why, sizeof(u->why));
+}
+
+static void leaser_ended(struct fiber *self)
+{
+	struct upload *u = container_of(self, struct upload, leaser);
+
+	u->is_leasing = false;
+	waitq_wake(&u->idle);
+	if (!u->is_closed)
+		answer_waiting(u, u->lease_result);
+	upload_free_if_done(u);
+}
+
+static void lease_if_needed(struct upload *u, uint64_t due_ns)
+{
+	u->due_ns = due_ns;
+	if (u->is_leasing || u->is_closed || fill_is_ahead(u->fill))
+		return;
+	u->is_leasing = true;
+	u->why[0] = '\0';
+	if (fiber_start(&u->proxy->loop->fibers, &u->leaser, lease_ahead, leaser_ended) < 0) {
+		u->is_leasing = false;
+		snprintf(u->why, sizeof(u->why), "too many operations at once");
+		answer_waiting(u, -EUSERS);
+	}
+}
+
+/* Answers when more may come, or all has come. */
+static void answer_data(struct request *r, struct upload *u)
+{
+	struct waiter *w;
+
+	if (has_all(u) && r->payload_len > 0) {
+		answer_room(r, u);
+		return;
+	}
+	if (fill_room(u->fill) > u->taken) {
+		answer_room(r, u);
+		lease_if_needed(u, u->proxy->loop->now_ns + TIMEOUT_MS_DEFAULT * 1000000ull);
+		return;
+	}
+	w = node_alloc(sizeof(*w));
+	if (!w) {
+		request_fail(r, -ENOMEM, "no memory to wait for room");
+		return;
+	}
+	*w = (struct waiter){ .request = r, .upload = u };
+	r->owner = w;
+	r->closed = waiter_closed;
+	list_init(&w->link);
+	list_insert(&u->waiting, &w->link);
+	lease_if_needed(u, r->due_ns);
+}
+
+static struct upload *upload_new(struct op *op, const struct put_open_req *req)
+{
+	struct upload *u = node_alloc(sizeof(*u));
+
+	if (!u)
+		return NULL;
+	*u = (struct upload){ .proxy = op->proxy,
+			      .len_hint = req->len_hint,
+			      .req = *req,
+			      .begun_ns = op->proxy->loop->now_ns - req->age_ms * 1000000 };
+	memcpy(u->path, req->path.ptr, req->path.len);
+	memcpy(u->attributes, req->attributes.ptr, req->attributes.len);
+	u->req.path.ptr = u->path;
+	u->req.attributes.ptr = u->attributes;
+	list_init(&u->link);
+	list_init(&u->waiting);
+	waitq_init(&u->idle, &op->proxy->loop->fibers);
+	return u;
+}
+
+static void open_run(struct fiber *self)
+{
+	struct op *op = container_of(self, struct op, fiber);
+	struct request *r = op->request;
+	struct rcur body = request_body(r);
+	struct put_open_req req;
+	struct upload *u;
+	struct wcur w;
+	int x = put_open_req_get(&body, &req);
+
+	u = x == 0 ? upload_new(op, &req) : NULL;
+	if (!u) {
+		request_fail(r, x < 0 ? x : -ENOMEM, "PUT_OPEN");
+		return;
+	}
+	x = fill_open(op->proxy->core, op->job, req.len_hint, r->due_ns, &u->fill, op->why,
+		      sizeof(op->why));
+	if (x < 0 || r->conn->is_closed) {
+		if (x == 0)
+			fill_close(u->fill);
+		node_free(u);
+		request_fail(r, x < 0 ? x : -ECANCELED, "%s", op->why);
+		return;
+	}
+	u->id = ++native_of(r)->next_id;
+	list_insert(&native_of(r)->uploads, &u->link);
+	w = request_answer(r);
+	put_open_rep_put(&w, &(struct put_open_rep){ .put = u->id, .room = fill_room(u->fill) });
+	request_reply(r, &w, NULL);
+}
+
+void put_open_serve(struct request *r)
+{
+	struct rcur body = request_body(r);
+	struct put_open_req req;
+	const char *why = "PUT_OPEN";
+	int x = put_open_req_get(&body, &req);
+	struct op *op;
+
+	if (x == 0)
+		x = access_check(r->conn->access, RIGHT_WRITE, r->conn->access->job, req.path,
+				 &why);
+	if (x == 0)
+		x = check_put(r, req.path, req.flags, req.tier, req.copies, req.attributes, &why);
+	if (x < 0) {
+		request_fail(r, x, "%s", why);
+		return;
+	}
+	op = op_new(proxy_of(r), r);
+	if (!op || op_start(op, open_run) < 0) {
+		op_free(op);
+		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
+	}
+}
+
+/* The next bytes of a frame have no place yet: those before them are put away first. */
+static int place_next(struct request *r, struct upload *u, const struct put_data_req *req,
+		      uint64_t due_ns)
+{
+	uint32_t done = r->payload_len - request_payload_left(r);
+	int x = 0;
+
+	if (u->piece.segment)
+		x = fill_add(u->fill, &u->piece, due_ns);
+	if (x == 0)
+		x = fill_take(u->fill, req->part, req->offset + done, request_payload_left(r),
+			      &u->piece);
+	if (x < 0)
+		return x;
+	u->taken += u->piece.len;
+	request_place(r, u->piece.ptr, u->piece.len);
+	return 0;
+}
+
+static int decode_data(struct request *r, struct put_data_req *req, struct upload **ret)
+{
+	struct rcur body = request_body(r);
+	int x = put_data_req_get(&body, req);
+
+	if (x < 0)
+		return x;
+	*ret = upload_find(r, req->put);
+	return *ret ? 0 : -ENOENT;
+}
+
+/* After the bytes before these, which are still on their way to another host. */
+static void place_run(struct fiber *self)
+{
+	struct op *op = container_of(self, struct op, fiber);
+	struct request *r = op->request;
+	struct upload *u = op->upload;
+	struct put_data_req req;
+	struct rcur body = request_body(r);
+	int x = put_data_req_get(&body, &req);
+
+	u->user_count++;
+	while (x == 0 && u->is_busy)
+		x = waitq_wait(&u->idle, r->due_ns);
+	if (x == 0 && u->is_closed)
+		x = -ECANCELED;
+	if (x == 0)
+		x = place_next(r, u, &req, r->due_ns);
+	if (x < 0)
+		request_sink(r, x, "the bytes have no place");
+	u->user_count--;
+	upload_free_if_done(u);
+}
+
+void put_data_place(struct request *r)
+{
+	struct put_data_req req;
+	struct upload *u;
+	int x = decode_data(r, &req, &u);
+	struct op *op;
+
+	if (x < 0) {
+		request_sink(r, x, "there is no such upload on this connection");
+		return;
+	}
+	r->owner = u;
+	if (!u->is_busy && (!u->piece.segment || !u->piece.is_buffer)) {
+		x = place_next(r, u, &req, r->due_ns);
+		if (x < 0)
+			request_sink(r, x, "the bytes have no place, or are not the next ones");
+		return;
+	}
+	op = op_new(proxy_of(r), r);
+	if (op)
+		op->upload = u;
+	if (!op || op_start(op, place_run) < 0) {
+		op_free(op);
+		request_sink(r, -EUSERS, "too many operations at once");
+	}
+}
+
+static void add_run(struct fiber *self)
+{
+	struct op *op = container_of(self, struct op, fiber);
+	struct upload *u = op->upload;
+	int x = fill_add(u->fill, &u->piece, op->request->due_ns);
+
+	if (x < 0)
+		request_fail(op->request, x, "the bytes did not reach their store");
+	else if (u->is_closed)
+		request_fail(op->request, -ECANCELED, "the upload was dropped");
+	else
+		answer_data(op->request, u);
+	upload_leave(u);
+}
+
+void put_data_serve(struct request *r)
+{
+	struct put_data_req req;
+	struct upload *u;
+	struct op *op;
+	int x = decode_data(r, &req, &u);
+
+	if (x < 0) {
+		request_fail(r, x, "there is no such upload on this connection");
+		return;
+	}
+	if (!u->piece.segment) {
+		answer_data(r, u);
+		return;
+	}
+	if (!u->piece.is_buffer) {
+		x = fill_add(u->fill, &u->piece, r->due_ns); /* in place: it does not wait */
+		if (x < 0)
+			request_fail(r, x, "the bytes did not reach their place");
+		else
+			answer_data(r, u);
+		return;
+	}
+	op = op_new(proxy_of(r), r);
+	if (!op) {
+		request_fail(r, -ENOMEM, "no memory");
+		return;
+	}
+	op->upload = u;
+	upload_enter(u);
+	if (op_start(op, add_run) < 0) {
+		upload_leave(u);
+		op_free(op);
+		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
+	}
+}
+
+void put_data_drop(struct request *r)
+{
+	struct put_data_req req;
+	struct upload *u;
+
+	if (decode_data(r, &req, &u) == 0 && u->piece.segment)
+		fill_spoil(u->fill, &u->piece);
+}
+
+/* Off its connection: nobody finds it any more. Freed when its fibers are done with it. */
+static void upload_close(struct upload *u)
+{
+	list_remove(&u->link);
+	u->is_closed = true;
+	snprintf(u->why, sizeof(u->why), "the upload was dropped");
+	answer_waiting(u, -ECANCELED);
+	if (u->is_leasing)
+		fiber_cancel(&u->leaser);
+	upload_free_if_done(u);
+}
+
+static void commit_run(struct fiber *self)
+{
+	struct op *op = container_of(self, struct op, fiber);
+	struct request *r = op->request;
+	struct upload *u = op->upload;
+	struct how how = { .attempt_hi = u->req.attempt_hi,
+			   .attempt_lo = u->req.attempt_lo,
+			   .if_version = u->req.if_version,
+			   .begun_ns = u->begun_ns,
+			   .ttl_ms = u->req.ttl_ms,
+			   .reads = u->req.reads,
+			   .flags = u->req.flags,
+			   .tier = u->req.tier,
+			   .copies = u->req.copies,
+			   .path = u->req.path,
+			   .attributes = u->req.attributes };
+	struct committed done;
+	struct wcur w;
+	int x = 0;
+
+	/* No more room is wanted, so whoever waits for it need not. */
+	if (u->is_leasing)
+		fiber_cancel(&u->leaser);
+	while (u->is_leasing && x == 0)
+		x = waitq_wait(&u->idle, r->due_ns);
+	if (x == 0)
+		x = fill_commit(u->fill, &how, r->due_ns, &done, op->why, sizeof(op->why));
+	/* Where nobody knows what happened, it stays, to be committed again. */
+	if (!u->is_closed && x != -ETIMEDOUT && x != -EHOSTUNREACH && x != -ECANCELED)
+		upload_close(u);
+	upload_leave(u);
+	if (x < 0) {
+		request_fail(r, x, "%s", op->why);
+		return;
+	}
+	w = request_answer(r);
+	put_commit_rep_put(
+		&w, &(struct put_commit_rep){ .object = done.object, .version = done.version });
+	request_reply(r, &w, NULL);
+}
+
+void put_commit_serve(struct request *r)
+{
+	struct rcur body = request_body(r);
+	struct put_commit_req req;
+	struct upload *u = NULL;
+	struct op *op;
+
+	if (put_commit_req_get(&body, &req) == 0)
+		u = upload_find(r, req.put);
+	if (!u || u->is_busy) {
+		request_fail(r, u ? -EINVAL : -ENOENT,
+			     u ? "its bytes are still coming"
+			       : "there is no such upload on this connection");
+		return;
+	}
+	op = op_new(proxy_of(r), r);
+	if (op) {
+		op->upload = u;
+		upload_enter(u);
+	}
+	if (!op || op_start(op, commit_run) < 0) {
+		if (op)
+			upload_leave(u);
+		op_free(op);
+		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
+	}
+}
+
+void put_drop_serve(struct request *r)
+{
+	struct rcur body = request_body(r);
+	struct put_drop_req req;
+	struct upload *u = NULL;
+	struct wcur w = request_answer(r);
+
+	if (put_drop_req_get(&body, &req) == 0)
+		u = upload_find(r, req.put);
+	if (u)
+		upload_close(u);
+	request_reply(r, &w, NULL);
+}
+
+void uploads_close(struct proxy *p, struct native *n)
+{
+	(void)p;
+	while (!list_is_empty(&n->uploads))
+		upload_close(container_of(n->uploads.next, struct upload, link));
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proxy/web.h"
+
+#include <errno.h>
+
+#include "base/container.h"
+#include "base/node.h"
+
+static void is_ready(struct stream *s)
+{
+	waitq_wake(&((struct web *)s->owner)->ready);
+}
+
+static void web_ended(struct fiber *self)
+{
+	struct web *w = container_of(self, struct web, fiber);
+
+	stream_close(w->stream);
+	list_remove(&w->link);
+	node_free(w);
+}
+
+static unsigned web_count(const struct proxy *p)
+{
+	unsigned n = 0;
+
+	for (const struct list *l = p->web_conns.next; l != &p->web_conns; l = l->next)
+		n++;
+	return n;
+}
+
+void web_accept(struct proxy *p, struct stream *s, fiber_fn *run)
+{
+	struct web *w =
+		p->is_stopping || web_count(p) >= WEB_CONNS_MAX ? NULL : node_alloc(sizeof(*w));
+
+	if (!w) {
+		stream_close(s);
+		return;
+	}
+	w->proxy = p;
+	w->stream = s;
+	waitq_init(&w->ready, &p->loop->fibers);
+	s->ready = is_ready;
+	s->owner = w;
+	list_init(&w->link);
+	if (fiber_start(&p->loop->fibers, &w->fiber, run, web_ended) < 0) {
+		stream_close(s);
+		node_free(w);
+		return;
+	}
+	list_insert(&p->web_conns, &w->link);
+}
+
+void web_close_all(struct proxy *p)
+{
+	for (struct list *l = p->web_conns.next; l != &p->web_conns; l = l->next)
+		fiber_cancel(&container_of(l, struct web, link)->fiber);
+}
+
+ssize_t web_read(struct web *w, uint64_t due_ns)
+{
+	for (;;) {
+		size_t room = sizeof(w->in) - w->len;
+		ssize_t n = room ? stream_recv(w->stream, w->in + w->len, room) : -EMSGSIZE;
+		int r;
+
+		if (n > 0)
+			w->len += (size_t)n;
+		if (n != -EAGAIN)
+			return n;
+		r = waitq_wait(&w->ready, due_ns);
+		if (r < 0)
+			return r;
+	}
+}
+
+int web_write(struct web *w, const void *bytes, size_t len, uint64_t due_ns)
+{
+	for (size_t at = 0; at < len;) {
+		struct iovec iov = { (char *)bytes + at, len - at };
+		ssize_t n = stream_send(w->stream, &iov, 1);
+		int r;
+
+		if (n >= 0) {
+			at += (size_t)n;
+			continue;
+		}
+		r = n == -EAGAIN ? waitq_wait(&w->ready, due_ns) : (int)n;
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}

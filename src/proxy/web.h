@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * web: a connection of a foreign protocol, served by a fiber of its own that reads,
+ * answers, and reads again. For doors of few connections.
+ */
+#pragma once
+
+#include "proxy/proxy_priv.h"
+
+#define WEB_CONNS_MAX     64
+#define WEB_REQUEST_BYTES 8192
+#define WEB_IDLE_MS       10000
+
+struct web {
+	struct fiber fiber;
+	struct list link;
+	struct proxy *proxy;
+	struct stream *stream;
+	struct waitq ready;
+	size_t len;
+	char in[WEB_REQUEST_BYTES];
+};
+
+/* Takes the stream; closes it if there are too many. */
+void web_accept(struct proxy *p, struct stream *s, fiber_fn *run);
+/* More bytes into `in`: their count; 0 at the end; -EMSGSIZE if it is full; -ETIMEDOUT. */
+ssize_t web_read(struct web *w, uint64_t due_ns);
+int web_write(struct web *w, const void *bytes, size_t len, uint64_t due_ns);
