@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shm/memory.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/limits.h"
+#include "base/node.h"
+
+/* Newer than Debian 12's headers, or than its libc's. */
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U
+#endif
+#ifndef F_SEAL_EXEC
+#define F_SEAL_EXEC 0x0020
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
+/* A region that is smaller cannot have one of its own. */
+#define HUGE_PAGE (2u << 20)
+
+#define HUGE_PAGES_PATH "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
+
+const char *memory_huge_pages(char *buf, size_t cap)
+{
+	int fd = open(HUGE_PAGES_PATH, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, buf, cap - 1);
+	char *from, *to;
+
+	if (fd >= 0)
+		close(fd);
+	buf[n > 0 ? n : 0] = '\0';
+	/* "always within_size [advise] never": what holds is in brackets. */
+	from = strchr(buf, '[');
+	to = from ? strchr(from, ']') : NULL;
+	if (!to)
+		return "unknown";
+	*to = '\0';
+	return from + 1;
+}
+
+static int open_sealed(size_t size)
+{
+	int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+	int fd = memfd_create("wadi-segment", flags | MFD_NOEXEC_SEAL);
+	int r;
+
+	/* Kernels before 6.3 do not know it. */
+	if (fd < 0 && errno == EINVAL)
+		fd = memfd_create("wadi-segment", flags);
+	if (fd < 0)
+		return -errno;
+	if (fchmod(fd, 0600) < 0 || ftruncate(fd, (off_t)size) < 0 ||
+	    fcntl(fd, F_ADD_SEALS, seals) < 0) {
+		r = -errno;
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+static int memfd_make(size_t size, struct memory *ret)
+{
+	int fd = open_sealed(size);
+	void *p;
+
+	if (fd < 0)
+		return fd;
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED) {
+		int r = -errno;
+
+		close(fd);
+		return r;
+	}
+	/* Advice: where the machine gives none, it has no effect. */
+	if (size >= HUGE_PAGE)
+		(void)madvise(p, size, MADV_HUGEPAGE);
+	*ret = (struct memory){ .ptr = p, .size = size, .fd = fd };
+	return 0;
+}
+
+/* Without MADV_POPULATE_WRITE (before 5.14). The pages are reserved, so no access can fail. */
+static void touch(volatile uint8_t *p, size_t len)
+{
+	for (size_t i = 0; i < len; i += SEGMENT_PAGE)
+		p[i] = p[i];
+}
+
+static int memfd_fill(struct memory *m, size_t from, size_t to)
+{
+	assert(from <= to && to <= m->size);
+	if (from == to)
+		return 0;
+	while (fallocate(m->fd, 0, (off_t)from, (off_t)(to - from)) < 0)
+		if (errno != EINTR)
+			return -errno;
+	while (madvise(m->ptr + from, to - from, MADV_POPULATE_WRITE) < 0) {
+		if (errno == EINVAL) {
+			touch(m->ptr + from, to - from);
+			break;
+		}
+		if (errno != EINTR && errno != EAGAIN)
+			return errno == EFAULT ? -ENOMEM : -errno;
+	}
+	return 0;
+}
+
+static void any_scrub(struct memory *m, size_t from, size_t to)
+{
+	assert(from <= to && to <= m->size);
+	memset(m->ptr + from, 0, to - from);
+}
+
+static int memfd_punch(struct memory *m, size_t from, size_t to)
+{
+	assert(from <= to && to <= m->size);
+	if (from == to)
+		return 0;
+	while (fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)from,
+			 (off_t)(to - from)) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return 0;
+}
+
+static void memfd_free(struct memory *m)
+{
+	if (!m->ptr)
+		return;
+	munmap(m->ptr, m->size);
+	close(m->fd);
+	*m = (struct memory){ .fd = -1 };
+}
+
+const struct media media_memfd = {
+	.make = memfd_make,
+	.fill = memfd_fill,
+	.scrub = any_scrub,
+	.punch = memfd_punch,
+	.free = memfd_free,
+};
+
+static int heap_make(size_t size, struct memory *ret)
+{
+	void *base = node_alloc(size + SEGMENT_PAGE);
+
+	if (!base)
+		return -ENOMEM;
+	*ret = (struct memory){
+		.ptr = (uint8_t *)(((uintptr_t)base + SEGMENT_PAGE - 1) &
+				   ~(uintptr_t)(SEGMENT_PAGE - 1)),
+		.size = size,
+		.fd = -1,
+		.base = base,
+	};
+	return 0;
+}
+
+/* Plain memory comes zeroed, and as a whole. */
+static int heap_fill(struct memory *m, size_t from, size_t to)
+{
+	assert(from <= to && to <= m->size);
+	return 0;
+}
+
+static int heap_punch(struct memory *m, size_t from, size_t to)
+{
+	any_scrub(m, from, to);
+	return 0;
+}
+
+static void heap_free(struct memory *m)
+{
+	node_free(m->base);
+	*m = (struct memory){ .fd = -1 };
+}
+
+const struct media media_heap = {
+	.make = heap_make,
+	.fill = heap_fill,
+	.scrub = any_scrub,
+	.punch = heap_punch,
+	.free = heap_free,
+};

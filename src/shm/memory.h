@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * memory: regions of memory that can be handed to other processes, and what it
+ * takes to have their pages, to give them back, and to forget what was in them.
+ *
+ * A region is made empty; fill() reserves pages of it and touches them, so that no
+ * access ever faults, waits or fails afterwards; punch() gives pages back, whoever
+ * maps them. Whose a region is, and when, is the business of a pool.
+ *
+ * - media_memfd: sealed memfds (nobody can resize one under us), mode 0600, with
+ *   huge pages from 2 MiB up where the machine gives them to those who ask.
+ * - media_heap: plain memory of the current node: the simulator's, and of tests.
+ *
+ * All of it changes page tables or touches megabytes: it blocks, so it is for a
+ * helper's thread, never a loop's. A region is one thread's at a time.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct memory {
+	uint8_t *ptr; /* on a page; NULL: no region */
+	size_t size;  /* a multiple of the page */
+	int fd;       /* -1 if it is plain memory */
+	void *base;   /* of plain memory: as allocated */
+};
+
+/* Ranges are of whole pages. */
+struct media {
+	/* No pages yet. -ENOMEM, -EMFILE, -ENFILE. */
+	int (*make)(size_t size, struct memory *ret);
+	/* Pages for [from, to), zeros where there were none. -ENOMEM, -ENOSPC: some may be there.
+	 */
+	int (*fill)(struct memory *m, size_t from, size_t to);
+	/* Zeros in pages that are there. */
+	void (*scrub)(struct memory *m, size_t from, size_t to);
+	/* The pages of [from, to) go; nobody may read there before the next fill(). */
+	int (*punch)(struct memory *m, size_t from, size_t to);
+	/* The region goes, with the pages that are left. Fine for one with `ptr` NULL. */
+	void (*free)(struct memory *m);
+};
+
+extern const struct media media_memfd, media_heap;
+
+/* What the kernel says of huge pages for shared memory: "never", "advise" ...; for `wadi doctor`.
+ */
+const char *memory_huge_pages(char *buf, size_t cap);

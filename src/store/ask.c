@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Those who wait for segments, by the age of the put that needs them. They stand in
+ * one line; who is younger passes only if enough is left for all before him, so that
+ * to wait for the janitor does not mean to wait for each other.
+ */
+#include "store/pool_priv.h"
+
+#include <errno.h>
+
+#include "base/container.h"
+
+uint64_t ask_bytes(const struct ask *a)
+{
+	uint64_t most = (uint64_t)a->size * LEASE_SEGMENTS_MAX;
+
+	if (a->need < a->size)
+		return a->size;
+	return a->need < most ? a->need : most;
+}
+
+/*
+ * Of the size that was asked for, the last of several as small as will do, and all as
+ * small as the room is: who waits is better served with a little than with nothing,
+ * but what one segment can hold is not torn apart.
+ */
+unsigned ask_classes(const struct ask *a, uint64_t room, uint8_t ret[LEASE_SEGMENTS_MAX])
+{
+	uint32_t least = a->need <= a->size ? segment_size_for(a->need) : SEGMENT_BYTES_MIN;
+	uint64_t left = a->need;
+	unsigned n = 0;
+
+	while (n < LEASE_SEGMENTS_MAX && (n == 0 || left > 0)) {
+		uint32_t size = n > 0 && left < a->size ? segment_size_for(left) : a->size;
+
+		if (size > room)
+			size = segment_size_within(room);
+		if (size < least)
+			break;
+		ret[n++] = (uint8_t)class_of(size);
+		room -= size;
+		left -= left < size ? left : size;
+	}
+	return n;
+}
+
+uint64_t ask_room(const struct pool *p, bool is_oldest, uint64_t ahead)
+{
+	uint64_t limit = is_oldest ? p->limit : p->limit - p->limit / POOL_RESERVE_SHARE;
+	uint64_t taken = p->used + ahead;
+
+	return taken < limit ? limit - taken : 0;
+}
+
+static void normalize(const struct pool *p, struct ask *a, uint64_t now_ns)
+{
+	uint32_t size = a->size < p->size_max ? a->size : p->size_max;
+
+	size = segment_size_within(size);
+	a->size = size ? size : SEGMENT_BYTES_MIN;
+	a->need = a->need ? a->need : 1;
+	a->arrived_ns = now_ns;
+	a->birth_ns = ASK_EPOCH_NS + now_ns;
+	a->birth_ns -= a->age_ns < a->birth_ns ? a->age_ns : a->birth_ns;
+	a->is_over = false;
+	list_init(&a->link);
+	a->due = (struct heap_link){ 0 };
+}
+
+static void enqueue(struct pool *p, struct ask *a)
+{
+	struct list *at = &p->asks;
+
+	/* From the youngest: most asks are younger than all others. */
+	while (at->prev != &p->asks &&
+	       container_of(at->prev, struct ask, link)->birth_ns > a->birth_ns)
+		at = at->prev;
+	list_insert(at, &a->link);
+	heap_add(&p->dues, &a->due, a->due_ns);
+	p->ask_count++;
+	p->asked_bytes += ask_bytes(a);
+	p->counters.waited_count++;
+}
+
+void pool_forget(struct pool *p, struct ask *a)
+{
+	if (list_is_empty(&a->link))
+		return;
+	list_remove(&a->link);
+	heap_remove(&p->dues, &a->due);
+	p->ask_count--;
+	p->asked_bytes -= ask_bytes(a);
+}
+
+int pool_ask(struct pool *p, struct ask *a, uint64_t now_ns, struct grants *ret)
+{
+	const struct pool_job *j = job_find(p, a->job);
+	uint64_t room;
+	int r = -EAGAIN;
+
+	normalize(p, a, now_ns);
+	if (pool_granted(p, a, ret))
+		return 0;
+	if (j && j->is_over)
+		return -EIDRM;
+	if (a->need > p->limit) {
+		p->counters.refused_count++;
+		return -ENOSPC;
+	}
+	/* Past all who wait, if it takes nothing from them. */
+	room = ask_room(p, false, p->asked_bytes);
+	if (p->ask_count == 0 || room >= a->size)
+		r = pool_grant(p, a, room, now_ns, ret);
+	if (r != -EAGAIN)
+		return r;
+	if (p->ask_count == POOL_ASKS_MAX)
+		return -EUSERS;
+	enqueue(p, a);
+	return -EAGAIN;
+}
+
+/* Somebody whose time is over, or whose job is. */
+static struct ask *next_late(struct pool *p, uint64_t now_ns, struct grants *ret, int *ret_result)
+{
+	struct heap_link *l = heap_top(&p->dues);
+	struct ask *a = l && l->due <= now_ns ? container_of(l, struct ask, due) : NULL;
+
+	if (!a)
+		return NULL;
+	ret->count = 0;
+	*ret_result = a->is_over ? -EIDRM : -ENOSPC;
+	if (!a->is_over)
+		p->counters.refused_count++;
+	pool_forget(p, a);
+	return a;
+}
+
+struct ask *pool_next(struct pool *p, uint64_t now_ns, struct grants *ret, int *ret_result)
+{
+	struct ask *late = next_late(p, now_ns, ret, ret_result);
+	struct list *l = p->asks.next;
+	uint64_t ahead = 0;
+
+	if (late)
+		return late;
+	for (unsigned i = 0; i < ASK_SCAN && l != &p->asks; i++, l = l->next) {
+		struct ask *a = container_of(l, struct ask, link);
+		bool is_patient = i == 0 && now_ns - a->arrived_ns >= ASK_PATIENCE_NS;
+		uint64_t room = ask_room(p, is_patient, ahead);
+
+		if (i > 0 && room < a->size)
+			break;
+		/* Asked again meanwhile, on another connection. */
+		*ret_result = pool_granted(p, a, ret) ? 0 : pool_grant(p, a, room, now_ns, ret);
+		if (*ret_result != -EAGAIN) {
+			pool_forget(p, a);
+			return a;
+		}
+		ahead += ask_bytes(a);
+	}
+	return NULL;
+}

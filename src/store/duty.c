@@ -1,0 +1,476 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a slot asks of a store. Each may come twice, late, or after a reconnection, and
+ * is answered the same.
+ */
+#include "store/store_priv.h"
+
+#include <errno.h>
+
+#include "base/container.h"
+#include "base/node.h"
+
+/* Of one connection, so that duties which give space are still read behind those that want it. */
+#define ASKS_PER_CONN (CONN_REQUESTS_MAX / 2)
+
+/* NOSPACE is said this much before the deadline, so that it is heard before it. */
+#define EARLY_SHARE  8
+#define EARLY_NS_MAX 100000000ull
+
+/* Entries of one SEGMENTS, put together from as many as fit our stack. */
+#define SEGMENT_ENTRY_SIZE 32
+#define SEGMENTS_MAX       (LIST_BYTES / SEGMENT_ENTRY_SIZE)
+#define SEGMENTS_STEP      64
+
+/* A SEGMENT that waits for space. */
+struct segment_wait {
+	struct ask ask;
+	struct request *request;
+};
+
+/* A FREE or REVOKE that waits for pins. */
+struct pin_wait {
+	struct parked parked;
+	struct segment *segment;
+	struct list link;
+	uint64_t since_ns;
+};
+_Static_assert(sizeof(struct pin_wait) <= 96, "a parked call has at most 96 bytes");
+
+/* A payload of our own. */
+struct list_payload {
+	struct payload payload;
+	uint8_t bytes[];
+};
+
+static void list_sent(struct payload *p)
+{
+	node_free(container_of(p, struct list_payload, payload));
+}
+
+static struct list_payload *list_payload_new(size_t cap)
+{
+	struct list_payload *l = node_alloc(sizeof(*l) + cap);
+
+	if (l)
+		l->payload = (struct payload){ .ptr = l->bytes, .sent = list_sent };
+	return l;
+}
+
+/* Duties are of those who decide. */
+static bool is_from_meta(struct request *r)
+{
+	if (r->conn->access->role == ROLE_META)
+		return true;
+	request_fail(r, -EACCES, "only for metadata servers");
+	return false;
+}
+
+static void grants_reply(struct request *r, const struct grants *g)
+{
+	struct list_payload *l = list_payload_new(g->count * GRANT_SIZE);
+	struct wcur w, list;
+
+	/* The grants stay known, so a repeat is answered with them. */
+	if (!l) {
+		request_fail(r, -ENOMEM, "no memory for an answer");
+		return;
+	}
+	list = wcur_make(l->bytes, g->count * GRANT_SIZE);
+	for (unsigned i = 0; i < g->count; i++)
+		grant_put(&list, &g->list[i]);
+	l->payload.len = g->count * GRANT_SIZE;
+	w = request_answer(r);
+	segment_rep_put(
+		&w, &(struct segment_rep){ .stamp_ns = g->stamp_ns, .count = (uint16_t)g->count });
+	request_reply(r, &w, &l->payload);
+}
+
+static void ask_refuse(struct store *s, struct request *r, const struct ask *a, int e)
+{
+	const struct pool *p = &s->pool;
+
+	if (e == -ENOSPC)
+		request_fail(r, e,
+			     "dram of store %s: %llu bytes are needed, %llu of its limit of %llu "
+			     "are in use; remove objects, end jobs, or raise --memory",
+			     s->name, (unsigned long long)a->need, (unsigned long long)p->used,
+			     (unsigned long long)p->limit);
+	else if (e == -EIDRM)
+		request_fail(r, e, "the job is over");
+	else if (e == -EUSERS)
+		request_fail(r, e, "%u wait for space of store %s, which is its limit",
+			     p->ask_count, s->name);
+	else
+		request_fail(r, e, NULL);
+}
+
+static struct segment_wait *wait_forget(struct segment_wait *w)
+{
+	((struct client *)w->request->conn->state)->ask_count--;
+	return node_free(w);
+}
+
+static void asker_gone(struct request *r)
+{
+	struct segment_wait *w = r->owner;
+	struct store *s = r->conn->owner;
+
+	pool_forget(&s->pool, &w->ask);
+	wait_forget(w);
+	request_fail(r, -ECONNRESET, NULL); /* goes nowhere */
+	store_changed(s);
+}
+
+static uint64_t early(uint64_t now_ns, uint64_t due_ns)
+{
+	uint64_t left = due_ns > now_ns ? due_ns - now_ns : 0, by = left / EARLY_SHARE;
+
+	return due_ns - (by < EARLY_NS_MAX ? by : EARLY_NS_MAX);
+}
+
+/* Statuses: NOSPACE, JOBENDED, LIMIT, AGAIN, NOMEMORY, DENIED. */
+void segment_serve(struct request *r)
+{
+	struct store *s = r->conn->owner;
+	struct client *k = r->conn->state;
+	struct rcur body = request_body(r);
+	struct segment_wait *w;
+	struct segment_req q;
+	struct grants g;
+	int e = segment_req_get(&body, &q);
+
+	if (e < 0) {
+		request_fail(r, e, "not a SEGMENT");
+		return;
+	}
+	if (!is_from_meta(r))
+		return;
+	w = node_alloc(sizeof(*w));
+	if (!w) {
+		request_fail(r, -ENOMEM, "no memory to wait with");
+		return;
+	}
+	*w = (struct segment_wait){
+		.request = r,
+		.ask = { .job = q.job,
+			 .request = q.request,
+			 .stamp_ns = q.stamp_ns,
+			 .age_ns =
+				 q.age_ms < UINT64_MAX / 1000000 ? q.age_ms * 1000000 : UINT64_MAX,
+			 .due_ns = early(s->loop->now_ns, r->due_ns),
+			 .need = q.need,
+			 .size = q.size },
+	};
+	e = pool_ask(&s->pool, &w->ask, s->loop->now_ns, &g);
+	store_changed(s);
+	if (e == -EAGAIN && k->ask_count < ASKS_PER_CONN) {
+		k->ask_count++;
+		r->owner = w;
+		r->closed = asker_gone;
+		return;
+	}
+	if (e == -EAGAIN) {
+		pool_forget(&s->pool, &w->ask);
+		request_fail(r, e, "too many asks of one connection wait");
+	} else if (e < 0) {
+		ask_refuse(s, r, &w->ask, e);
+	} else {
+		grants_reply(r, &g);
+	}
+	node_free(w);
+}
+
+void asks_serve(struct store *s)
+{
+	struct grants g;
+	struct ask *a;
+	int e;
+
+	while ((a = pool_next(&s->pool, s->loop->now_ns, &g, &e)) != NULL) {
+		struct segment_wait *w = container_of(a, struct segment_wait, ask);
+		struct request *r = w->request;
+
+		r->closed = NULL;
+		if (e < 0)
+			ask_refuse(s, r, a, e);
+		else
+			grants_reply(r, &g);
+		wait_forget(w);
+	}
+}
+
+/* Statuses: STALE, INVALID, DENIED. */
+void seal_serve(struct request *r)
+{
+	struct store *s = r->conn->owner;
+	struct rcur body = request_body(r);
+	struct seal_req q;
+	struct wcur w;
+	int e = seal_req_get(&body, &q);
+
+	if (e == 0 && !is_from_meta(r))
+		return;
+	if (e == 0)
+		e = pool_seal(&s->pool, q.segment, q.generation, q.front, q.back, q.stamp_ns);
+	if (e < 0) {
+		request_fail(r, e,
+			     e == -ESTALE ? "the segment is not here, or not any more"
+					  : "not a SEAL, or not within the segment");
+		return;
+	}
+	store_changed(s);
+	w = request_answer(r);
+	seal_rep_put(&w, &(struct seal_rep){});
+	request_reply(r, &w, NULL);
+}
+
+static void *take_waiter(void **waiter)
+{
+	struct pin_wait *w = *waiter;
+
+	*waiter = NULL;
+	if (w)
+		list_remove(&w->link);
+	return w;
+}
+
+static void waiter_reply(struct pin_wait *w)
+{
+	struct wcur body = parked_answer(&w->parked);
+
+	/* Neither answer has a field. */
+	parked_reply(&w->parked, &body);
+	node_free(w);
+}
+
+static void patience_restart(struct store *s)
+{
+	if (list_is_empty(&s->waits))
+		timer_stop(s->loop, &s->patience);
+	else
+		timer_start(s->loop, &s->patience,
+			    container_of(s->waits.next, struct pin_wait, link)->since_ns +
+				    TRANSFER_PATIENCE_NS);
+}
+
+void segment_unpinned(struct store *s, struct segment *segment)
+{
+	struct pin_wait *w;
+
+	if (segment->free_waiter && segment->state != SEGMENT_FREEING) {
+		w = take_waiter(&segment->free_waiter);
+		waiter_reply(w);
+		store_changed(s);
+	}
+	if (segment->revoke_waiter && segment->writer_count == 0)
+		waiter_reply(take_waiter(&segment->revoke_waiter));
+}
+
+/* Of the same duty there is one: who asked before asks no more, or was not heard. */
+static void wait_for_pins(struct request *r, struct segment *segment, void **waiter)
+{
+	struct store *s = r->conn->owner;
+	struct pin_wait *w = node_alloc(sizeof(*w)), *before;
+
+	if (!w) {
+		request_fail(r, -ENOMEM, "no memory to wait with");
+		return;
+	}
+	before = *waiter;
+	w->segment = segment;
+	w->since_ns = before ? before->since_ns : s->loop->now_ns;
+	list_init(&w->link);
+	list_insert(before ? &before->link : &s->waits, &w->link);
+	*waiter = w;
+	if (before) {
+		list_remove(&before->link);
+		parked_drop(&before->parked);
+		node_free(before);
+	}
+	request_park(r, &w->parked);
+	if (!timer_is_running(&s->patience))
+		patience_restart(s);
+}
+
+void pin_waits_forget(struct conn *c)
+{
+	struct parked *p;
+
+	while ((p = conn_next_parked(c)) != NULL) {
+		struct pin_wait *w = container_of(p, struct pin_wait, parked);
+
+		if (w->segment->free_waiter == w)
+			w->segment->free_waiter = NULL;
+		else
+			w->segment->revoke_waiter = NULL;
+		list_remove(&w->link);
+		parked_drop(p);
+		node_free(w);
+	}
+}
+
+/*
+ * A peer that stopped in the middle of a transfer holds up a segment that is to be
+ * freed, or fenced. Without its connection it cannot go on where it was.
+ */
+static void cut_transfers(struct segment *segment)
+{
+	while (!list_is_empty(&segment->transfers)) {
+		struct list *first = segment->transfers.next;
+
+		conn_close(container_of(first, struct transfer, link)->conn);
+		if (segment->transfers.next == first)
+			return;
+	}
+}
+
+void patience_over(struct timer *t)
+{
+	struct store *s = container_of(t, struct store, patience);
+	uint64_t now_ns = s->loop->now_ns;
+
+	while (!list_is_empty(&s->waits)) {
+		struct pin_wait *w = container_of(s->waits.next, struct pin_wait, link);
+
+		if (w->since_ns + TRANSFER_PATIENCE_NS > now_ns)
+			break;
+		/* If only the core's own pins are left, they are waited for on. */
+		w->since_ns = now_ns;
+		list_remove(&w->link);
+		list_insert(&s->waits, &w->link);
+		cut_transfers(w->segment);
+	}
+	patience_restart(s);
+}
+
+static void empty_reply(struct request *r)
+{
+	struct wcur w = request_answer(r);
+
+	request_reply(r, &w, NULL);
+}
+
+void revoke_serve(struct request *r)
+{
+	struct store *s = r->conn->owner;
+	struct rcur body = request_body(r);
+	struct segment *segment;
+	struct revoke_req q;
+	int e = revoke_req_get(&body, &q);
+
+	if (e < 0) {
+		request_fail(r, e, "not a REVOKE");
+		return;
+	}
+	if (!is_from_meta(r))
+		return;
+	if (pool_revoke(&s->pool, q.segment, q.generation, &segment) == 0)
+		empty_reply(r);
+	else
+		wait_for_pins(r, segment, &segment->revoke_waiter);
+}
+
+void free_serve(struct request *r)
+{
+	struct store *s = r->conn->owner;
+	struct rcur body = request_body(r);
+	struct segment *segment;
+	struct free_req q;
+	int e = free_req_get(&body, &q);
+
+	if (e < 0) {
+		request_fail(r, e, "not a FREE");
+		return;
+	}
+	if (!is_from_meta(r))
+		return;
+	e = pool_free(&s->pool, q.segment, q.generation, q.stamp_ns, s->loop->now_ns, &segment);
+	if (e == 0) {
+		store_changed(s);
+		empty_reply(r);
+	} else {
+		wait_for_pins(r, segment, &segment->free_waiter);
+	}
+}
+
+static void cut_connections(struct store *s, uint64_t job)
+{
+	struct hlink *l = htable_first(&s->jobs, job);
+
+	/* They leave the table when they are freed, which is later. */
+	for (; l; l = htable_next(l)) {
+		struct client *k = container_of(l, struct client, of_job);
+
+		if (k->conn->access->job == job)
+			conn_close(k->conn);
+	}
+}
+
+void job_over_serve(struct request *r)
+{
+	struct store *s = r->conn->owner;
+	struct rcur body = request_body(r);
+	struct job_over_req q;
+	int e = job_over_req_get(&body, &q);
+
+	if (e < 0) {
+		request_fail(r, e, "not a JOB_OVER");
+		return;
+	}
+	if (!is_from_meta(r))
+		return;
+	pool_job_over(&s->pool, q.job);
+	cut_connections(s, q.job);
+	store_changed(s);
+	empty_reply(r);
+}
+
+/* Entries after `after` until `list` is full. */
+static unsigned put_entries(const struct pool *p, const struct segments_req *q, struct wcur *list,
+			    bool *ret_has_more)
+{
+	struct segment_entry entries[SEGMENTS_STEP];
+	uint64_t after = q->after;
+	unsigned count = 0, n;
+
+	do {
+		n = pool_list(p, q->of_slot, after, entries, SEGMENTS_STEP, ret_has_more);
+		for (unsigned i = 0; i < n; i++)
+			segment_entry_put(list, &entries[i]);
+		if (n > 0)
+			after = entries[n - 1].segment;
+		count += n;
+	} while (*ret_has_more && count + SEGMENTS_STEP <= SEGMENTS_MAX);
+	return count;
+}
+
+void segments_serve(struct request *r)
+{
+	struct store *s = r->conn->owner;
+	struct rcur body = request_body(r);
+	struct segments_rep rep;
+	struct segments_req q;
+	struct list_payload *l;
+	struct wcur w, list;
+	bool has_more;
+
+	if (segments_req_get(&body, &q) < 0) {
+		request_fail(r, -EBADMSG, "not a SEGMENTS");
+		return;
+	}
+	if (!is_from_meta(r))
+		return;
+	l = list_payload_new(LIST_BYTES);
+	if (!l) {
+		request_fail(r, -ENOMEM, "no memory for an answer");
+		return;
+	}
+	list = wcur_make(l->bytes, LIST_BYTES);
+	rep.count = put_entries(&s->pool, &q, &list, &has_more);
+	rep.has_more = has_more;
+	l->payload.len = (size_t)wcur_finish(&list);
+	w = request_answer(r);
+	segments_rep_put(&w, &rep);
+	request_reply(r, &w, &l->payload);
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "store/janitor.h"
+
+#include "base/container.h"
+
+void step_run(const struct media *media, struct step *s)
+{
+	s->result = 0;
+	switch (s->kind) {
+	case STEP_MAKE:
+		if (s->from == 0)
+			s->result = media->make(s->size, &s->memory);
+		if (s->result == 0)
+			s->result = media->fill(&s->memory, s->from, s->to);
+		break;
+	case STEP_SCRUB:
+		media->scrub(&s->memory, s->from, s->to);
+		break;
+	case STEP_PUNCH:
+		s->result = media->punch(&s->memory, s->from, s->to);
+		break;
+	case STEP_UNMAKE:
+		/* Whoever else maps it has nothing left of it; if that fails, its end takes them.
+		 */
+		if (s->memory.ptr)
+			(void)media->punch(&s->memory, s->from, s->to);
+		if (s->to == s->size)
+			media->free(&s->memory);
+		break;
+	}
+}
+
+static void run(struct work *w)
+{
+	struct batch *b = container_of(w, struct batch, work);
+
+	for (unsigned i = 0; i < b->count; i++)
+		step_run(b->janitor->media, &b->steps[i]);
+}
+
+static void done(struct work *w)
+{
+	struct batch *b = container_of(w, struct batch, work);
+	struct janitor *j = b->janitor;
+
+	pool_done(j->pool, b->steps, b->count, j->loop->now_ns);
+	b->count = 0;
+	j->reported(j);
+}
+
+int janitor_open(struct janitor *j, struct loop *l, struct pool *p, const struct media *media,
+		 void (*reported)(struct janitor *j))
+{
+	*j = (struct janitor){ .loop = l, .pool = p, .media = media, .reported = reported };
+	for (unsigned i = 0; i < JANITOR_BATCHES; i++)
+		j->batches[i] =
+			(struct batch){ .janitor = j, .work = { .run = run, .done = done } };
+	return helper_open(l, "janitor", &j->helper);
+}
+
+void janitor_turn(struct janitor *j)
+{
+	for (unsigned i = 0; i < JANITOR_BATCHES; i++) {
+		struct batch *b = &j->batches[i];
+
+		if (b->count > 0)
+			continue;
+		b->count = pool_plan(j->pool, b->steps, BATCH_STEPS, BATCH_BYTES, j->loop->now_ns);
+		if (b->count == 0)
+			return;
+		helper_do(j->helper, &b->work);
+	}
+}
+
+void janitor_close(struct janitor *j)
+{
+	if (j->helper)
+		helper_close(j->helper);
+	j->helper = NULL;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * janitor: carries out the steps of a pool on a helper's thread, where it may block,
+ * and reports them on the loop. It decides nothing. A batch is short, so that what
+ * becomes urgent meanwhile waits a millisecond; two are on their way, so that the
+ * helper does not wait for the loop.
+ */
+#pragma once
+
+#include "loop/loop.h"
+#include "store/pool.h"
+
+#define BATCH_STEPS     32
+#define BATCH_BYTES     (8u << 20)
+#define JANITOR_BATCHES 2
+
+struct janitor;
+
+struct batch {
+	struct work work;
+	struct janitor *janitor;
+	unsigned count; /* 0: it is here */
+	struct step steps[BATCH_STEPS];
+};
+
+struct janitor {
+	struct loop *loop;
+	struct pool *pool; /* not ours */
+	const struct media *media;
+	struct helper *helper;
+	struct batch batches[JANITOR_BATCHES];
+	void (*reported)(struct janitor *j); /* the owner's: the pool has changed */
+};
+
+int janitor_open(struct janitor *j, struct loop *l, struct pool *p, const struct media *media,
+		 void (*reported)(struct janitor *j));
+/* Gives the helper what there is to do. */
+void janitor_turn(struct janitor *j);
+/* Finishes what was begun; fine if never opened. */
+void janitor_close(struct janitor *j);
+
+/* One step, here and now: what the helper does, and tests. */
+void step_run(const struct media *media, struct step *s);

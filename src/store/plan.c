@@ -1,0 +1,436 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the janitor is to do: first what somebody waits for, then what gives memory
+ * back, then what will be asked for next, as far as the last second tells.
+ *
+ * A decision puts a segment into MAKING, SCRUBBING or UNMAKING and on `unfinished`;
+ * the work on it goes out in pieces, so that what is urgent never waits for all of a
+ * large one.
+ */
+#include "store/pool_priv.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "base/container.h"
+
+/* A step is at most so long: about half a millisecond of touching. */
+#define PIECE_BYTES (4u << 20)
+
+/* Decisions ahead of the work; more of them only make the queue longer. */
+#define DECISIONS_MAX 64
+
+/* Kept in stock: what was granted in a quarter of a second, and never more than 1/8 of the limit.
+ */
+#define STOCK_DEMAND_SHARE 4
+#define STOCK_LIMIT_SHARE  8
+
+/* With nothing to do: this many of the smallest, so that the first put finds one. */
+#define IDLE_SMALLEST 4
+
+/* Of what an ended job leaves, this share of the limit is scrubbed and kept while others ask. */
+#define KEEP_LIMIT_SHARE 4
+#define KEEP_NS          2000000000ull
+
+/* A job that has not come back for what it freed will not. */
+#define WARM_NS 1000000000ull
+
+/* The machine said no: ask it again after so long. */
+#define FAILED_NS 100000000ull
+
+static uint64_t demand_of(const struct pool *p, unsigned class_of_size, uint64_t now_ns)
+{
+	uint64_t halves = (now_ns - p->demand_ns) / DEMAND_HALF_NS;
+	uint64_t d = halves < 64 ? p->demand[class_of_size] >> halves : 0;
+
+	return d < class_size(class_of_size) / 8 ? 0 : d;
+}
+
+void demand_add(struct pool *p, unsigned class_of_size, uint64_t now_ns)
+{
+	uint64_t halves = (now_ns - p->demand_ns) / DEMAND_HALF_NS;
+
+	if (halves > 0) {
+		for (unsigned i = 0; i < POOL_CLASSES; i++)
+			p->demand[i] = demand_of(p, i, now_ns);
+		p->demand_ns += halves * DEMAND_HALF_NS;
+	}
+	p->demand[class_of_size] += class_size(class_of_size);
+}
+
+/* How many clean segments of each class to have ahead. */
+static void targets(const struct pool *p, uint64_t now_ns, unsigned ret[POOL_CLASSES])
+{
+	uint64_t left = p->limit / STOCK_LIMIT_SHARE;
+
+	for (unsigned i = 0; i < POOL_CLASSES; i++) {
+		uint64_t size = class_size(i), d = demand_of(p, i, now_ns) / STOCK_DEMAND_SHARE;
+		uint64_t n = (d + size - 1) / size;
+
+		if (i == 0 && n < IDLE_SMALLEST)
+			n = IDLE_SMALLEST;
+		if (size > p->size_max)
+			n = 0;
+		if (n > left / size)
+			n = left / size;
+		left -= n * size;
+		ret[i] = (unsigned)n;
+	}
+}
+
+static bool is_idle(const struct pool *p, uint64_t now_ns)
+{
+	return now_ns - p->granted_ns >= KEEP_NS;
+}
+
+static unsigned supply(const struct pool *p, unsigned class_of_size)
+{
+	return p->clean_count[class_of_size] + p->coming_count[class_of_size];
+}
+
+struct planning {
+	struct pool *p;
+	uint64_t now_ns;
+	unsigned decisions;
+	unsigned target[POOL_CLASSES];
+	unsigned have[POOL_CLASSES]; /* clean and coming, less what those who wait will get */
+};
+
+static void decide(struct planning *g, struct segment *s, enum segment_state state, bool is_urgent)
+{
+	if (s->state == SEGMENT_DIRTY)
+		segment_disown(g->p, s);
+	s->done = 0;
+	segment_enter(g->p, s, state);
+	list_insert(is_urgent ? g->p->unfinished.next : &g->p->unfinished, &s->link);
+	g->decisions++;
+}
+
+static bool make(struct planning *g, unsigned class_of_size, bool is_urgent)
+{
+	struct pool *p = g->p;
+	uint32_t size = class_size(class_of_size);
+	struct segment *s;
+
+	if (p->reserved + size > p->limit || (p->failed_ns && g->now_ns - p->failed_ns < FAILED_NS))
+		return false;
+	s = segment_new(p);
+	if (!s)
+		return false;
+	s->size = size;
+	s->class_of_size = (uint8_t)class_of_size;
+	segment_hold(p, s, size);
+	decide(g, s, SEGMENT_MAKING, is_urgent);
+	return true;
+}
+
+static struct segment *oldest_dirty(const struct pool *p, unsigned class_of_size)
+{
+	const struct list *l = &p->dirty[class_of_size];
+
+	return list_is_empty(l) ? NULL : container_of(l->next, struct segment, link);
+}
+
+/* Memory that is good for another class: first what is dirty, then what is clean and not spoken
+ * for. */
+static struct segment *victim(struct planning *g, unsigned except)
+{
+	struct pool *p = g->p;
+
+	for (unsigned i = POOL_CLASSES; i-- > 0;) {
+		if (i != except && oldest_dirty(p, i))
+			return oldest_dirty(p, i);
+		if (i != except && g->have[i] > 0 && p->clean_count[i] > 0) {
+			g->have[i]--;
+			return container_of(p->clean[i].prev, struct segment, link);
+		}
+	}
+	return NULL;
+}
+
+static void make_room(struct planning *g, unsigned class_of_size)
+{
+	struct pool *p = g->p;
+
+	while (g->decisions < DECISIONS_MAX &&
+	       p->limit - p->reserved + p->leaving < class_size(class_of_size)) {
+		struct segment *s = victim(g, class_of_size);
+
+		if (!s)
+			return;
+		decide(g, s, SEGMENT_UNMAKING, true);
+	}
+}
+
+/* One more of a class, for somebody who waits. */
+static void produce(struct planning *g, unsigned class_of_size)
+{
+	struct segment *s = oldest_dirty(g->p, class_of_size);
+
+	if (s)
+		decide(g, s, SEGMENT_SCRUBBING, true);
+	else if (!make(g, class_of_size, true))
+		make_room(g, class_of_size);
+}
+
+static void plan_for_asks(struct planning *g)
+{
+	struct pool *p = g->p;
+	struct list *l = p->asks.next;
+	uint64_t ahead = 0;
+
+	for (unsigned i = 0; i < ASK_SCAN && l != &p->asks; i++, l = l->next) {
+		const struct ask *a = container_of(l, struct ask, link);
+		uint64_t room = ask_room(p, i == 0, ahead);
+		uint8_t classes[LEASE_SEGMENTS_MAX];
+		unsigned n = i > 0 && room < a->size ? 0 : ask_classes(a, room, classes);
+
+		if (n == 0 || g->decisions >= DECISIONS_MAX)
+			return;
+		for (unsigned k = 0; k < n && g->decisions < DECISIONS_MAX; k++) {
+			if (g->have[classes[k]] > 0)
+				g->have[classes[k]]--;
+			else
+				produce(g, classes[k]);
+		}
+		ahead += ask_bytes(a);
+	}
+}
+
+/* What nobody will have as it is: scrubbed for others, or given back. */
+static void clear(struct planning *g, struct segment *s)
+{
+	struct pool *p = g->p;
+	unsigned k = s->class_of_size;
+	uint64_t stock = s->size;
+
+	for (unsigned i = 0; i < POOL_CLASSES; i++)
+		stock += (uint64_t)supply(p, i) * class_size(i);
+	if (supply(p, k) < g->target[k] ||
+	    (!is_idle(p, g->now_ns) && stock <= p->limit / KEEP_LIMIT_SHARE))
+		decide(g, s, SEGMENT_SCRUBBING, false);
+	else
+		decide(g, s, SEGMENT_UNMAKING, false);
+}
+
+static struct segment *leftover(const struct pool_job *j)
+{
+	for (unsigned i = 0; i < POOL_CLASSES; i++)
+		if (!list_is_empty(&j->warm[i]))
+			return container_of(j->warm[i].next, struct segment, of_job);
+	return NULL;
+}
+
+static void plan_for_ended(struct planning *g)
+{
+	struct list *over = &g->p->over;
+
+	while (!list_is_empty(over) && g->decisions < DECISIONS_MAX) {
+		struct pool_job *j = container_of(over->next, struct pool_job, link);
+		struct segment *s = leftover(j);
+
+		/* The last one takes the job with it, and off the list. */
+		if (s)
+			clear(g, s);
+		else
+			list_remove(&j->link);
+	}
+}
+
+static void plan_for_idle(struct planning *g)
+{
+	struct pool *p = g->p;
+
+	for (unsigned i = 0; i < POOL_CLASSES; i++) {
+		struct segment *s;
+
+		while (g->decisions < DECISIONS_MAX && (s = oldest_dirty(p, i)) &&
+		       g->now_ns - s->since_ns >= WARM_NS)
+			clear(g, s);
+		while (g->decisions < DECISIONS_MAX && is_idle(p, g->now_ns) &&
+		       p->clean_count[i] > g->target[i] && p->ask_count == 0)
+			decide(g, container_of(p->clean[i].prev, struct segment, link),
+			       SEGMENT_UNMAKING, false);
+	}
+}
+
+static void plan_for_stock(struct planning *g)
+{
+	struct pool *p = g->p;
+
+	for (unsigned i = 0; i < POOL_CLASSES; i++)
+		while (g->decisions < DECISIONS_MAX && supply(p, i) < g->target[i] &&
+		       p->reserved + class_size(i) <= p->limit - p->limit / POOL_RESERVE_SHARE)
+			if (!make(g, i, false))
+				return;
+}
+
+static struct step step_of(enum step_kind kind, struct segment *s, uint32_t from, uint32_t to)
+{
+	s->is_away = true;
+	list_remove(&s->link);
+	return (struct step){ .kind = kind,
+			      .segment = s,
+			      .memory = s->memory,
+			      .size = s->size,
+			      .from = from,
+			      .to = to };
+}
+
+static struct step next_piece(struct segment *s)
+{
+	uint32_t left = s->size - s->done;
+	uint32_t to = s->done + (left < PIECE_BYTES ? left : PIECE_BYTES);
+
+	assert(s->state == SEGMENT_MAKING || s->state == SEGMENT_SCRUBBING ||
+	       s->state == SEGMENT_UNMAKING);
+	return step_of(s->state == SEGMENT_MAKING      ? STEP_MAKE
+		       : s->state == SEGMENT_SCRUBBING ? STEP_SCRUB
+						       : STEP_UNMAKE,
+		       s, s->done, to);
+}
+
+static struct step punch_of(struct segment *s)
+{
+	uint32_t low = (s->front + SEGMENT_PAGE - 1) & ~(uint32_t)(SEGMENT_PAGE - 1);
+
+	return step_of(STEP_PUNCH, s, low, s->back & ~(uint32_t)(SEGMENT_PAGE - 1));
+}
+
+unsigned pool_plan(struct pool *p, struct step *steps, unsigned cap, uint64_t bytes,
+		   uint64_t now_ns)
+{
+	struct planning g = { .p = p, .now_ns = now_ns };
+	uint64_t sum = 0;
+	unsigned n = 0;
+
+	targets(p, now_ns, g.target);
+	for (unsigned i = 0; i < POOL_CLASSES; i++)
+		g.have[i] = supply(p, i);
+	plan_for_asks(&g);
+	if (list_is_empty(&p->unfinished)) {
+		plan_for_ended(&g);
+		plan_for_idle(&g);
+		plan_for_stock(&g);
+	}
+	while (n < cap && sum < bytes && !list_is_empty(&p->punches)) {
+		steps[n] = punch_of(container_of(p->punches.next, struct segment, link));
+		sum += steps[n].to - steps[n].from;
+		n++;
+	}
+	while (n < cap && sum < bytes && !list_is_empty(&p->unfinished)) {
+		steps[n] = next_piece(container_of(p->unfinished.next, struct segment, link));
+		sum += steps[n].to - steps[n].from;
+		n++;
+	}
+	return n;
+}
+
+/* The machine has no memory, or no descriptor, although the limit says so. */
+static void fail(struct pool *p, struct segment *s, uint64_t now_ns)
+{
+	p->counters.failed_count++;
+	p->failed_ns = now_ns;
+	if (s->memory.ptr) {
+		s->done = 0;
+		segment_enter(p, s, SEGMENT_UNMAKING);
+		list_insert(p->unfinished.next, &s->link);
+		return;
+	}
+	segment_hold(p, s, 0);
+	segment_enter(p, s, SEGMENT_VOID);
+}
+
+static void finish(struct pool *p, struct segment *s)
+{
+	if (s->state == SEGMENT_UNMAKING)
+		segment_enter(p, s, SEGMENT_VOID);
+	else
+		segment_enter(p, s, SEGMENT_CLEAN);
+}
+
+static void step_done(struct pool *p, const struct step *step, uint64_t now_ns)
+{
+	struct segment *s = step->segment;
+	uint32_t len = step->to - step->from;
+
+	s->is_away = false;
+	s->memory = step->memory;
+	switch (step->kind) {
+	case STEP_PUNCH:
+		/* If it failed, the pages are there and counted until the segment is freed. */
+		if (step->result == 0) {
+			p->counters.punched_bytes += len;
+			segment_hold(p, s, s->held - len);
+		}
+		if (s->state == SEGMENT_UNMAKING)
+			list_insert(&p->unfinished, &s->link);
+		return;
+	case STEP_MAKE:
+		if (step->result < 0) {
+			fail(p, s, now_ns);
+			return;
+		}
+		p->failed_ns = 0;
+		p->counters.made_bytes += len;
+		break;
+	case STEP_SCRUB:
+		p->counters.scrubbed_bytes += len;
+		break;
+	case STEP_UNMAKE:
+		p->counters.unmade_bytes += len;
+		if (s->size - step->to < s->held)
+			segment_hold(p, s, s->size - step->to);
+		break;
+	}
+	s->done = step->to;
+	if (s->done == s->size)
+		finish(p, s);
+	else
+		list_insert(p->unfinished.next, &s->link);
+}
+
+void pool_done(struct pool *p, const struct step *steps, unsigned count, uint64_t now_ns)
+{
+	for (unsigned i = 0; i < count; i++)
+		step_done(p, &steps[i], now_ns);
+}
+
+static void sooner(uint64_t *due_ns, uint64_t at_ns)
+{
+	if (at_ns < *due_ns)
+		*due_ns = at_ns;
+}
+
+uint64_t pool_due_ns(const struct pool *p, uint64_t now_ns)
+{
+	uint64_t due_ns = UINT64_MAX;
+	unsigned surplus = 0;
+
+	if (heap_top(&p->dues))
+		sooner(&due_ns, heap_top(&p->dues)->due);
+	if (p->ask_count > 0) {
+		const struct ask *a = container_of(p->asks.next, struct ask, link);
+		uint64_t patient_ns = a->arrived_ns + ASK_PATIENCE_NS;
+
+		if (patient_ns > now_ns)
+			sooner(&due_ns, patient_ns);
+	}
+	if (p->failed_ns && p->failed_ns + FAILED_NS > now_ns)
+		sooner(&due_ns, p->failed_ns + FAILED_NS);
+	for (unsigned i = 0; i < POOL_CLASSES; i++) {
+		const struct segment *s = oldest_dirty(p, i);
+
+		if (s)
+			sooner(&due_ns, s->since_ns + WARM_NS);
+		if (p->clean_count[i] > (i == 0 ? IDLE_SMALLEST : 0))
+			surplus++;
+	}
+	if (surplus > 0) {
+		uint64_t idle_ns = p->granted_ns + KEEP_NS;
+
+		/* The stock shrinks as the demand is forgotten. */
+		sooner(&due_ns, idle_ns > now_ns ? idle_ns : now_ns + DEMAND_HALF_NS);
+	}
+	return due_ns < now_ns ? now_ns : due_ns;
+}

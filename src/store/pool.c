@@ -1,0 +1,541 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "store/pool_priv.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include "base/container.h"
+#include "base/hash.h"
+#include "base/node.h"
+
+uint32_t segment_size_within(uint64_t bytes)
+{
+	uint32_t size = SEGMENT_BYTES_MAX;
+
+	while (size > bytes)
+		size /= 2;
+	return size < SEGMENT_BYTES_MIN ? 0 : size;
+}
+
+unsigned class_of(uint32_t size)
+{
+	return (unsigned)__builtin_ctz(size) - (unsigned)__builtin_ctz(SEGMENT_BYTES_MIN);
+}
+
+static bool is_used(const struct segment *s)
+{
+	return s->state == SEGMENT_OPEN || s->state == SEGMENT_SEALED ||
+	       s->state == SEGMENT_FREEING;
+}
+
+static void count(struct pool *p, const struct segment *s, int sign)
+{
+	uint64_t held = sign > 0 ? s->held : -(uint64_t)s->held;
+	unsigned one = (unsigned)sign;
+
+	switch (s->state) {
+	case SEGMENT_VOID:
+		break;
+	case SEGMENT_MAKING:
+	case SEGMENT_SCRUBBING:
+		p->coming_count[s->class_of_size] += one;
+		break;
+	case SEGMENT_CLEAN:
+		p->clean_count[s->class_of_size] += one;
+		break;
+	case SEGMENT_OPEN:
+	case SEGMENT_SEALED:
+	case SEGMENT_FREEING:
+		p->used += held;
+		p->used_count += one;
+		break;
+	case SEGMENT_DIRTY:
+		p->dirty_count[s->class_of_size] += one;
+		break;
+	case SEGMENT_UNMAKING:
+		p->leaving += held;
+		break;
+	case SEGMENT_STATES:
+		assert(false);
+	}
+}
+
+void segment_enter(struct pool *p, struct segment *s, enum segment_state state)
+{
+	count(p, s, -1);
+	list_remove(&s->link);
+	s->state = state;
+	count(p, s, 1);
+	if (state == SEGMENT_VOID && s->generation < UINT32_MAX)
+		list_insert(&p->voids, &s->link);
+	else if (state == SEGMENT_CLEAN)
+		list_insert(p->clean[s->class_of_size].next, &s->link); /* the warmest first */
+	else if (state == SEGMENT_DIRTY)
+		list_insert(&p->dirty[s->class_of_size], &s->link);
+}
+
+void segment_hold(struct pool *p, struct segment *s, uint32_t held)
+{
+	count(p, s, -1);
+	p->reserved += (uint64_t)held - s->held;
+	s->held = held;
+	count(p, s, 1);
+	assert(p->reserved <= p->limit);
+}
+
+static struct segment *segment_at(const struct pool *p, unsigned index)
+{
+	return &p->chunks[index / CHUNK_SEGMENTS][index % CHUNK_SEGMENTS];
+}
+
+struct segment *segment_new(struct pool *p)
+{
+	struct segment **chunk = &p->chunks[p->segment_count / CHUNK_SEGMENTS], *s;
+
+	if (!list_is_empty(&p->voids))
+		return container_of(p->voids.next, struct segment, link);
+	if (p->segment_count == POOL_SEGMENTS_MAX)
+		return NULL;
+	if (!*chunk)
+		*chunk = node_alloc(CHUNK_SEGMENTS * sizeof(**chunk));
+	if (!*chunk)
+		return NULL;
+	s = segment_at(p, p->segment_count);
+	*s = (struct segment){
+		.index = p->segment_count,
+		.id = p->number << SEGMENT_POOL_SHIFT | p->segment_count,
+		.generation = 1,
+		.memory.fd = -1,
+	};
+	p->segment_count++;
+	list_init(&s->link);
+	list_init(&s->of_job);
+	list_init(&s->transfers);
+	segment_enter(p, s, SEGMENT_VOID);
+	return s;
+}
+
+int pool_init(struct pool *p, uint64_t number, uint64_t limit)
+{
+	uint32_t size_max = segment_size_within(limit / SEGMENT_POOL_SHARE);
+
+	*p = (struct pool){
+		.number = number,
+		.limit = limit,
+		.size_max = size_max ? size_max : SEGMENT_BYTES_MIN,
+	};
+	list_init(&p->voids);
+	list_init(&p->punches);
+	list_init(&p->unfinished);
+	list_init(&p->over);
+	list_init(&p->asks);
+	for (unsigned i = 0; i < POOL_CLASSES; i++) {
+		list_init(&p->clean[i]);
+		list_init(&p->dirty[i]);
+	}
+	p->chunks = node_alloc(POOL_SEGMENTS_MAX / CHUNK_SEGMENTS * sizeof(*p->chunks));
+	return p->chunks ? 0 : -ENOMEM;
+}
+
+static uint64_t hash_of(const struct pool *p, uint64_t job, uint64_t request)
+{
+	uint64_t key[2] = { job, request };
+
+	return hash_64(key, sizeof(key), p->number);
+}
+
+struct pool_job *job_find(const struct pool *p, uint64_t id)
+{
+	for (struct hlink *l = htable_first(&p->jobs, hash_of(p, id, 0)); l; l = htable_next(l)) {
+		struct pool_job *j = container_of(l, struct pool_job, by_id);
+
+		if (j->id == id)
+			return j;
+	}
+	return NULL;
+}
+
+static void job_unref(struct pool *p, struct pool_job *j)
+{
+	if (--j->count > 0)
+		return;
+	htable_remove(&p->jobs, &j->by_id);
+	list_remove(&j->link);
+	node_free(j);
+}
+
+static struct pool_job *job_ref(struct pool *p, uint64_t id)
+{
+	struct pool_job *j = job_find(p, id);
+
+	if (!j) {
+		j = htable_reserve(&p->jobs) < 0 ? NULL : node_alloc(sizeof(*j));
+		if (!j)
+			return NULL;
+		j->id = id;
+		list_init(&j->used);
+		list_init(&j->link);
+		for (unsigned i = 0; i < POOL_CLASSES; i++)
+			list_init(&j->warm[i]);
+		htable_add(&p->jobs, &j->by_id, hash_of(p, id, 0));
+	}
+	j->count++;
+	return j;
+}
+
+void segment_disown(struct pool *p, struct segment *s)
+{
+	list_remove(&s->of_job);
+	job_unref(p, s->job);
+	s->job = NULL;
+}
+
+void pool_fini(struct pool *p, const struct media *media)
+{
+	for (unsigned i = 0; i < p->segment_count; i++) {
+		struct segment *s = segment_at(p, i);
+
+		assert(!s->is_away && s->pin_count == 0);
+		media->free(&s->memory);
+		if (s->job)
+			segment_disown(p, s);
+	}
+	for (unsigned i = 0; p->chunks && i < POOL_SEGMENTS_MAX / CHUNK_SEGMENTS; i++)
+		node_free(p->chunks[i]);
+	p->chunks = node_free(p->chunks);
+	htable_fini(&p->jobs);
+	htable_fini(&p->requests);
+}
+
+static struct grant grant_of(const struct pool *p, const struct segment *s)
+{
+	return (struct grant){ .segment = s->id,
+			       .generation = s->generation,
+			       .size = s->size,
+			       .key = s->key,
+			       .store = p->number };
+}
+
+bool pool_granted(const struct pool *p, const struct ask *a, struct grants *ret)
+{
+	struct hlink *l = htable_first(&p->requests, hash_of(p, a->job, a->request));
+
+	ret->count = 0;
+	for (; l; l = htable_next(l)) {
+		struct segment *s = container_of(l, struct segment, by_request);
+
+		if (s->job->id != a->job || s->request != a->request || s->state == SEGMENT_FREEING)
+			continue;
+		ret->stamp_ns = s->stamp_ns;
+		ret->list[ret->count++] = grant_of(p, s);
+	}
+	return ret->count > 0;
+}
+
+/* One of its own job's, as it is, or a clean one. */
+static struct segment *take(struct pool *p, const struct pool_job *j, unsigned class_of_size)
+{
+	const struct list *warm = &j->warm[class_of_size], *clean = &p->clean[class_of_size];
+
+	if (!list_is_empty(warm))
+		return container_of(warm->prev, struct segment, of_job);
+	return list_is_empty(clean) ? NULL : container_of(clean->next, struct segment, link);
+}
+
+static void give(struct pool *p, struct segment *s, struct pool_job *j, const struct ask *a,
+		 uint64_t stamp_ns)
+{
+	if (s->state == SEGMENT_DIRTY) {
+		p->counters.warm_count++;
+		list_remove(&s->of_job);
+	} else {
+		s->job = j;
+		j->count++;
+	}
+	list_insert(&j->used, &s->of_job);
+	s->key = node_random_u64();
+	s->request = a->request;
+	s->stamp_ns = stamp_ns;
+	s->front = 0;
+	s->back = s->size;
+	s->is_revoked = false;
+	segment_enter(p, s, SEGMENT_OPEN);
+	htable_add(&p->requests, &s->by_request, hash_of(p, a->job, a->request));
+	book_add(&p->book, s->size, stamp_ns);
+	p->counters.granted_count++;
+	p->counters.granted_bytes += s->size;
+}
+
+int pool_grant(struct pool *p, const struct ask *a, uint64_t room, uint64_t now_ns,
+	       struct grants *ret)
+{
+	uint8_t classes[LEASE_SEGMENTS_MAX];
+	unsigned n = ask_classes(a, room, classes);
+	struct pool_job *j;
+
+	ret->count = 0;
+	ret->stamp_ns = a->stamp_ns + (now_ns - a->arrived_ns);
+	if (n == 0)
+		return -EAGAIN;
+	j = job_ref(p, a->job);
+	if (!j)
+		return -ENOMEM;
+	for (unsigned i = 0; i < n; i++) {
+		struct segment *s = take(p, j, classes[i]);
+
+		if (!s || htable_reserve(&p->requests) < 0)
+			break;
+		give(p, s, j, a, ret->stamp_ns);
+		demand_add(p, classes[i], now_ns);
+		ret->list[ret->count++] = grant_of(p, s);
+	}
+	job_unref(p, j);
+	if (ret->count == 0)
+		return -EAGAIN;
+	p->granted_ns = now_ns;
+	return 0;
+}
+
+/* NULL: not of this pool, or never there. */
+static struct segment *lookup(const struct pool *p, uint64_t id)
+{
+	uint64_t index = id & ((1u << SEGMENT_POOL_SHIFT) - 1);
+
+	return pool_of_segment(id) == p->number && index < p->segment_count
+		       ? segment_at(p, (unsigned)index)
+		       : NULL;
+}
+
+int pool_find(struct pool *p, uint64_t id, uint32_t generation, struct segment **ret)
+{
+	struct segment *s = lookup(p, id);
+
+	if (!s || s->generation != generation ||
+	    (s->state != SEGMENT_OPEN && s->state != SEGMENT_SEALED))
+		return -ESTALE;
+	*ret = s;
+	return 0;
+}
+
+struct segment *pool_pinned(struct pool *p, uint64_t id)
+{
+	struct segment *s = lookup(p, id);
+
+	assert(s && s->pin_count > 0);
+	return s;
+}
+
+static uint32_t low_end(const struct segment *s)
+{
+	return (s->front + SEGMENT_PAGE - 1) & ~(uint32_t)(SEGMENT_PAGE - 1);
+}
+
+static uint32_t high_start(const struct segment *s)
+{
+	return s->back & ~(uint32_t)(SEGMENT_PAGE - 1);
+}
+
+/* What a segment is booked with: all of it while it is open. */
+static uint32_t booked(const struct segment *s)
+{
+	return segment_booked(s->size, s->front, s->back);
+}
+
+/* To read in the punched middle would bring pages back that nobody counts. */
+static bool is_inside(const struct segment *s, uint32_t offset, uint32_t len)
+{
+	uint64_t end = (uint64_t)offset + len;
+
+	if (end > s->size)
+		return false;
+	return s->state == SEGMENT_OPEN || booked(s) == s->size || end <= low_end(s) ||
+	       offset >= high_start(s);
+}
+
+int pool_pin(struct pool *p, uint64_t job, uint64_t id, uint32_t generation, uint32_t offset,
+	     uint32_t len, struct segment **ret, uint8_t **ret_bytes)
+{
+	struct segment *s;
+	int r = pool_find(p, id, generation, &s);
+
+	if (r < 0)
+		return r;
+	if (s->job->id != job)
+		return -ESTALE;
+	if (s->job->is_over)
+		return -EIDRM;
+	if (!is_inside(s, offset, len))
+		return -ERANGE;
+	s->pin_count++;
+	*ret = s;
+	*ret_bytes = s->memory.ptr + offset;
+	return 0;
+}
+
+int pool_pin_to_write(struct pool *p, uint64_t job, uint64_t id, uint32_t generation, uint64_t key,
+		      uint32_t offset, uint32_t len, struct segment **ret, uint8_t **ret_bytes)
+{
+	struct segment *s;
+	int r = pool_find(p, id, generation, &s);
+
+	if (r < 0)
+		return r;
+	if (s->job->id == job && (s->key != key || s->state != SEGMENT_OPEN || s->is_revoked))
+		return -EACCES;
+	r = pool_pin(p, job, id, generation, offset, len, ret, ret_bytes);
+	if (r == 0)
+		s->writer_count++;
+	return r;
+}
+
+/* The middle of a sealed segment goes, once nobody can be writing there. */
+static void consider_punch(struct pool *p, struct segment *s)
+{
+	if (s->state == SEGMENT_SEALED && s->writer_count == 0 && !s->is_away &&
+	    s->held > booked(s) && list_is_empty(&s->link))
+		list_insert(&p->punches, &s->link);
+}
+
+/* The last pin of a freed segment is gone, and this generation is over. */
+static void settle(struct pool *p, struct segment *s, uint64_t now_ns)
+{
+	htable_remove(&p->requests, &s->by_request);
+	list_remove(&s->of_job);
+	s->generation++;
+	s->key = 0;
+	p->counters.freed_count++;
+	if (s->held < s->size || s->is_away || s->generation == UINT32_MAX) {
+		segment_disown(p, s);
+		s->done = 0;
+		segment_enter(p, s, SEGMENT_UNMAKING);
+		if (!s->is_away)
+			list_insert(&p->unfinished, &s->link);
+		return;
+	}
+	s->since_ns = now_ns;
+	list_insert(&s->job->warm[s->class_of_size], &s->of_job);
+	segment_enter(p, s, SEGMENT_DIRTY);
+	if (s->job->is_over && list_is_empty(&s->job->link))
+		list_insert(&p->over, &s->job->link);
+}
+
+void pool_unpin(struct pool *p, struct segment *s, bool is_to_write, uint64_t now_ns)
+{
+	assert(s->pin_count > 0);
+	s->pin_count--;
+	if (is_to_write) {
+		assert(s->writer_count > 0);
+		s->writer_count--;
+	}
+	if (s->writer_count > s->pin_count)
+		s->writer_count = s->pin_count;
+	consider_punch(p, s);
+	if (s->state == SEGMENT_FREEING && s->pin_count == 0)
+		settle(p, s, now_ns);
+}
+
+int pool_seal(struct pool *p, uint64_t id, uint32_t generation, uint32_t front, uint32_t back,
+	      uint64_t stamp_ns)
+{
+	struct segment *s;
+	int r = pool_find(p, id, generation, &s);
+
+	if (r < 0)
+		return r;
+	if (front > back || back > s->size)
+		return -EINVAL;
+	if (s->state == SEGMENT_SEALED)
+		return 0;
+	s->front = front;
+	s->back = back;
+	segment_enter(p, s, SEGMENT_SEALED);
+	book_add(&p->book, (int64_t)booked(s) - s->size, stamp_ns);
+	consider_punch(p, s);
+	return 0;
+}
+
+int pool_revoke(struct pool *p, uint64_t id, uint32_t generation, struct segment **ret)
+{
+	struct segment *s;
+
+	if (pool_find(p, id, generation, &s) < 0)
+		return 0;
+	s->is_revoked = true;
+	if (s->writer_count == 0)
+		return 0;
+	*ret = s;
+	return -EAGAIN;
+}
+
+int pool_free(struct pool *p, uint64_t id, uint32_t generation, uint64_t stamp_ns, uint64_t now_ns,
+	      struct segment **ret)
+{
+	struct segment *s = lookup(p, id);
+
+	if (!s || s->generation != generation || !is_used(s))
+		return 0;
+	*ret = s;
+	if (s->state != SEGMENT_FREEING) {
+		book_add(&p->book, -(int64_t)(s->state == SEGMENT_OPEN ? s->size : booked(s)),
+			 stamp_ns);
+		segment_enter(p, s, SEGMENT_FREEING);
+	}
+	if (s->pin_count > 0)
+		return -EAGAIN;
+	settle(p, s, now_ns);
+	return 0;
+}
+
+void pool_job_over(struct pool *p, uint64_t job)
+{
+	struct pool_job *j = job_find(p, job);
+
+	for (struct list *l = p->asks.next; l != &p->asks; l = l->next) {
+		struct ask *a = container_of(l, struct ask, link);
+
+		if (a->job == job && !a->is_over) {
+			a->is_over = true;
+			heap_remove(&p->dues, &a->due);
+			heap_add(&p->dues, &a->due, 0);
+		}
+	}
+	if (!j || j->is_over)
+		return;
+	j->is_over = true;
+	list_insert(&p->over,
+		    &j->link); /* what it left goes; so does the link, if that is nothing */
+}
+
+unsigned pool_list(const struct pool *p, uint16_t of_slot, uint64_t after,
+		   struct segment_entry *list, unsigned cap, bool *ret_has_more)
+{
+	const struct segment *s = lookup(p, after);
+	unsigned n = 0;
+
+	*ret_has_more = false;
+	for (unsigned i = after ? (s ? s->index + 1 : p->segment_count) : 0; i < p->segment_count;
+	     i++) {
+		s = segment_at(p, i);
+		if (!is_used(s) || (of_slot != UINT16_MAX && slot_of_id(s->job->id) != of_slot))
+			continue;
+		if (n == cap) {
+			*ret_has_more = true;
+			break;
+		}
+		list[n++] = (struct segment_entry){ .segment = s->id,
+						    .job = s->job->id,
+						    .request = s->request,
+						    .generation = s->generation,
+						    .size = s->size };
+	}
+	return n;
+}
+
+uint64_t pool_clean_bytes(const struct pool *p)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < POOL_CLASSES; i++)
+		n += (uint64_t)p->clean_count[i] * class_size(i);
+	return n;
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pool: the segments that a storage server offers on one medium: who may touch
+ * which, what is free, who waits for space, and what the janitor is to do.
+ *
+ * Pure: no I/O, no clock, no threads, and no memory is touched. Requests come in as
+ * calls with the time; what takes long (to make, scrub, punch and free memory) goes
+ * out as steps, which somebody carries out and reports. What a segment is good for,
+ * and when it is no longer needed, the slot of its job decides.
+ *
+ *	VOID --> MAKING --> CLEAN --grant--> OPEN --seal--> SEALED --free--+
+ *	  ^                  ^ |    ^          +-------------free----------+--> FREEING
+ *	  |                  | |    +--- grant to the same job ---+               | last pin
+ *	  +---- UNMAKING <---|-+                                  |               v
+ *	            ^        +--------- SCRUBBING <-------------- DIRTY <---------+
+ *	            +---------------------------------------------+
+ *
+ * VOID       no memory, but an id whose generation goes on.
+ * CLEAN      zeros in every byte; on `clean` of its class.
+ * OPEN       of one job; who has the key may write, until seal, revoke or free.
+ * SEALED     its untouched middle is punched, once nobody writes there any more.
+ * FREEING    no new pins; the slot hears of it when the last one is gone.
+ * DIRTY      still of its job, which may have it again as it is; on `dirty`.
+ * MAKING, SCRUBBING, UNMAKING   the janitor's, out of there by pool_done().
+ *
+ * - `reserved`, the memory that all segments hold, never exceeds the limit: it is
+ *   counted up before a step that reserves, and down after one that gave back.
+ * - In one generation a segment is of one job. It comes to another only by CLEAN.
+ * - Who waits is served by the age of the put. Nobody younger is served from what
+ *   those before him lack; only the oldest gets the last 1/POOL_RESERVE_SHARE.
+ */
+#pragma once
+
+#include "base/heap.h"
+#include "base/htable.h"
+#include "base/list.h"
+#include "shm/memory.h"
+#include "store/book.h"
+#include "wire/extent.h"
+
+#define POOL_CLASSES 11 /* powers of two from SEGMENT_BYTES_MIN to SEGMENT_BYTES_MAX */
+_Static_assert(SEGMENT_BYTES_MIN << (POOL_CLASSES - 1) == SEGMENT_BYTES_MAX, "one class each");
+
+enum segment_state {
+	SEGMENT_VOID,
+	SEGMENT_MAKING,
+	SEGMENT_CLEAN,
+	SEGMENT_OPEN,
+	SEGMENT_SEALED,
+	SEGMENT_FREEING,
+	SEGMENT_DIRTY,
+	SEGMENT_SCRUBBING,
+	SEGMENT_UNMAKING,
+	SEGMENT_STATES,
+};
+
+struct pool_job;
+
+struct segment {
+	uint64_t id;
+	uint32_t generation, size;
+	uint64_t key;
+	struct pool_job *job;              /* OPEN to DIRTY */
+	uint64_t request, stamp_ns;        /* of the grant */
+	uint32_t front, back;              /* used are [0, front) and [back, size) */
+	unsigned pin_count, writer_count;  /* pins of all kinds; those that write, at most */
+	struct list transfers;             /* the server's: reads and writes in progress */
+	void *free_waiter, *revoke_waiter; /* the server's: who is told */
+
+	/* pool's own. */
+	struct memory memory;
+	enum segment_state state;
+	uint32_t held; /* bytes of `reserved` */
+	uint32_t done; /* how far the janitor is */
+	uint32_t index;
+	uint8_t class_of_size;
+	bool is_away; /* a step of it is with the janitor */
+	bool is_revoked;
+	uint64_t since_ns; /* DIRTY */
+	struct list link;  /* of its state */
+	struct list of_job;
+	struct hlink by_request;
+};
+
+struct pool_job {
+	uint64_t id;
+	bool is_over;
+
+	/* pool's own. */
+	struct hlink by_id;
+	unsigned count;                 /* of its segments, DIRTY ones too */
+	struct list used;               /* OPEN, SEALED, FREEING */
+	struct list warm[POOL_CLASSES]; /* DIRTY */
+	struct list link;               /* of `over`: it is, and has DIRTY ones */
+};
+
+/* Somebody who needs segments. The caller embeds it, and fills in the first part. */
+struct ask {
+	uint64_t job, request;
+	uint64_t stamp_ns; /* the slot's time when it asked */
+	uint64_t age_ns;   /* of the put, when it asked */
+	uint64_t due_ns;
+	uint64_t need; /* bytes */
+	uint32_t size; /* of a segment, at most */
+
+	/* pool's own. */
+	uint64_t arrived_ns, birth_ns;
+	bool is_over; /* its job is */
+	struct list link;
+	struct heap_link due;
+};
+
+struct grants {
+	uint64_t stamp_ns;
+	unsigned count;
+	struct grant list[LEASE_SEGMENTS_MAX];
+};
+
+/* What the janitor is to do. It fills in `memory` and `result`. */
+enum step_kind { STEP_MAKE, STEP_SCRUB, STEP_PUNCH, STEP_UNMAKE };
+struct step {
+	enum step_kind kind;
+	struct segment *segment; /* not to be touched by the janitor */
+	struct memory memory;
+	uint32_t size, from, to; /* bytes; `from` 0 begins, `to` == size ends */
+	int result;
+};
+
+struct pool_counters {
+	uint64_t granted_count, granted_bytes, warm_count, waited_count, refused_count;
+	uint64_t freed_count, made_bytes, scrubbed_bytes, unmade_bytes, punched_bytes;
+	uint64_t failed_count; /* steps that reserve: the machine has less than the limit says */
+};
+
+struct pool {
+	uint64_t number, limit;
+	uint32_t size_max;       /* of a segment */
+	uint64_t reserved, used; /* bytes: of all segments; of OPEN, SEALED and FREEING ones */
+	unsigned used_count;
+	struct book book;
+	struct pool_counters counters;
+
+	/* pool's own. */
+	struct segment **chunks; /* of CHUNK_SEGMENTS each, made as needed */
+	unsigned segment_count;  /* that ever were */
+	struct list voids, punches, unfinished, over;
+	struct list clean[POOL_CLASSES], dirty[POOL_CLASSES];
+	unsigned clean_count[POOL_CLASSES], dirty_count[POOL_CLASSES];
+	unsigned coming_count[POOL_CLASSES]; /* MAKING and SCRUBBING */
+	uint64_t leaving;                    /* bytes held by UNMAKING ones */
+	struct htable jobs, requests;
+	struct list asks; /* oldest put first */
+	struct heap dues;
+	unsigned ask_count;
+	uint64_t asked_bytes;                     /* that they need */
+	uint64_t demand[POOL_CLASSES], demand_ns; /* bytes granted lately */
+	uint64_t granted_ns;                      /* the last time */
+	uint64_t failed_ns;                       /* 0: no step that reserves has failed lately */
+};
+
+/* `number` has at most 64 - SEGMENT_POOL_SHIFT bits and is never used again. */
+int pool_init(struct pool *p, uint64_t number, uint64_t limit);
+/* Every step has been reported, nothing is pinned, nobody waits. Frees what is left. */
+void pool_fini(struct pool *p, const struct media *media);
+
+/*
+ * 0: here they are; the same again for a repeated (job, request). -EAGAIN: `a` waits,
+ * and pool_next() will bring it back. -ENOSPC: never; -EIDRM: the job is over; -EUSERS:
+ * too many wait; -ENOMEM.
+ */
+int pool_ask(struct pool *p, struct ask *a, uint64_t now_ns, struct grants *ret);
+/* One whose waiting is over, with its result, 0 or an error; NULL if there is none. */
+struct ask *pool_next(struct pool *p, uint64_t now_ns, struct grants *ret, int *ret_result);
+/* Waits no more. */
+void pool_forget(struct pool *p, struct ask *a);
+
+/* In use, in this generation: else -ESTALE. */
+int pool_find(struct pool *p, uint64_t id, uint32_t generation, struct segment **ret);
+
+/* The bytes, until pool_unpin(). -ESTALE; -EACCES: not this job's; -ERANGE. */
+int pool_pin(struct pool *p, uint64_t job, uint64_t id, uint32_t generation, uint32_t offset,
+	     uint32_t len, struct segment **ret, uint8_t **ret_bytes);
+/* To write; -EACCES also if the key is not, or no longer, the right one. */
+int pool_pin_to_write(struct pool *p, uint64_t job, uint64_t id, uint32_t generation, uint64_t key,
+		      uint32_t offset, uint32_t len, struct segment **ret, uint8_t **ret_bytes);
+void pool_unpin(struct pool *p, struct segment *s, bool is_to_write, uint64_t now_ns);
+/* For those who cannot say which kind it was; a pin must be left. */
+struct segment *pool_pinned(struct pool *p, uint64_t id);
+
+/* Used are [0, front) and [back, size). -ESTALE, -EINVAL. Again: nothing happens. */
+int pool_seal(struct pool *p, uint64_t id, uint32_t generation, uint32_t front, uint32_t back,
+	      uint64_t stamp_ns);
+/* The key is good for nothing any more. 0: nobody writes; -EAGAIN: *ret has writers still. */
+int pool_revoke(struct pool *p, uint64_t id, uint32_t generation, struct segment **ret);
+/* 0: it is freed, now or before. -EAGAIN: *ret is pinned; it is freed by the last pool_unpin(). */
+int pool_free(struct pool *p, uint64_t id, uint32_t generation, uint64_t stamp_ns, uint64_t now_ns,
+	      struct segment **ret);
+/* No pin of this job from now on. */
+void pool_job_over(struct pool *p, uint64_t job);
+
+/* The segments in use after `after` (0: from the first), of one slot or of all (UINT16_MAX), by id.
+ */
+unsigned pool_list(const struct pool *p, uint16_t of_slot, uint64_t after,
+		   struct segment_entry *list, unsigned cap, bool *ret_has_more);
+
+/* What is to be done next, most urgent first, of about `bytes` bytes. Each is reported once. */
+unsigned pool_plan(struct pool *p, struct step *steps, unsigned cap, uint64_t bytes,
+		   uint64_t now_ns);
+void pool_done(struct pool *p, const struct step *steps, unsigned count, uint64_t now_ns);
+
+/* When to call pool_next() and pool_plan() again, if nothing else happens before. */
+uint64_t pool_due_ns(const struct pool *p, uint64_t now_ns);
+
+uint64_t pool_clean_bytes(const struct pool *p);

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pool_priv: what the files of a pool share. pool.c has the segments, ask.c those
+ * who wait, plan.c what the janitor is to do.
+ */
+#pragma once
+
+#include "store/pool.h"
+
+#define CHUNK_SEGMENTS 256
+
+/* Before a clock's 0, so that a put may be older than the machine's start. */
+#define ASK_EPOCH_NS (1ull << 62)
+
+/* The oldest waits so long before it gets from the reserve: a still older put may ask meanwhile. */
+#define ASK_PATIENCE_NS 50000000ull
+
+/* Of those who wait, so many are looked at in one go. */
+#define ASK_SCAN 64
+
+#define DEMAND_HALF_NS 500000000ull
+
+static inline uint32_t class_size(unsigned class_of_size)
+{
+	return SEGMENT_BYTES_MIN << class_of_size;
+}
+
+/* The largest power of two that is not above `bytes`; 0 if that would be no segment. */
+uint32_t segment_size_within(uint64_t bytes);
+unsigned class_of(uint32_t size);
+
+/* The only writer of `state`; keeps the counts and the lists of states. */
+void segment_enter(struct pool *p, struct segment *s, enum segment_state state);
+void segment_hold(struct pool *p, struct segment *s, uint32_t held);
+/* A VOID one; NULL if there are POOL_SEGMENTS_MAX, or no memory. */
+struct segment *segment_new(struct pool *p);
+/* A DIRTY one is its job's no more. */
+void segment_disown(struct pool *p, struct segment *s);
+
+struct pool_job *job_find(const struct pool *p, uint64_t id);
+
+/* Grants what is there of what `a` needs, with at most `room` more bytes in use. -EAGAIN: nothing
+ * is. */
+int pool_grant(struct pool *p, const struct ask *a, uint64_t room, uint64_t now_ns,
+	       struct grants *ret);
+/* The grants that were made for a request. False: none. */
+bool pool_granted(const struct pool *p, const struct ask *a, struct grants *ret);
+
+/* The classes that would do for `a` within `room` bytes, in the order of granting. */
+unsigned ask_classes(const struct ask *a, uint64_t room, uint8_t ret[LEASE_SEGMENTS_MAX]);
+/* What the one who is `nth` in the line may use, if those before him lack `ahead` bytes. */
+uint64_t ask_room(const struct pool *p, bool is_oldest, uint64_t ahead);
+uint64_t ask_bytes(const struct ask *a);
+
+void demand_add(struct pool *p, unsigned class_of_size, uint64_t now_ns);

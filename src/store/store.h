@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * store: the storage server: a pool of segments in memory, a janitor, and the
+ * messages of slots (duties) and of those who read and write segments. It sees no
+ * names. Which segment is whose the slots decide; it checks every access against that.
+ *
+ * One loop owns all of it; only the janitor's helper runs beside. The store has no
+ * listener: whoever puts the roles of a process together accepts and connects.
+ */
+#pragma once
+
+#include "net/conn.h"
+#include "net/reach.h"
+#include "store/pool.h"
+
+struct store_config {
+	uint64_t limit_bytes; /* of the pool: what its segments may hold together */
+	enum tier tier;       /* TIER_DRAM: there is no other yet */
+	const char *name;     /* for log lines */
+	struct slice key;     /* the roles' shared key; empty: whoever is on this host */
+	const char *address;  /* where it is reached, told to metadata servers; "" for nowhere */
+	const struct media *media; /* NULL: media_memfd */
+};
+
+struct store;
+
+int store_open(const struct store_config *config, struct loop *l, struct net *n,
+	       struct store **ret);
+/*
+ * Closes its connections and gives all memory back. Nothing is pinned any more by way
+ * of store_reach(); the net goes no earlier than a turn later. NULL is fine.
+ */
+void store_close(struct store *s);
+
+/* A client's connection; takes the stream. */
+int store_accept(struct store *s, struct stream *stream);
+
+/* Offers the pool to a metadata shard at the other end of a stream, which is taken. */
+int store_join(struct store *s, struct stream *stream);
+/* The same at an address, and again whenever the connection ends. */
+int store_join_at(struct store *s, const struct address *meta);
+
+/* For a core on the same loop. */
+void store_reach(struct store *s, struct reach **ret, const struct reach_ops **ret_ops);
+
+/* What extents and grants call it: the number of its pool. */
+uint64_t store_incarnation(const struct store *s);
+/* How many metadata shards know it. */
+unsigned store_joined_count(const struct store *s);
+
+void store_info(const struct store *s, struct info_rep *ret);
+const struct pool *store_pool(const struct store *s);

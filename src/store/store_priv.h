@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * store_priv: what the files of the server share. store.c opens and closes, meets
+ * metadata servers and turns the pool; duty.c serves slots, transfer.c reads and writes.
+ */
+#pragma once
+
+#include "store/janitor.h"
+#include "store/store.h"
+
+/* A transfer that somebody waits for may stand still so long; then its connection is cut. */
+#define TRANSFER_PATIENCE_NS 1000000000ull
+
+struct store {
+	struct pool pool;
+	struct janitor janitor;
+	struct loop *loop;
+	struct net *net;
+	char *name, *key, *address;
+	size_t key_len;
+	const struct media *media;
+	uint64_t opened_ns, opened_wall_ns;
+
+	struct task turn; /* serves who waits, and tells the janitor */
+	struct timer due;
+	struct list links; /* to metadata servers */
+	struct list conns;
+	unsigned joined_count;
+
+	struct list waits; /* of duties for pins: struct pin_wait, the longest first */
+	struct timer patience;
+	struct list spare_transfers;
+	struct htable jobs; /* connections of ROLE_JOB, by job */
+	struct reach *reach;
+	uint64_t failed_logged;
+};
+
+/* A metadata shard that we offered the pool to. */
+struct link {
+	struct store *store;
+	struct list link;
+	struct conn *conn; /* NULL between two tries */
+	struct call hello;
+	struct timer again;
+	struct address address;
+	bool has_address, is_joined, is_told;
+	unsigned failure_count;
+};
+
+/* What we keep of a connection, either way it was opened. */
+struct client {
+	struct conn *conn;
+	struct link *to; /* NULL: it came to us */
+	struct hlink of_job;
+	bool is_of_job;
+	unsigned ask_count;
+};
+
+/* A read or a write in progress. */
+struct transfer {
+	struct list link; /* of the segment; of the spare ones */
+	struct payload payload;
+	struct store *store;
+	struct segment *segment;
+	struct conn *conn;
+	bool is_to_write;
+};
+
+/* The pool has changed: serve who waits, and tell the janitor, in the next turn. */
+void store_changed(struct store *s);
+uint64_t store_time_ns(const struct store *s);
+
+/* Slots' requests. */
+void segment_serve(struct request *r);
+void seal_serve(struct request *r);
+void revoke_serve(struct request *r);
+void free_serve(struct request *r);
+void job_over_serve(struct request *r);
+void segments_serve(struct request *r);
+/* Answers those whose waiting for space is over. */
+void asks_serve(struct store *s);
+/* A pin is gone: who waited for it is answered. */
+void segment_unpinned(struct store *s, struct segment *segment);
+/* In closed(): nobody is told any more. */
+void pin_waits_forget(struct conn *c);
+void patience_over(struct timer *t);
+
+void write_place(struct request *r);
+void write_drop(struct request *r);
+void write_serve(struct request *r);
+void read_serve(struct request *r);
+void transfers_fini(struct store *s);
