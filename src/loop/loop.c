@@ -37,18 +37,29 @@ void timer_stop(struct loop *l, struct timer *t)
 	heap_remove(&l->timers, &t->link);
 }
 
-static void run_timers(struct loop *l)
+/* These return whether there was anything to run. */
+
+static bool run_timers(struct loop *l)
 {
 	for (unsigned n = 0; n < LOOP_TIMERS_PER_TURN; n++) {
 		struct heap_link *soonest = heap_top(&l->timers);
 		struct timer *t;
 
 		if (!soonest || soonest->due > l->now_ns)
-			return;
+			return n > 0;
 		t = container_of(soonest, struct timer, link);
 		heap_remove(&l->timers, soonest);
 		t->fire(t);
 	}
+	return true;
+}
+
+static bool run_fibers(struct loop *l)
+{
+	bool is_any_due = fibers_due(&l->fibers) <= l->now_ns;
+
+	fibers_run(&l->fibers, l->now_ns);
+	return is_any_due;
 }
 
 void loop_defer(struct loop *l, struct task *t)
@@ -63,8 +74,9 @@ void task_stop(struct task *t)
 	list_remove(&t->link);
 }
 
-static void run_tasks(struct loop *l)
+static bool run_tasks(struct loop *l)
 {
+	bool is_any = !list_is_empty(&l->tasks);
 	/* A mark, so that what is deferred meanwhile waits for the next turn. */
 	struct list mark;
 
@@ -76,6 +88,7 @@ static void run_tasks(struct loop *l)
 		t->run(t);
 	}
 	list_remove(&mark);
+	return is_any;
 }
 
 void loop_post(struct loop *l, struct letter *letter)
@@ -142,10 +155,11 @@ void loop_polls(struct loop *l, uint64_t now_ns)
 	l->polled_ns = now_ns;
 }
 
-static int turn(struct loop *l, uint64_t due_ns)
+/* `is_watched`: the caller waits for something that may have happened before step 5. */
+static int turn(struct loop *l, uint64_t due_ns, bool is_watched)
 {
 	struct node *outer = node_current;
-	uint64_t own_due_ns;
+	bool has_run;
 	int r;
 
 	assert(loop_is_mine(l) && !l->is_turning);
@@ -155,11 +169,12 @@ static int turn(struct loop *l, uint64_t due_ns)
 	if (!l->polled_ns)
 		l->polled_ns = l->now_ns;
 
-	run_timers(l);
-	run_tasks(l);
-	fibers_run(&l->fibers, l->now_ns);
-	own_due_ns = loop_due(l);
-	r = l->ops->poll(l, own_due_ns < due_ns ? own_due_ns : due_ns);
+	has_run = run_timers(l);
+	has_run |= run_tasks(l);
+	has_run |= run_fibers(l);
+	if (has_run && is_watched)
+		due_ns = l->now_ns;
+	r = l->ops->poll(l, loop_due(l) < due_ns ? loop_due(l) : due_ns);
 	serve_mail(l);
 	free_closed(l);
 
@@ -172,7 +187,7 @@ int loop_turn(struct loop *l, uint64_t due_ns)
 {
 	/* What the caller did since the last turn is no stall of ours. */
 	l->polled_ns = 0;
-	return turn(l, due_ns);
+	return turn(l, due_ns, true);
 }
 
 int loop_run(struct loop *l)
@@ -181,7 +196,7 @@ int loop_run(struct loop *l)
 
 	l->polled_ns = 0;
 	while (r >= 0 && !l->must_stop)
-		r = turn(l, UINT64_MAX);
+		r = turn(l, UINT64_MAX, false);
 	l->must_stop = false;
 	return r;
 }

@@ -98,7 +98,11 @@ void loop_init(struct loop *l, const struct loop_ops *ops);
 int loop_open_epoll(struct loop **ret);
 void loop_close(struct loop *l); /* no fibers, streams or timers are left */
 
-/* One turn that waits for events until `due_ns` at the latest. 0 or a negative errno. */
+/*
+ * One turn. It waits for events until `due_ns` at the latest, but not at all if it
+ * has run anything in 2 to 4: whoever turns until a condition holds looks first.
+ * 0 or a negative errno.
+ */
 int loop_turn(struct loop *l, uint64_t due_ns);
 /* Turns until loop_stop(). */
 int loop_run(struct loop *l);

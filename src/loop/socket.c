@@ -162,7 +162,6 @@ static int try_connect(struct socket *k)
 	/* Only now: a socket that is not even connecting tells of a hang-up. */
 	if (r == 0 || r == -EINPROGRESS || r == -EINTR)
 		return source_open(l, &k->source, EVENTS);
-	k->is_connecting = false;
 	k->error = r;
 	timer_start(l, &k->again, 0);
 	return 0;
@@ -171,14 +170,13 @@ static int try_connect(struct socket *k)
 static void connect_again(struct timer *t)
 {
 	struct socket *k = container_of(t, struct socket, again);
-	int r = k->is_connecting ? try_connect(k) : 0;
+	int r = k->error ? k->error : try_connect(k);
 
-	if (r < 0) {
-		k->is_connecting = false;
-		k->error = r;
-	}
-	if (!k->is_connecting)
-		tell(k);
+	if (r == 0)
+		return;
+	k->is_connecting = false;
+	k->error = r;
+	tell(k);
 }
 
 static struct socket *socket_new(struct loop *l, const struct address *peer)

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: what is true of sockets alone: Unix paths, descriptors that run out, peers
+ * that are not ours. Method: the far end is a plain blocking socket of this very
+ * thread, which works because the kernel takes what we send meanwhile.
+ */
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "loop/stream.h"
+#include "world.h"
+
+static char directory[] = "/tmp/wadi-test.XXXXXX", path[64];
+static struct address at;
+static struct listener lr;
+static struct stream *ours;
+static unsigned accepted_count, ready_count;
+
+static void ready(struct stream *s)
+{
+	ready_count++;
+}
+
+static void accepted(struct listener *l, struct stream *s)
+{
+	s->ready = ready;
+	ours = s;
+	accepted_count++;
+}
+
+static int setup(void **state)
+{
+	world_open(false);
+	snprintf(path, sizeof(path), "%s/socket", directory);
+	at = (struct address){ .kind = ADDRESS_UNIX, .len = sizeof(at.u.un) };
+	at.u.un.sun_family = AF_UNIX;
+	strcpy(at.u.un.sun_path, path);
+	lr = (struct listener){ .accepted = accepted };
+	ours = NULL;
+	accepted_count = ready_count = 0;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	stream_close(ours);
+	listener_close(&lr);
+	world_close();
+	unlink(path);
+	return 0;
+}
+
+/* A plain socket that listens at the path, or is connected to `to`. */
+static int plain_listener(int backlog)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+	assert_int_equal(bind(fd, &at.u.any, at.len), 0);
+	assert_int_equal(listen(fd, backlog), 0);
+	return fd;
+}
+
+static int plain_connect(const struct address *to)
+{
+	int fd = socket(to->u.any.sa_family, SOCK_STREAM, 0);
+
+	assert_int_equal(connect(fd, &to->u.any, to->len), 0);
+	return fd;
+}
+
+static bool path_exists(void)
+{
+	return access(path, F_OK) == 0;
+}
+
+static void a_path_that_nobody_listens_at_any_more_is_used_again(void **state)
+{
+	close(plain_listener(1));
+	assert_true(path_exists());
+	assert_int_equal(listener_open(loop, &at, &lr), 0);
+	close(plain_connect(&at));
+	WAIT_FOR(accepted_count == 1);
+	listener_close(&lr);
+	assert_false(path_exists());
+}
+
+static void a_path_that_somebody_listens_at_is_left_alone(void **state)
+{
+	int fd = plain_listener(4), peer;
+
+	assert_int_equal(listener_open(loop, &at, &lr), -EADDRINUSE);
+	peer = plain_connect(&at);
+	close(peer);
+	close(fd);
+}
+
+static void a_file_is_not_taken_for_a_socket(void **state)
+{
+	int fd = open(path, O_CREAT | O_WRONLY, 0600);
+
+	close(fd);
+	assert_int_equal(listener_open(loop, &at, &lr), -EADDRINUSE);
+	assert_true(path_exists());
+}
+
+static void a_path_that_became_another_s_is_not_removed(void **state)
+{
+	int fd;
+
+	assert_int_equal(listener_open(loop, &at, &lr), 0);
+	assert_int_equal(unlink(path), 0);
+	fd = plain_listener(1);
+	listener_close(&lr);
+	assert_true(path_exists());
+	close(fd);
+}
+
+static unsigned mode_of_path(void)
+{
+	struct stat st;
+
+	assert_int_equal(lstat(path, &st), 0);
+	return st.st_mode & 07777;
+}
+
+static void a_path_is_its_user_s_alone_unless_told_otherwise(void **state)
+{
+	mode_t before = umask(0);
+
+	assert_int_equal(listener_open(loop, &at, &lr), 0);
+	assert_int_equal(mode_of_path(), 0600);
+	listener_close(&lr);
+	umask(077);
+	lr.mode = 0666;
+	assert_int_equal(listener_open(loop, &at, &lr), 0);
+	assert_int_equal(mode_of_path(), 0666);
+	umask(before);
+}
+
+static void a_directory_that_is_not_there_is_an_error(void **state)
+{
+	assert_int_equal(address_parse("unix:///no/such/directory/socket", &at), 0);
+	assert_int_equal(listener_open(loop, &at, &lr), -ENOENT);
+	assert_null(lr.acceptor);
+}
+
+static void who_has_ended_can_still_be_sent_to(void **state)
+{
+	struct iovec iov = { (void *)"answer", 6 };
+	char buf[16];
+	int fd;
+
+	assert_int_equal(listener_open(loop, &at, &lr), 0);
+	fd = plain_connect(&at);
+	assert_int_equal(write(fd, "ask", 3), 3);
+	shutdown(fd, SHUT_WR);
+	WAIT_FOR(ready_count);
+	assert_int_equal(stream_recv(ours, buf, sizeof(buf)), 3);
+	assert_int_equal(stream_recv(ours, buf, sizeof(buf)), 0);
+	assert_int_equal(stream_send(ours, &iov, 1), 6);
+	assert_int_equal(read(fd, buf, sizeof(buf)), 6);
+	assert_memory_equal(buf, "answer", 6);
+	close(fd);
+}
+
+static void a_peer_that_broke_off_is_an_error_and_no_signal(void **state)
+{
+	struct linger broken = { .l_onoff = 1 };
+	struct iovec iov = { path, 1 };
+	char c;
+	int fd;
+
+	assert_int_equal(address_parse("tcp://127.0.0.1:0", &at), 0);
+	assert_int_equal(listener_open(loop, &at, &lr), 0);
+	fd = plain_connect(&lr.address);
+	WAIT_FOR(accepted_count);
+	turn_for(5 * MS);
+	ready_count = 0;
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &broken, sizeof(broken));
+	close(fd);
+	WAIT_FOR(ready_count);
+	assert_int_equal(stream_recv(ours, &c, 1), -ECONNRESET);
+	assert_int_equal(stream_send(ours, &iov, 1), -EPIPE);
+}
+
+static void ipv4_on_an_ipv6_socket_is_shown_as_ipv4(void **state)
+{
+	char text[ADDRESS_TEXT_MAX];
+	struct address to;
+	int fd;
+
+	assert_int_equal(address_parse("tcp://[::]:0", &at), 0);
+	assert_int_equal(listener_open(loop, &at, &lr), 0);
+	assert_int_equal(address_parse("tcp://127.0.0.1:1", &to), 0);
+	to.u.in.sin_port = lr.address.u.in6.sin6_port;
+	fd = plain_connect(&to);
+	WAIT_FOR(ours);
+	address_format(&ours->peer.address, text, sizeof(text));
+	assert_memory_equal(text, "tcp://127.0.0.1:", 16);
+	assert_int_equal(ours->peer.address.len, sizeof(struct sockaddr_in));
+	assert_true(ours->peer.is_loopback);
+	close(fd);
+}
+
+static void who_comes_while_descriptors_are_short_waits(void **state)
+{
+	struct rlimit before, none;
+	int fd;
+
+	assert_int_equal(listener_open(loop, &at, &lr), 0);
+	fd = plain_connect(&at);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = (rlim_t)fd + 1;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	log_set_level(LOG_ERROR);
+	turn_for(50 * MS);
+	assert_int_equal(accepted_count, 0);
+	log_set_level(LOG_INFO);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	WAIT_FOR(accepted_count == 1);
+	close(fd);
+}
+
+static void no_descriptor_for_a_stream_is_an_error_at_once(void **state)
+{
+	struct rlimit before, none;
+	struct stream *s = NULL;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = 3;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_int_equal(stream_connect(loop, &at, &s), -EMFILE);
+	assert_int_equal(listener_open(loop, &at, &lr), -EMFILE);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_null(s);
+	turn_for(MS);
+}
+
+static void a_full_queue_is_tried_again(void **state)
+{
+	int fd = plain_listener(0), peers[4];
+	struct stream *streams[4];
+
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(stream_connect(loop, &at, &streams[i]), 0);
+		streams[i]->ready = ready;
+	}
+	turn_for(30 * MS);
+	assert_true(ready_count > 0 && ready_count < 4); /* a queue of 0 takes one */
+	for (int i = 0; i < 4; i++) {
+		peers[i] = accept(fd, NULL, NULL);
+		assert_true(peers[i] >= 0);
+		turn_for(30 * MS);
+	}
+	assert_int_equal(ready_count, 4);
+	for (int i = 0; i < 4; i++) {
+		char c;
+
+		assert_int_equal(stream_recv(streams[i], &c, 1), -EAGAIN);
+	}
+	for (int i = 0; i < 4; i++) {
+		stream_close(streams[i]);
+		close(peers[i]);
+	}
+	close(fd);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(a_path_that_nobody_listens_at_any_more_is_used_again),
+		T(a_path_that_somebody_listens_at_is_left_alone),
+		T(a_file_is_not_taken_for_a_socket),
+		T(a_path_that_became_another_s_is_not_removed),
+		T(a_path_is_its_user_s_alone_unless_told_otherwise),
+		T(a_directory_that_is_not_there_is_an_error),
+		T(who_has_ended_can_still_be_sent_to),
+		T(a_peer_that_broke_off_is_an_error_and_no_signal),
+		T(ipv4_on_an_ipv6_socket_is_shown_as_ipv4),
+		T(who_comes_while_descriptors_are_short_waits),
+		T(no_descriptor_for_a_stream_is_an_error_at_once),
+		T(a_full_queue_is_tried_again),
+	};
+	int failed_count;
+
+	if (!mkdtemp(directory))
+		return 1;
+	failed_count = cmocka_run_group_tests(tests, NULL, NULL);
+	rmdir(directory);
+	return failed_count;
+}
