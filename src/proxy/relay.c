@@ -249,7 +249,7 @@ static void job_list_run(struct fiber *self)
 		return;
 	}
 	if (!rep.has_more && shard + 1 < core_shard_count(core)) {
-		rep.has_more = 1;
+		rep.has_more = 2;
 		rep.next_slot = (uint16_t)(shard + 1);
 	}
 	op->span.payload = (struct payload){ op->span.buffer, a.call.room_len, relay_sent };

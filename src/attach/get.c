@@ -1,0 +1,410 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+
+#include "attach/handle.h"
+#include "base/cleanup.h"
+#include "base/container.h"
+#include "base/node.h"
+
+/* What the first answer brings of an object whose length is not known yet. */
+#define FIRST_BYTES (64u << 10)
+
+/* Repeats of a get whose connection, or whose bytes, went away in the middle. */
+#define TRIES 4
+
+int get_how_init(struct wadi *w, struct get_how *how, const struct wadi_get_options *options)
+{
+	struct wadi_get_options *o = &how->options;
+
+	(void)w;
+	*how = (struct get_how){ .options = WADI_GET_OPTIONS };
+	if (options)
+		memcpy(o, options, options->size < sizeof(*o) ? options->size : sizeof(*o));
+	while (!o->read_id.hi && !o->read_id.lo)
+		node_random(&o->read_id, sizeof(o->read_id));
+	return 0;
+}
+
+void stat_from(struct wadi_stat *ret, const struct stat_rep *rep)
+{
+	size_t n = rep->attributes.len < WADI_ATTRIBUTES_MAX ? rep->attributes.len
+							     : WADI_ATTRIBUTES_MAX;
+
+	*ret = (struct wadi_stat){
+		.object = rep->object,
+		.version = rep->version,
+		.len = rep->len,
+		.age_ms = rep->age_ms,
+		.ttl_left_ms = rep->ttl_left_ms,
+		.reads_left = rep->reads_left,
+		.extent_count = rep->extent_count,
+		.tier = (enum wadi_tier)rep->tier,
+		.is_directory = rep->is_directory,
+		.attributes_len = (uint16_t)n,
+	};
+	if (n > 0)
+		memcpy(ret->attributes, rep->attributes.ptr, n);
+}
+
+static void got_from(struct got *g, const struct get_rep *rep, const struct wadi_get_options *o)
+{
+	struct stat_rep stat = {
+		.object = rep->object,
+		.version = rep->version,
+		.len = rep->len,
+		.age_ms = rep->age_ms,
+		.ttl_left_ms = rep->ttl_left_ms,
+		.reads_left = rep->reads_left,
+		.extent_count = rep->extent_count,
+		.tier = rep->tier,
+		.attributes = rep->attributes,
+	};
+	uint64_t left = o->offset < rep->len ? rep->len - o->offset : 0;
+
+	stat_from(&g->stat, &stat);
+	g->hold = rep->hold;
+	g->want = o->len && o->len < left ? o->len : left;
+	g->is_counted = rep->reads_left != NONE_32;
+}
+
+int get_begin(struct wadi_op *op, const struct get_how *how, void *buf, uint32_t cap,
+	      struct got *ret)
+{
+	const struct wadi_get_options *o = &how->options;
+	struct get_rep rep;
+	struct question q;
+	struct rcur body;
+	struct wcur w;
+	int r;
+
+	/* Beyond the time that is waited for the object, the answer has the usual time. */
+	op->due_ns = op->w->loop->now_ns + ((uint64_t)op->timeout_ms + o->wait_ms) * 1000000;
+	w = question_begin(op, &q, MSG_GET);
+	get_req_put(&w, &(struct get_req){ .offset = o->offset,
+					   .len = o->len,
+					   .take = cap,
+					   .wait_ms = o->wait_ms,
+					   .read_hi = o->read_id.hi,
+					   .read_lo = o->read_id.lo,
+					   .path = how->path });
+	q.call.room = buf;
+	q.call.room_cap = cap;
+	r = question_ask(&q, &w, NULL);
+	body = call_reply(&q.call);
+	if (r == 0)
+		r = get_rep_get(&body, &rep);
+	if (r == 0) {
+		got_from(ret, &rep, o);
+		ret->len = (uint32_t)q.call.room_len;
+		ret->connection = op->w->connection;
+		if (ret->len > ret->want)
+			r = -EBADMSG;
+		op_progress(op);
+	}
+	question_end(&q);
+	return r;
+}
+
+/* A piece of a range that is on its way. */
+struct part {
+	struct call call;
+	uint64_t at, end; /* of the object; what came is taken off at its beginning */
+	uint8_t *to;
+	bool is_busy;
+};
+
+static void part_ask(struct wadi_op *op, struct got *g, struct part *p)
+{
+	struct wadi *w = op->w;
+	struct wcur body;
+
+	p->call = (struct call){ .room = p->to, .room_cap = p->end - p->at };
+	body = call_body(w->net, &p->call);
+	get_on_req_put(&body, &(struct get_on_req){ .hold = g->hold,
+						    .offset = p->at,
+						    .take = (uint32_t)(p->end - p->at) });
+	p->is_busy = true;
+	call_send(w->connection == g->connection ? w->conn : NULL, &p->call, MSG_GET_ON,
+		  slot_of_id(w->job), &body, NULL, op->due_ns);
+}
+
+/* One answer; the rest of the piece is asked for if it was short. */
+static int part_wait(struct wadi_op *op, struct got *g, struct part *p)
+{
+	int r = call_wait(&p->call);
+	size_t n = p->call.room_len;
+
+	if (r < 0 && r != -ECANCELED)
+		call_detail(&p->call, op->why, sizeof(op->why));
+	call_end(&p->call);
+	p->is_busy = false;
+	if (r == 0 && n == 0)
+		r = -EBADMSG;
+	if (r < 0)
+		return r == -ECONNRESET ? -ESTALE : r;
+	op_progress(op);
+	p->at += n;
+	p->to += n;
+	if (p->at < p->end)
+		part_ask(op, g, p);
+	return 0;
+}
+
+static void part_next(struct wadi_op *op, struct got *g, struct part *p, uint64_t *at, uint64_t end,
+		      uint8_t **to)
+{
+	uint64_t n = end - *at < TRANSFER_PIECE ? end - *at : TRANSFER_PIECE;
+
+	if (n == 0)
+		return;
+	p->at = *at;
+	p->end = *at + n;
+	p->to = *to;
+	*at += n;
+	*to += n;
+	part_ask(op, g, p);
+}
+
+int get_range(struct wadi_op *op, struct got *g, uint64_t at, void *buf, uint64_t len)
+{
+	struct part *parts = node_alloc(LANES * sizeof(*parts));
+	uint64_t end = at + len;
+	uint8_t *to = buf;
+	unsigned turn = 0;
+	int r = parts ? 0 : -ENOMEM;
+
+	for (unsigned i = 0; r == 0 && i < LANES; i++)
+		part_next(op, g, &parts[i], &at, end, &to);
+	/* In the order of their beginning, so a slow one is waited for while others fill their
+	 * place. */
+	while (r == 0 && parts[turn].is_busy) {
+		struct part *p = &parts[turn];
+
+		r = part_wait(op, g, p);
+		if (r < 0 || p->is_busy)
+			continue;
+		part_next(op, g, p, &at, end, &to);
+		turn = (turn + 1) % LANES;
+	}
+	for (unsigned i = 0; parts && i < LANES; i++) {
+		if (!parts[i].is_busy)
+			continue;
+		call_cancel(&parts[i].call);
+		call_end(&parts[i].call);
+	}
+	node_free(parts);
+	return r;
+}
+
+int get_end(struct wadi_op *op, struct got *g, bool is_whole)
+{
+	struct question q;
+	struct wcur w;
+	int r;
+
+	if (!g->hold)
+		return 0;
+	if (!g->is_counted || !is_whole) {
+		get_forget(op->w, g);
+		return 0;
+	}
+	if (op->w->connection != g->connection)
+		return -ESTALE;
+	w = question_begin(op, &q, MSG_GET_END);
+	get_end_req_put(&w, &(struct get_end_req){ .hold = g->hold, .is_confirmed = 1 });
+	r = question_ask_once(&q, &w, NULL);
+	question_end(&q);
+	g->hold = 0;
+	/* The bytes are whole; whether the read was counted is between the proxy and the catalog.
+	 */
+	return r == -ECONNRESET ? -ESTALE : r;
+}
+
+struct get_op {
+	struct wadi_op op;
+	struct get_how how;
+	void *buf;
+	size_t cap;
+	bool is_ours; /* the buffer is allocated here, when the length is known */
+	struct wadi_stat *ret_stat;
+};
+
+/* Into the caller's buffer, or a new one. */
+static int64_t get_whole(struct wadi_op *op, struct get_op *g)
+{
+	uint32_t cap = g->is_ours                ? FIRST_BYTES
+		       : g->cap < TRANSFER_PIECE ? (uint32_t)g->cap
+						 : TRANSFER_PIECE;
+	struct got got = { 0 };
+	void *grown;
+	int r;
+
+	if (g->is_ours && !g->buf) {
+		g->buf = node_alloc(FIRST_BYTES);
+		if (!g->buf)
+			return -ENOMEM;
+	}
+	r = get_begin(op, &g->how, g->buf, cap, &got);
+	if (r < 0)
+		return r;
+	if (g->ret_stat)
+		*g->ret_stat = got.stat;
+	if (g->is_ours) {
+		grown = node_resize(g->buf, got.want ? got.want : 1);
+		r = grown ? 0 : -ENOMEM;
+		g->buf = grown ? grown : g->buf;
+	} else if (got.want > g->cap) {
+		snprintf(op->why, sizeof(op->why), "it has %llu bytes, and there is room for %zu",
+			 (unsigned long long)got.want, g->cap);
+		r = -EMSGSIZE;
+	}
+	if (r == 0 && got.len < got.want)
+		r = get_range(op, &got, g->how.options.offset + got.len,
+			      (uint8_t *)g->buf + got.len, got.want - got.len);
+	if (r == 0)
+		r = get_end(op, &got, true);
+	if (r < 0)
+		get_forget(op->w, &got);
+	return r < 0 ? r : (int64_t)got.want;
+}
+
+static int64_t get_run(struct wadi_op *op)
+{
+	struct get_op *g = container_of(op, struct get_op, op);
+	int64_t r;
+
+	for (unsigned i = 0;; i++) {
+		r = get_whole(op, g);
+		if (r != -ESTALE || i == TRIES || op->w->loop->now_ns >= op->due_ns)
+			break;
+	}
+	return r;
+}
+
+static int get_op_init(struct get_op *g, struct wadi *w, const char *verb, const char *path,
+		       const struct wadi_get_options *options)
+{
+	const char *why = "";
+	int r = get_how_init(w, &g->how, options);
+
+	if (r == 0)
+		r = path_of(w, path, &g->how.path, &why);
+	if (r < 0)
+		return (int)handle_fail(w, verb, path, r, why);
+	op_init(&g->op, w, verb, path, g->how.options.timeout_ms, get_run);
+	return 0;
+}
+
+int64_t wadi_get(struct wadi *w, const char *path, void *buf, size_t cap,
+		 const struct wadi_get_options *options, struct wadi_stat *ret_stat)
+{
+	struct get_op g = { .buf = buf, .cap = cap, .ret_stat = ret_stat };
+	int r = get_op_init(&g, w, "get", path, options);
+
+	return r < 0 ? r : op_run(&g.op);
+}
+
+int64_t wadi_get_alloc(struct wadi *w, const char *path, const struct wadi_get_options *options,
+		       void **ret_data, struct wadi_stat *ret_stat)
+{
+	struct get_op g = { .is_ours = true, .ret_stat = ret_stat };
+	int64_t r = get_op_init(&g, w, "get", path, options);
+
+	if (r == 0)
+		r = op_run(&g.op);
+	if (r < 0)
+		node_free(g.buf);
+	else
+		*ret_data = g.buf;
+	return r;
+}
+
+/* Over a socket a view is a copy. */
+
+struct wadi_view {
+	struct wadi_stat stat;
+	void *data;
+	size_t len;
+};
+
+int wadi_view(struct wadi *w, const char *path, const struct wadi_get_options *options,
+	      struct wadi_view **ret)
+{
+	struct wadi_view *v = node_alloc(sizeof(*v));
+	int64_t n;
+
+	if (!v)
+		return (int)handle_fail(w, "view", path, -ENOMEM, "in this process");
+	n = wadi_get_alloc(w, path, options, &v->data, &v->stat);
+	if (n < 0) {
+		node_free(v);
+		return (int)n;
+	}
+	v->len = (size_t)n;
+	*ret = v;
+	return 0;
+}
+
+const void *wadi_view_data(const struct wadi_view *v)
+{
+	return v->data;
+}
+
+size_t wadi_view_len(const struct wadi_view *v)
+{
+	return v->len;
+}
+
+void wadi_view_stat(const struct wadi_view *v, struct wadi_stat *ret)
+{
+	*ret = v->stat;
+}
+
+int wadi_release(struct wadi_view **take)
+{
+	if (*take)
+		node_free((*take)->data);
+	*take = node_free(*take);
+	return 0;
+}
+
+/* In flight. */
+
+struct started_get {
+	struct get_op get;
+	char path[];
+};
+
+static void started_free(struct wadi_op *op)
+{
+	node_free(container_of(op, struct started_get, get.op));
+}
+
+int wadi_start_get(struct wadi *w, const char *path, void *buf, size_t cap,
+		   const struct wadi_get_options *options, struct wadi_stat *ret_stat,
+		   struct wadi_op **ret)
+{
+	struct started_get *s = path ? node_alloc(sizeof(*s) + strlen(path) + 1) : NULL;
+	int r = handle_check(w);
+
+	if (r == 0 && !s)
+		r = (int)handle_fail(w, "get", path, path ? -ENOMEM : -EINVAL, "");
+	if (r == 0) {
+		strcpy(s->path, path);
+		s->get.buf = buf;
+		s->get.cap = cap;
+		s->get.ret_stat = ret_stat;
+		r = get_op_init(&s->get, w, "get", s->path, options);
+	}
+	if (r == 0) {
+		s->get.op.free = started_free;
+		r = (int)handle_fail(w, "get", path, op_start(&s->get.op),
+				     "too many operations in flight");
+	}
+	if (r < 0)
+		node_free(s);
+	else
+		*ret = &s->get.op;
+	return r;
+}

@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "attach/handle.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/container.h"
+#include "base/node.h"
+
+#define ENDPOINT_DEFAULT "tcp://127.0.0.1:4870"
+#define PAUSE_NS_MIN     1000000ull
+#define PAUSE_NS_MAX     200000000ull
+
+const char *wadi_version(void)
+{
+	return WADI_VERSION;
+}
+
+const char *wadi_status_name(int r)
+{
+	return status_name((uint16_t)status_of(r));
+}
+
+const char *wadi_strerror(const struct wadi *w)
+{
+	return !w ? "no memory for a handle" : w->error[0] ? w->error : "no error";
+}
+
+const char *wadi_job_name(const struct wadi *w)
+{
+	return w->job_name;
+}
+
+void wadi_free(void *p)
+{
+	node_free(p);
+}
+
+int64_t handle_fail(struct wadi *w, const char *verb, const char *what, int64_t r, const char *why)
+{
+	enum status status;
+
+	if (r >= 0)
+		return r;
+	status = status_of((int)r);
+	snprintf(w->error, sizeof(w->error), "%s%s%s: %s: %s%s%s%s", verb, what ? " " : "",
+		 what ? what : "", status_name((uint16_t)status), status_text((uint16_t)status),
+		 why && why[0] ? " (" : "", why ? why : "", why && why[0] ? ")" : "");
+	return r;
+}
+
+int handle_check(struct wadi *w)
+{
+	if (w->pid != getpid())
+		return (int)handle_fail(w, "wadi", NULL, -EOWNERDEAD,
+					"this handle is of the process before fork; open another");
+	if (w->is_poisoned)
+		return (int)handle_fail(w, "wadi", NULL, -ENOTRECOVERABLE, "an earlier error");
+	return 0;
+}
+
+/* Operations. */
+
+static void op_main(struct fiber *self)
+{
+	struct wadi_op *op = container_of(self, struct wadi_op, fiber);
+
+	op->result = op->run(op);
+}
+
+static void op_ended(struct fiber *self)
+{
+	struct wadi_op *op = container_of(self, struct wadi_op, fiber);
+
+	op->has_ended = true;
+	op->w->op_count--;
+	op->w->ended_count++;
+}
+
+void op_init(struct wadi_op *op, struct wadi *w, const char *verb, const char *what,
+	     uint32_t timeout_ms, int64_t (*run)(struct wadi_op *op))
+{
+	*op = (struct wadi_op){ .w = w,
+				.verb = verb,
+				.what = what,
+				.run = run,
+				.timeout_ms = timeout_ms ? timeout_ms : w->timeout_ms };
+}
+
+void op_progress(struct wadi_op *op)
+{
+	op->due_ns = op->w->loop->now_ns + op->timeout_ms * 1000000ull;
+}
+
+int op_start(struct wadi_op *op)
+{
+	int r;
+
+	op->w->loop->now_ns = node_now_ns(); /* the loop may have slept since its last turn */
+	op_progress(op);
+	r = fiber_start(&op->w->loop->fibers, &op->fiber, op_main, op_ended);
+	if (r < 0)
+		return r == -EAGAIN ? -EUSERS : r;
+	op->w->op_count++;
+	return 0;
+}
+
+int64_t op_finish(struct wadi_op *op)
+{
+	while (!op->has_ended) {
+		int r = loop_turn(op->w->loop, UINT64_MAX);
+
+		if (r < 0) {
+			op->w->is_poisoned = true;
+			return handle_fail(op->w, op->verb, op->what, -ENOTRECOVERABLE,
+					   strerror(-r));
+		}
+	}
+	return handle_fail(op->w, op->verb, op->what, op->result, op->why);
+}
+
+int64_t op_run(struct wadi_op *op)
+{
+	int r = handle_check(op->w);
+
+	if (r < 0)
+		return r;
+	r = op_start(op);
+	if (r < 0)
+		return handle_fail(op->w, op->verb, op->what, r, "too many operations in flight");
+	return op_finish(op);
+}
+
+/* The connection. */
+
+static int sleep_ns(struct wadi_op *op, uint64_t ns)
+{
+	int r = waitq_wait(&op->w->connected, op->w->loop->now_ns + ns);
+
+	return r == -ETIMEDOUT ? 0 : r;
+}
+
+static int say_hello(struct wadi_op *op, struct conn *c)
+{
+	struct wadi *w = op->w;
+	struct call call = { 0 };
+	struct hello_rep rep;
+	struct rcur body;
+	struct wcur out = call_body(w->net, &call);
+	int r;
+
+	hello_req_put(&out,
+		      &(struct hello_req){ .version = PROTOCOL_VERSION,
+					   .role = ROLE_JOB,
+					   .secret = { (uint8_t *)w->token, strlen(w->token) } });
+	call_send(c, &call, MSG_HELLO, 0, &out, NULL, op->due_ns);
+	r = call_wait(&call);
+	body = call_reply(&call);
+	if (r == 0)
+		r = hello_rep_get(&body, &rep);
+	if (r == 0 && rep.job_name.len > JOB_NAME_BYTES_MAX)
+		r = -EBADMSG;
+	if (r == 0) {
+		w->job = rep.job;
+		memcpy(w->job_name, rep.job_name.ptr, rep.job_name.len);
+		w->job_name[rep.job_name.len] = '\0';
+	} else {
+		call_detail(&call, op->why, sizeof(op->why));
+		if (r == -EHOSTUNREACH || r == -ECONNRESET)
+			snprintf(op->why, sizeof(op->why), "%s: %s", w->endpoint,
+				 c->is_closed ? conn_why_closed(c) : "no answer");
+	}
+	call_end(&call);
+	return r;
+}
+
+static int connect_once(struct wadi_op *op)
+{
+	struct wadi *w = op->w;
+	struct stream *s;
+	struct conn *c;
+	int r = stream_connect(w->loop, &w->address, &s);
+
+	if (r < 0) {
+		snprintf(op->why, sizeof(op->why), "%s: %s", w->endpoint, strerror(-r));
+		return -EHOSTUNREACH;
+	}
+	c = conn_open(w->net, s, NULL, w);
+	if (!c)
+		return -ENOMEM;
+	r = say_hello(op, c);
+	if (r == -ECONNRESET)
+		r = -EHOSTUNREACH;
+	if (r < 0) {
+		if (!c->is_closed)
+			conn_close(c);
+		return r;
+	}
+	w->conn = c;
+	w->connection++;
+	return 0;
+}
+
+int handle_conn(struct wadi_op *op, struct conn **ret)
+{
+	struct wadi *w = op->w;
+	int r = 0;
+
+	while (w->is_saying_hello && r == 0)
+		r = waitq_wait(&w->connected, op->due_ns);
+	if (r == 0 && !w->conn) {
+		w->is_saying_hello = true;
+		r = connect_once(op);
+		w->is_saying_hello = false;
+		while (waitq_wake(&w->connected))
+			;
+	}
+	*ret = w->conn;
+	return r == 0 && !w->conn ? -EHOSTUNREACH : r;
+}
+
+struct wcur question_begin(struct wadi_op *op, struct question *q, uint16_t msg)
+{
+	*q = (struct question){
+		.op = op, .msg = msg, .kept = body_take(op->w->net), .call = { .net = op->w->net }
+	};
+	return q->kept ? wcur_make(q->kept->u.bytes, BODY_BYTES) : (struct wcur){ .bad = true };
+}
+
+/* A connection that has closed is forgotten; the next question opens another. */
+static void forget_closed(struct wadi *w)
+{
+	if (w->conn && w->conn->is_closed)
+		w->conn = NULL;
+}
+
+int question_ask_once(struct question *q, const struct wcur *body, const struct payload *payload)
+{
+	struct wadi_op *op = q->op;
+	ptrdiff_t len = wcur_finish(body);
+	struct conn *c;
+	struct wcur w;
+	int r = len < 0 ? -ENOMEM : handle_conn(op, &c);
+
+	if (r < 0)
+		return r;
+	q->call.body = body_give(op->w->net, q->call.body);
+	w = call_body(op->w->net, &q->call);
+	if (wcur_take(&w, (size_t)len))
+		memcpy(w.start, q->kept->u.bytes, (size_t)len);
+	call_send(c, &q->call, q->msg, slot_of_id(op->w->job), &w, payload, op->due_ns);
+	r = call_wait(&q->call);
+	if (r < 0)
+		call_detail(&q->call, op->why, sizeof(op->why));
+	if (r == -ECONNRESET)
+		snprintf(op->why, sizeof(op->why), "%s: the connection was lost", op->w->endpoint);
+	forget_closed(op->w);
+	return r;
+}
+
+int question_ask(struct question *q, const struct wcur *body, const struct payload *payload)
+{
+	uint64_t pause_ns = PAUSE_NS_MIN;
+	struct wadi_op *op = q->op;
+
+	for (;;) {
+		int r = question_ask_once(q, body, payload), sleep;
+
+		if (r != -ECONNRESET && !(r == -EHOSTUNREACH && op->w->connection > 0))
+			return r;
+		if (op->w->loop->now_ns + pause_ns >= op->due_ns)
+			return -EHOSTUNREACH;
+		sleep = sleep_ns(op, pause_ns);
+		if (sleep < 0)
+			return sleep;
+		pause_ns = 2 * pause_ns < PAUSE_NS_MAX ? 2 * pause_ns : PAUSE_NS_MAX;
+	}
+}
+
+void question_end(struct question *q)
+{
+	q->kept = body_give(q->op->w->net, q->kept);
+	call_end(&q->call);
+}
+
+/* Opening and closing. */
+
+static const char *from_environment(const char *given, const char *name, const char *other)
+{
+	const char *s = given;
+
+	if (!s)
+		s = getenv(name);
+	if (!s || !*s)
+		s = given ? given : getenv(other);
+	return s && *s ? s : NULL;
+}
+
+static uint32_t timeout_from_environment(void)
+{
+	const char *s = getenv("WADI_TIMEOUT");
+	char *end;
+	double v = s ? strtod(s, &end) : 0;
+
+	if (!s || end == s || v <= 0)
+		return TIMEOUT_MS_DEFAULT;
+	if (strcmp(end, "ms") != 0)
+		v *= strcmp(end, "m") == 0 ? 60000 : 1000;
+	return v < TIMEOUT_MS_MAX ? (uint32_t)v : TIMEOUT_MS_MAX;
+}
+
+static int64_t open_run(struct wadi_op *op)
+{
+	struct conn *c;
+
+	return handle_conn(op, &c);
+}
+
+static int configure(struct wadi *w, const struct wadi_options *o)
+{
+	const char *endpoint = from_environment(o->endpoint, "WADI_ENDPOINT", "__OW_WADI_ENDPOINT");
+	const char *token = from_environment(o->token, "WADI_TOKEN", "__OW_WADI_TOKEN");
+	int r;
+
+	w->timeout_ms = o->timeout_ms ? o->timeout_ms : timeout_from_environment();
+	snprintf(w->endpoint, sizeof(w->endpoint), "%s", endpoint ? endpoint : ENDPOINT_DEFAULT);
+	if (token && strlen(token) > TOKEN_BYTES_MAX)
+		return (int)handle_fail(w, "open", w->endpoint, -EKEYREJECTED,
+					"the token is too long");
+	snprintf(w->token, sizeof(w->token), "%s", token ? token : "");
+	if (strncmp(w->endpoint, "direct://", 9) == 0)
+		return (int)handle_fail(w, "open", w->endpoint, -EOPNOTSUPP,
+					"direct:// is not in this build; use tcp:// or unix://");
+	r = address_resolve(w->endpoint, &w->address);
+	if (r < 0)
+		return (int)handle_fail(w, "open", w->endpoint, r == -EINVAL ? r : -EHOSTUNREACH,
+					r == -EINVAL
+						? "an endpoint is tcp://host:port or unix:///path"
+						: "the host's name is not known");
+	return 0;
+}
+
+int wadi_open(const struct wadi_options *options, struct wadi **ret)
+{
+	struct wadi_options o = WADI_OPTIONS;
+	struct wadi *w = node_alloc(sizeof(*w));
+	struct wadi_op op;
+	int r;
+
+	*ret = w;
+	if (!w)
+		return -ENOMEM;
+	if (options)
+		memcpy(&o, options, options->size < sizeof(o) ? options->size : sizeof(o));
+	w->pid = getpid();
+	r = configure(w, &o);
+	if (r < 0)
+		return r;
+	r = loop_open_epoll(&w->loop);
+	if (r == 0) {
+		waitq_init(&w->connected, &w->loop->fibers);
+		r = net_open(w->loop, &w->net);
+	}
+	if (r < 0)
+		return (int)handle_fail(w, "open", w->endpoint, r, strerror(-r));
+	op_init(&op, w, "open", w->endpoint, 0, open_run);
+	return (int)op_run(&op);
+}
+
+void wadi_close(struct wadi *w)
+{
+	if (!w)
+		return;
+	/* After a fork the descriptors are the parent's as well: what is told to the loop is told
+	 * to it. */
+	if (w->pid == getpid() && w->loop) {
+		if (w->conn)
+			conn_close(w->conn);
+		(void)loop_turn(w->loop, 0);
+		net_close(w->net);
+		loop_close(w->loop);
+	}
+	node_free(w);
+}
+
+int wadi_fd(struct wadi *w)
+{
+	int r = handle_check(w);
+
+	return r < 0 ? r : loop_fd(w->loop);
+}
+
+int wadi_turn(struct wadi *w, uint32_t timeout_ms)
+{
+	unsigned before = w->ended_count;
+	uint64_t due_ns = node_now_ns() + timeout_ms * 1000000ull;
+	int r = handle_check(w);
+
+	while (r == 0) {
+		r = loop_turn(w->loop, due_ns);
+		if (w->ended_count != before || w->loop->now_ns >= due_ns)
+			break;
+	}
+	return r < 0 ? r : (int)(w->ended_count - before);
+}
+
+/* Paths. */
+
+int path_of(struct wadi *w, const char *path, struct slice *ret, const char **ret_why)
+{
+	size_t job = strlen(w->job_name);
+
+	if (!path) {
+		*ret_why = "no path was given";
+		return -EINVAL;
+	}
+	if (path[0] == '/') {
+		if (strncmp(path + 1, w->job_name, job) != 0 ||
+		    (path[1 + job] != '/' && path[1 + job] != '\0')) {
+			*ret_why = "the path is of another job than the token";
+			return -EACCES;
+		}
+		path += 1 + job;
+		path += *path == '/';
+	}
+	*ret = (struct slice){ (const uint8_t *)path, strlen(path) };
+	if (ret->len > PATH_BYTES_MAX) {
+		*ret_why = "a path has at most 1024 bytes behind its job";
+		return -EMSGSIZE;
+	}
+	return 0;
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * handle: what is behind wadi.h: a loop of the caller's own thread, a connection to a
+ * proxy, and operations on fibers. A blocking call starts its operation and turns the
+ * loop until it has ended; the others go on meanwhile.
+ *
+ *	handle.c   opening, the connection, errors, turning
+ *	put.c get.c   whole objects       stream.c   writers and readers
+ *	name.c     what needs no bytes: stat, remove, rename, wait, list
+ *	op.c       operations in flight   job.c      jobs, tokens, totals
+ */
+#pragma once
+
+#include "net/conn.h"
+#include "wadi/wadi.h"
+#include "wire/codec.h"
+#include "wire/extent.h"
+
+#define HANDLE_FIBERS_MAX 4096
+#define WHY_BYTES         200
+
+/* Pieces of one transfer that are on their way at once: the credit of a connection. */
+#define LANES (CONN_CREDIT / TRANSFER_PIECE)
+
+struct wadi {
+	struct loop *loop;
+	struct net *net;
+	struct conn *conn;
+	struct address address;
+	char endpoint[ADDRESS_TEXT_MAX], token[TOKEN_BYTES_MAX + 1];
+	uint32_t timeout_ms;
+	int pid;
+	bool is_poisoned, is_saying_hello;
+	struct waitq connected;
+	unsigned connection; /* counts up with each: what was open on an earlier one is gone */
+
+	uint64_t job;
+	char job_name[JOB_NAME_BYTES_MAX + 1];
+
+	unsigned ended_count; /* operations, for wadi_turn() */
+	unsigned op_count;
+	char error[PATH_BYTES_MAX + WHY_BYTES + 300];
+};
+
+/* An operation on a fiber. The parts of wadi.h embed it beside their arguments. */
+struct wadi_op {
+	struct fiber fiber;
+	struct wadi *w;
+	int64_t (*run)(struct wadi_op *op); /* a count, or a negative errno */
+	void (*free)(struct wadi_op *op);   /* of one that was started and not waited for */
+	int64_t result;
+	uint64_t due_ns;
+	uint32_t timeout_ms;
+	bool has_ended;
+	const char *verb; /* for the error: "put", "get" */
+	const char *what; /* likewise: the path as given; may be NULL */
+	char why[WHY_BYTES];
+};
+
+/* -EOWNERDEAD after fork, -ENOTRECOVERABLE if poisoned, else 0. */
+int handle_check(struct wadi *w);
+/* Sets the fields for a call; `timeout_ms` 0: the handle's. */
+void op_init(struct wadi_op *op, struct wadi *w, const char *verb, const char *what,
+	     uint32_t timeout_ms, int64_t (*run)(struct wadi_op *op));
+/* Starts it and turns until it has ended. Its result; the error is set. */
+int64_t op_run(struct wadi_op *op);
+int op_start(struct wadi_op *op);
+/* Turns until it has ended. */
+int64_t op_finish(struct wadi_op *op);
+/* Sets the handle's error for a result, and returns that. */
+int64_t handle_fail(struct wadi *w, const char *verb, const char *what, int64_t r, const char *why);
+
+/* The path behind the job's name; -EACCES if it names another job. */
+int path_of(struct wadi *w, const char *path, struct slice *ret, const char **ret_why);
+
+/* On a fiber. */
+
+/* A step of the operation has made progress: its deadline is counted anew. */
+void op_progress(struct wadi_op *op);
+/* The connection, opened anew if that is needed. */
+int handle_conn(struct wadi_op *op, struct conn **ret);
+/*
+ * One call, repeated while connections break: encode with call_body() into `body`,
+ * which is kept. Ends with call_end(). `payload` may be NULL.
+ */
+struct question {
+	struct wadi_op *op;
+	uint16_t msg;
+	struct body *kept;
+	struct call call; /* room and room_cap: the caller's */
+};
+struct wcur question_begin(struct wadi_op *op, struct question *q, uint16_t msg);
+int question_ask(struct question *q, const struct wcur *body, const struct payload *payload);
+/* Without repeating: for what lives and dies with its connection. */
+int question_ask_once(struct question *q, const struct wcur *body, const struct payload *payload);
+void question_end(struct question *q);
+
+/* How an object is put: attempt and age are filled in. */
+struct put_how {
+	struct wadi_put_options options;
+	struct slice path;
+	uint64_t begun_ns;
+};
+int put_how_init(struct wadi *w, struct put_how *how, const struct wadi_put_options *options);
+int64_t put_object(struct wadi_op *op, const struct put_how *how, const void *data, size_t len,
+		   uint64_t *ret_version);
+void put_req_fill(struct put_req *req, const struct put_how *how, uint64_t now_ns);
+
+/* An upload, as writers and long puts use it. */
+struct lane {
+	struct call call;
+	struct payload payload;
+	uint8_t *buf;   /* a writer's own */
+	uint64_t began; /* how much had been sent before: the order of sending */
+	bool is_busy;
+};
+struct upload {
+	uint64_t put, room, sent; /* bytes that may be sent, and were */
+	unsigned connection;
+	int result; /* of a piece that failed */
+	struct lane lanes[LANES];
+};
+int upload_open(struct wadi_op *op, struct upload *u, const struct put_how *how, uint64_t len_hint);
+/* A lane that is free; waits for one. NULL: the upload has failed. */
+struct lane *upload_lane(struct wadi_op *op, struct upload *u);
+/* Sends a piece from `data`, which stays until the lane is free; waits for room first. */
+int upload_send(struct wadi_op *op, struct upload *u, struct lane *lane, uint32_t part,
+		uint64_t offset, const void *data, uint32_t len);
+/* One of the pieces on their way has arrived; -EAGAIN if there is none. */
+int upload_wait(struct wadi_op *op, struct upload *u);
+int upload_settle(struct wadi_op *op, struct upload *u);
+int upload_commit(struct wadi_op *op, struct upload *u, uint64_t *ret_version);
+/* Cancels what is on its way, and tells the proxy. From anywhere. */
+void upload_drop(struct wadi *w, struct upload *u);
+
+struct get_how {
+	struct wadi_get_options options;
+	struct slice path;
+};
+int get_how_init(struct wadi *w, struct get_how *how, const struct wadi_get_options *options);
+/* What a GET found. */
+struct got {
+	uint64_t hold;
+	unsigned connection;
+	struct wadi_stat stat;
+	uint64_t want;   /* bytes from the offset on that the caller asked for */
+	uint32_t len;    /* that came with the first answer */
+	bool is_counted; /* a `reads` object: the read is to be confirmed */
+};
+/* The first `cap` bytes into `buf`, and a hold for the rest. */
+int get_begin(struct wadi_op *op, const struct get_how *how, void *buf, uint32_t cap,
+	      struct got *ret);
+/* [at, at + len) counted from the start of the object. */
+int get_range(struct wadi_op *op, struct got *g, uint64_t at, void *buf, uint64_t len);
+/* All has come, or nobody wants it any more. */
+int get_end(struct wadi_op *op, struct got *g, bool is_whole);
+/* The same without a fiber, in the background: what was held goes with its session otherwise. */
+void get_forget(struct wadi *w, struct got *g);
+
+void stat_from(struct wadi_stat *ret, const struct stat_rep *rep);

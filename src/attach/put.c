@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+
+#include "attach/handle.h"
+#include "base/cleanup.h"
+#include "base/container.h"
+#include "base/node.h"
+
+int put_how_init(struct wadi *w, struct put_how *how, const struct wadi_put_options *options)
+{
+	struct wadi_put_options *o = &how->options;
+
+	*how = (struct put_how){ .options = WADI_PUT_OPTIONS };
+	if (options)
+		memcpy(o, options, options->size < sizeof(*o) ? options->size : sizeof(*o));
+	while (!o->attempt.hi && !o->attempt.lo)
+		node_random(&o->attempt, sizeof(o->attempt));
+	how->begun_ns = w->loop ? node_now_ns() : 0;
+	if (o->attributes_len > ATTRIBUTES_BYTES_MAX)
+		return -EMSGSIZE;
+	return 0;
+}
+
+void put_req_fill(struct put_req *req, const struct put_how *how, uint64_t now_ns)
+{
+	const struct wadi_put_options *o = &how->options;
+
+	*req = (struct put_req){
+		.attempt_hi = o->attempt.hi,
+		.attempt_lo = o->attempt.lo,
+		.age_ms = now_ns > how->begun_ns ? (now_ns - how->begun_ns) / 1000000 : 0,
+		.if_version = o->if_version,
+		.ttl_ms = o->ttl_ms,
+		.reads = o->reads,
+		.flags = (uint16_t)o->flags,
+		.tier = (uint16_t)o->tier,
+		.copies = (uint16_t)o->copies,
+		.path = how->path,
+		.attributes = { o->attributes, o->attributes_len },
+	};
+}
+
+/* All in one frame. */
+static int put_at_once(struct wadi_op *op, const struct put_how *how, const void *data, size_t len,
+		       uint64_t *ret_version)
+{
+	struct payload payload = { .ptr = data, .len = len };
+	struct put_req req;
+	struct put_rep rep;
+	struct question q;
+	struct rcur body;
+	struct wcur w = question_begin(op, &q, MSG_PUT);
+	int r;
+
+	put_req_fill(&req, how, op->w->loop->now_ns);
+	put_req_put(&w, &req);
+	r = question_ask(&q, &w, len ? &payload : NULL);
+	body = call_reply(&q.call);
+	if (r == 0)
+		r = put_rep_get(&body, &rep);
+	if (r == 0 && ret_version)
+		*ret_version = rep.version;
+	question_end(&q);
+	return r;
+}
+
+int upload_open(struct wadi_op *op, struct upload *u, const struct put_how *how, uint64_t len_hint)
+{
+	struct put_open_req req = { .len_hint = len_hint };
+	struct put_open_rep rep;
+	struct put_req what;
+	struct question q;
+	struct rcur body;
+	struct wcur w = question_begin(op, &q, MSG_PUT_OPEN);
+	int r;
+
+	put_req_fill(&what, how, op->w->loop->now_ns);
+	/* PUT_OPEN is a length and what a PUT is. */
+	put_u64(&w, req.len_hint);
+	put_req_put(&w, &what);
+	r = question_ask(&q, &w, NULL);
+	body = call_reply(&q.call);
+	if (r == 0)
+		r = put_open_rep_get(&body, &rep);
+	if (r == 0) {
+		u->put = rep.put;
+		u->room = rep.room;
+		u->connection = op->w->connection;
+		op_progress(op);
+	}
+	question_end(&q);
+	return r;
+}
+
+static void lane_end(struct wadi_op *op, struct upload *u, struct lane *lane)
+{
+	struct rcur body = call_reply(&lane->call);
+	struct put_data_rep rep;
+	int r = lane->call.result;
+
+	if (r == 0)
+		r = put_data_rep_get(&body, &rep);
+	if (r == 0 && rep.room > u->room)
+		u->room = rep.room;
+	if (r < 0 && u->result == 0) {
+		u->result = r == -ECONNRESET ? -ESTALE : r;
+		call_detail(&lane->call, op->why, sizeof(op->why));
+		if (r == -ECONNRESET)
+			snprintf(op->why, sizeof(op->why), "the connection was lost in the middle");
+	}
+	call_end(&lane->call);
+	lane->is_busy = false;
+}
+
+int upload_wait(struct wadi_op *op, struct upload *u)
+{
+	struct lane *oldest = NULL;
+	int r;
+
+	for (unsigned i = 0; i < LANES; i++) {
+		struct lane *l = &u->lanes[i];
+
+		if (l->is_busy && !l->call.is_pending) {
+			lane_end(op, u, l);
+			op_progress(op);
+			return u->result;
+		}
+		if (l->is_busy && (!oldest || l->began < oldest->began))
+			oldest = l;
+	}
+	if (!oldest)
+		return -EAGAIN;
+	r = call_wait(&oldest->call);
+	if (r == -ECANCELED)
+		u->result = r;
+	lane_end(op, u, oldest);
+	op_progress(op);
+	return u->result;
+}
+
+struct lane *upload_lane(struct wadi_op *op, struct upload *u)
+{
+	while (u->result == 0) {
+		for (unsigned i = 0; i < LANES; i++)
+			if (!u->lanes[i].is_busy)
+				return &u->lanes[i];
+		(void)upload_wait(op, u);
+	}
+	return NULL;
+}
+
+static void send_data(struct wadi_op *op, struct upload *u, struct lane *lane, uint32_t part,
+		      uint64_t offset, const void *data, uint32_t len)
+{
+	struct wadi *w = op->w;
+	struct wcur body;
+
+	lane->call = (struct call){ 0 };
+	lane->payload = (struct payload){ .ptr = data, .len = len };
+	body = call_body(w->net, &lane->call);
+	put_data_req_put(&body,
+			 &(struct put_data_req){ .put = u->put, .part = part, .offset = offset });
+	lane->is_busy = true;
+	lane->began = u->sent;
+	u->sent += len;
+	call_send(w->connection == u->connection ? w->conn : NULL, &lane->call, MSG_PUT_DATA,
+		  slot_of_id(w->job), &body, len ? &lane->payload : NULL, op->due_ns);
+}
+
+int upload_send(struct wadi_op *op, struct upload *u, struct lane *lane, uint32_t part,
+		uint64_t offset, const void *data, uint32_t len)
+{
+	while (u->result == 0 && u->sent + len > u->room) {
+		int r = upload_wait(op, u);
+
+		if (r == -EAGAIN) {
+			/* Nothing is on its way whose answer could bring room: ask for it. */
+			send_data(op, u, lane, part, offset, NULL, 0);
+			r = upload_wait(op, u);
+		}
+		if (r < 0)
+			return r;
+	}
+	if (u->result < 0)
+		return u->result;
+	send_data(op, u, lane, part, offset, data, len);
+	return 0;
+}
+
+int upload_settle(struct wadi_op *op, struct upload *u)
+{
+	int r;
+
+	do
+		r = upload_wait(op, u);
+	while (r == 0);
+	return r == -EAGAIN ? u->result : r;
+}
+
+int upload_commit(struct wadi_op *op, struct upload *u, uint64_t *ret_version)
+{
+	struct put_commit_rep rep;
+	struct question q;
+	struct rcur body;
+	struct wcur w;
+	int r = upload_settle(op, u);
+
+	if (r < 0)
+		return r;
+	if (op->w->connection != u->connection)
+		return -ESTALE;
+	op_progress(op);
+	w = question_begin(op, &q, MSG_PUT_COMMIT);
+	put_commit_req_put(&w, &(struct put_commit_req){ .put = u->put });
+	r = question_ask_once(&q, &w, NULL);
+	body = call_reply(&q.call);
+	if (r == 0)
+		r = put_commit_rep_get(&body, &rep);
+	if (r == 0 && ret_version)
+		*ret_version = rep.version;
+	question_end(&q);
+	u->put = 0;
+	return r == -ECONNRESET ? -ESTALE : r;
+}
+
+/* A call that nobody waits for. */
+struct note {
+	struct call call;
+};
+
+static void note_done(struct call *call)
+{
+	call_end(call);
+	node_free(container_of(call, struct note, call));
+}
+
+static void note_send(struct wadi *w, uint16_t msg, struct note *n, const struct wcur *body)
+{
+	n->call.done = note_done;
+	call_send(w->conn, &n->call, msg, slot_of_id(w->job), body, NULL,
+		  w->loop->now_ns + w->timeout_ms * 1000000ull);
+}
+
+void upload_drop(struct wadi *w, struct upload *u)
+{
+	struct note *n;
+	struct wcur body;
+
+	for (unsigned i = 0; i < LANES; i++) {
+		struct lane *l = &u->lanes[i];
+
+		if (!l->is_busy)
+			continue;
+		call_cancel(&l->call);
+		call_end(&l->call);
+		l->is_busy = false;
+	}
+	if (!u->put || w->connection != u->connection || !w->conn)
+		return;
+	n = node_alloc(sizeof(*n));
+	if (!n)
+		return; /* it goes with the connection */
+	body = call_body(w->net, &n->call);
+	put_drop_req_put(&body, &(struct put_drop_req){ .put = u->put });
+	note_send(w, MSG_PUT_DROP, n, &body);
+	u->put = 0;
+}
+
+void get_forget(struct wadi *w, struct got *g)
+{
+	struct note *n;
+	struct wcur body;
+
+	if (!g->hold || w->connection != g->connection || !w->conn)
+		return;
+	n = node_alloc(sizeof(*n));
+	if (!n)
+		return;
+	body = call_body(w->net, &n->call);
+	get_end_req_put(&body, &(struct get_end_req){ .hold = g->hold });
+	note_send(w, MSG_GET_END, n, &body);
+	g->hold = 0;
+}
+
+static int put_in_pieces(struct wadi_op *op, const struct put_how *how, const uint8_t *data,
+			 size_t len, uint64_t *ret_version)
+{
+	struct upload *u = node_alloc(sizeof(*u));
+	int r = u ? upload_open(op, u, how, len) : -ENOMEM;
+
+	for (size_t at = 0, n; r == 0 && at < len; at += n) {
+		struct lane *lane = upload_lane(op, u);
+
+		n = len - at < TRANSFER_PIECE ? len - at : TRANSFER_PIECE;
+		r = lane ? upload_send(op, u, lane, 0, at, data + at, (uint32_t)n) : u->result;
+	}
+	if (r == 0)
+		r = upload_commit(op, u, ret_version);
+	if (u)
+		upload_drop(op->w, u);
+	node_free(u);
+	return r;
+}
+
+int64_t put_object(struct wadi_op *op, const struct put_how *how, const void *data, size_t len,
+		   uint64_t *ret_version)
+{
+	unsigned tries = 0;
+	int r = -EAGAIN;
+
+	if (len <= FRAME_PAYLOAD_MAX)
+		r = put_at_once(op, how, data, len, ret_version);
+	if (r != -EAGAIN)
+		return r;
+	/* The caller's bytes are still here, so what was lost on the way is sent again. */
+	do
+		r = put_in_pieces(op, how, data, len, ret_version);
+	while (r == -ESTALE && ++tries < 3 && op->w->loop->now_ns < op->due_ns);
+	return r;
+}
+
+struct put_op {
+	struct wadi_op op;
+	struct put_how how;
+	const void *data;
+	size_t len;
+	uint64_t *ret_version;
+};
+
+static int64_t put_run(struct wadi_op *op)
+{
+	struct put_op *p = container_of(op, struct put_op, op);
+
+	return put_object(op, &p->how, p->data, p->len, p->ret_version);
+}
+
+int wadi_put(struct wadi *w, const char *path, const void *data, size_t len,
+	     const struct wadi_put_options *options, uint64_t *ret_version)
+{
+	struct put_op p = { .data = data, .len = len, .ret_version = ret_version };
+	const char *why = "attributes have at most 512 bytes";
+	int r = put_how_init(w, &p.how, options);
+
+	if (r == 0)
+		r = path_of(w, path, &p.how.path, &why);
+	if (r < 0)
+		return (int)handle_fail(w, "put", path, r, why);
+	op_init(&p.op, w, "put", path, p.how.options.timeout_ms, put_run);
+	return (int)op_run(&p.op);
+}
+
+/* In place: over a socket the place is a buffer of ours. */
+
+struct wadi_reservation {
+	struct wadi *w;
+	struct wadi_put_options options;
+	size_t len;
+	char *path;
+	uint8_t attributes[ATTRIBUTES_BYTES_MAX];
+	_Alignas(64) uint8_t data[];
+};
+
+int wadi_reserve(struct wadi *w, const char *path, size_t len,
+		 const struct wadi_put_options *options, struct wadi_reservation **ret)
+{
+	struct wadi_reservation *r;
+	struct put_how how;
+	const char *why = "attributes have at most 512 bytes";
+	int x = put_how_init(w, &how, options);
+
+	if (x == 0)
+		x = path_of(w, path, &how.path, &why);
+	if (x < 0)
+		return (int)handle_fail(w, "reserve", path, x, why);
+	r = node_alloc(sizeof(*r) + len);
+	if (!r || !(r->path = node_alloc(strlen(path) + 1))) {
+		node_free(r);
+		return (int)handle_fail(w, "reserve", path, -ENOMEM, "in this process");
+	}
+	strcpy(r->path, path);
+	r->w = w;
+	r->len = len;
+	r->options = how.options;
+	if (r->options.attributes_len)
+		memcpy(r->attributes, r->options.attributes, r->options.attributes_len);
+	r->options.attributes = r->attributes;
+	*ret = r;
+	return 0;
+}
+
+void *wadi_reservation_data(struct wadi_reservation *r)
+{
+	return r->data;
+}
+
+int wadi_commit(struct wadi_reservation **take, uint64_t *ret_version)
+{
+	struct wadi_reservation *r = *take;
+	int x = wadi_put(r->w, r->path, r->data, r->len, &r->options, ret_version);
+
+	wadi_abandon(take);
+	return x;
+}
+
+void wadi_abandon(struct wadi_reservation **take)
+{
+	if (*take)
+		node_free((*take)->path);
+	*take = node_free(*take);
+}
+
+/* In flight. */
+
+struct started_put {
+	struct put_op put;
+	uint8_t attributes[ATTRIBUTES_BYTES_MAX];
+	char path[];
+};
+
+static void started_free(struct wadi_op *op)
+{
+	node_free(container_of(op, struct started_put, put.op));
+}
+
+int wadi_start_put(struct wadi *w, const char *path, const void *data, size_t len,
+		   const struct wadi_put_options *options, uint64_t *ret_version,
+		   struct wadi_op **ret)
+{
+	struct started_put *s = path ? node_alloc(sizeof(*s) + strlen(path) + 1) : NULL;
+	const char *why = path ? "in this process" : "no path was given";
+	int r = s ? put_how_init(w, &s->put.how, options) : path ? -ENOMEM : -EINVAL;
+
+	if (r == 0) {
+		strcpy(s->path, path);
+		r = path_of(w, s->path, &s->put.how.path, &why);
+	}
+	if (r == 0)
+		r = handle_check(w);
+	if (r == 0) {
+		if (s->put.how.options.attributes_len)
+			memcpy(s->attributes, s->put.how.options.attributes,
+			       s->put.how.options.attributes_len);
+		s->put.how.options.attributes = s->attributes;
+		s->put.data = data;
+		s->put.len = len;
+		s->put.ret_version = ret_version;
+		op_init(&s->put.op, w, "put", s->path, s->put.how.options.timeout_ms, put_run);
+		s->put.op.free = started_free;
+		r = op_start(&s->put.op);
+		why = "too many operations in flight";
+	}
+	if (r < 0) {
+		node_free(s);
+		return (int)handle_fail(w, "put", path, r, why);
+	}
+	*ret = &s->put.op;
+	return 0;
+}

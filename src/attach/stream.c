@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+
+#include "attach/handle.h"
+#include "base/cleanup.h"
+#include "base/container.h"
+#include "base/node.h"
+
+/*
+ * writer: collects a piece, and sends it while the next one is collected. What ends
+ * before the first piece is full goes as one put. Two pieces are enough to keep a
+ * connection busy, and a program may have many writers.
+ */
+#define WRITER_PIECES 2
+
+struct wadi_writer {
+	struct wadi *w;
+	struct put_how how;
+	struct upload upload;
+	struct lane *lane; /* being collected */
+	uint32_t have;     /* bytes of it */
+	bool is_open, is_broken;
+	uint64_t len_hint;
+	uint32_t part;
+	uint64_t *part_lens; /* of all parts, once more than one is used */
+	uint64_t part_len;   /* of this part, collected bytes included */
+	uint8_t attributes[ATTRIBUTES_BYTES_MAX];
+	char path[];
+};
+
+int wadi_writer_open(struct wadi *w, const char *path, uint64_t len_hint,
+		     const struct wadi_put_options *options, struct wadi_writer **ret)
+{
+	struct wadi_writer *wr = path ? node_alloc(sizeof(*wr) + strlen(path) + 1) : NULL;
+	const char *why = "";
+	int r = wr ? put_how_init(w, &wr->how, options) : path ? -ENOMEM : -EINVAL;
+
+	if (r == 0) {
+		strcpy(wr->path, path);
+		r = path_of(w, wr->path, &wr->how.path, &why);
+	}
+	if (r < 0) {
+		node_free(wr);
+		return (int)handle_fail(w, "write", path, r, why);
+	}
+	if (wr->how.options.attributes_len)
+		memcpy(wr->attributes, wr->how.options.attributes, wr->how.options.attributes_len);
+	wr->how.options.attributes = wr->attributes;
+	wr->w = w;
+	wr->len_hint = len_hint;
+	*ret = wr;
+	return 0;
+}
+
+/* Of all lanes only so many have a buffer, so that more are never busy. */
+static struct lane *lane_take(struct wadi_op *op, struct wadi_writer *wr)
+{
+	struct upload *u = &wr->upload;
+
+	while (u->result == 0) {
+		struct lane *oldest = NULL;
+
+		for (unsigned i = 0; i < WRITER_PIECES; i++) {
+			struct lane *l = &u->lanes[i];
+
+			if (!l->buf)
+				l->buf = node_alloc(TRANSFER_PIECE);
+			if (!l->buf)
+				return NULL;
+			if (!l->is_busy)
+				return l;
+			if (!oldest || l->began < oldest->began)
+				oldest = l;
+		}
+		(void)upload_wait(op, u);
+	}
+	return NULL;
+}
+
+static int flush(struct wadi_op *op, struct wadi_writer *wr)
+{
+	struct lane *l = wr->lane;
+	int r = 0;
+
+	if (!wr->is_open)
+		r = upload_open(op, &wr->upload, &wr->how, wr->len_hint);
+	wr->is_open = wr->is_open || r == 0;
+	if (r == 0 && l && wr->have > 0)
+		r = upload_send(op, &wr->upload, l, wr->part, wr->part_len - wr->have, l->buf,
+				wr->have);
+	if (r == 0) {
+		wr->lane = NULL;
+		wr->have = 0;
+	}
+	return r;
+}
+
+struct write_op {
+	struct wadi_op op;
+	struct wadi_writer *wr;
+	const uint8_t *data;
+	size_t len;
+	uint32_t part;
+	uint64_t *ret_version;
+};
+
+static int64_t write_run(struct wadi_op *op)
+{
+	struct write_op *o = container_of(op, struct write_op, op);
+	struct wadi_writer *wr = o->wr;
+
+	for (size_t at = 0, n; at < o->len; at += n) {
+		int r = 0;
+
+		if (wr->lane && wr->have == TRANSFER_PIECE)
+			r = flush(op, wr);
+		if (r == 0 && !wr->lane)
+			wr->lane = lane_take(op, wr);
+		if (r == 0 && !wr->lane)
+			r = wr->upload.result < 0 ? wr->upload.result : -ENOMEM;
+		if (r < 0)
+			return r;
+		n = o->len - at < TRANSFER_PIECE - wr->have ? o->len - at
+							    : TRANSFER_PIECE - wr->have;
+		memcpy(wr->lane->buf + wr->have, o->data + at, n);
+		wr->have += (uint32_t)n;
+		wr->part_len += n;
+	}
+	return 0;
+}
+
+static int64_t writer_run(struct write_op *o, struct wadi_writer *wr,
+			  int64_t (*run)(struct wadi_op *op))
+{
+	int64_t r;
+
+	if (wr->is_broken)
+		return handle_fail(wr->w, "write", wr->path, -ECANCELED, "an earlier write failed");
+	op_init(&o->op, wr->w, "write", wr->path, wr->how.options.timeout_ms, run);
+	o->wr = wr;
+	r = op_run(&o->op);
+	wr->is_broken = r < 0;
+	return r;
+}
+
+int wadi_writer_write(struct wadi_writer *wr, const void *data, size_t len)
+{
+	struct write_op o = { .data = data, .len = len };
+
+	/* What fits needs no operation. */
+	if (!wr->is_broken && wr->lane && len <= TRANSFER_PIECE - wr->have) {
+		memcpy(wr->lane->buf + wr->have, data, len);
+		wr->have += (uint32_t)len;
+		wr->part_len += len;
+		return 0;
+	}
+	return (int)writer_run(&o, wr, write_run);
+}
+
+static int64_t part_run(struct wadi_op *op)
+{
+	struct write_op *o = container_of(op, struct write_op, op);
+	struct wadi_writer *wr = o->wr;
+	int r = 0;
+
+	if (!wr->part_lens) {
+		wr->part_lens = node_alloc(PARTS_MAX * sizeof(*wr->part_lens));
+		if (!wr->part_lens)
+			return -ENOMEM;
+	}
+	if (wr->have > 0 || !wr->is_open)
+		r = flush(op, wr);
+	if (r < 0)
+		return r;
+	wr->part_lens[wr->part] = wr->part_len;
+	wr->part = o->part;
+	wr->part_len = wr->part_lens[wr->part];
+	return 0;
+}
+
+int wadi_writer_part(struct wadi_writer *wr, uint32_t number)
+{
+	struct write_op o = { .part = number };
+
+	if (number >= PARTS_MAX)
+		return (int)handle_fail(wr->w, "write", wr->path, -EINVAL, "parts are 0 to 9,999");
+	if (number == wr->part)
+		return 0;
+	return (int)writer_run(&o, wr, part_run);
+}
+
+static int64_t commit_run(struct wadi_op *op)
+{
+	struct write_op *o = container_of(op, struct write_op, op);
+	struct wadi_writer *wr = o->wr;
+	int r = 0;
+
+	if (!wr->is_open)
+		return put_object(op, &wr->how, wr->lane ? wr->lane->buf : NULL, wr->have,
+				  o->ret_version);
+	if (wr->have > 0)
+		r = flush(op, wr);
+	return r < 0 ? r : upload_commit(op, &wr->upload, o->ret_version);
+}
+
+int wadi_writer_commit(struct wadi_writer **take, uint64_t *ret_version)
+{
+	struct write_op o = { .ret_version = ret_version };
+	int r = (int)writer_run(&o, *take, commit_run);
+
+	wadi_writer_abandon(take);
+	return r;
+}
+
+void wadi_writer_abandon(struct wadi_writer **take)
+{
+	struct wadi_writer *wr = *take;
+
+	if (!wr)
+		return;
+	if (handle_check(wr->w) == 0) {
+		upload_drop(wr->w, &wr->upload);
+		(void)loop_turn(wr->w->loop, 0); /* sends it */
+	}
+	for (unsigned i = 0; i < WRITER_PIECES; i++)
+		node_free(wr->upload.lanes[i].buf);
+	node_free(wr->part_lens);
+	*take = node_free(wr);
+}
+
+/* reader: holds a version, and fetches ahead of what is read. */
+
+struct wadi_reader {
+	struct wadi *w;
+	struct get_how how;
+	struct got got;
+	uint64_t at, end; /* of the object: the next byte for the caller; where it stops */
+	uint8_t *buf;     /* bytes at hand: [buf + from, buf + from + have) */
+	uint32_t from, have;
+	char path[];
+};
+
+struct read_op {
+	struct wadi_op op;
+	struct wadi_reader *rd;
+	uint8_t *buf;
+	size_t cap;
+};
+
+static int64_t reader_open_run(struct wadi_op *op)
+{
+	struct wadi_reader *rd = container_of(op, struct read_op, op)->rd;
+	int r = get_begin(op, &rd->how, rd->buf, TRANSFER_PIECE, &rd->got);
+
+	if (r < 0)
+		return r;
+	rd->have = rd->got.len;
+	rd->at = rd->how.options.offset;
+	rd->end = rd->at + rd->got.want;
+	/* All of it is here: nothing needs to be held, and a counted read has been made. */
+	return rd->have == rd->got.want ? get_end(op, &rd->got, true) : 0;
+}
+
+int wadi_reader_open(struct wadi *w, const char *path, const struct wadi_get_options *options,
+		     struct wadi_reader **ret)
+{
+	struct wadi_reader *rd = path ? node_alloc(sizeof(*rd) + strlen(path) + 1) : NULL;
+	const char *why = "";
+	struct read_op o = { .rd = rd };
+	int r = rd ? get_how_init(w, &rd->how, options) : path ? -ENOMEM : -EINVAL;
+
+	if (r == 0) {
+		strcpy(rd->path, path);
+		rd->w = w;
+		r = path_of(w, rd->path, &rd->how.path, &why);
+	}
+	if (r == 0 && !(rd->buf = node_alloc(TRANSFER_PIECE)))
+		r = -ENOMEM;
+	if (r < 0) {
+		(void)handle_fail(w, "read", path, r, why);
+	} else {
+		op_init(&o.op, w, "read", path, rd->how.options.timeout_ms, reader_open_run);
+		r = (int)op_run(&o.op);
+	}
+	if (r < 0)
+		wadi_reader_close(&rd);
+	*ret = rd;
+	return r;
+}
+
+void wadi_reader_stat(const struct wadi_reader *rd, struct wadi_stat *ret)
+{
+	*ret = rd->got.stat;
+}
+
+static int64_t read_run(struct wadi_op *op)
+{
+	struct read_op *o = container_of(op, struct read_op, op);
+	struct wadi_reader *rd = o->rd;
+	uint64_t left = rd->end - rd->at;
+	int r;
+
+	if (o->cap >= TRANSFER_PIECE) {
+		/* Straight to the caller. */
+		uint64_t n = left < o->cap ? left : o->cap;
+
+		r = get_range(op, &rd->got, rd->at, o->buf, n);
+		if (r < 0)
+			return r;
+		rd->at += n;
+		if (rd->at == rd->end)
+			r = get_end(op, &rd->got, true);
+		return r < 0 ? r : (int64_t)n;
+	}
+	if (left > TRANSFER_PIECE)
+		left = TRANSFER_PIECE;
+	r = get_range(op, &rd->got, rd->at, rd->buf, left);
+	if (r == 0 && rd->at + left == rd->end)
+		r = get_end(op, &rd->got, true);
+	if (r < 0)
+		return r;
+	rd->from = 0;
+	rd->have = (uint32_t)left;
+	return 0;
+}
+
+int64_t wadi_reader_read(struct wadi_reader *rd, void *buf, size_t cap)
+{
+	struct read_op o = { .rd = rd, .buf = buf, .cap = cap };
+	size_t n;
+
+	if (rd->have == 0 && rd->at < rd->end && cap > 0) {
+		int64_t r;
+
+		op_init(&o.op, rd->w, "read", rd->path, rd->how.options.timeout_ms, read_run);
+		r = op_run(&o.op);
+		if (r != 0)
+			return r;
+	}
+	n = rd->have < cap ? rd->have : cap;
+	memcpy(buf, rd->buf + rd->from, n);
+	rd->from += (uint32_t)n;
+	rd->have -= (uint32_t)n;
+	rd->at += n;
+	return (int64_t)n;
+}
+
+void wadi_reader_close(struct wadi_reader **take)
+{
+	struct wadi_reader *rd = *take;
+
+	if (!rd)
+		return;
+	if (rd->got.hold && handle_check(rd->w) == 0) {
+		get_forget(rd->w, &rd->got);
+		(void)loop_turn(rd->w->loop, 0); /* sends it */
+	}
+	node_free(rd->buf);
+	*take = node_free(rd);
+}
