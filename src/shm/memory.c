@@ -89,26 +89,32 @@ static int memfd_make(size_t size, struct memory *ret)
 	return 0;
 }
 
-/* Without MADV_POPULATE_WRITE (before 5.14). The pages are reserved, so no access can fail. */
-static void touch(volatile uint8_t *p, size_t len)
+/* Before 5.14 there is no MADV_POPULATE_WRITE. Reserved first, so that no access can fail. */
+static int reserve_and_touch(struct memory *m, size_t from, size_t to)
 {
-	for (size_t i = 0; i < len; i += SEGMENT_PAGE)
-		p[i] = p[i];
+	while (fallocate(m->fd, 0, (off_t)from, (off_t)(to - from)) < 0)
+		if (errno != EINTR)
+			return -errno;
+	for (size_t i = from; i < to; i += SEGMENT_PAGE) {
+		volatile uint8_t *p = m->ptr + i;
+
+		*p = *p;
+	}
+	return 0;
 }
 
+/*
+ * To populate is to reserve, too, and says so if it cannot. To fallocate() first would
+ * cost huge pages: it knows nothing of the advice, which is the mapping's.
+ */
 static int memfd_fill(struct memory *m, size_t from, size_t to)
 {
 	assert(from <= to && to <= m->size);
 	if (from == to)
 		return 0;
-	while (fallocate(m->fd, 0, (off_t)from, (off_t)(to - from)) < 0)
-		if (errno != EINTR)
-			return -errno;
 	while (madvise(m->ptr + from, to - from, MADV_POPULATE_WRITE) < 0) {
-		if (errno == EINVAL) {
-			touch(m->ptr + from, to - from);
-			break;
-		}
+		if (errno == EINVAL)
+			return reserve_and_touch(m, from, to);
 		if (errno != EINTR && errno != EAGAIN)
 			return errno == EFAULT ? -ENOMEM : -errno;
 	}

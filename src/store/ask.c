@@ -10,7 +10,7 @@
 
 #include "base/container.h"
 
-uint64_t ask_bytes(const struct ask *a)
+uint64_t pool_ask_bytes(const struct ask *a)
 {
 	uint64_t most = (uint64_t)a->size * LEASE_SEGMENTS_MAX;
 
@@ -24,7 +24,7 @@ uint64_t ask_bytes(const struct ask *a)
  * small as the room is: who waits is better served with a little than with nothing,
  * but what one segment can hold is not torn apart.
  */
-unsigned ask_classes(const struct ask *a, uint64_t room, uint8_t ret[LEASE_SEGMENTS_MAX])
+unsigned pool_ask_classes(const struct ask *a, uint64_t room, uint8_t ret[LEASE_SEGMENTS_MAX])
 {
 	uint32_t least = a->need <= a->size ? segment_size_for(a->need) : SEGMENT_BYTES_MIN;
 	uint64_t left = a->need;
@@ -34,17 +34,17 @@ unsigned ask_classes(const struct ask *a, uint64_t room, uint8_t ret[LEASE_SEGME
 		uint32_t size = n > 0 && left < a->size ? segment_size_for(left) : a->size;
 
 		if (size > room)
-			size = segment_size_within(room);
+			size = pool_size_within(room);
 		if (size < least)
 			break;
-		ret[n++] = (uint8_t)class_of(size);
+		ret[n++] = (uint8_t)pool_class_of(size);
 		room -= size;
 		left -= left < size ? left : size;
 	}
 	return n;
 }
 
-uint64_t ask_room(const struct pool *p, bool is_oldest, uint64_t ahead)
+uint64_t pool_ask_room(const struct pool *p, bool is_oldest, uint64_t ahead)
 {
 	uint64_t limit = is_oldest ? p->limit : p->limit - p->limit / POOL_RESERVE_SHARE;
 	uint64_t taken = p->used + ahead;
@@ -56,7 +56,7 @@ static void normalize(const struct pool *p, struct ask *a, uint64_t now_ns)
 {
 	uint32_t size = a->size < p->size_max ? a->size : p->size_max;
 
-	size = segment_size_within(size);
+	size = pool_size_within(size);
 	a->size = size ? size : SEGMENT_BYTES_MIN;
 	a->need = a->need ? a->need : 1;
 	a->arrived_ns = now_ns;
@@ -78,7 +78,8 @@ static void enqueue(struct pool *p, struct ask *a)
 	list_insert(at, &a->link);
 	heap_add(&p->dues, &a->due, a->due_ns);
 	p->ask_count++;
-	p->asked_bytes += ask_bytes(a);
+	p->asking_count[pool_class_of(a->size)]++;
+	p->asked_bytes += pool_ask_bytes(a);
 	p->counters.waited_count++;
 }
 
@@ -89,12 +90,13 @@ void pool_forget(struct pool *p, struct ask *a)
 	list_remove(&a->link);
 	heap_remove(&p->dues, &a->due);
 	p->ask_count--;
-	p->asked_bytes -= ask_bytes(a);
+	p->asking_count[pool_class_of(a->size)]--;
+	p->asked_bytes -= pool_ask_bytes(a);
 }
 
 int pool_ask(struct pool *p, struct ask *a, uint64_t now_ns, struct grants *ret)
 {
-	const struct pool_job *j = job_find(p, a->job);
+	const struct pool_job *j = pool_job_find(p, a->job);
 	uint64_t room;
 	int r = -EAGAIN;
 
@@ -107,9 +109,9 @@ int pool_ask(struct pool *p, struct ask *a, uint64_t now_ns, struct grants *ret)
 		p->counters.refused_count++;
 		return -ENOSPC;
 	}
-	/* Past all who wait, if it takes nothing from them. */
-	room = ask_room(p, false, p->asked_bytes);
-	if (p->ask_count == 0 || room >= a->size)
+	/* Past those who wait, if it takes neither room nor a segment made for them. */
+	room = pool_ask_room(p, false, p->asked_bytes);
+	if (p->ask_count == 0 || (room >= a->size && p->asking_count[pool_class_of(a->size)] == 0))
 		r = pool_grant(p, a, room, now_ns, ret);
 	if (r != -EAGAIN)
 		return r;
@@ -146,7 +148,7 @@ struct ask *pool_next(struct pool *p, uint64_t now_ns, struct grants *ret, int *
 	for (unsigned i = 0; i < ASK_SCAN && l != &p->asks; i++, l = l->next) {
 		struct ask *a = container_of(l, struct ask, link);
 		bool is_patient = i == 0 && now_ns - a->arrived_ns >= ASK_PATIENCE_NS;
-		uint64_t room = ask_room(p, is_patient, ahead);
+		uint64_t room = pool_ask_room(p, is_patient, ahead);
 
 		if (i > 0 && room < a->size)
 			break;
@@ -156,7 +158,7 @@ struct ask *pool_next(struct pool *p, uint64_t now_ns, struct grants *ret, int *
 			pool_forget(p, a);
 			return a;
 		}
-		ahead += ask_bytes(a);
+		ahead += pool_ask_bytes(a);
 	}
 	return NULL;
 }

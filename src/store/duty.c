@@ -130,7 +130,7 @@ static uint64_t early(uint64_t now_ns, uint64_t due_ns)
 }
 
 /* Statuses: NOSPACE, JOBENDED, LIMIT, AGAIN, NOMEMORY, DENIED. */
-void segment_serve(struct request *r)
+void store_segment_serve(struct request *r)
 {
 	struct store *s = r->conn->owner;
 	struct client *k = r->conn->state;
@@ -181,7 +181,7 @@ void segment_serve(struct request *r)
 	node_free(w);
 }
 
-void asks_serve(struct store *s)
+void store_asks_serve(struct store *s)
 {
 	struct grants g;
 	struct ask *a;
@@ -201,7 +201,7 @@ void asks_serve(struct store *s)
 }
 
 /* Statuses: STALE, INVALID, DENIED. */
-void seal_serve(struct request *r)
+void store_seal_serve(struct request *r)
 {
 	struct store *s = r->conn->owner;
 	struct rcur body = request_body(r);
@@ -254,7 +254,7 @@ static void patience_restart(struct store *s)
 				    TRANSFER_PATIENCE_NS);
 }
 
-void segment_unpinned(struct store *s, struct segment *segment)
+void store_unpinned(struct store *s, struct segment *segment)
 {
 	struct pin_wait *w;
 
@@ -293,7 +293,7 @@ static void wait_for_pins(struct request *r, struct segment *segment, void **wai
 		patience_restart(s);
 }
 
-void pin_waits_forget(struct conn *c)
+void store_waits_forget(struct conn *c)
 {
 	struct parked *p;
 
@@ -314,18 +314,19 @@ void pin_waits_forget(struct conn *c)
  * A peer that stopped in the middle of a transfer holds up a segment that is to be
  * freed, or fenced. Without its connection it cannot go on where it was.
  */
-static void cut_transfers(struct segment *segment)
+static void cut_transfers(struct store *s, struct segment *segment)
 {
 	while (!list_is_empty(&segment->transfers)) {
 		struct list *first = segment->transfers.next;
 
 		conn_close(container_of(first, struct transfer, link)->conn);
+		s->pool.counters.cut_count++;
 		if (segment->transfers.next == first)
 			return;
 	}
 }
 
-void patience_over(struct timer *t)
+void store_patience_over(struct timer *t)
 {
 	struct store *s = container_of(t, struct store, patience);
 	uint64_t now_ns = s->loop->now_ns;
@@ -339,7 +340,7 @@ void patience_over(struct timer *t)
 		w->since_ns = now_ns;
 		list_remove(&w->link);
 		list_insert(&s->waits, &w->link);
-		cut_transfers(w->segment);
+		cut_transfers(s, w->segment);
 	}
 	patience_restart(s);
 }
@@ -351,7 +352,7 @@ static void empty_reply(struct request *r)
 	request_reply(r, &w, NULL);
 }
 
-void revoke_serve(struct request *r)
+void store_revoke_serve(struct request *r)
 {
 	struct store *s = r->conn->owner;
 	struct rcur body = request_body(r);
@@ -371,7 +372,7 @@ void revoke_serve(struct request *r)
 		wait_for_pins(r, segment, &segment->revoke_waiter);
 }
 
-void free_serve(struct request *r)
+void store_free_serve(struct request *r)
 {
 	struct store *s = r->conn->owner;
 	struct rcur body = request_body(r);
@@ -407,7 +408,7 @@ static void cut_connections(struct store *s, uint64_t job)
 	}
 }
 
-void job_over_serve(struct request *r)
+void store_job_over_serve(struct request *r)
 {
 	struct store *s = r->conn->owner;
 	struct rcur body = request_body(r);
@@ -445,7 +446,7 @@ static unsigned put_entries(const struct pool *p, const struct segments_req *q, 
 	return count;
 }
 
-void segments_serve(struct request *r)
+void store_segments_serve(struct request *r)
 {
 	struct store *s = r->conn->owner;
 	struct rcur body = request_body(r);

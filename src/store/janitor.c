@@ -3,7 +3,7 @@
 
 #include "base/container.h"
 
-void step_run(const struct media *media, struct step *s)
+void janitor_step(const struct media *media, struct step *s)
 {
 	s->result = 0;
 	switch (s->kind) {
@@ -35,7 +35,7 @@ static void run(struct work *w)
 	struct batch *b = container_of(w, struct batch, work);
 
 	for (unsigned i = 0; i < b->count; i++)
-		step_run(b->janitor->media, &b->steps[i]);
+		janitor_step(b->janitor->media, &b->steps[i]);
 }
 
 static void done(struct work *w)

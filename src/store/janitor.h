@@ -10,7 +10,7 @@
 #include "loop/loop.h"
 #include "store/pool.h"
 
-#define BATCH_STEPS     32
+#define BATCH_STEPS     64
 #define BATCH_BYTES     (8u << 20)
 #define JANITOR_BATCHES 2
 
@@ -40,4 +40,4 @@ void janitor_turn(struct janitor *j);
 void janitor_close(struct janitor *j);
 
 /* One step, here and now: what the helper does, and tests. */
-void step_run(const struct media *media, struct step *s);
+void janitor_step(const struct media *media, struct step *s);

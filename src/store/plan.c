@@ -46,7 +46,7 @@ static uint64_t demand_of(const struct pool *p, unsigned class_of_size, uint64_t
 	return d < class_size(class_of_size) / 8 ? 0 : d;
 }
 
-void demand_add(struct pool *p, unsigned class_of_size, uint64_t now_ns)
+void pool_demand_add(struct pool *p, unsigned class_of_size, uint64_t now_ns)
 {
 	uint64_t halves = (now_ns - p->demand_ns) / DEMAND_HALF_NS;
 
@@ -99,9 +99,9 @@ struct planning {
 static void decide(struct planning *g, struct segment *s, enum segment_state state, bool is_urgent)
 {
 	if (s->state == SEGMENT_DIRTY)
-		segment_disown(g->p, s);
+		pool_disown(g->p, s);
 	s->done = 0;
-	segment_enter(g->p, s, state);
+	pool_enter(g->p, s, state);
 	list_insert(is_urgent ? g->p->unfinished.next : &g->p->unfinished, &s->link);
 	g->decisions++;
 }
@@ -114,12 +114,12 @@ static bool make(struct planning *g, unsigned class_of_size, bool is_urgent)
 
 	if (p->reserved + size > p->limit || (p->failed_ns && g->now_ns - p->failed_ns < FAILED_NS))
 		return false;
-	s = segment_new(p);
+	s = pool_segment_new(p);
 	if (!s)
 		return false;
 	s->size = size;
 	s->class_of_size = (uint8_t)class_of_size;
-	segment_hold(p, s, size);
+	pool_hold(p, s, size);
 	decide(g, s, SEGMENT_MAKING, is_urgent);
 	return true;
 }
@@ -181,9 +181,9 @@ static void plan_for_asks(struct planning *g)
 
 	for (unsigned i = 0; i < ASK_SCAN && l != &p->asks; i++, l = l->next) {
 		const struct ask *a = container_of(l, struct ask, link);
-		uint64_t room = ask_room(p, i == 0, ahead);
+		uint64_t room = pool_ask_room(p, i == 0, ahead);
 		uint8_t classes[LEASE_SEGMENTS_MAX];
-		unsigned n = i > 0 && room < a->size ? 0 : ask_classes(a, room, classes);
+		unsigned n = i > 0 && room < a->size ? 0 : pool_ask_classes(a, room, classes);
 
 		if (n == 0 || g->decisions >= DECISIONS_MAX)
 			return;
@@ -193,7 +193,7 @@ static void plan_for_asks(struct planning *g)
 			else
 				produce(g, classes[k]);
 		}
-		ahead += ask_bytes(a);
+		ahead += pool_ask_bytes(a);
 	}
 }
 
@@ -333,20 +333,20 @@ static void fail(struct pool *p, struct segment *s, uint64_t now_ns)
 	p->failed_ns = now_ns;
 	if (s->memory.ptr) {
 		s->done = 0;
-		segment_enter(p, s, SEGMENT_UNMAKING);
+		pool_enter(p, s, SEGMENT_UNMAKING);
 		list_insert(p->unfinished.next, &s->link);
 		return;
 	}
-	segment_hold(p, s, 0);
-	segment_enter(p, s, SEGMENT_VOID);
+	pool_hold(p, s, 0);
+	pool_enter(p, s, SEGMENT_VOID);
 }
 
 static void finish(struct pool *p, struct segment *s)
 {
 	if (s->state == SEGMENT_UNMAKING)
-		segment_enter(p, s, SEGMENT_VOID);
+		pool_enter(p, s, SEGMENT_VOID);
 	else
-		segment_enter(p, s, SEGMENT_CLEAN);
+		pool_enter(p, s, SEGMENT_CLEAN);
 }
 
 static void step_done(struct pool *p, const struct step *step, uint64_t now_ns)
@@ -361,7 +361,7 @@ static void step_done(struct pool *p, const struct step *step, uint64_t now_ns)
 		/* If it failed, the pages are there and counted until the segment is freed. */
 		if (step->result == 0) {
 			p->counters.punched_bytes += len;
-			segment_hold(p, s, s->held - len);
+			pool_hold(p, s, s->held - len);
 		}
 		if (s->state == SEGMENT_UNMAKING)
 			list_insert(&p->unfinished, &s->link);
@@ -380,7 +380,7 @@ static void step_done(struct pool *p, const struct step *step, uint64_t now_ns)
 	case STEP_UNMAKE:
 		p->counters.unmade_bytes += len;
 		if (s->size - step->to < s->held)
-			segment_hold(p, s, s->size - step->to);
+			pool_hold(p, s, s->size - step->to);
 		break;
 	}
 	s->done = step->to;

@@ -8,7 +8,7 @@
 #include "base/hash.h"
 #include "base/node.h"
 
-uint32_t segment_size_within(uint64_t bytes)
+uint32_t pool_size_within(uint64_t bytes)
 {
 	uint32_t size = SEGMENT_BYTES_MAX;
 
@@ -17,7 +17,7 @@ uint32_t segment_size_within(uint64_t bytes)
 	return size < SEGMENT_BYTES_MIN ? 0 : size;
 }
 
-unsigned class_of(uint32_t size)
+unsigned pool_class_of(uint32_t size)
 {
 	return (unsigned)__builtin_ctz(size) - (unsigned)__builtin_ctz(SEGMENT_BYTES_MIN);
 }
@@ -60,7 +60,7 @@ static void count(struct pool *p, const struct segment *s, int sign)
 	}
 }
 
-void segment_enter(struct pool *p, struct segment *s, enum segment_state state)
+void pool_enter(struct pool *p, struct segment *s, enum segment_state state)
 {
 	count(p, s, -1);
 	list_remove(&s->link);
@@ -74,7 +74,7 @@ void segment_enter(struct pool *p, struct segment *s, enum segment_state state)
 		list_insert(&p->dirty[s->class_of_size], &s->link);
 }
 
-void segment_hold(struct pool *p, struct segment *s, uint32_t held)
+void pool_hold(struct pool *p, struct segment *s, uint32_t held)
 {
 	count(p, s, -1);
 	p->reserved += (uint64_t)held - s->held;
@@ -88,7 +88,7 @@ static struct segment *segment_at(const struct pool *p, unsigned index)
 	return &p->chunks[index / CHUNK_SEGMENTS][index % CHUNK_SEGMENTS];
 }
 
-struct segment *segment_new(struct pool *p)
+struct segment *pool_segment_new(struct pool *p)
 {
 	struct segment **chunk = &p->chunks[p->segment_count / CHUNK_SEGMENTS], *s;
 
@@ -111,13 +111,13 @@ struct segment *segment_new(struct pool *p)
 	list_init(&s->link);
 	list_init(&s->of_job);
 	list_init(&s->transfers);
-	segment_enter(p, s, SEGMENT_VOID);
+	pool_enter(p, s, SEGMENT_VOID);
 	return s;
 }
 
 int pool_init(struct pool *p, uint64_t number, uint64_t limit)
 {
-	uint32_t size_max = segment_size_within(limit / SEGMENT_POOL_SHARE);
+	uint32_t size_max = pool_size_within(limit / SEGMENT_POOL_SHARE);
 
 	*p = (struct pool){
 		.number = number,
@@ -144,7 +144,7 @@ static uint64_t hash_of(const struct pool *p, uint64_t job, uint64_t request)
 	return hash_64(key, sizeof(key), p->number);
 }
 
-struct pool_job *job_find(const struct pool *p, uint64_t id)
+struct pool_job *pool_job_find(const struct pool *p, uint64_t id)
 {
 	for (struct hlink *l = htable_first(&p->jobs, hash_of(p, id, 0)); l; l = htable_next(l)) {
 		struct pool_job *j = container_of(l, struct pool_job, by_id);
@@ -166,7 +166,7 @@ static void job_unref(struct pool *p, struct pool_job *j)
 
 static struct pool_job *job_ref(struct pool *p, uint64_t id)
 {
-	struct pool_job *j = job_find(p, id);
+	struct pool_job *j = pool_job_find(p, id);
 
 	if (!j) {
 		j = htable_reserve(&p->jobs) < 0 ? NULL : node_alloc(sizeof(*j));
@@ -183,7 +183,7 @@ static struct pool_job *job_ref(struct pool *p, uint64_t id)
 	return j;
 }
 
-void segment_disown(struct pool *p, struct segment *s)
+void pool_disown(struct pool *p, struct segment *s)
 {
 	list_remove(&s->of_job);
 	job_unref(p, s->job);
@@ -198,7 +198,7 @@ void pool_fini(struct pool *p, const struct media *media)
 		assert(!s->is_away && s->pin_count == 0);
 		media->free(&s->memory);
 		if (s->job)
-			segment_disown(p, s);
+			pool_disown(p, s);
 	}
 	for (unsigned i = 0; p->chunks && i < POOL_SEGMENTS_MAX / CHUNK_SEGMENTS; i++)
 		node_free(p->chunks[i]);
@@ -232,13 +232,14 @@ bool pool_granted(const struct pool *p, const struct ask *a, struct grants *ret)
 	return ret->count > 0;
 }
 
-/* One of its own job's, as it is, or a clean one. */
-static struct segment *take(struct pool *p, const struct pool_job *j, unsigned class_of_size)
+/* One of its own job's, as it is, or a clean one. The job may be NULL: not here yet. */
+static struct segment *find_free(const struct pool *p, const struct pool_job *j,
+				 unsigned class_of_size)
 {
-	const struct list *warm = &j->warm[class_of_size], *clean = &p->clean[class_of_size];
+	const struct list *clean = &p->clean[class_of_size];
 
-	if (!list_is_empty(warm))
-		return container_of(warm->prev, struct segment, of_job);
+	if (j && !list_is_empty(&j->warm[class_of_size]))
+		return container_of(j->warm[class_of_size].prev, struct segment, of_job);
 	return list_is_empty(clean) ? NULL : container_of(clean->next, struct segment, link);
 }
 
@@ -259,7 +260,7 @@ static void give(struct pool *p, struct segment *s, struct pool_job *j, const st
 	s->front = 0;
 	s->back = s->size;
 	s->is_revoked = false;
-	segment_enter(p, s, SEGMENT_OPEN);
+	pool_enter(p, s, SEGMENT_OPEN);
 	htable_add(&p->requests, &s->by_request, hash_of(p, a->job, a->request));
 	book_add(&p->book, s->size, stamp_ns);
 	p->counters.granted_count++;
@@ -270,28 +271,26 @@ int pool_grant(struct pool *p, const struct ask *a, uint64_t room, uint64_t now_
 	       struct grants *ret)
 {
 	uint8_t classes[LEASE_SEGMENTS_MAX];
-	unsigned n = ask_classes(a, room, classes);
-	struct pool_job *j;
+	unsigned n = pool_ask_classes(a, room, classes);
+	struct pool_job *j = pool_job_find(p, a->job);
 
 	ret->count = 0;
 	ret->stamp_ns = a->stamp_ns + (now_ns - a->arrived_ns);
-	if (n == 0)
+	if (n == 0 || !find_free(p, j, classes[0]))
 		return -EAGAIN;
-	j = job_ref(p, a->job);
+	j = htable_reserve(&p->requests) < 0 ? NULL : job_ref(p, a->job);
 	if (!j)
 		return -ENOMEM;
 	for (unsigned i = 0; i < n; i++) {
-		struct segment *s = take(p, j, classes[i]);
+		struct segment *s = find_free(p, j, classes[i]);
 
-		if (!s || htable_reserve(&p->requests) < 0)
+		if (!s)
 			break;
 		give(p, s, j, a, ret->stamp_ns);
-		demand_add(p, classes[i], now_ns);
+		pool_demand_add(p, classes[i], now_ns);
 		ret->list[ret->count++] = grant_of(p, s);
 	}
 	job_unref(p, j);
-	if (ret->count == 0)
-		return -EAGAIN;
 	p->granted_ns = now_ns;
 	return 0;
 }
@@ -405,16 +404,16 @@ static void settle(struct pool *p, struct segment *s, uint64_t now_ns)
 	s->key = 0;
 	p->counters.freed_count++;
 	if (s->held < s->size || s->is_away || s->generation == UINT32_MAX) {
-		segment_disown(p, s);
+		pool_disown(p, s);
 		s->done = 0;
-		segment_enter(p, s, SEGMENT_UNMAKING);
+		pool_enter(p, s, SEGMENT_UNMAKING);
 		if (!s->is_away)
 			list_insert(&p->unfinished, &s->link);
 		return;
 	}
 	s->since_ns = now_ns;
 	list_insert(&s->job->warm[s->class_of_size], &s->of_job);
-	segment_enter(p, s, SEGMENT_DIRTY);
+	pool_enter(p, s, SEGMENT_DIRTY);
 	if (s->job->is_over && list_is_empty(&s->job->link))
 		list_insert(&p->over, &s->job->link);
 }
@@ -448,7 +447,7 @@ int pool_seal(struct pool *p, uint64_t id, uint32_t generation, uint32_t front, 
 		return 0;
 	s->front = front;
 	s->back = back;
-	segment_enter(p, s, SEGMENT_SEALED);
+	pool_enter(p, s, SEGMENT_SEALED);
 	book_add(&p->book, (int64_t)booked(s) - s->size, stamp_ns);
 	consider_punch(p, s);
 	return 0;
@@ -478,7 +477,7 @@ int pool_free(struct pool *p, uint64_t id, uint32_t generation, uint64_t stamp_n
 	if (s->state != SEGMENT_FREEING) {
 		book_add(&p->book, -(int64_t)(s->state == SEGMENT_OPEN ? s->size : booked(s)),
 			 stamp_ns);
-		segment_enter(p, s, SEGMENT_FREEING);
+		pool_enter(p, s, SEGMENT_FREEING);
 	}
 	if (s->pin_count > 0)
 		return -EAGAIN;
@@ -488,7 +487,7 @@ int pool_free(struct pool *p, uint64_t id, uint32_t generation, uint64_t stamp_n
 
 void pool_job_over(struct pool *p, uint64_t job)
 {
-	struct pool_job *j = job_find(p, job);
+	struct pool_job *j = pool_job_find(p, job);
 
 	for (struct list *l = p->asks.next; l != &p->asks; l = l->next) {
 		struct ask *a = container_of(l, struct ask, link);

@@ -36,6 +36,7 @@
 #include "base/list.h"
 #include "shm/memory.h"
 #include "store/book.h"
+#include "store/counters.def"
 #include "wire/extent.h"
 
 #define POOL_CLASSES 11 /* powers of two from SEGMENT_BYTES_MIN to SEGMENT_BYTES_MAX */
@@ -126,11 +127,11 @@ struct step {
 	int result;
 };
 
-struct pool_counters {
-	uint64_t granted_count, granted_bytes, warm_count, waited_count, refused_count;
-	uint64_t freed_count, made_bytes, scrubbed_bytes, unmade_bytes, punched_bytes;
-	uint64_t failed_count; /* steps that reserve: the machine has less than the limit says */
-};
+/* clang-format off */
+#define C(name, help) uint64_t name;
+struct pool_counters { POOL_COUNTERS(C) };
+#undef C
+/* clang-format on */
 
 struct pool {
 	uint64_t number, limit;
@@ -151,11 +152,11 @@ struct pool {
 	struct htable jobs, requests;
 	struct list asks; /* oldest put first */
 	struct heap dues;
-	unsigned ask_count;
-	uint64_t asked_bytes;                     /* that they need */
-	uint64_t demand[POOL_CLASSES], demand_ns; /* bytes granted lately */
-	uint64_t granted_ns;                      /* the last time */
-	uint64_t failed_ns;                       /* 0: no step that reserves has failed lately */
+	unsigned ask_count, asking_count[POOL_CLASSES]; /* all; by the size they asked for */
+	uint64_t asked_bytes;                           /* that they need */
+	uint64_t demand[POOL_CLASSES], demand_ns;       /* bytes granted lately */
+	uint64_t granted_ns;                            /* the last time */
+	uint64_t failed_ns; /* 0: no step that reserves has failed lately */
 };
 
 /* `number` has at most 64 - SEGMENT_POOL_SHIFT bits and is never used again. */
@@ -177,10 +178,10 @@ void pool_forget(struct pool *p, struct ask *a);
 /* In use, in this generation: else -ESTALE. */
 int pool_find(struct pool *p, uint64_t id, uint32_t generation, struct segment **ret);
 
-/* The bytes, until pool_unpin(). -ESTALE; -EACCES: not this job's; -ERANGE. */
+/* The bytes, until pool_unpin(). -ESTALE: also of another job; -EIDRM: its job is over; -ERANGE. */
 int pool_pin(struct pool *p, uint64_t job, uint64_t id, uint32_t generation, uint32_t offset,
 	     uint32_t len, struct segment **ret, uint8_t **ret_bytes);
-/* To write; -EACCES also if the key is not, or no longer, the right one. */
+/* To write; -EACCES: the key is not, or no longer, the right one. */
 int pool_pin_to_write(struct pool *p, uint64_t job, uint64_t id, uint32_t generation, uint64_t key,
 		      uint32_t offset, uint32_t len, struct segment **ret, uint8_t **ret_bytes);
 void pool_unpin(struct pool *p, struct segment *s, bool is_to_write, uint64_t now_ns);

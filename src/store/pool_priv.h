@@ -26,18 +26,18 @@ static inline uint32_t class_size(unsigned class_of_size)
 }
 
 /* The largest power of two that is not above `bytes`; 0 if that would be no segment. */
-uint32_t segment_size_within(uint64_t bytes);
-unsigned class_of(uint32_t size);
+uint32_t pool_size_within(uint64_t bytes);
+unsigned pool_class_of(uint32_t size);
 
 /* The only writer of `state`; keeps the counts and the lists of states. */
-void segment_enter(struct pool *p, struct segment *s, enum segment_state state);
-void segment_hold(struct pool *p, struct segment *s, uint32_t held);
+void pool_enter(struct pool *p, struct segment *s, enum segment_state state);
+void pool_hold(struct pool *p, struct segment *s, uint32_t held);
 /* A VOID one; NULL if there are POOL_SEGMENTS_MAX, or no memory. */
-struct segment *segment_new(struct pool *p);
+struct segment *pool_segment_new(struct pool *p);
 /* A DIRTY one is its job's no more. */
-void segment_disown(struct pool *p, struct segment *s);
+void pool_disown(struct pool *p, struct segment *s);
 
-struct pool_job *job_find(const struct pool *p, uint64_t id);
+struct pool_job *pool_job_find(const struct pool *p, uint64_t id);
 
 /* Grants what is there of what `a` needs, with at most `room` more bytes in use. -EAGAIN: nothing
  * is. */
@@ -47,9 +47,9 @@ int pool_grant(struct pool *p, const struct ask *a, uint64_t room, uint64_t now_
 bool pool_granted(const struct pool *p, const struct ask *a, struct grants *ret);
 
 /* The classes that would do for `a` within `room` bytes, in the order of granting. */
-unsigned ask_classes(const struct ask *a, uint64_t room, uint8_t ret[LEASE_SEGMENTS_MAX]);
+unsigned pool_ask_classes(const struct ask *a, uint64_t room, uint8_t ret[LEASE_SEGMENTS_MAX]);
 /* What the one who is `nth` in the line may use, if those before him lack `ahead` bytes. */
-uint64_t ask_room(const struct pool *p, bool is_oldest, uint64_t ahead);
-uint64_t ask_bytes(const struct ask *a);
+uint64_t pool_ask_room(const struct pool *p, bool is_oldest, uint64_t ahead);
+uint64_t pool_ask_bytes(const struct ask *a);
 
-void demand_add(struct pool *p, unsigned class_of_size, uint64_t now_ns);
+void pool_demand_add(struct pool *p, unsigned class_of_size, uint64_t now_ns);

@@ -46,7 +46,7 @@ static void turn(struct task *t)
 	struct store *s = container_of(t, struct store, turn);
 	uint64_t now_ns = s->loop->now_ns, due_ns;
 
-	asks_serve(s);
+	store_asks_serve(s);
 	janitor_turn(&s->janitor);
 	warn_of_failures(s);
 	due_ns = pool_due_ns(&s->pool, now_ns);
@@ -123,7 +123,7 @@ int store_open(const struct store_config *config, struct loop *l, struct net *n,
 	s->opened_wall_ns = node_wall_ns();
 	s->turn.run = turn;
 	s->due.fire = turn_is_due;
-	s->patience.fire = patience_over;
+	s->patience.fire = store_patience_over;
 	list_init(&s->turn.link);
 	list_init(&s->links);
 	list_init(&s->conns);
@@ -266,7 +266,7 @@ static void conn_forget(struct store *s, struct conn *c)
 	struct client *k = c->state;
 	struct link *l = k->to;
 
-	pin_waits_forget(c);
+	store_waits_forget(c);
 	if (k->is_of_job)
 		htable_remove(&s->jobs, &k->of_job);
 	list_remove(&c->link);
@@ -297,14 +297,14 @@ static const struct service STORE_SERVICE = {
 		[MESSAGE_HELLO]    = { .serve = hello_serve },
 		[MESSAGE_PING]     = { .serve = ping_serve },
 		[MESSAGE_INFO]     = { .serve = info_serve },
-		[MESSAGE_SEGMENT]  = { .serve = segment_serve },
-		[MESSAGE_SEAL]     = { .serve = seal_serve },
-		[MESSAGE_REVOKE]   = { .serve = revoke_serve },
-		[MESSAGE_FREE]     = { .serve = free_serve },
-		[MESSAGE_JOB_OVER] = { .serve = job_over_serve },
-		[MESSAGE_SEGMENTS] = { .serve = segments_serve },
-		[MESSAGE_WRITE]    = { .serve = write_serve, .place = write_place, .drop = write_drop },
-		[MESSAGE_READ]     = { .serve = read_serve },
+		[MESSAGE_SEGMENT]  = { .serve = store_segment_serve },
+		[MESSAGE_SEAL]     = { .serve = store_seal_serve },
+		[MESSAGE_REVOKE]   = { .serve = store_revoke_serve },
+		[MESSAGE_FREE]     = { .serve = store_free_serve },
+		[MESSAGE_JOB_OVER] = { .serve = store_job_over_serve },
+		[MESSAGE_SEGMENTS] = { .serve = store_segments_serve },
+		[MESSAGE_WRITE]    = { .serve = store_write_serve, .place = store_write_place, .drop = store_write_drop },
+		[MESSAGE_READ]     = { .serve = store_read_serve },
 	},
 };
 /* clang-format on */
@@ -463,7 +463,7 @@ static void near_unpin(struct reach *r, uint64_t id)
 	struct segment *segment = pool_pinned(&s->pool, id);
 
 	pool_unpin(&s->pool, segment, false, s->loop->now_ns);
-	segment_unpinned(s, segment);
+	store_unpinned(s, segment);
 }
 
 static const struct reach_ops REACH_OPS = {
@@ -488,9 +488,9 @@ unsigned store_joined_count(const struct store *s)
 	return s->joined_count;
 }
 
-const struct pool *store_pool(const struct store *s)
+const struct pool_counters *store_counters(const struct store *s)
 {
-	return &s->pool;
+	return &s->pool.counters;
 }
 
 void store_info(const struct store *s, struct info_rep *ret)
@@ -534,7 +534,7 @@ void store_close(struct store *s)
 	task_stop(&s->turn);
 	timer_stop(s->loop, &s->due);
 	timer_stop(s->loop, &s->patience);
-	transfers_fini(s);
+	store_transfers_fini(s);
 	htable_fini(&s->jobs);
 	pool_fini(&s->pool, s->media);
 	s->name = node_free(s->name);

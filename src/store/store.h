@@ -11,7 +11,9 @@
 
 #include "net/conn.h"
 #include "net/reach.h"
-#include "store/pool.h"
+
+struct media;
+struct pool_counters;
 
 struct store_config {
 	uint64_t limit_bytes; /* of the pool: what its segments may hold together */
@@ -49,4 +51,4 @@ uint64_t store_incarnation(const struct store *s);
 unsigned store_joined_count(const struct store *s);
 
 void store_info(const struct store *s, struct info_rep *ret);
-const struct pool *store_pool(const struct store *s);
+const struct pool_counters *store_counters(const struct store *s); /* store/counters.def */

@@ -71,22 +71,22 @@ void store_changed(struct store *s);
 uint64_t store_time_ns(const struct store *s);
 
 /* Slots' requests. */
-void segment_serve(struct request *r);
-void seal_serve(struct request *r);
-void revoke_serve(struct request *r);
-void free_serve(struct request *r);
-void job_over_serve(struct request *r);
-void segments_serve(struct request *r);
+void store_segment_serve(struct request *r);
+void store_seal_serve(struct request *r);
+void store_revoke_serve(struct request *r);
+void store_free_serve(struct request *r);
+void store_job_over_serve(struct request *r);
+void store_segments_serve(struct request *r);
 /* Answers those whose waiting for space is over. */
-void asks_serve(struct store *s);
+void store_asks_serve(struct store *s);
 /* A pin is gone: who waited for it is answered. */
-void segment_unpinned(struct store *s, struct segment *segment);
+void store_unpinned(struct store *s, struct segment *segment);
 /* In closed(): nobody is told any more. */
-void pin_waits_forget(struct conn *c);
-void patience_over(struct timer *t);
+void store_waits_forget(struct conn *c);
+void store_patience_over(struct timer *t);
 
-void write_place(struct request *r);
-void write_drop(struct request *r);
-void write_serve(struct request *r);
-void read_serve(struct request *r);
-void transfers_fini(struct store *s);
+void store_write_place(struct request *r);
+void store_write_drop(struct request *r);
+void store_write_serve(struct request *r);
+void store_read_serve(struct request *r);
+void store_transfers_fini(struct store *s);

@@ -38,10 +38,10 @@ static void transfer_end(struct transfer *t)
 	list_remove(&t->link);
 	list_insert(s->spare_transfers.next, &t->link);
 	pool_unpin(&s->pool, t->segment, t->is_to_write, s->loop->now_ns);
-	segment_unpinned(s, t->segment);
+	store_unpinned(s, t->segment);
 }
 
-void transfers_fini(struct store *s)
+void store_transfers_fini(struct store *s)
 {
 	while (!list_is_empty(&s->spare_transfers)) {
 		struct transfer *t = container_of(s->spare_transfers.next, struct transfer, link);
@@ -116,7 +116,7 @@ static int write_begin(struct request *r, uint8_t **ret_bytes, const char **ret_
 	return 0;
 }
 
-void write_place(struct request *r)
+void store_write_place(struct request *r)
 {
 	const char *why;
 	uint8_t *bytes;
@@ -128,14 +128,14 @@ void write_place(struct request *r)
 		request_place(r, bytes, r->payload_len);
 }
 
-void write_drop(struct request *r)
+void store_write_drop(struct request *r)
 {
 	if (r->owner)
 		transfer_end(r->owner);
 	r->owner = NULL;
 }
 
-void write_serve(struct request *r)
+void store_write_serve(struct request *r)
 {
 	const char *why;
 	uint8_t *bytes;
@@ -149,7 +149,7 @@ void write_serve(struct request *r)
 		request_fail(r, e, "%s", why);
 		return;
 	}
-	write_drop(r);
+	store_write_drop(r);
 	w = request_answer(r);
 	write_rep_put(&w, &(struct write_rep){});
 	request_reply(r, &w, NULL);
@@ -195,7 +195,7 @@ static int read_begin(struct request *r, struct transfer **ret, const char **ret
 	return 0;
 }
 
-void read_serve(struct request *r)
+void store_read_serve(struct request *r)
 {
 	const char *why;
 	struct transfer *t;

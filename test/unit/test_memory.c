@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Memory regions: what the kernel is asked for is asked of it again, by other ways. One
+ * contract for both media, and what only a memfd can show.
+ */
+#include "test.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/limits.h"
+#include "base/node.h"
+#include "shm/memory.h"
+
+#define SIZE (1u << 20)
+#define HUGE (4u << 20)
+
+static uint64_t blocks(const struct memory *m)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(m->fd, &st), 0);
+	return (uint64_t)st.st_blocks * 512;
+}
+
+static size_t nonzero(const struct memory *m, size_t from, size_t to)
+{
+	size_t n = 0;
+
+	for (size_t i = from; i < to; i++)
+		n += m->ptr[i] != 0;
+	return n;
+}
+
+static void a_region_is_filled_written_scrubbed_punched_and_filled_again(void **state)
+{
+	const struct media *media = *state;
+	struct memory m;
+
+	assert_int_equal(media->make(SIZE, &m), 0);
+	assert_int_equal(m.size, SIZE);
+	assert_int_equal((uintptr_t)m.ptr % SEGMENT_PAGE, 0);
+	assert_int_equal(media->fill(&m, 0, SIZE / 2), 0);
+	assert_int_equal(media->fill(&m, SIZE / 2, SIZE), 0);
+	assert_int_equal(nonzero(&m, 0, SIZE), 0);
+
+	memset(m.ptr, 0xa5, SIZE);
+	media->scrub(&m, SEGMENT_PAGE, 3 * SEGMENT_PAGE);
+	assert_int_equal(nonzero(&m, SEGMENT_PAGE, 3 * SEGMENT_PAGE), 0);
+	assert_int_equal(nonzero(&m, 0, SIZE), SIZE - 2 * SEGMENT_PAGE);
+
+	assert_int_equal(media->punch(&m, SIZE / 2, SIZE), 0);
+	assert_int_equal(media->fill(&m, SIZE / 2, SIZE), 0);
+	assert_int_equal(nonzero(&m, SIZE / 2, SIZE), 0);
+	assert_int_equal(nonzero(&m, 0, SIZE / 2), SIZE / 2 - 2 * SEGMENT_PAGE);
+	media->free(&m);
+	assert_null(m.ptr);
+	media->free(&m);
+}
+
+static void a_filled_range_has_its_blocks_and_no_other(void **state)
+{
+	struct memory m;
+
+	assert_int_equal(media_memfd.make(SIZE, &m), 0);
+	assert_int_equal(blocks(&m), 0);
+	assert_int_equal(media_memfd.fill(&m, 0, SIZE / 4), 0);
+	assert_int_equal(blocks(&m), SIZE / 4);
+	assert_int_equal(media_memfd.fill(&m, SIZE / 4, SIZE), 0);
+	assert_int_equal(blocks(&m), SIZE);
+	media_memfd.scrub(&m, 0, SIZE);
+	assert_int_equal(blocks(&m), SIZE);
+	assert_int_equal(media_memfd.punch(&m, SEGMENT_PAGE, SIZE), 0);
+	assert_int_equal(blocks(&m), SEGMENT_PAGE);
+	media_memfd.free(&m);
+}
+
+/* A page fault would say that an access had to wait for its page. */
+static void no_access_to_a_filled_range_faults(void **state)
+{
+	struct rusage before, after;
+	struct memory m;
+
+	assert_int_equal(media_memfd.make(HUGE, &m), 0);
+	assert_int_equal(media_memfd.fill(&m, 0, HUGE), 0);
+	assert_int_equal(getrusage(RUSAGE_THREAD, &before), 0);
+	for (size_t i = 0; i < HUGE; i += SEGMENT_PAGE)
+		((volatile uint8_t *)m.ptr)[i] = 1;
+	assert_int_equal(getrusage(RUSAGE_THREAD, &after), 0);
+	/* Nearly: whatever else the thread does. There are 1,024 pages. */
+	assert_in_range(after.ru_minflt + after.ru_majflt - before.ru_minflt - before.ru_majflt, 0,
+			8);
+	media_memfd.free(&m);
+}
+
+static void nobody_can_resize_it_or_unseal_it(void **state)
+{
+	struct memory m;
+	struct stat st;
+
+	assert_int_equal(media_memfd.make(SIZE, &m), 0);
+	assert_int_equal(ftruncate(m.fd, SIZE / 2), -1);
+	assert_int_equal(errno, EPERM);
+	assert_int_equal(ftruncate(m.fd, 2 * SIZE), -1);
+	assert_int_equal(errno, EPERM);
+	assert_int_equal(fcntl(m.fd, F_ADD_SEALS, F_SEAL_WRITE), -1);
+	assert_int_equal(errno, EPERM);
+	assert_int_equal(fcntl(m.fd, F_GET_SEALS) & (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL),
+			 F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+	/* To punch must stay allowed: it is how bytes are taken back from who maps them. */
+	assert_int_equal(fcntl(m.fd, F_GET_SEALS) & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE), 0);
+	assert_int_equal(fstat(m.fd, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	assert_int_equal(fcntl(m.fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+	media_memfd.free(&m);
+}
+
+static void what_is_punched_is_gone_for_whoever_maps_it(void **state)
+{
+	struct memory m;
+	uint8_t *other;
+
+	assert_int_equal(media_memfd.make(SIZE, &m), 0);
+	assert_int_equal(media_memfd.fill(&m, 0, SIZE), 0);
+	other = mmap(NULL, SIZE, PROT_READ, MAP_SHARED, m.fd, 0);
+	assert_ptr_not_equal(other, MAP_FAILED);
+	memset(m.ptr, 7, SIZE);
+	assert_int_equal(other[SIZE - 1], 7);
+	assert_int_equal(media_memfd.punch(&m, 0, SIZE), 0);
+	media_memfd.free(&m);
+	for (size_t i = 0; i < SIZE; i += SEGMENT_PAGE)
+		assert_int_equal(other[i], 0);
+	munmap(other, SIZE);
+}
+
+static void without_descriptors_it_says_so_and_leaves_nothing(void **state)
+{
+	struct rlimit before, none;
+	struct memory m = { .fd = -1 };
+	int next;
+
+	next = dup(0);
+	assert_true(next >= 0);
+	close(next);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = (rlim_t)next;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_int_equal(media_memfd.make(SIZE, &m), -EMFILE);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_null(m.ptr);
+}
+
+static void the_heaps_memory_is_the_nodes(void **state)
+{
+	struct node n = { .fail_countdown = 1 };
+	struct memory m;
+
+	node_current = &n;
+	assert_int_equal(media_heap.make(SIZE, &m), -ENOMEM);
+	node_current = NULL;
+}
+
+static void huge_pages_are_named_as_the_kernel_does(void **state)
+{
+	static const char *const known[] = { "always", "within_size", "advise", "never",
+					     "deny",   "force",       "unknown" };
+	char buf[128];
+	const char *got = memory_huge_pages(buf, sizeof(buf));
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < 7; i++)
+		n += strcmp(got, known[i]) == 0;
+	assert_int_equal(n, 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_prestate(
+			a_region_is_filled_written_scrubbed_punched_and_filled_again,
+			(void *)&media_memfd),
+		cmocka_unit_test_prestate(
+			a_region_is_filled_written_scrubbed_punched_and_filled_again,
+			(void *)&media_heap),
+		cmocka_unit_test(a_filled_range_has_its_blocks_and_no_other),
+		cmocka_unit_test(no_access_to_a_filled_range_faults),
+		cmocka_unit_test(nobody_can_resize_it_or_unseal_it),
+		cmocka_unit_test(what_is_punched_is_gone_for_whoever_maps_it),
+		cmocka_unit_test(without_descriptors_it_says_so_and_leaves_nothing),
+		cmocka_unit_test(the_heaps_memory_is_the_nodes),
+		cmocka_unit_test(huge_pages_are_named_as_the_kernel_does),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

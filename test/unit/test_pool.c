@@ -1,0 +1,1027 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The pool, alone: its janitor's steps are carried out by the test, when the test
+ * wants it, on plain memory, and the time is a variable.
+ */
+#include "test.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/node.h"
+#include "store/janitor.h"
+
+#define KB     1024u
+#define MB     (1024u * KB)
+#define MS     1000000ull
+#define SECOND (1000 * MS)
+#define LIMIT  (64 * MB)
+
+/* Jobs of the slots 5 and 6. */
+#define JOB_A ((5ull << 54) | 1)
+#define JOB_B ((6ull << 54) | 1)
+
+#define NUMBER 0xabcdefull
+
+static struct pool p;
+static uint64_t now;
+static const struct media *media;
+
+/* Everything that the janitor has to do, until nothing is left. */
+static unsigned work(void)
+{
+	struct step steps[8];
+	unsigned n, total = 0;
+
+	while ((n = pool_plan(&p, steps, 8, 8 * MB, now)) > 0) {
+		for (unsigned i = 0; i < n; i++) {
+			assert_true(steps[i].from < steps[i].to);
+			janitor_step(media, &steps[i]);
+		}
+		pool_done(&p, steps, n, now);
+		assert_true(p.reserved <= p.limit);
+		total += n;
+		assert_true(total < 1000000);
+	}
+	return total;
+}
+
+static int open_pool(void **state)
+{
+	now = 10 * SECOND;
+	media = &media_heap;
+	assert_int_equal(pool_init(&p, NUMBER, LIMIT), 0);
+	return 0;
+}
+
+static int close_pool(void **state)
+{
+	pool_fini(&p, media);
+	return 0;
+}
+
+static struct ask make_ask(uint64_t job, uint64_t request, uint64_t need, uint32_t size)
+{
+	return (struct ask){ .job = job,
+			     .request = request,
+			     .stamp_ns = 1000000,
+			     .due_ns = now + 10 * SECOND,
+			     .need = need,
+			     .size = size };
+}
+
+/* Granted, if need be after the janitor's work. */
+static struct grants must_get(uint64_t job, uint64_t request, uint64_t need, uint32_t size)
+{
+	struct ask a = make_ask(job, request, need, size), *next;
+	struct grants g;
+	int r = pool_ask(&p, &a, now, &g);
+
+	for (unsigned i = 0; r == -EAGAIN && i < 1000; i++) {
+		work();
+		next = pool_next(&p, now, &g, &r);
+		r = next ? r : -EAGAIN;
+		now += next ? 0 : 10 * MS;
+	}
+	assert_int_equal(r, 0);
+	return g;
+}
+
+static struct grant get_one(uint64_t job, uint64_t request, uint32_t size)
+{
+	struct grants g = must_get(job, request, size, size);
+
+	assert_int_equal(g.count, 1);
+	assert_int_equal(g.list[0].size, size);
+	return g.list[0];
+}
+
+static int pin(const struct grant *g, uint64_t job, uint32_t offset, uint32_t len, uint8_t **ret)
+{
+	struct segment *s;
+
+	return pool_pin(&p, job, g->segment, g->generation, offset, len, &s, ret);
+}
+
+static int pin_to_write(const struct grant *g, uint64_t job, uint8_t **ret)
+{
+	struct segment *s;
+
+	return pool_pin_to_write(&p, job, g->segment, g->generation, g->key, 0, g->size, &s, ret);
+}
+
+static void unpin(const struct grant *g, bool is_to_write)
+{
+	pool_unpin(&p, pool_pinned(&p, g->segment), is_to_write, now);
+}
+
+static int free_it(const struct grant *g, uint64_t stamp_ns)
+{
+	struct segment *s;
+
+	return pool_free(&p, g->segment, g->generation, stamp_ns, now, &s);
+}
+
+static int seal(const struct grant *g, uint32_t front, uint32_t back, uint64_t stamp_ns)
+{
+	return pool_seal(&p, g->segment, g->generation, front, back, stamp_ns);
+}
+
+static void write_all(const struct grant *g, uint64_t job, int byte)
+{
+	uint8_t *bytes;
+
+	assert_int_equal(pin_to_write(g, job, &bytes), 0);
+	memset(bytes, byte, g->size);
+	unpin(g, true);
+}
+
+/* How many bytes of it are `byte`. */
+static size_t count_bytes(const struct grant *g, uint64_t job, int byte)
+{
+	uint8_t *bytes;
+	size_t n = 0;
+
+	assert_int_equal(pin(g, job, 0, g->size, &bytes), 0);
+	for (size_t i = 0; i < g->size; i++)
+		n += bytes[i] == byte;
+	unpin(g, false);
+	return n;
+}
+
+static void a_fresh_pool_has_a_few_of_the_smallest_and_nothing_else(void **state)
+{
+	work();
+	assert_int_equal(p.reserved, 4 * 64 * KB);
+	assert_int_equal(pool_clean_bytes(&p), 4 * 64 * KB);
+	assert_int_equal(p.used, 0);
+	assert_int_equal(work(), 0);
+	assert_true(pool_due_ns(&p, now) == UINT64_MAX);
+}
+
+static void what_is_in_stock_is_granted_at_once_and_the_rest_when_it_is_made(void **state)
+{
+	struct ask a = make_ask(JOB_A, 1, 100, 64 * KB), b = make_ask(JOB_A, 2, MB, MB);
+	struct grants g;
+	int r;
+
+	work();
+	assert_int_equal(pool_ask(&p, &a, now, &g), 0);
+	assert_int_equal(g.count, 1);
+	assert_int_equal(g.list[0].size, 64 * KB);
+	assert_int_equal(g.list[0].segment >> 20, NUMBER);
+	assert_int_equal(g.list[0].store, NUMBER);
+	assert_int_equal(g.list[0].generation, 1);
+	assert_true(g.list[0].key != 0);
+
+	assert_int_equal(pool_ask(&p, &b, now, &g), -EAGAIN);
+	assert_null(pool_next(&p, now, &g, &r));
+	now += 3 * MS;
+	work();
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &b);
+	assert_int_equal(r, 0);
+	assert_int_equal(g.count, 1);
+	assert_int_equal(g.list[0].size, MB);
+	/* The slot's time, and as much as it took here. */
+	assert_int_equal(g.stamp_ns, 1000000 + 3 * MS);
+	assert_int_equal(p.used, MB + 64 * KB);
+}
+
+static void several_cover_what_is_needed_and_the_last_is_no_larger_than_that(void **state)
+{
+	struct grants g;
+
+	/* So that all of it is in stock. */
+	for (unsigned i = 0; i < 12; i++)
+		get_one(JOB_B, 100 + i, MB);
+	get_one(JOB_B, 200, 128 * KB);
+	work();
+	g = must_get(JOB_A, 1, 2 * MB + 64 * KB + 1, MB);
+	assert_int_equal(g.count, 3);
+	assert_int_equal(g.list[0].size, MB);
+	assert_int_equal(g.list[1].size, MB);
+	assert_int_equal(g.list[2].size, 128 * KB);
+}
+
+static void a_size_is_a_power_of_two_between_the_smallest_and_a_64th_of_the_pool(void **state)
+{
+	struct grants g;
+
+	assert_int_equal(must_get(JOB_A, 1, 1, 0).list[0].size, 64 * KB);
+	assert_int_equal(must_get(JOB_A, 2, 1, 200 * KB).list[0].size, 128 * KB);
+	assert_int_equal(must_get(JOB_A, 3, 64 * MB, UINT32_MAX).list[0].size, MB);
+	g = must_get(JOB_A, 4, 0, 64 * KB);
+	assert_int_equal(g.count, 1);
+}
+
+static void no_byte_is_handed_out_twice(void **state)
+{
+	struct grant all[64];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < 64; i++) {
+		all[n] = get_one(i % 2 ? JOB_A : JOB_B, i, (64 * KB) << i % 4);
+		write_all(&all[n], i % 2 ? JOB_A : JOB_B, (int)i + 1);
+		n++;
+	}
+	for (unsigned i = 0; i < n; i++) {
+		assert_int_equal(count_bytes(&all[i], i % 2 ? JOB_A : JOB_B, (int)i + 1),
+				 all[i].size);
+		for (unsigned k = 0; k < i; k++)
+			assert_true(all[i].segment != all[k].segment && all[i].key != all[k].key);
+	}
+}
+
+static void a_repeated_request_gets_the_same_grants(void **state)
+{
+	struct grants first, again;
+	struct ask a;
+
+	/* Two of a kind in stock, so that the answer has two. */
+	for (unsigned i = 0; i < 12; i++)
+		get_one(JOB_B, 100 + i, 256 * KB);
+	work();
+	first = must_get(JOB_A, 7, 512 * KB, 256 * KB);
+	assert_int_equal(first.count, 2);
+	now += 5 * SECOND;
+	a = make_ask(JOB_A, 7, 512 * KB, 256 * KB);
+	a.stamp_ns = 77;
+	assert_int_equal(pool_ask(&p, &a, now, &again), 0);
+	assert_int_equal(again.count, 2);
+	assert_int_equal(again.stamp_ns, first.stamp_ns);
+	for (unsigned i = 0; i < 2; i++) {
+		unsigned k = again.list[i].segment == first.list[0].segment ? 0 : 1;
+
+		assert_int_equal(again.list[i].segment, first.list[k].segment);
+		assert_int_equal(again.list[i].generation, first.list[k].generation);
+		assert_int_equal(again.list[i].key, first.list[k].key);
+	}
+	assert_true(again.list[0].segment != again.list[1].segment);
+	assert_int_equal(p.used, 14 * 256 * KB);
+	/* The same number of another job is another request. */
+	again = must_get(JOB_B, 7, 64 * KB, 64 * KB);
+	assert_int_equal(again.list[0].size, 64 * KB);
+}
+
+static void a_segment_goes_back_to_its_job_as_it_was(void **state)
+{
+	struct grant g = get_one(JOB_A, 1, MB), again;
+
+	write_all(&g, JOB_A, 7);
+	assert_int_equal(free_it(&g, 2000000), 0);
+	again = get_one(JOB_A, 2, MB);
+	assert_int_equal(again.segment, g.segment);
+	assert_int_equal(again.generation, g.generation + 1);
+	assert_true(again.key != g.key);
+	assert_int_equal(count_bytes(&again, JOB_A, 7), MB);
+	assert_int_equal(p.counters.warm_count, 1);
+}
+
+static void a_segment_comes_to_another_job_as_zeros(void **state)
+{
+	uint64_t seen[128];
+	unsigned reused = 0;
+
+	/* All of the pool is written, freed, and asked for by somebody else. */
+	for (unsigned i = 0; i < 60; i++) {
+		struct grant g = get_one(JOB_A, i, MB);
+
+		write_all(&g, JOB_A, 0x5a);
+		seen[i] = g.segment;
+		now += 10 * MS;
+	}
+	for (unsigned i = 0; i < 60; i++) {
+		struct grant g = { .segment = seen[i], .generation = 1 };
+
+		assert_int_equal(free_it(&g, 2000000), 0);
+	}
+	for (unsigned i = 0; i < 60; i++) {
+		struct grant g = get_one(JOB_B, i, MB);
+
+		assert_int_equal(count_bytes(&g, JOB_B, 0), MB);
+		for (unsigned k = 0; k < 60; k++)
+			reused += seen[k] == g.segment && g.generation > 1;
+	}
+	/* Or the test would show nothing. */
+	assert_true(reused > 20);
+	assert_true(p.counters.scrubbed_bytes > 0);
+}
+
+static void every_access_is_checked_against_job_generation_key_and_range(void **state)
+{
+	struct grant g = get_one(JOB_A, 1, 64 * KB), other = g;
+	uint8_t *bytes;
+	struct segment *s;
+
+	assert_int_equal(pin(&g, JOB_B, 0, 1, &bytes), -ESTALE);
+	other.generation = g.generation + 1;
+	assert_int_equal(pin(&other, JOB_A, 0, 1, &bytes), -ESTALE);
+	other.generation = g.generation - 1;
+	assert_int_equal(pin(&other, JOB_A, 0, 1, &bytes), -ESTALE);
+	other = g;
+	other.segment += 1u << 20;
+	assert_int_equal(pin(&other, JOB_A, 0, 1, &bytes), -ESTALE);
+	other.segment = (NUMBER << 20) | 0xfffff;
+	assert_int_equal(pin(&other, JOB_A, 0, 1, &bytes), -ESTALE);
+
+	assert_int_equal(pin(&g, JOB_A, 64 * KB, 1, &bytes), -ERANGE);
+	assert_int_equal(pin(&g, JOB_A, 0, 64 * KB + 1, &bytes), -ERANGE);
+	assert_int_equal(pin(&g, JOB_A, 1, UINT32_MAX, &bytes), -ERANGE);
+	assert_int_equal(pin(&g, JOB_A, 64 * KB - 1, 1, &bytes), 0);
+	unpin(&g, false);
+	assert_int_equal(pin(&g, JOB_A, 64 * KB, 0, &bytes), 0);
+	unpin(&g, false);
+
+	other = g;
+	other.key ^= 1;
+	assert_int_equal(pin_to_write(&other, JOB_A, &bytes), -EACCES);
+	assert_int_equal(pin_to_write(&g, JOB_B, &bytes), -ESTALE);
+	assert_int_equal(pool_pin_to_write(&p, JOB_A, g.segment, g.generation, g.key, 1, 64 * KB,
+					   &s, &bytes),
+			 -ERANGE);
+	assert_int_equal(pin_to_write(&g, JOB_A, &bytes), 0);
+	unpin(&g, true);
+
+	/* A segment that is in stock is nobody's. */
+	other.segment = g.segment ^ 1;
+	assert_int_equal(pin(&other, JOB_A, 0, 1, &bytes), -ESTALE);
+}
+
+static void a_sealed_segment_is_read_where_it_was_used_and_written_nowhere(void **state)
+{
+	struct grant g = get_one(JOB_A, 1, MB);
+	uint64_t reserved = p.reserved;
+	uint8_t *bytes;
+
+	write_all(&g, JOB_A, 9);
+	assert_int_equal(seal(&g, 10000, MB - 100, 2000000), 0);
+	assert_int_equal(pin_to_write(&g, JOB_A, &bytes), -EACCES);
+	/* Whole pages: 3 in front, 1 at the back. */
+	assert_int_equal(pin(&g, JOB_A, 0, 12288, &bytes), 0);
+	unpin(&g, false);
+	assert_int_equal(pin(&g, JOB_A, 0, 12289, &bytes), -ERANGE);
+	assert_int_equal(pin(&g, JOB_A, 500000, 1, &bytes), -ERANGE);
+	assert_int_equal(pin(&g, JOB_A, MB - 4096, 4096, &bytes), 0);
+	assert_int_equal(bytes[4095], 9);
+	unpin(&g, false);
+	assert_int_equal(pin(&g, JOB_A, MB - 4097, 1, &bytes), -ERANGE);
+	/* Without decay of the stock in between. */
+	work();
+	assert_int_equal(p.counters.punched_bytes, MB - 4 * 4096);
+	assert_true(p.reserved <= reserved + MB - (MB - 4 * 4096));
+	assert_int_equal(p.used, 4 * 4096);
+	/* Again, also with other words: nothing happens. */
+	assert_int_equal(seal(&g, 10000, MB - 100, 3000000), 0);
+	assert_int_equal(seal(&g, 0, MB, 3000000), 0);
+	assert_int_equal(p.used, 4 * 4096);
+	assert_int_equal(p.book.bytes, 4 * 4096);
+	/* What was punched is not there for the job as it was. */
+	assert_int_equal(free_it(&g, 4000000), 0);
+	assert_int_equal(p.used, 0);
+	g = get_one(JOB_A, 2, MB);
+	assert_int_equal(count_bytes(&g, JOB_A, 0), MB);
+}
+
+static void a_full_segment_is_sealed_and_keeps_all_its_bytes(void **state)
+{
+	struct grant g = get_one(JOB_A, 1, 64 * KB), h = get_one(JOB_A, 2, 64 * KB);
+
+	write_all(&g, JOB_A, 3);
+	write_all(&h, JOB_A, 4);
+	assert_int_equal(seal(&g, 30000, 30000, 2000000), 0);
+	/* Front and back in one page. */
+	assert_int_equal(seal(&h, 32768 + 100, 32768 + 4000, 2000000), 0);
+	work();
+	assert_int_equal(p.counters.punched_bytes, 0);
+	assert_int_equal(p.used, 128 * KB);
+	assert_int_equal(count_bytes(&g, JOB_A, 3), 64 * KB);
+	assert_int_equal(count_bytes(&h, JOB_A, 4), 64 * KB);
+}
+
+static void nothing_is_punched_while_somebody_writes(void **state)
+{
+	struct grant g = get_one(JOB_A, 1, MB);
+	uint8_t *bytes;
+
+	assert_int_equal(pin_to_write(&g, JOB_A, &bytes), 0);
+	assert_int_equal(seal(&g, 4096, MB, 2000000), 0);
+	work();
+	assert_int_equal(p.counters.punched_bytes, 0);
+	memset(bytes, 1, MB);
+	unpin(&g, true);
+	work();
+	assert_int_equal(p.counters.punched_bytes, MB - 4096);
+	assert_int_equal(bytes[4095], 1);
+	assert_int_equal(bytes[4096], 0);
+}
+
+static void what_is_no_range_of_the_segment_is_not_sealed(void **state)
+{
+	struct grant g = get_one(JOB_A, 1, 64 * KB);
+	uint8_t *bytes;
+
+	assert_int_equal(seal(&g, 0, 64 * KB + 1, 1), -EINVAL);
+	assert_int_equal(seal(&g, 100, 99, 1), -EINVAL);
+	g.generation++;
+	assert_int_equal(seal(&g, 0, 0, 1), -ESTALE);
+	g.generation--;
+	assert_int_equal(pin_to_write(&g, JOB_A, &bytes), 0);
+	unpin(&g, true);
+}
+
+static void a_free_is_answered_when_the_last_pin_is_gone(void **state)
+{
+	struct grant g = get_one(JOB_A, 1, 64 * KB), next;
+	uint8_t *bytes, *other;
+
+	assert_int_equal(pin(&g, JOB_A, 0, 100, &bytes), 0);
+	assert_int_equal(pin_to_write(&g, JOB_A, &other), 0);
+	assert_int_equal(free_it(&g, 2000000), -EAGAIN);
+	assert_int_equal(p.book.bytes, 0);
+	assert_int_equal(pin(&g, JOB_A, 0, 1, &other), -ESTALE);
+	assert_int_equal(pin_to_write(&g, JOB_A, &other), -ESTALE);
+	unpin(&g, true);
+	assert_int_equal(free_it(&g, 2000000), -EAGAIN);
+	/* Its bytes are where they were, and nobody else's, all the while. */
+	memset(bytes, 8, 100);
+	for (unsigned i = 0; i < 8; i++) {
+		next = get_one(JOB_A, 10 + i, 64 * KB);
+		assert_true(next.segment != g.segment);
+	}
+	assert_int_equal(bytes[99], 8);
+	unpin(&g, false);
+	assert_int_equal(free_it(&g, 2000000), 0);
+	assert_int_equal(free_it(&g, 9000000), 0);
+	assert_int_equal(p.book.bytes, 8 * 64 * KB);
+	assert_int_equal(p.counters.freed_count, 1);
+	next = get_one(JOB_A, 30, 64 * KB);
+	assert_int_equal(next.segment, g.segment);
+	/* And the late repeat does not free what is another's by now. */
+	assert_int_equal(free_it(&g, 9000000), 0);
+	assert_int_equal(pin_to_write(&next, JOB_A, &bytes), 0);
+	unpin(&next, true);
+}
+
+static void who_frees_what_was_never_there_hears_that_it_is_free(void **state)
+{
+	struct grant g = { .segment = (NUMBER + 1) << 20, .generation = 1 };
+
+	assert_int_equal(free_it(&g, 1), 0);
+	g.segment = NUMBER << 20 | 5;
+	assert_int_equal(free_it(&g, 1), 0);
+	work();
+	g.segment = NUMBER << 20;
+	assert_int_equal(free_it(&g, 1), 0); /* in stock */
+	assert_int_equal(p.counters.freed_count, 0);
+	assert_int_equal(p.book.bytes, 0);
+}
+
+static void a_revoked_segment_takes_no_more_bytes_and_is_still_read(void **state)
+{
+	struct grant g = get_one(JOB_A, 1, 64 * KB);
+	struct segment *s;
+	uint8_t *bytes;
+
+	assert_int_equal(pin_to_write(&g, JOB_A, &bytes), 0);
+	assert_int_equal(pool_revoke(&p, g.segment, g.generation, &s), -EAGAIN);
+	assert_int_equal(pool_revoke(&p, g.segment, g.generation, &s), -EAGAIN);
+	assert_int_equal(pin_to_write(&g, JOB_A, &bytes), -EACCES);
+	unpin(&g, true);
+	assert_int_equal(s->writer_count, 0);
+	assert_int_equal(pool_revoke(&p, g.segment, g.generation, &s), 0);
+	assert_int_equal(pin(&g, JOB_A, 0, 64 * KB, &bytes), 0);
+	/* A reader does not hold it up. */
+	assert_int_equal(pool_revoke(&p, g.segment, g.generation, &s), 0);
+	unpin(&g, false);
+	assert_int_equal(pool_revoke(&p, g.segment, g.generation + 1, &s), 0);
+	assert_int_equal(seal(&g, 4096, 64 * KB, 1), 0);
+}
+
+/* The core does not say which kind of pin it gives back: then all must be gone. */
+static void writers_are_counted_no_higher_than_pins(void **state)
+{
+	struct grant g = get_one(JOB_A, 1, 64 * KB);
+	struct segment *s;
+	uint8_t *bytes;
+
+	assert_int_equal(pin_to_write(&g, JOB_A, &bytes), 0);
+	assert_int_equal(pin(&g, JOB_A, 0, 1, &bytes), 0);
+	assert_int_equal(pool_revoke(&p, g.segment, g.generation, &s), -EAGAIN);
+	unpin(&g, false);
+	assert_int_equal(pool_revoke(&p, g.segment, g.generation, &s), -EAGAIN);
+	unpin(&g, false);
+	assert_int_equal(pool_revoke(&p, g.segment, g.generation, &s), 0);
+}
+
+static void when_a_job_is_over_nothing_of_it_is_read_or_written_at_once(void **state)
+{
+	struct grant g = get_one(JOB_A, 1, MB), h = get_one(JOB_A, 2, MB),
+		     b = get_one(JOB_B, 1, MB);
+	struct ask a;
+	struct grants more;
+	uint8_t *bytes;
+
+	write_all(&g, JOB_A, 5);
+	assert_int_equal(free_it(&h, 2000000), 0); /* warm, and soon not */
+	assert_int_equal(pin(&g, JOB_A, 0, 10, &bytes), 0);
+	pool_job_over(&p, JOB_A);
+	pool_job_over(&p, JOB_A);
+	assert_int_equal(pin(&g, JOB_A, 0, 10, &bytes), -EIDRM);
+	assert_int_equal(pin_to_write(&g, JOB_A, &bytes), -EIDRM);
+	assert_int_equal(pin(&b, JOB_B, 0, 10, &bytes), 0);
+	unpin(&b, false);
+	a = make_ask(JOB_A, 9, MB, MB);
+	assert_int_equal(pool_ask(&p, &a, now, &more), -EIDRM);
+	assert_int_equal(free_it(&g, 2000000), -EAGAIN);
+	unpin(&g, false);
+	assert_int_equal(free_it(&g, 2000000), 0);
+	/* Soon: without that anybody asks or any time passes. */
+	work();
+	assert_int_equal(p.used, MB);
+	assert_int_equal(p.used_count, 1);
+	for (unsigned i = 0; i < POOL_CLASSES; i++)
+		assert_int_equal(p.dirty_count[i], 0);
+	assert_int_equal(p.counters.scrubbed_bytes + p.counters.unmade_bytes, 2 * MB);
+}
+
+static void who_waits_for_a_job_that_ends_waits_no_longer(void **state)
+{
+	struct ask a = make_ask(JOB_A, 1, MB, MB), b = make_ask(JOB_B, 1, MB, MB);
+	struct grants g;
+	int r;
+
+	assert_int_equal(pool_ask(&p, &a, now, &g), -EAGAIN);
+	assert_int_equal(pool_ask(&p, &b, now, &g), -EAGAIN);
+	pool_job_over(&p, JOB_A);
+	assert_true(pool_due_ns(&p, now) <= now);
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &a);
+	assert_int_equal(r, -EIDRM);
+	assert_null(pool_next(&p, now, &g, &r));
+	work();
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &b);
+	assert_int_equal(r, 0);
+}
+
+/* All that may be had: 1 MiB segments until a request waits. */
+static unsigned fill(uint64_t job, struct grant *list, unsigned cap)
+{
+	for (unsigned n = 0; n < cap; n++) {
+		struct ask a = make_ask(job, 1000 + n, MB, MB);
+		struct grants g;
+		int r = pool_ask(&p, &a, now, &g);
+
+		for (unsigned i = 0; r == -EAGAIN && i < 3; i++) {
+			work();
+			r = pool_next(&p, now, &g, &r) ? 0 : -EAGAIN;
+		}
+		if (r == -EAGAIN) {
+			pool_forget(&p, &a);
+			return n;
+		}
+		list[n] = g.list[0];
+	}
+	return cap;
+}
+
+static void the_last_20th_is_for_the_oldest_who_waits_and_only_after_a_moment(void **state)
+{
+	struct grant list[64];
+	struct ask old = make_ask(JOB_A, 1, MB, MB), young = make_ask(JOB_B, 2, MB, MB);
+	struct grants g;
+	int r;
+
+	/* 95 % of 64 MiB is 60.8. */
+	assert_int_equal(fill(JOB_A, list, 64), 60);
+	young.age_ns = 5 * MS;
+	old.age_ns = 900 * MS;
+	assert_int_equal(pool_ask(&p, &young, now, &g), -EAGAIN);
+	assert_int_equal(pool_ask(&p, &old, now, &g), -EAGAIN);
+	work();
+	assert_null(pool_next(&p, now, &g, &r));
+	assert_true(pool_due_ns(&p, now) <= now + 50 * MS);
+	now += 50 * MS;
+	work();
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &old);
+	assert_int_equal(r, 0);
+	assert_int_equal(g.list[0].size, MB);
+	/* The other is the oldest now, and has waited long enough, too. */
+	assert_ptr_equal(pool_next(&p, now, &g, &r), NULL);
+	work();
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &young);
+	assert_int_equal(p.used, 62 * MB);
+	assert_true(p.reserved <= LIMIT);
+}
+
+static void who_waits_is_served_by_the_age_of_the_put(void **state)
+{
+	static const uint64_t ages_ms[] = { 300, 50, 700, 1, 200 };
+	static const unsigned order[] = { 2, 0, 4, 1, 3 };
+	struct grant list[64];
+	struct ask asks[5];
+	struct grants g;
+	unsigned n = fill(JOB_A, list, 64);
+	int r;
+
+	/* So that even the reserve is used up. */
+	now += SECOND;
+	for (unsigned i = 0; i < 4; i++)
+		(void)get_one(JOB_A, i, MB);
+	assert_int_equal(p.used, LIMIT);
+	for (unsigned i = 0; i < 5; i++) {
+		asks[i] = make_ask(JOB_B, i, MB, MB);
+		asks[i].age_ns = ages_ms[i] * MS;
+		assert_int_equal(pool_ask(&p, &asks[i], now, &g), -EAGAIN);
+		now += MS;
+	}
+	now += SECOND;
+	for (unsigned i = 0; i < 5; i++) {
+		work();
+		assert_null(pool_next(&p, now, &g, &r));
+		assert_int_equal(free_it(&list[--n], 1), 0);
+		work();
+		assert_ptr_equal(pool_next(&p, now, &g, &r), &asks[order[i]]);
+		assert_int_equal(r, 0);
+	}
+}
+
+static void nobody_younger_takes_what_the_older_lacks(void **state)
+{
+	struct grant list[64];
+	struct ask large = make_ask(JOB_B, 1, 16 * MB, MB),
+		   small = make_ask(JOB_B, 2, 100, 64 * KB);
+	struct grants g;
+	unsigned n = fill(JOB_A, list, 64);
+	int r;
+
+	now += SECOND;
+	for (unsigned i = 0; i < 4; i++)
+		(void)get_one(JOB_A, i, MB);
+	large.age_ns = SECOND;
+	assert_int_equal(pool_ask(&p, &large, now, &g), -EAGAIN);
+	now += SECOND;
+	/* 64 KiB come free: not for the small one, although that would do. */
+	assert_int_equal(seal(&list[0], 0, 64 * KB, 1), 0);
+	assert_int_equal(free_it(&list[0], 1), 0);
+	n--;
+	assert_int_equal(pool_ask(&p, &small, now, &g), -EAGAIN);
+	work();
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &large);
+	assert_true(g.count >= 1);
+	pool_forget(&p, &small);
+}
+
+static void waiting_for_the_janitor_holds_up_nobody_else(void **state)
+{
+	struct ask large = make_ask(JOB_A, 1, MB, MB), small = make_ask(JOB_B, 2, 100, 64 * KB),
+		   same = make_ask(JOB_B, 3, MB, MB);
+	struct grants g;
+	int r;
+
+	work();
+	large.age_ns = SECOND;
+	assert_int_equal(pool_ask(&p, &large, now, &g), -EAGAIN);
+	assert_int_equal(pool_ask(&p, &small, now, &g), 0);
+	assert_int_equal(p.ask_count, 1);
+	/* But what is made for him is his. */
+	work();
+	assert_true(p.clean_count[4] > 0);
+	assert_int_equal(pool_ask(&p, &same, now, &g), -EAGAIN);
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &large);
+	work();
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &same);
+}
+
+static void who_waits_too_long_hears_that_there_is_no_space(void **state)
+{
+	struct grant list[64];
+	struct ask a = make_ask(JOB_B, 1, MB, MB);
+	struct grants g;
+	int r;
+
+	(void)fill(JOB_A, list, 64);
+	now += SECOND;
+	for (unsigned i = 0; i < 4; i++)
+		(void)get_one(JOB_A, i, MB);
+	a.due_ns = now + 100 * MS;
+	assert_int_equal(pool_ask(&p, &a, now, &g), -EAGAIN);
+	work();
+	now += 99 * MS;
+	assert_null(pool_next(&p, now, &g, &r));
+	assert_true(pool_due_ns(&p, now) <= a.due_ns);
+	now += MS;
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &a);
+	assert_int_equal(r, -ENOSPC);
+	assert_int_equal(p.ask_count, 0);
+	assert_int_equal(p.counters.refused_count, 1);
+}
+
+static void what_can_never_fit_is_refused_at_once(void **state)
+{
+	struct ask a = make_ask(JOB_A, 1, LIMIT + 1, MB), b = make_ask(JOB_A, 2, LIMIT, MB);
+	struct grants g;
+
+	assert_int_equal(pool_ask(&p, &a, now, &g), -ENOSPC);
+	assert_int_equal(pool_ask(&p, &b, now, &g), -EAGAIN);
+	pool_forget(&p, &b);
+}
+
+static void what_one_segment_can_hold_is_not_torn_apart(void **state)
+{
+	struct grant list[64];
+	struct ask whole = make_ask(JOB_B, 1, 600 * KB, MB);
+	struct grants g;
+	unsigned n = fill(JOB_A, list, 64);
+	int r;
+
+	now += SECOND;
+	for (unsigned i = 0; i < 4; i++)
+		(void)get_one(JOB_A, i, MB);
+	assert_int_equal(pool_ask(&p, &whole, now, &g), -EAGAIN);
+	now += SECOND;
+	assert_int_equal(seal(&list[n - 1], 512 * KB, MB, 1), 0);
+	work();
+	assert_null(pool_next(&p, now, &g, &r)); /* 512 KiB are there */
+	assert_int_equal(free_it(&list[n - 1], 1), 0);
+	work();
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &whole);
+	assert_int_equal(g.count, 1);
+	assert_int_equal(g.list[0].size, MB);
+}
+
+static void memory_of_one_size_becomes_memory_of_another(void **state)
+{
+	struct grant list[1024];
+	struct grant g;
+	unsigned n = 0;
+
+	/* All of it in the smallest segments, and back. */
+	for (; p.used + 64 * KB <= LIMIT / 100 * 90; n++)
+		list[n] = get_one(JOB_A, n, 64 * KB);
+	while (n > 0)
+		assert_int_equal(free_it(&list[--n], 1), 0);
+	for (unsigned i = 0; i < 50; i++)
+		g = get_one(JOB_B, i, MB);
+	assert_int_equal(g.size, MB);
+	assert_int_equal(p.used, 50 * MB);
+}
+
+static void the_stock_follows_the_demand_and_an_idle_pool_is_small(void **state)
+{
+	struct grant list[20];
+
+	for (unsigned i = 0; i < 20; i++) {
+		list[i] = get_one(JOB_A, i, MB);
+		now += 5 * MS;
+	}
+	work();
+	assert_in_range(p.clean_count[4], 4, 8);
+	assert_true(pool_clean_bytes(&p) <= LIMIT / 8);
+	for (unsigned i = 0; i < 20; i++)
+		assert_int_equal(free_it(&list[i], 1), 0);
+	pool_job_over(&p, JOB_A);
+	work();
+	/* Some of it is kept for a moment, and then no longer. */
+	assert_true(p.reserved > 4 * MB);
+	for (unsigned i = 0; i < 100 && pool_due_ns(&p, now) != UINT64_MAX; i++) {
+		uint64_t due = pool_due_ns(&p, now);
+
+		now = due > now ? due : now + MS;
+		work();
+	}
+	assert_int_equal(p.reserved, 4 * 64 * KB);
+	assert_true(now < 30 * SECOND);
+}
+
+/* The same as media_heap, but that it gives memory only while `supply` lasts. */
+static size_t supply;
+
+static int scarce_make(size_t size, struct memory *ret)
+{
+	return supply == 0 ? -EMFILE : media_heap.make(size, ret);
+}
+
+static int scarce_fill(struct memory *m, size_t from, size_t to)
+{
+	if (to - from > supply)
+		return -ENOMEM;
+	supply -= to - from;
+	return 0;
+}
+
+static void a_machine_with_less_memory_than_promised_makes_puts_wait(void **state)
+{
+	struct media scarce = media_heap;
+	struct ask a = make_ask(JOB_A, 1, MB, MB);
+	struct grants g;
+	int r;
+
+	scarce.make = scarce_make;
+	scarce.fill = scarce_fill;
+	media = &scarce;
+	supply = 300 * KB;
+	work();
+	assert_int_equal(p.reserved, 256 * KB);
+	assert_int_equal(pool_ask(&p, &a, now, &g), -EAGAIN);
+	work();
+	assert_null(pool_next(&p, now, &g, &r));
+	assert_true(p.counters.failed_count > 0);
+	assert_int_equal(p.reserved, 256 * KB);
+	/* It is not asked all the time, but again. */
+	assert_int_equal(work(), 0);
+	assert_true(pool_due_ns(&p, now) > now && pool_due_ns(&p, now) <= now + 100 * MS);
+	supply = 10 * MB;
+	now += 100 * MS;
+	work();
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &a);
+	assert_int_equal(r, 0);
+	media = &media_heap;
+}
+
+static void both_sides_book_the_same_bytes_at_the_same_times(void **state)
+{
+	struct ask a = make_ask(JOB_A, 1, 64 * KB, 64 * KB);
+	struct grants g, h;
+	uint64_t bytes = 0;
+	unsigned __int128 moments = 0;
+
+	work();
+	a.stamp_ns = 5000000000000000001ull;
+	assert_int_equal(pool_ask(&p, &a, now, &g), 0);
+	bytes += 65536;
+	moments += (unsigned __int128)65536 * 5000000000000000001ull;
+	h = must_get(JOB_B, 2, MB, MB);
+	bytes += MB;
+	moments += (unsigned __int128)MB * h.stamp_ns;
+	assert_int_equal(seal(&h.list[0], 5000, MB - 1, 5000000000000000100ull), 0);
+	/* Two pages and one: so many bytes less. */
+	bytes -= MB - 3 * 4096;
+	moments -= (unsigned __int128)(MB - 3 * 4096) * 5000000000000000100ull;
+	assert_int_equal(free_it(&g.list[0], 5000000000000000200ull), 0);
+	bytes -= 65536;
+	moments -= (unsigned __int128)65536 * 5000000000000000200ull;
+	assert_true(p.book.bytes == bytes && p.book.moments == moments);
+
+	/* (0x10000 for 199 ns, 0x100000 from h to 100, 0x3000 from 100 to 300.) */
+	assert_true(book_integral(&p.book, 5000000000000000300ull) ==
+		    (unsigned __int128)65536 * 199 +
+			    (unsigned __int128)MB * (5000000000000000100ull - h.stamp_ns) +
+			    (unsigned __int128)(3 * 4096) * 200);
+	assert_int_equal(free_it(&h.list[0], 5000000000000000300ull), 0);
+	assert_int_equal(p.book.bytes, 0);
+	/* When all is freed, it does not grow any more. */
+	assert_true(book_integral(&p.book, 5000000000000000300ull) ==
+		    book_integral(&p.book, 6000000000000000000ull));
+}
+
+static void segments_in_use_are_listed_by_slot_and_page(void **state)
+{
+	struct segment_entry list[64];
+	struct grant a[5], b[3];
+	uint64_t after = 0;
+	unsigned n, seen = 0;
+	bool has_more;
+
+	for (unsigned i = 0; i < 5; i++)
+		a[i] = get_one(JOB_A, 50 + i, 64 * KB);
+	for (unsigned i = 0; i < 3; i++)
+		b[i] = get_one(JOB_B, 60 + i, 128 * KB);
+	n = pool_list(&p, UINT16_MAX, 0, list, 64, &has_more);
+	assert_int_equal(n, 8);
+	assert_false(has_more);
+	n = pool_list(&p, 6, 0, list, 64, &has_more);
+	assert_int_equal(n, 3);
+	for (unsigned i = 0; i < 3; i++) {
+		assert_int_equal(list[i].job, JOB_B);
+		assert_int_equal(list[i].size, 128 * KB);
+		assert_int_equal(list[i].segment, b[i].segment);
+		assert_int_equal(list[i].generation, b[i].generation);
+		assert_int_equal(list[i].request, 60 + i);
+	}
+	assert_int_equal(free_it(&a[1], 1), 0);
+	do {
+		n = pool_list(&p, 5, after, list, 3, &has_more);
+		assert_true(n > 0 && n <= 3);
+		for (unsigned i = 0; i < n; i++) {
+			assert_true(list[i].segment > after);
+			assert_true(list[i].segment != a[1].segment);
+			after = list[i].segment;
+		}
+		seen += n;
+	} while (has_more);
+	assert_int_equal(seen, 4);
+}
+
+static void a_put_may_be_older_than_the_machines_start(void **state)
+{
+	struct ask a = make_ask(JOB_A, 1, MB, MB), b = make_ask(JOB_B, 2, MB, MB);
+	struct grants g;
+	int r;
+
+	now = 5;
+	a.age_ns = 3600 * SECOND;
+	b.age_ns = UINT64_MAX;
+	assert_int_equal(pool_ask(&p, &a, now, &g), -EAGAIN);
+	assert_int_equal(pool_ask(&p, &b, now, &g), -EAGAIN);
+	work();
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &b);
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &a);
+}
+
+/* Whatever allocation fails, a call that fails has changed nothing, and it all ends well. */
+static bool live_a_life(void)
+{
+	struct ask a = make_ask(JOB_A, 1, MB, MB);
+	struct grants g = { .count = 0 };
+	struct segment *s;
+	uint8_t *bytes;
+	int r, tries = 0;
+
+	if (pool_init(&p, NUMBER, LIMIT) < 0) {
+		pool_fini(&p, &media_heap);
+		return false;
+	}
+	r = pool_ask(&p, &a, now, &g);
+	while (r == -EAGAIN && tries++ < 5) {
+		work();
+		now += 200 * MS;
+		if (!pool_next(&p, now, &g, &r))
+			r = -EAGAIN;
+	}
+	if (r == 0) {
+		assert_int_equal(g.count, 1);
+		assert_int_equal(pool_pin_to_write(&p, JOB_A, g.list[0].segment,
+						   g.list[0].generation, g.list[0].key, 0, MB, &s,
+						   &bytes),
+				 0);
+		memset(bytes, 1, MB);
+		pool_unpin(&p, s, true, now);
+		assert_int_equal(seal(&g.list[0], 4096, MB, 1), 0);
+		assert_int_equal(free_it(&g.list[0], 2), 0);
+	} else if (r == -EAGAIN) {
+		pool_forget(&p, &a);
+	}
+	assert_int_equal(p.used, 0);
+	assert_int_equal(p.ask_count, 0);
+	work();
+	pool_fini(&p, &media_heap);
+	return r == 0;
+}
+
+static void an_allocation_that_fails_loses_nothing(void **state)
+{
+	struct node n = { .fail_countdown = 0 };
+	uint64_t k = 0;
+	unsigned failures = 0;
+
+	node_current = &n;
+	do {
+		n.fail_countdown = ++k;
+		failures += !live_a_life();
+		assert_true(k < 1000);
+	} while (n.fail_countdown == 0);
+	node_current = NULL;
+	assert_true(k > 5 && failures > 0);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, open_pool, close_pool)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_fresh_pool_has_a_few_of_the_smallest_and_nothing_else),
+		TEST(what_is_in_stock_is_granted_at_once_and_the_rest_when_it_is_made),
+		TEST(several_cover_what_is_needed_and_the_last_is_no_larger_than_that),
+		TEST(a_size_is_a_power_of_two_between_the_smallest_and_a_64th_of_the_pool),
+		TEST(no_byte_is_handed_out_twice),
+		TEST(a_repeated_request_gets_the_same_grants),
+		TEST(a_segment_goes_back_to_its_job_as_it_was),
+		TEST(a_segment_comes_to_another_job_as_zeros),
+		TEST(every_access_is_checked_against_job_generation_key_and_range),
+		TEST(a_sealed_segment_is_read_where_it_was_used_and_written_nowhere),
+		TEST(a_full_segment_is_sealed_and_keeps_all_its_bytes),
+		TEST(nothing_is_punched_while_somebody_writes),
+		TEST(what_is_no_range_of_the_segment_is_not_sealed),
+		TEST(a_free_is_answered_when_the_last_pin_is_gone),
+		TEST(who_frees_what_was_never_there_hears_that_it_is_free),
+		TEST(a_revoked_segment_takes_no_more_bytes_and_is_still_read),
+		TEST(writers_are_counted_no_higher_than_pins),
+		TEST(when_a_job_is_over_nothing_of_it_is_read_or_written_at_once),
+		TEST(who_waits_for_a_job_that_ends_waits_no_longer),
+		TEST(the_last_20th_is_for_the_oldest_who_waits_and_only_after_a_moment),
+		TEST(who_waits_is_served_by_the_age_of_the_put),
+		TEST(nobody_younger_takes_what_the_older_lacks),
+		TEST(waiting_for_the_janitor_holds_up_nobody_else),
+		TEST(who_waits_too_long_hears_that_there_is_no_space),
+		TEST(what_can_never_fit_is_refused_at_once),
+		TEST(what_one_segment_can_hold_is_not_torn_apart),
+		TEST(memory_of_one_size_becomes_memory_of_another),
+		TEST(the_stock_follows_the_demand_and_an_idle_pool_is_small),
+		TEST(a_machine_with_less_memory_than_promised_makes_puts_wait),
+		TEST(both_sides_book_the_same_bytes_at_the_same_times),
+		TEST(segments_in_use_are_listed_by_slot_and_page),
+		TEST(a_put_may_be_older_than_the_machines_start),
+		cmocka_unit_test(an_allocation_that_fails_loses_nothing),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
