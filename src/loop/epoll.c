@@ -90,8 +90,6 @@ static int epoll_poll(struct loop *l, uint64_t due_ns)
 		if (s->fd >= 0)
 			s->event(s);
 	}
-	if (el->is_polled_outside)
-		mailbox_sleep(&l->mail);
 	return 0;
 }
 
@@ -110,11 +108,7 @@ static void alarm_event(struct source *s)
 
 static int epoll_loop_fd(struct loop *l)
 {
-	struct epoll_loop *el = epoll_of(l);
-
-	el->is_polled_outside = true;
-	mailbox_sleep(&l->mail); /* if there is mail already, loop_due() tells */
-	return el->epoll_fd;
+	return epoll_of(l)->epoll_fd;
 }
 
 static void epoll_close(struct loop *l)

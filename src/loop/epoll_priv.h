@@ -24,9 +24,8 @@ struct source {
 struct epoll_loop {
 	struct loop loop;
 	int epoll_fd;
-	bool has_only_ms;       /* a kernel before 5.11 */
-	bool is_polled_outside; /* somebody waits for epoll_fd, so we sleep between turns too */
-	struct source alarm;    /* an eventfd: other threads' wake-ups */
+	bool has_only_ms;    /* a kernel before 5.11 */
+	struct source alarm; /* an eventfd: other threads' wake-ups */
 };
 
 /* `s->fd` and `s->event` are set. `events` without EPOLLET. */

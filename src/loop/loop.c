@@ -155,6 +155,12 @@ void loop_polls(struct loop *l, uint64_t now_ns)
 	l->polled_ns = now_ns;
 }
 
+/* From here on a letter wakes whoever waits for us. If one is there already, loop_due() tells. */
+static void sleep_outside(struct loop *l)
+{
+	mailbox_sleep(&l->mail);
+}
+
 /* `is_watched`: the caller waits for something that may have happened before step 5. */
 static int turn(struct loop *l, uint64_t due_ns, bool is_watched)
 {
@@ -177,6 +183,8 @@ static int turn(struct loop *l, uint64_t due_ns, bool is_watched)
 	r = l->ops->poll(l, loop_due(l) < due_ns ? loop_due(l) : due_ns);
 	serve_mail(l);
 	free_closed(l);
+	if (l->is_waited_for)
+		sleep_outside(l);
 
 	l->is_turning = false;
 	node_current = outer;
@@ -209,7 +217,11 @@ void loop_stop(struct loop *l)
 
 int loop_fd(struct loop *l)
 {
-	return l->ops->fd ? l->ops->fd(l) : -EOPNOTSUPP;
+	if (!l->ops->fd)
+		return -EOPNOTSUPP;
+	l->is_waited_for = true;
+	sleep_outside(l);
+	return l->ops->fd(l);
 }
 
 void loop_close(struct loop *l)

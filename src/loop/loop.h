@@ -80,6 +80,7 @@ struct loop {
 	struct mailbox mail;
 	struct letter *inbox; /* taken out of the mail, oldest first */
 	bool is_turning, must_stop;
+	bool is_waited_for; /* somebody outside waits on loop_fd(), so we sleep between turns too */
 	uint64_t polled_ns;
 	uint64_t busy_ns_max; /* the longest time from poll to poll: a stall, seen by others */
 };
@@ -108,8 +109,10 @@ int loop_turn(struct loop *l, uint64_t due_ns);
 int loop_run(struct loop *l);
 void loop_stop(struct loop *l);
 
-/* The epoll backend's own descriptor, which polls readable when a turn has work; -EOPNOTSUPP
- * elsewhere. */
+/*
+ * The epoll backend's own descriptor, which polls readable when a turn has work:
+ * ask loop_due(), wait for one or the other, turn. -EOPNOTSUPP elsewhere.
+ */
 int loop_fd(struct loop *l);
 /* When the next turn must be at the latest, if no event comes before: `now_ns` if something is
  * ready. */

@@ -145,21 +145,17 @@ static bool step(struct sim *s, uint64_t until_ns)
 
 bool sim_run(struct sim *s, uint64_t until_ns)
 {
+	uint64_t next_ns;
+
 	assert(!s->turning);
 	s->must_stop = false;
-	while (!s->must_stop)
-		if (!step(s, until_ns))
-			break;
+	while (!s->must_stop && step(s, until_ns))
+		;
 	if (s->must_stop)
 		return true;
-	if (until_ns != UINT64_MAX && until_ns > s->now_ns) {
-		uint64_t next_ns;
-		bool is_more = soonest_loop(s, &next_ns) || heap_top(&s->events);
-
+	if (until_ns != UINT64_MAX && until_ns > s->now_ns)
 		s->now_ns = until_ns;
-		return is_more;
-	}
-	return until_ns != UINT64_MAX;
+	return soonest_loop(s, &next_ns) || heap_top(&s->events);
 }
 
 void sim_stop(struct sim *s)
@@ -167,24 +163,36 @@ void sim_stop(struct sim *s)
 	s->must_stop = true;
 }
 
-/* A turn that was not begun by step(): all others run until there is something for this loop. */
+static void run_until(struct sim *s, uint64_t until_ns)
+{
+	while (step(s, until_ns))
+		;
+	if (until_ns > s->now_ns)
+		s->now_ns = until_ns;
+}
+
+/*
+ * A turn that was not begun by step(): for as long as it takes all others run, and
+ * on until there is something for this loop.
+ */
 static int run_others(struct sim_loop *sl, uint64_t due_ns)
 {
 	struct sim *s = sl->node->sim;
 	uint64_t until_ns = sim_time(sl, due_ns);
+	int r = 0;
 
-	if (until_ns < s->now_ns + TURN_NS)
-		until_ns = s->now_ns + TURN_NS;
-	while (list_is_empty(&sl->notices) && mailbox_is_empty(&sl->loop.mail)) {
+	run_until(s, s->now_ns + TURN_NS);
+	while (r == 0 && list_is_empty(&sl->notices) && mailbox_is_empty(&sl->loop.mail) &&
+	       s->now_ns < until_ns) {
 		if (step(s, until_ns))
 			continue;
 		if (until_ns == UINT64_MAX)
-			return -EDEADLK;
-		s->now_ns = until_ns;
-		break;
+			r = -EDEADLK;
+		else
+			s->now_ns = until_ns;
 	}
 	sl->loop.now_ns = node_now_ns();
-	return 0;
+	return r;
 }
 
 static int sim_poll(struct loop *l, uint64_t due_ns)
