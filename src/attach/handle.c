@@ -177,6 +177,17 @@ static int say_hello(struct wadi_op *op, struct conn *c)
 	return r;
 }
 
+/* The proxy asks nothing of us; the table is for the end of the connection. */
+static void conn_closed(struct conn *c)
+{
+	struct wadi *w = c->owner;
+
+	if (w->conn == c)
+		w->conn = NULL;
+}
+
+static const struct service CLIENT = { .closed = conn_closed };
+
 static int connect_once(struct wadi_op *op)
 {
 	struct wadi *w = op->w;
@@ -188,7 +199,7 @@ static int connect_once(struct wadi_op *op)
 		snprintf(op->why, sizeof(op->why), "%s: %s", w->endpoint, strerror(-r));
 		return -EHOSTUNREACH;
 	}
-	c = conn_open(w->net, s, NULL, w);
+	c = conn_open(w->net, s, &CLIENT, w);
 	if (!c)
 		return -ENOMEM;
 	r = say_hello(op, c);

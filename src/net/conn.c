@@ -285,16 +285,22 @@ static bool step(struct conn *c)
 	return false;
 }
 
+/* Does the peer say HELLO to us, or we to the peer? */
+static bool is_servers(const struct conn *c)
+{
+	return c->service && c->service->handlers[MESSAGE_HELLO].serve;
+}
+
 /*
  * True while it may take requests: what it owes, and what its peer does not read, is
- * bounded. Who only asks always reads, or two full connections would wait for each other.
+ * bounded. A client always reads, or two full connections would wait for each other.
  */
 static bool may_read(const struct conn *c)
 {
 	const struct conn_priv *p = c->priv;
 
 	return !c->is_closed && !p->is_held && p->request_count < CONN_REQUESTS_MAX &&
-	       (p->unsent < CONN_SEND_QUEUE_BYTES || !c->service);
+	       (p->unsent < CONN_SEND_QUEUE_BYTES || !is_servers(c));
 }
 
 /* How many of the bytes were taken. */
@@ -485,7 +491,7 @@ struct conn *conn_open(struct net *n, struct stream *s, const struct service *se
 	s->ready = is_ready;
 	s->owner = c;
 	n->counters.conn_count++;
-	if (service)
+	if (is_servers(c))
 		timer_start(n->loop, &p->hello, n->loop->now_ns + HELLO_MS_MAX * 1000000ull);
 	loop_defer(n->loop, &p->again); /* what came before there was an owner */
 	return c;

@@ -23,7 +23,7 @@
  *
  * A connection is closed by conn_close(), by its peer, or by a broken frame. When the
  * last of its requests has been answered, service->closed() is called, once, and the
- * connection is freed.
+ * connection is freed: whoever keeps a pointer to it has a service for that.
  */
 #pragma once
 

@@ -1,0 +1,621 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: requests are answered once, calls end once, payloads land where they were told
+ * to, and nothing is left over, whoever closes, is late, or gives up. Method: a client
+ * and a server on the two ends of a pair, in one loop; small buffers, so that every
+ * frame is cut. Callbacks take notes.
+ */
+#include "test.h"
+
+#include <stdio.h>
+
+#include "base/container.h"
+#include "base/node.h"
+#include "net/conn.h"
+
+#define LONG_BYTES (1u << 20)
+
+static struct loop *loop;
+static struct net *net;
+static struct conn *client, *server;
+static char notes[512];
+
+/* What the server does with a payload. */
+static enum { PLACE_NOW, PLACE_IN_TWO, PLACE_LATER, SINK } placing;
+static bool answers_later;
+static struct request *kept;
+static uint8_t placed[LONG_BYTES];
+static uint8_t sample[LONG_BYTES];
+
+static void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void note(const char *format, ...)
+{
+	size_t used = strlen(notes);
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(notes + used, sizeof(notes) - used, format, args);
+	va_end(args);
+}
+
+static void put_place(struct request *r)
+{
+	uint32_t half = r->payload_len / 2;
+
+	switch (placing) {
+	case PLACE_NOW:
+		request_place(r, placed, r->payload_len);
+		break;
+	case PLACE_IN_TWO:
+		if (request_payload_left(r) == r->payload_len)
+			request_place(r, placed, half);
+		else
+			request_place(r, placed + half, r->payload_len - half);
+		break;
+	case PLACE_LATER:
+		kept = r;
+		break;
+	case SINK:
+		request_sink(r, -EAGAIN, "no room for %u", r->payload_len);
+		break;
+	}
+}
+
+static void closed_while_kept(struct request *r)
+{
+	note("closed ");
+	kept = r;
+}
+
+static void put_serve(struct request *r)
+{
+	struct wcur w;
+
+	note("put:%u ", r->payload_len);
+	if (answers_later) {
+		kept = r;
+		r->closed = closed_while_kept;
+		return;
+	}
+	w = request_answer(r);
+	put_rep_put(&w, &(struct put_rep){ .object = 1, .version = r->payload_len });
+	request_reply(r, &w, NULL);
+}
+
+static void put_drop(struct request *r)
+{
+	note("drop ");
+}
+
+static struct payload reply_payload;
+static void reply_sent(struct payload *p)
+{
+	note("sent:%zu ", p->len);
+}
+
+static void get_serve(struct request *r)
+{
+	struct wcur w = request_answer(r);
+	struct rcur body = request_body(r);
+	struct get_req req;
+
+	assert_int_equal(get_req_get(&body, &req), 0);
+	get_rep_put(&w, &(struct get_rep){ .hold = 5 });
+	reply_payload = (struct payload){ sample, req.len, reply_sent };
+	request_reply(r, &w, &reply_payload);
+}
+
+static struct parked parked;
+static void wait_serve(struct request *r)
+{
+	request_park(r, &parked);
+}
+
+static void remove_serve(struct request *r)
+{
+	request_fail(r, -ENOENT, "no %s", "such");
+}
+
+static void client_closed(struct conn *c)
+{
+	client = NULL;
+}
+
+static const struct service CLIENT = { .closed = client_closed };
+
+static void server_closed(struct conn *c)
+{
+	note("end ");
+	if (conn_next_parked(c))
+		parked_drop(conn_next_parked(c));
+	server = NULL;
+}
+
+static const struct service SERVICE = {
+	.server = SERVER_PROXY,
+	.handlers = {
+		[MESSAGE_PUT] = { .serve = put_serve, .place = put_place, .drop = put_drop },
+		[MESSAGE_GET] = { .serve = get_serve },
+		[MESSAGE_WAIT] = { .serve = wait_serve },
+		[MESSAGE_REMOVE] = { .serve = remove_serve },
+	},
+	.closed = server_closed,
+};
+
+static void turn(unsigned n)
+{
+	while (n-- > 0)
+		assert_int_equal(loop_turn(loop, 0), 0);
+}
+
+static int setup(void **state)
+{
+	struct stream *ends[2];
+
+	notes[0] = '\0';
+	placing = PLACE_NOW;
+	answers_later = false;
+	kept = NULL;
+	memset(placed, 0, sizeof(placed));
+	for (size_t i = 0; i < sizeof(sample); i++)
+		sample[i] = (uint8_t)(i * 31 >> 3);
+	assert_int_equal(loop_open_epoll(&loop), 0);
+	assert_int_equal(net_open(loop, &net), 0);
+	assert_int_equal(stream_pair(loop, 1000, ends), 0);
+	client = conn_open(net, ends[0], &CLIENT, NULL);
+	server = conn_open(net, ends[1], &SERVICE, NULL);
+	server->access = node_alloc(sizeof(*server->access));
+	server->access->role = ROLE_JOB;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	conn_close(client);
+	conn_close(server);
+	turn(3);
+	assert_int_equal(net_counters(net)->conn_count, 0);
+	net_close(net);
+	loop_close(loop);
+	return 0;
+}
+
+static void done(struct call *c)
+{
+	note("done:%d ", c->result);
+}
+
+static void ask_put(struct call *c, struct payload *p, size_t len, uint64_t timeout_ms)
+{
+	struct wcur w;
+
+	*c = (struct call){ .done = done };
+	*p = (struct payload){ sample, len, NULL };
+	w = call_body(net, c);
+	put_req_put(&w, &(struct put_req){ .tier = 1 });
+	call_send(client, c, MSG_PUT, 0, &w, len ? p : NULL,
+		  node_now_ns() + timeout_ms * 1000000);
+}
+
+static void ask_get(struct call *c, void *room, size_t cap, uint64_t len)
+{
+	struct wcur w;
+
+	*c = (struct call){ .done = done, .room = room, .room_cap = cap };
+	w = call_body(net, c);
+	get_req_put(&w, &(struct get_req){ .len = len });
+	call_send(client, c, MSG_GET, 0, &w, NULL, node_now_ns() + 10000000000);
+}
+
+static void wait_for(const struct call *c)
+{
+	for (int i = 0; i < 100000 && c->is_pending; i++)
+		turn(1);
+	assert_false(c->is_pending);
+}
+
+static void a_put_is_placed_served_and_answered(void **state)
+{
+	static const size_t lens[] = { 0, 1, 999, 65536, 65537, LONG_BYTES };
+
+	for (int way = PLACE_NOW; way <= PLACE_IN_TWO; way++) {
+		for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+			struct call c;
+			struct payload p;
+			struct put_rep rep;
+			struct rcur body;
+
+			if (way == PLACE_IN_TWO && lens[i] < 2)
+				continue;
+			notes[0] = '\0';
+			placing = way;
+			memset(placed, 0, sizeof(placed));
+			ask_put(&c, &p, lens[i], 10000);
+			assert_string_equal(notes, ""); /* never inside call_send() */
+			wait_for(&c);
+			body = call_reply(&c);
+			assert_int_equal(c.result, 0);
+			assert_int_equal(put_rep_get(&body, &rep), 0);
+			assert_int_equal(rep.version, lens[i]);
+			assert_memory_equal(placed, sample, lens[i]);
+			call_end(&c);
+		}
+	}
+}
+
+static void answers_may_come_in_any_order(void **state)
+{
+	struct call a, b;
+	struct payload p;
+	struct wcur w;
+
+	answers_later = true;
+	ask_put(&a, &p, 0, 10000);
+	turn(5);
+	assert_string_equal(notes, "put:0 ");
+	ask_get(&b, placed, sizeof(placed), 10);
+	wait_for(&b);
+	assert_int_equal(b.room_len, 10);
+	assert_true(a.is_pending);
+	w = request_answer(kept);
+	put_rep_put(&w, &(struct put_rep){ .version = 9 });
+	request_reply(kept, &w, NULL);
+	wait_for(&a);
+	assert_string_equal(notes, "put:0 sent:10 done:0 done:0 ");
+	call_end(&a);
+	call_end(&b);
+}
+
+static void a_place_that_comes_later_holds_only_what_is_behind_it(void **state)
+{
+	struct call a, b;
+	struct payload p;
+
+	placing = PLACE_LATER;
+	ask_put(&a, &p, 5000, 10000);
+	ask_get(&b, NULL, 0, 0);
+	turn(20);
+	assert_string_equal(notes, "");
+	assert_non_null(kept);
+	request_place(kept, placed, 5000);
+	wait_for(&a);
+	wait_for(&b);
+	assert_string_equal(notes, "put:5000 done:0 sent:0 done:0 ");
+	assert_memory_equal(placed, sample, 5000);
+	call_end(&a);
+	call_end(&b);
+}
+
+static void what_has_no_room_is_read_dropped_and_refused(void **state)
+{
+	struct call a, b;
+	struct payload p;
+	char why[64];
+
+	placing = SINK;
+	ask_put(&a, &p, LONG_BYTES, 10000);
+	ask_get(&b, placed, sizeof(placed), 3);
+	wait_for(&a);
+	wait_for(&b);
+	assert_int_equal(a.result, -EAGAIN);
+	assert_string_equal(call_detail(&a, why, sizeof(why)), "no room for 1048576");
+	assert_int_equal(b.result, 0);
+	assert_memory_equal(placed, sample, 3);
+	call_end(&a);
+	call_end(&b);
+}
+
+static void errors_cross_with_their_words(void **state)
+{
+	struct call c = { .done = done };
+	struct wcur w = call_body(net, &c);
+	char why[64];
+
+	remove_req_put(&w, &(struct remove_req){ 0 });
+	call_send(client, &c, MSG_REMOVE, 0, &w, NULL, node_now_ns() + 1000000000);
+	wait_for(&c);
+	assert_int_equal(c.result, -ENOENT);
+	assert_string_equal(call_detail(&c, why, sizeof(why)), "no such");
+	call_end(&c);
+}
+
+static void what_nobody_serves_is_unsupported(void **state)
+{
+	static const uint16_t msgs[] = { MSG_STAT, MSG_LEASE, 0x7777 };
+
+	for (int i = 0; i < 3; i++) {
+		struct call c = { .done = done };
+		struct wcur w = call_body(net, &c);
+
+		call_send(client, &c, msgs[i], 0, &w, NULL, node_now_ns() + 1000000000);
+		wait_for(&c);
+		assert_int_equal(c.result, -EOPNOTSUPP);
+		call_end(&c);
+	}
+}
+
+static void before_hello_nothing_is_served(void **state)
+{
+	struct access *a = server->access;
+	struct call c;
+	struct payload p;
+
+	server->access = NULL;
+	ask_put(&c, &p, 100, 1000);
+	wait_for(&c);
+	assert_int_equal(c.result, -EACCES);
+	call_end(&c);
+	a->valid_until_ns = 1;
+	server->access = a;
+	ask_put(&c, &p, 100, 1000);
+	wait_for(&c);
+	assert_int_equal(c.result, -EKEYEXPIRED);
+	call_end(&c);
+	assert_string_equal(notes, "done:-13 done:-127 ");
+}
+
+static void a_late_answer_is_nobodys(void **state)
+{
+	struct call a, b;
+	struct payload p;
+	struct wcur w;
+
+	answers_later = true;
+	ask_put(&a, &p, 0, 1);
+	turn(5);
+	for (int i = 0; i < 1000 && a.is_pending; i++)
+		loop_turn(loop, node_now_ns() + 1000000);
+	assert_int_equal(a.result, -ETIMEDOUT);
+	call_end(&a);
+	w = request_answer(kept);
+	put_rep_put(&w, &(struct put_rep){ .version = 9 });
+	request_reply(kept, &w, NULL);
+	ask_get(&b, placed, sizeof(placed), 4);
+	wait_for(&b);
+	assert_int_equal(b.result, 0);
+	assert_memory_equal(placed, sample, 4);
+	call_end(&b);
+}
+
+/* In the middle of a long payload: the frame is filled up and taken back, the connection goes on. */
+static void a_canceled_put_is_taken_back(void **state)
+{
+	for (unsigned turns = 0; turns < 40; turns += 3) {
+		struct call a, b;
+		struct payload p;
+
+		notes[0] = '\0';
+		ask_put(&a, &p, LONG_BYTES, 10000);
+		turn(turns);
+		call_cancel(&a);
+		assert_int_equal(a.result, -ECANCELED);
+		call_end(&a);
+		ask_get(&b, placed, sizeof(placed), 100);
+		wait_for(&b);
+		assert_int_equal(b.result, 0);
+		assert_memory_equal(placed, sample, 100);
+		call_end(&b);
+		assert_null(strstr(notes, "put:"));
+		assert_true(turns < 6 || strstr(notes, "drop "));
+	}
+}
+
+static void a_canceled_short_put_needs_its_bytes_no_longer(void **state)
+{
+	struct call a, b;
+	struct payload p;
+	uint8_t *bytes = node_alloc(60000);
+
+	memset(bytes, 'x', 60000);
+	ask_put(&a, &p, 0, 10000);
+	wait_for(&a);
+	call_end(&a);
+	notes[0] = '\0';
+	a = (struct call){ .done = done };
+	p = (struct payload){ bytes, 60000, NULL };
+	{
+		struct wcur w = call_body(net, &a);
+
+		put_req_put(&w, &(struct put_req){ .tier = 1 });
+		call_send(client, &a, MSG_PUT, 0, &w, &p, node_now_ns() + 1000000000);
+	}
+	turn(4);
+	call_cancel(&a);
+	call_end(&a);
+	node_free(bytes); /* address sanitizer watches */
+	ask_get(&b, placed + 60000, 100, 100);
+	wait_for(&b);
+	assert_string_equal(notes, "put:60000 sent:100 done:0 ");
+	assert_int_equal(placed[59999], 'x');
+	call_end(&b);
+}
+
+static void a_canceled_get_leaves_its_room_alone(void **state)
+{
+	for (unsigned turns = 0; turns < 30; turns += 2) {
+		struct call a, b;
+
+		ask_get(&a, placed, sizeof(placed), LONG_BYTES);
+		turn(turns);
+		call_cancel(&a);
+		call_end(&a);
+		memset(placed, 0xee, sizeof(placed));
+		ask_get(&b, placed, 10, 10);
+		wait_for(&b);
+		assert_int_equal(b.result, 0);
+		call_end(&b);
+		for (size_t i = 10; i < sizeof(placed); i++)
+			assert_int_equal(placed[i], 0xee);
+	}
+}
+
+static void a_reply_longer_than_its_room_is_an_error(void **state)
+{
+	struct call c;
+
+	memset(placed, 0, sizeof(placed));
+	ask_get(&c, placed, 99, 100);
+	wait_for(&c);
+	assert_int_equal(c.result, -EMSGSIZE);
+	assert_int_equal(placed[0], 0);
+	call_end(&c);
+}
+
+static void when_the_server_closes_all_calls_end(void **state)
+{
+	struct call a, b;
+	struct payload p;
+	struct wcur w;
+
+	answers_later = true;
+	ask_put(&a, &p, 0, 10000);
+	turn(5);
+	ask_get(&b, placed, sizeof(placed), LONG_BYTES);
+	turn(3);
+	conn_close(server);
+	wait_for(&a);
+	wait_for(&b);
+	assert_int_equal(a.result, -ECONNRESET);
+	assert_int_equal(b.result, -ECONNRESET);
+	call_end(&a);
+	call_end(&b);
+	/* The answer is still owed; then it is over. */
+	assert_non_null(strstr(notes, "closed "));
+	assert_null(strstr(notes, "end "));
+	assert_non_null(server);
+	w = request_answer(kept);
+	request_reply(kept, &w, NULL);
+	turn(2);
+	assert_non_null(strstr(notes, "end "));
+	assert_null(server);
+}
+
+static void when_the_client_closes_what_was_placed_is_dropped(void **state)
+{
+	struct call a;
+	struct payload p;
+
+	ask_put(&a, &p, LONG_BYTES, 10000);
+	turn(20);
+	conn_close(client);
+	turn(20);
+	assert_string_equal(notes, "done:-104 drop end ");
+	call_end(&a);
+}
+
+static void who_waits_for_a_place_when_the_connection_closes_hears_of_it(void **state)
+{
+	struct call a;
+	struct payload p;
+
+	placing = PLACE_LATER;
+	ask_put(&a, &p, 5000, 10000);
+	turn(10);
+	conn_close(client);
+	turn(10);
+	assert_string_equal(notes, "done:-104 ");
+	request_place(kept, placed, 5000);
+	turn(3);
+	assert_string_equal(notes, "done:-104 drop end ");
+	call_end(&a);
+}
+
+static void a_parked_call_is_answered_later(void **state)
+{
+	struct call c = { .done = done };
+	struct wcur w = call_body(net, &c);
+	struct wait_rep rep;
+	struct rcur body;
+
+	wait_req_put(&w, &(struct wait_req){ .job = 1 });
+	call_send(client, &c, MSG_WAIT, 3, &w, NULL, node_now_ns() + 10000000000);
+	turn(10);
+	assert_ptr_equal(conn_next_parked(server), &parked);
+	w = parked_answer(&parked);
+	wait_rep_put(&w, &(struct wait_rep){ .version = 77 });
+	parked_reply(&parked, &w);
+	wait_for(&c);
+	body = call_reply(&c);
+	assert_int_equal(wait_rep_get(&body, &rep), 0);
+	assert_int_equal(rep.version, 77);
+	assert_null(conn_next_parked(server));
+	call_end(&c);
+	assert_true(sizeof(struct parked) <= 96);
+}
+
+static void ignore(struct stream *s)
+{
+}
+
+static void bytes_that_are_no_frame_close_it(void **state)
+{
+	struct stream *ends[2];
+	char http[] = "GET / HTTP/1.1\r\nHost: nobody at all\r\n\r\n";
+	struct iovec iov = { http, sizeof(http) - 1 };
+
+	conn_close(server);
+	turn(3);
+	notes[0] = '\0';
+	assert_int_equal(stream_pair(loop, 1000, ends), 0);
+	ends[1]->ready = ignore;
+	server = conn_open(net, ends[0], &SERVICE, NULL);
+	assert_int_equal(stream_send(ends[1], &iov, 1), sizeof(http) - 1);
+	turn(1);
+	turn(1);
+	turn(1);
+	assert_string_equal(notes, "end ");
+	stream_close(ends[1]);
+}
+
+/* Every allocation on the way fails once; nothing is lost but the connection. */
+static void without_memory_it_ends_and_nothing_leaks(void **state)
+{
+	struct node node = { 0 };
+
+	for (unsigned n = 1; n < 25; n++) {
+		struct call a;
+		struct payload p;
+
+		if (!server || !client) {
+			teardown(NULL);
+			setup(NULL);
+		}
+		node_current = &node;
+		node.fail_countdown = n;
+		ask_put(&a, &p, 70000, 10000);
+		node_current = &node;
+		wait_for(&a);
+		call_end(&a);
+		node.fail_countdown = 0;
+		node_current = NULL;
+		turn(5);
+	}
+}
+
+#define CONN_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		CONN_TEST(a_put_is_placed_served_and_answered),
+		CONN_TEST(answers_may_come_in_any_order),
+		CONN_TEST(a_place_that_comes_later_holds_only_what_is_behind_it),
+		CONN_TEST(what_has_no_room_is_read_dropped_and_refused),
+		CONN_TEST(errors_cross_with_their_words),
+		CONN_TEST(what_nobody_serves_is_unsupported),
+		CONN_TEST(before_hello_nothing_is_served),
+		CONN_TEST(a_late_answer_is_nobodys),
+		CONN_TEST(a_canceled_put_is_taken_back),
+		CONN_TEST(a_canceled_short_put_needs_its_bytes_no_longer),
+		CONN_TEST(a_canceled_get_leaves_its_room_alone),
+		CONN_TEST(a_reply_longer_than_its_room_is_an_error),
+		CONN_TEST(when_the_server_closes_all_calls_end),
+		CONN_TEST(when_the_client_closes_what_was_placed_is_dropped),
+		CONN_TEST(who_waits_for_a_place_when_the_connection_closes_hears_of_it),
+		CONN_TEST(a_parked_call_is_answered_later),
+		CONN_TEST(bytes_that_are_no_frame_close_it),
+		CONN_TEST(without_memory_it_ends_and_nothing_leaks),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
