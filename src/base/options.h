@@ -7,8 +7,8 @@
  *		OPTION(drink, word,  "tea", 0, 0,      "tea|coffee", "with it")          \
  *		OPTION(hot,   bool,  NULL, 0, 0,       "H",        "heat it first")
  *
- *	OPTIONS_STRUCT(cup, CUP_OPTIONS);         struct cup { uint64_t size; ... }
- *	OPTIONS_TABLE(cup, CUP_OPTIONS);          cup_options, a struct option_table
+ *	OPTIONS_STRUCT(cup, CUP_OPTIONS);             struct cup { uint64_t size; ... }
+ *	OPTIONS_TABLE(cup, cup_table, CUP_OPTIONS)    cup_table(), of struct cup
  *
  * A line is: name, type, preset (what would be typed, or NULL), least and most
  * (0, 0: any), unit, help. The unit stands for the value in the help; of a `word` it is
@@ -80,14 +80,19 @@ typedef bool option_bool_t;
 
 /* clang-format off */
 #define OPTION_MEMBER(name, type, ...) option_##type##_t name;
-#define OPTION_ENTRY(name, type, ...) \
-	{ #name, OPTION_##type, offsetof(struct OPTIONS_OF, name), __VA_ARGS__ },
 #define OPTIONS_STRUCT(name, LIST) struct name { LIST(OPTION_MEMBER) }
-/* In the one .c file that has the table, after `#define OPTIONS_OF <name of the struct>`. */
-#define OPTIONS_TABLE(table, LIST)                                                                 \
-	static const struct option table##_entries[] = { LIST(OPTION_ENTRY) };                     \
-	const struct option_table table = { table##_entries,                                       \
-		sizeof(table##_entries) / sizeof(struct option), sizeof(struct OPTIONS_OF) }
+#define OPTION_ENTRY(name, type, ...) \
+	{ #name, OPTION_##type, offsetof(options_of, name), __VA_ARGS__ },
+/* In one .c file; the header has `const struct option_table *table(void);`. */
+#define OPTIONS_TABLE(name, table, LIST)                                                           \
+	const struct option_table *table(void)                                                     \
+	{                                                                                          \
+		typedef struct name options_of;                                                    \
+		static const struct option entries[] = { LIST(OPTION_ENTRY) };                     \
+		static const struct option_table t = { entries,                                    \
+			sizeof(entries) / sizeof(entries[0]), sizeof(options_of) };                \
+		return &t;                                                                         \
+	}
 /* clang-format on */
 
 enum option_origin { ORIGIN_PRESET, ORIGIN_FILE, ORIGIN_ENVIRONMENT, ORIGIN_COMMAND_LINE };

@@ -29,9 +29,7 @@
 /* clang-format on */
 
 OPTIONS_STRUCT(cup, CUP_OPTIONS);
-#define OPTIONS_OF cup
-extern const struct option_table cup_options;
-OPTIONS_TABLE(cup_options, CUP_OPTIONS);
+static OPTIONS_TABLE(cup, cup_table, CUP_OPTIONS)
 
 struct fixture {
 	struct options options;
@@ -70,7 +68,7 @@ static void expect_good(const char *line, const struct cup *cup)
 {
 	struct fixture f = begin();
 
-	options_init(&f.options, &cup_options, &f.cup);
+	options_init(&f.options, cup_table(), &f.cup);
 	assert_int_equal(arguments(&f, line), 0);
 	assert_int_equal(f.cup.size, cup->size);
 	assert_int_equal(f.cup.drink, cup->drink);
@@ -89,7 +87,7 @@ static void expect_bad(const char *line, const char *error)
 {
 	struct fixture f = begin();
 
-	options_init(&f.options, &cup_options, &f.cup);
+	options_init(&f.options, cup_table(), &f.cup);
 	assert_int_equal(arguments(&f, line), -EINVAL);
 	assert_string_equal(f.options.error, error);
 	options_fini(&f.options);
@@ -123,7 +121,7 @@ static void words_stay_in_their_order(void **state)
 {
 	struct fixture f = begin();
 
-	options_init(&f.options, &cup_options, &f.cup);
+	options_init(&f.options, cup_table(), &f.cup);
 	assert_int_equal(arguments(&f, "a|-|--hot|b|--|--size|-x"), 0);
 	assert_int_equal(f.argc, 6);
 	assert_string_equal(f.argv[1], "a");
@@ -175,7 +173,7 @@ static void addresses_have_a_host_and_a_port(void **state)
 	for (size_t i = 0; i < sizeof(GOOD) / sizeof(GOOD[0]); i++) {
 		struct fixture f = begin();
 
-		options_init(&f.options, &cup_options, &f.cup);
+		options_init(&f.options, cup_table(), &f.cup);
 		snprintf(line, sizeof(line), "--at=%s", GOOD[i]);
 		assert_int_equal(arguments(&f, line), 0);
 		assert_string_equal(f.cup.at, GOOD[i]);
@@ -184,7 +182,7 @@ static void addresses_have_a_host_and_a_port(void **state)
 	for (size_t i = 0; i < sizeof(BAD) / sizeof(BAD[0]); i++) {
 		struct fixture f = begin();
 
-		options_init(&f.options, &cup_options, &f.cup);
+		options_init(&f.options, cup_table(), &f.cup);
 		snprintf(line, sizeof(line), "--at=%s", BAD[i]);
 		assert_int_equal(arguments(&f, line), -EINVAL);
 		options_fini(&f.options);
@@ -198,7 +196,7 @@ static void help_is_wanted_by_word_and_by_letter(void **state)
 	for (size_t i = 0; i < 4; i++) {
 		struct fixture f = begin();
 
-		options_init(&f.options, &cup_options, &f.cup);
+		options_init(&f.options, cup_table(), &f.cup);
 		assert_int_equal(arguments(&f, LINES[i]), 0);
 		assert_true(f.options.is_help_wanted);
 		options_fini(&f.options);
@@ -214,7 +212,7 @@ static void a_file_has_a_line_for_each_option(void **state)
 {
 	struct fixture f = begin();
 
-	options_init(&f.options, &cup_options, &f.cup);
+	options_init(&f.options, cup_table(), &f.cup);
 	f.options.is_known = knows_saucer;
 	assert_int_equal(text(&f, "# a comment\n\n  size = 2K  # and another\nspoon-count=4\r\n"
 				  "label = \" # no comment \"\nsaucer = 3\nhot = yes\nwait=1s"),
@@ -242,7 +240,7 @@ static void a_wrong_line_is_named(void **state)
 	for (size_t i = 0; i < sizeof(CASES) / sizeof(CASES[0]); i++) {
 		struct fixture f = begin();
 
-		options_init(&f.options, &cup_options, &f.cup);
+		options_init(&f.options, cup_table(), &f.cup);
 		assert_int_equal(text(&f, CASES[i].lines), -EINVAL);
 		assert_string_equal(f.options.error, CASES[i].error);
 		options_fini(&f.options);
@@ -273,7 +271,7 @@ static void a_wrong_variable_is_named(void **state)
 {
 	struct fixture f = begin();
 
-	options_init(&f.options, &cup_options, &f.cup);
+	options_init(&f.options, cup_table(), &f.cup);
 	assert_int_equal(options_read_environment(&f.options, bad_environment), -EINVAL);
 	assert_string_equal(f.options.error, "WADI_SPOON_COUNT: 'many' is not a whole number");
 	options_fini(&f.options);
@@ -282,7 +280,7 @@ static void a_wrong_variable_is_named(void **state)
 static void origin_is(const struct fixture *f, const char *name, const char *value,
 		      const char *origin)
 {
-	const struct option *option = option_find(&cup_options, name);
+	const struct option *option = option_find(cup_table(), name);
 	char shown[QUANTITY_TEXT_MAX], from[64];
 
 	assert_non_null(option);
@@ -300,7 +298,7 @@ static void the_command_line_beats_the_environment_beats_the_file(void **state)
 	for (size_t i = 0; i < 6; i++) {
 		struct fixture f = begin();
 
-		options_init(&f.options, &cup_options, &f.cup);
+		options_init(&f.options, cup_table(), &f.cup);
 		for (size_t j = 0; j < 3; j++) {
 			switch (ORDERS[i][j]) {
 			case 0:
@@ -322,7 +320,7 @@ static void the_command_line_beats_the_environment_beats_the_file(void **state)
 		origin_is(&f, "spoon-count", "7", "cup.conf:3");
 		origin_is(&f, "guest", "(set)", "cup.conf:4");
 		origin_is(&f, "at", "127.0.0.1:80", "default");
-		assert_null(options_shown(&f.options, option_find(&cup_options, "wait"), f.line));
+		assert_null(options_shown(&f.options, option_find(cup_table(), "wait"), f.line));
 		options_fini(&f.options);
 	}
 }
@@ -331,7 +329,7 @@ static void files_that_cannot_be_read_are_named(void **state)
 {
 	struct fixture f = begin();
 
-	options_init(&f.options, &cup_options, &f.cup);
+	options_init(&f.options, cup_table(), &f.cup);
 	assert_int_equal(options_read_file(&f.options, "/nonexistent/cup.conf"), -ENOENT);
 	assert_string_equal(
 		f.options.error,
@@ -351,7 +349,7 @@ static void help_keeps_to_the_width(void **state)
 		size_t len = 0;
 		FILE *f = open_memstream(&out, &len);
 
-		options_help(f, &cup_options, 0, cup_options.count, WIDTHS[i]);
+		options_help(f, cup_table(), 0, cup_table()->count, WIDTHS[i]);
 		fclose(f);
 		assert_non_null(strstr(out, "  -l, --long-spoon"));
 		assert_non_null(strstr(out, "--wait DURATION"));
