@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * dev: the commands that run servers: their options, as a server_config.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "base/log.h"
+#include "cli/server.h"
+
+static void set_log(unsigned level, bool is_json)
+{
+	log_set_level((enum log_level)level);
+	log_set_json(is_json);
+}
+
+int command_dev(int argc, char **argv)
+{
+	CLEANUP(invocation_end) struct invocation in = { 0 };
+	struct dev_options o;
+	int code;
+
+	if (!invocation_begin(&in, argc, argv, &o, &code))
+		return code;
+	if (o.data)
+		return fail_usage(&in, "--data is not in this build: it keeps nothing on disk");
+	set_log(o.log_level, o.log_json);
+	return server_run(&(struct server_config){
+		.roles = WITH_META | WITH_STORE | WITH_PROXY,
+		.memory_bytes = o.memory,
+		.shard_count = (unsigned)o.shards,
+		.listen = o.listen,
+		.http = o.http,
+		.redis = o.redis,
+		.socket = o.socket,
+		.token_key_file = o.token_key,
+		.is_dev = true,
+	});
+}
+
+/* "meta,store" as a set; 0 if a word is none. */
+static unsigned roles_of(const char *list)
+{
+	static const struct {
+		const char *name;
+		unsigned role;
+	} names[] = { { "meta", WITH_META }, { "store", WITH_STORE }, { "proxy", WITH_PROXY } };
+	unsigned roles = 0;
+
+	while (list && *list) {
+		size_t n = strcspn(list, ",");
+		unsigned role = 0;
+
+		for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+			if (strlen(names[i].name) == n && strncmp(list, names[i].name, n) == 0)
+				role = names[i].role;
+		if (!role)
+			return 0;
+		roles |= role;
+		list += n + (list[n] == ',');
+	}
+	return roles;
+}
+
+static int run(int argc, char **argv, unsigned roles)
+{
+	CLEANUP(invocation_end) struct invocation in = { 0 };
+	struct role_options o;
+	int code;
+
+	if (!invocation_begin(&in, argc, argv, &o, &code))
+		return code;
+	if (o.data)
+		return fail_usage(&in, "--data is not in this build: it keeps nothing on disk");
+	if (!roles)
+		roles = roles_of(o.roles);
+	if (!roles)
+		return fail_usage(&in, "--roles takes meta, store, proxy, or some of them with "
+				       "commas between");
+	if (!(roles & WITH_META) && !o.meta)
+		return fail_usage(&in, "--meta says where the metadata servers are");
+	set_log(o.log_level, o.log_json);
+	return server_run(&(struct server_config){
+		.roles = roles,
+		.memory_bytes = o.memory,
+		.shard_count = (unsigned)o.shards,
+		.listen = o.listen,
+		.http = roles & WITH_PROXY ? o.http : NULL,
+		.redis = roles & WITH_PROXY ? o.redis : NULL,
+		.socket = o.socket,
+		.metas = o.meta,
+		.key_file = o.key,
+		.token_key_file = o.token_key,
+		.advertise = o.advertise,
+	});
+}
+
+int command_run(int argc, char **argv)
+{
+	return run(argc, argv, 0);
+}
+
+int command_meta(int argc, char **argv)
+{
+	return run(argc, argv, WITH_META);
+}
+
+int command_store(int argc, char **argv)
+{
+	return run(argc, argv, WITH_STORE);
+}
+
+int command_proxy(int argc, char **argv)
+{
+	return run(argc, argv, WITH_PROXY);
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * rundir: where a server's sockets are: $XDG_RUNTIME_DIR/wadi-PORT, else
+ * /tmp/wadi-UID-PORT; mode 0700, locked, so that one server has it at a time.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define RUNDIR_PATH_MAX 256
+
+struct rundir {
+	char path[RUNDIR_PATH_MAX];
+	int lock_fd; /* -1: none is open */
+};
+
+/* Told on stderr: why not. -EBUSY: another server has it. */
+int rundir_open(struct rundir *d, uint16_t port);
+/* Removes it; fine if not open. */
+void rundir_close(struct rundir *d);

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * server: the roles of one process put together: loops and their threads, the doors'
+ * listeners, the connections between roles, and the end of all of it.
+ *
+ * Loop 0 is the calling thread's and has the proxy, the store, the core, and shard 0
+ * of the metadata; each further shard has a loop and a thread of its own. Roles on one
+ * loop talk through a pair; a shard on another by a Unix socket in the run directory.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "loop/stream.h"
+
+enum server_role { WITH_META = 1u << 0, WITH_STORE = 1u << 1, WITH_PROXY = 1u << 2 };
+
+struct server_config {
+	unsigned roles;
+	uint64_t memory_bytes;
+	unsigned shard_count;
+	const char *listen, *http, *redis; /* addresses; NULL: not that door */
+	const char *socket;                /* NULL: in the run directory */
+	const char *metas;                 /* addresses, with commas between; NULL: our own */
+	const char *key_file, *token_key_file, *advertise;
+	bool is_dev; /* on this host without tokens; the run directory is found and locked */
+};
+
+/* Runs until SIGTERM or SIGINT. The exit code; what went wrong has been told on stderr. */
+int server_run(const struct server_config *config);
