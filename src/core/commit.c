@@ -160,6 +160,7 @@ void open_object_drop(struct open_object *o)
 /* A request that runs by itself. */
 struct errand {
 	struct fiber fiber;
+	struct list link;
 	struct core *core;
 	uint16_t msg, slot;
 	uint16_t len;
@@ -182,7 +183,16 @@ static void errand_run(struct fiber *self)
 
 static void errand_ended(struct fiber *self)
 {
-	node_free(container_of(self, struct errand, fiber));
+	struct errand *e = container_of(self, struct errand, fiber);
+
+	list_remove(&e->link);
+	node_free(e);
+}
+
+void errands_stop(struct core *c)
+{
+	for (struct list *l = c->errands.next; l != &c->errands; l = l->next)
+		fiber_cancel(&container_of(l, struct errand, link)->fiber);
 }
 
 void ask_and_forget(struct core *c, uint16_t msg, uint16_t slot, const struct wcur *body)
@@ -197,6 +207,9 @@ void ask_and_forget(struct core *c, uint16_t msg, uint16_t slot, const struct wc
 	e->slot = slot;
 	e->len = (uint16_t)len;
 	memcpy(e->bytes, body->start, (size_t)len);
+	list_init(&e->link);
 	if (fiber_start(&c->loop->fibers, &e->fiber, errand_run, errand_ended) < 0)
 		node_free(e);
+	else
+		list_insert(&c->errands, &e->link);
 }

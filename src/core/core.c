@@ -18,6 +18,7 @@ int core_open(struct net *n, const struct core_config *config, struct core **ret
 	c->config = *config;
 	list_init(&c->stores);
 	list_init(&c->segments);
+	list_init(&c->errands);
 	waitq_init(&c->sleeping, &c->loop->fibers);
 	leases_open(c);
 	r = shards_open(c);
@@ -29,11 +30,23 @@ int core_open(struct net *n, const struct core_config *config, struct core **ret
 	return 0;
 }
 
+void core_stop(struct core *c)
+{
+	c->is_closing = true;
+	leases_stop(c);
+	errands_stop(c);
+}
+
+bool core_has_stopped(const struct core *c)
+{
+	return list_is_empty(&c->errands) && !leases_are_settling(c);
+}
+
 void core_close(struct core *c)
 {
 	if (!c)
 		return;
-	c->is_closing = true;
+	core_stop(c);
 	leases_close(c);
 	stores_close(c);
 	shards_close(c);

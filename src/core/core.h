@@ -42,8 +42,10 @@ struct core_config {
 };
 
 int core_open(struct net *n, const struct core_config *config, struct core **ret);
-/* Gives its segments back as far as that goes without waiting. Its fibers have ended. */
-void core_close(struct core *c);
+/* What it does in the background ends; core_has_stopped() tells, some turns later. */
+void core_stop(struct core *c);
+bool core_has_stopped(const struct core *c);
+void core_close(struct core *c); /* it has stopped, and so have those who use it */
 /* True when every shard has answered HELLO. */
 bool core_is_ready(const struct core *c);
 int core_wait_ready(struct core *c, uint64_t due_ns);

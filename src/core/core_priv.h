@@ -75,6 +75,7 @@ struct core {
 	struct htable writers;
 	struct list segments;
 	struct timer tidy;
+	struct list errands;   /* requests that run by themselves */
 	uint64_t buffer_bytes; /* for segments elsewhere */
 	bool is_closing;
 };
@@ -100,6 +101,8 @@ void segment_unreserved(struct segment *s);
 void segments_lose(struct core *c, uint64_t job, struct shard_link *link);
 
 void leases_open(struct core *c);
+void leases_stop(struct core *c);
+bool leases_are_settling(const struct core *c);
 void leases_close(struct core *c);
 
 /* Room for a short run of bytes that go with another extent: its table of sums. */
@@ -126,3 +129,4 @@ void open_object_drop(struct open_object *o);
 
 /* Runs by itself: asks until it is answered or late, and tells nobody. The body is copied. */
 void ask_and_forget(struct core *c, uint16_t msg, uint16_t slot, const struct wcur *body);
+void errands_stop(struct core *c);

@@ -75,7 +75,7 @@ static void segment_end_if_done(struct segment *s)
 		return;
 	if (s->state == SEGMENT_LOST) {
 		segment_forget(s);
-	} else if (s->state == SEGMENT_SEALING) {
+	} else if (s->state == SEGMENT_SEALING && !s->core->is_closing) {
 		s->state = SEGMENT_SETTLING;
 		/* Without a free stack it stays SEALING, and tidy() tries again. */
 		if (fiber_start(&s->core->loop->fibers, &s->fiber, settle, settled) < 0)
@@ -335,12 +335,30 @@ void leases_open(struct core *c)
 	timer_start(c->loop, &c->tidy, c->loop->now_ns + TIDY_MS * 1000000ull);
 }
 
+void leases_stop(struct core *c)
+{
+	timer_stop(c->loop, &c->tidy);
+	for (struct list *l = c->segments.next; l != &c->segments; l = l->next) {
+		struct segment *s = container_of(l, struct segment, link);
+
+		if (s->state == SEGMENT_SETTLING)
+			fiber_cancel(&s->fiber);
+	}
+}
+
+bool leases_are_settling(const struct core *c)
+{
+	for (struct list *l = c->segments.next; l != &c->segments; l = l->next)
+		if (container_of(l, struct segment, link)->state == SEGMENT_SETTLING)
+			return true;
+	return false;
+}
+
 void leases_close(struct core *c)
 {
 	struct hlink *l;
 	size_t at;
 
-	timer_stop(c->loop, &c->tidy);
 	while (at = 0, l = htable_walk(&c->writers, &at, NULL), l) {
 		htable_remove(&c->writers, l);
 		node_free(container_of(l, struct writer, link));
