@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * attempt: what is remembered of versions that are gone. A repeat of the commit that
+ * made one, or of the remove that ended it, is answered the same. Attempts of versions
+ * that are there stand in their entries.
+ */
+#include "base/node.h"
+#include "meta/catalog_priv.h"
+
+static uint64_t hash_of(const struct catalog *c, uint64_t path, uint64_t hi, uint64_t lo)
+{
+	uint64_t key[3] = { path, hi, lo };
+
+	return hash_64(key, sizeof(key), c->seed);
+}
+
+struct attempt *attempt_by_put(const struct catalog *c, uint64_t path, uint64_t hi, uint64_t lo)
+{
+	struct hlink *l = htable_first(&c->attempts, hash_of(c, path, hi, lo));
+
+	for (; l; l = htable_next(l)) {
+		struct attempt *a = container_of(l, struct attempt, by_put);
+
+		if (a->put_hi == hi && a->put_lo == lo)
+			return a;
+	}
+	return NULL;
+}
+
+struct attempt *attempt_by_end(const struct catalog *c, uint64_t path, uint64_t hi, uint64_t lo)
+{
+	struct hlink *l = htable_first(&c->ends, hash_of(c, path, hi, lo));
+
+	for (; l; l = htable_next(l)) {
+		struct attempt *a = container_of(l, struct attempt, by_end);
+
+		if (!a->is_tombstone && a->end_hi == hi && a->end_lo == lo)
+			return a;
+	}
+	return NULL;
+}
+
+struct attempt *tombstone_find(const struct catalog *c, uint64_t path)
+{
+	struct hlink *l = htable_first(&c->ends, hash_of(c, path, 0, 0));
+
+	for (; l; l = htable_next(l)) {
+		struct attempt *a = container_of(l, struct attempt, by_end);
+
+		if (a->is_tombstone)
+			return a;
+	}
+	return NULL;
+}
+
+void tombstone_forget(struct catalog *c, uint64_t path)
+{
+	struct attempt *a = tombstone_find(c, path);
+
+	if (!a)
+		return;
+	htable_remove(&c->ends, &a->by_end);
+	a->is_tombstone = false;
+}
+
+static void drop(struct catalog *c, struct job *j, struct attempt *a)
+{
+	list_remove(&a->link);
+	if (a->has_put)
+		htable_remove(&c->attempts, &a->by_put);
+	if (a->has_end || a->is_tombstone)
+		htable_remove(&c->ends, &a->by_end);
+	j->attempt_count--;
+	j->forgotten_ns = a->at_ns;
+	node_free(a);
+}
+
+void attempt_drop_first(struct catalog *c, struct job *j)
+{
+	drop(c, j, container_of(j->attempts.next, struct attempt, link));
+}
+
+void attempt_add(struct catalog *c, struct job *j, struct attempt *a, uint64_t path)
+{
+	if (a->is_tombstone)
+		a->has_end = false;
+	if (a->has_put)
+		htable_add(&c->attempts, &a->by_put, hash_of(c, path, a->put_hi, a->put_lo));
+	if (a->has_end || a->is_tombstone) {
+		tombstone_forget(c, path);
+		htable_add(&c->ends, &a->by_end, hash_of(c, path, a->end_hi, a->end_lo));
+	}
+	list_insert(&j->attempts, &a->link);
+	if (++j->attempt_count > ATTEMPTS_PER_JOB)
+		attempt_drop_first(c, j);
+}
+
+int attempt_check_age(const struct job *j, uint64_t age_ms, uint64_t now_ns, struct outcome *out)
+{
+	uint64_t age_ns = age_ms < now_ns / MS ? age_ms * MS : now_ns;
+
+	if (j->forgotten_ns == 0 || age_ms == 0 || now_ns - age_ns > j->forgotten_ns)
+		return 0;
+	return refuse(out, -ESTALE, "the attempt is %llu ms old, and the job remembers only the "
+		      "last %u changes", (unsigned long long)age_ms, ATTEMPTS_PER_JOB);
+}

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * catalog: the state of one slot: its jobs, and for each of them paths, objects,
+ * attempts, values, segments; who holds and who writes what.
+ *
+ * A pure state machine: no I/O, no clock, no threads, no waits, and bounded work in
+ * every call. A call decides, and what it decides is one effect: memory for it is
+ * reserved, it is handed to ops->log(), and effect_apply() changes the state. A
+ * replay hands the logged effects to catalog_replay(), which does the same.
+ *
+ *	request, time --> catalog_x() --> effect --> log, apply --> outcome
+ *
+ * - A call returns 0 or a negative errno of status.def; the outcome has words for it.
+ *   Nothing has changed then.
+ * - outcome.must_wait: there is no answer yet. Who waits is not known here: the caller
+ *   parks the request under outcome.key, and asks again when that key is woken.
+ * - Replies and payloads are encoded or copied before the call returns; slices in
+ *   outcome.rep point into the catalog, until the next call.
+ * - Times are nanoseconds of the catalog, which never go back; so are due times.
+ * - What takes long (a job's end, a session's, the parts of a large object) is put on
+ *   a list, and taken apart by catalog_tick() in steps.
+ */
+#pragma once
+
+#include "base/hash.h"
+#include "meta/effect.h"
+#include "wire/codec.h"
+
+struct catalog;
+
+struct catalog_ops {
+	/* Takes the effect down, before it is applied. */
+	void (*log)(struct catalog *c, const struct effect *e);
+	/* The bytes of a value segment: zeros, or what a former life left. NULL: no memory. */
+	void *(*value_map)(struct catalog *c, uint32_t index);
+	void (*value_unmap)(struct catalog *c, uint32_t index, void *bytes);
+};
+
+/* What somebody waits for: a path, or a directory with its last '/', of a job. */
+struct wake_key {
+	struct hash_128 hash;
+	uint64_t job;
+};
+
+#define WAKES_MAX 64
+
+struct outcome {
+	char detail[200]; /* words about an error; "" if there are none */
+	bool must_wait;
+	struct wake_key key; /* of the path or directory that was asked about */
+
+	/* What may have come about for those who wait. */
+	struct wake_key wakes[WAKES_MAX];
+	unsigned wake_count;
+	bool wakes_all; /* more than that; also after a job's end */
+
+	union {
+#define M(id, NAME, name, servers, callers, request_max, reply_max) struct name##_rep name;
+		MESSAGES(M)
+#undef M
+	} rep;
+
+	/* LEASE: nothing is granted yet, so ask a store for this, and then catalog_grant(). */
+	struct {
+		bool is_needed;
+		uint64_t need, bytes; /* bytes: at most so much will be granted */
+		uint32_t size;
+	} ask;
+};
+
+struct catalog *catalog_new(uint16_t slot, uint64_t seed, const struct catalog_ops *ops,
+			    void *owner);
+struct catalog *catalog_free(struct catalog *c);
+void *catalog_owner(const struct catalog *c);
+uint16_t catalog_slot(const struct catalog *c);
+
+/* The next effect of a log, encoded. -EBADMSG: it does not fit this state; -ENOMEM. */
+int catalog_replay(struct catalog *c, struct rcur *effect);
+
+/* When catalog_tick() has something to do: UINT64_MAX for never, 0 for at once. */
+uint64_t catalog_due(const struct catalog *c);
+/*
+ * One bounded step of what is due. Leases that fell due before `awake_ns`, while we were
+ * stopped or not there, are renewed instead of ended.
+ */
+int catalog_tick(struct catalog *c, uint64_t now_ns, uint64_t awake_ns, struct outcome *ret);
+
+/* Jobs. */
+
+int catalog_job_create(struct catalog *c, const struct job_create_req *req, uint64_t now_ns,
+		       struct outcome *ret);
+int catalog_job_renew(struct catalog *c, const struct job_renew_req *req, uint64_t now_ns,
+		      struct outcome *ret);
+/* *ret_job: which one; also when it had ended before. */
+int catalog_job_end(struct catalog *c, const struct job_end_req *req, uint64_t now_ns,
+		    struct outcome *ret, uint64_t *ret_job);
+int catalog_job_show(const struct catalog *c, const struct job_show_req *req, uint64_t now_ns,
+		     struct outcome *ret);
+/* Job entries after `after` in byte order of names, ended ones too. False: there are more. */
+bool catalog_job_list(const struct catalog *c, struct slice after, uint64_t now_ns,
+		      struct wcur *payload, uint32_t *ret_count);
+/* The id of the living job, or of the last one that ended; 0: none of this name. */
+uint64_t catalog_job_named(const struct catalog *c, struct slice name);
+/* 0 if it lives; -EIDRM, -ENXIO. */
+int catalog_job_lives(const struct catalog *c, uint64_t job);
+/* Jobs that ended and were not told about yet: one at a time; 0: none. */
+uint64_t catalog_job_over(struct catalog *c);
+
+/* Objects. */
+
+int catalog_commit(struct catalog *c, const struct commit_req *req, struct slice payload,
+		   uint64_t now_ns, struct outcome *ret);
+int catalog_remove(struct catalog *c, const struct remove_req *req, uint64_t now_ns,
+		   struct outcome *ret);
+int catalog_remove_tree(struct catalog *c, const struct remove_tree_req *req, uint64_t now_ns,
+			struct outcome *ret);
+int catalog_rename(struct catalog *c, const struct rename_req *req, uint64_t now_ns,
+		   struct outcome *ret);
+int catalog_stat(struct catalog *c, uint64_t job, struct slice path, uint64_t now_ns,
+		 struct outcome *ret);
+int catalog_list(struct catalog *c, const struct list_req *req, uint64_t now_ns,
+		 struct wcur *payload, struct outcome *ret);
+int catalog_lookup(struct catalog *c, const struct lookup_req *req, uint64_t now_ns,
+		   struct wcur *payload, struct outcome *ret);
+int catalog_find(struct catalog *c, const struct find_req *req, uint64_t now_ns,
+		 struct wcur *payload, struct outcome *ret);
+int catalog_release(struct catalog *c, const struct release_req *req, uint64_t now_ns,
+		    struct outcome *ret);
+/* must_wait: it is not there yet, or there are fewer. */
+int catalog_wait(struct catalog *c, uint64_t job, struct slice path, uint64_t now_ns,
+		 struct outcome *ret);
+int catalog_wait_count(struct catalog *c, uint64_t job, struct slice directory, uint64_t count,
+		       uint64_t now_ns, struct outcome *ret);
+/* The same for those who kept only the key. */
+int catalog_wait_key(struct catalog *c, const struct wake_key *key, uint64_t now_ns,
+		     struct outcome *ret);
+int catalog_wait_count_key(struct catalog *c, const struct wake_key *key, uint64_t count,
+			   uint64_t now_ns, struct outcome *ret);
+
+/* Objects that come in pieces. */
+
+int catalog_open(struct catalog *c, const struct open_req *req, uint64_t now_ns,
+		 struct outcome *ret);
+int catalog_extend(struct catalog *c, const struct extend_req *req, struct slice payload,
+		   uint64_t now_ns, struct outcome *ret);
+int catalog_drop(struct catalog *c, const struct drop_req *req, uint64_t now_ns,
+		 struct outcome *ret);
+
+/* Segments and sessions. */
+
+/*
+ * Grants into `payload`; or outcome.ask. What is asked for counts against the quota
+ * until catalog_ask_over(). `segment_max`: the largest segment that any store has.
+ */
+int catalog_lease(struct catalog *c, const struct lease_req *req, uint32_t segment_max,
+		  uint64_t now_ns, struct wcur *payload, struct outcome *ret);
+void catalog_ask_over(struct catalog *c, uint64_t job, uint64_t bytes);
+/*
+ * The store's answer, GRANTs, booked at its stamp. Without a session (0: who asked is
+ * gone), or a living job, they are given back at once.
+ */
+int catalog_grant(struct catalog *c, const struct lease_req *req, uint64_t stamp_ns,
+		  struct slice grants, uint64_t now_ns, struct outcome *ret);
+int catalog_settle(struct catalog *c, const struct settle_req *req, uint64_t now_ns,
+		   struct outcome *ret);
+/* Fenced segments that only wait for their writer's next epoch are given up: somebody needs room. */
+int catalog_reclaim(struct catalog *c, uint64_t now_ns, struct outcome *ret);
+int catalog_session_over(struct catalog *c, uint64_t session, uint64_t now_ns,
+			 struct outcome *ret);
+/* True while the slot keeps something for the session. */
+bool catalog_session_has(const struct catalog *c, uint64_t session);
+
+/* Duties: what the slot owes to the store of a segment. They follow from the state. */
+
+enum duty_kind { DUTY_SEAL, DUTY_REVOKE, DUTY_FREE };
+struct duty {
+	enum duty_kind kind;
+	uint64_t segment, stamp_ns;
+	uint32_t generation, front, back;
+};
+
+/* The next one that is not on its way to that store. False: none. */
+bool catalog_duty(struct catalog *c, uint64_t store, struct duty *ret);
+bool catalog_has_duty(const struct catalog *c, uint64_t store);
+/* `result` of the store: 0; -ESTALE: it knows of no such segment; else it is owed again. */
+int catalog_duty_done(struct catalog *c, const struct duty *d, int result, uint64_t now_ns,
+		      struct outcome *ret);
+
+/*
+ * Comparing lists with a store: catalog_compare_begin(), then catalog_compare() for each
+ * segment that it has, then catalog_compare_end() until it returns false: what the
+ * store no longer has is lost.
+ */
+void catalog_compare_begin(struct catalog *c, uint64_t store);
+/* False: unknown here, so the store is to free it. */
+bool catalog_compare(struct catalog *c, const struct segment_entry *e);
+bool catalog_compare_end(struct catalog *c, uint64_t store, uint64_t now_ns, struct outcome *ret);
+/* Bytes that the slot has of a store, until it has freed them. */
+uint64_t catalog_store_bytes(const struct catalog *c, uint64_t store);
+
+/* Sums over the slot. */
+struct catalog_sums {
+	uint64_t job_count, object_count, segment_count, session_count;
+	uint64_t value_bytes;                  /* of blocks with values */
+	unsigned __int128 value_byte_ns;       /* their integral */
+	unsigned __int128 byte_ns;             /* of all jobs that ever were */
+};
+void catalog_sums(const struct catalog *c, uint64_t now_ns, struct catalog_sums *ret);
+
+/* Every line of the state, sorted, as text: for tests and wadi doctor. node_free() it. */
+char *catalog_dump(const struct catalog *c);
+/* Everything that must hold; NULL, or which rule is broken. For tests: it looks at all. */
+const char *catalog_check(const struct catalog *c);

@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * catalog_priv: the nouns of a slot, and what the files of the catalog ask of each
+ * other. A function that ends in _reserve() checks that an effect fits the state, and
+ * gets what memory it needs; _apply() then cannot fail.
+ */
+#pragma once
+
+#include "base/container.h"
+#include "base/heap.h"
+#include "base/htable.h"
+#include "base/limits.h"
+#include "base/list.h"
+#include "meta/account.h"
+#include "meta/catalog.h"
+#include "meta/index.h"
+#include "wire/extent.h"
+
+/* Ended jobs of a slot whose bill can still be seen. */
+#define ENDED_JOBS_MAX 256
+
+/* How long a fenced segment waits for its writer's next epoch, if nobody needs room. */
+#define FENCED_MS_MAX (5u * 60 * 1000)
+
+/* What became of a version. */
+enum gone { GONE_REPLACED, GONE_REMOVED, GONE_EXPIRED, GONE_CONSUMED, GONE_RENAMED };
+
+/*
+ * A job. It ends at one moment, for all who ask; what it had is taken apart afterwards,
+ * in steps, and when nothing is left it stays for a while as a bill.
+ *
+ *	LIVING --end, lease over--> CLEARING --nothing left--> ENDED --forgotten-->
+ */
+enum job_state { JOB_LIVING, JOB_CLEARING, JOB_ENDED };
+
+struct job {
+	struct hlink by_id, by_name;
+	struct index_link in_order; /* of names */
+	struct heap_link lease;
+	struct list link;   /* of its state */
+	struct list untold; /* its end is still to be told to stores and proxies */
+	enum job_state state;
+	uint64_t id, made_ns, ended_ns;
+	uint32_t lease_ms, functions, peak_mbps;
+	uint16_t is_latency_sensitive, has_expired;
+	uint64_t quota, capacity;
+
+	struct account account; /* what it pays for */
+	uint64_t held_bytes;    /* what it has of the store, until it is given back */
+	uint64_t asked_bytes;   /* asked of a store and not granted yet; not logged */
+
+	struct index index;
+	uint64_t object_count, object_bytes; /* visible ones */
+	uint64_t version;                    /* the last one given */
+	uint32_t block, block_count;         /* for its next small value; NONE_32 */
+
+	struct list attempts; /* oldest first */
+	uint32_t attempt_count;
+	uint64_t forgotten_ns; /* the time of the last record that was dropped; 0: none was */
+
+	struct list segments, opens, holds;
+	uint32_t segment_count, debris_count;
+
+	uint8_t name_len;
+	uint8_t name[JOB_NAME_BYTES_MAX + 1 + 8]; /* a NUL and the id, so that it is unique */
+};
+
+/* Where some bytes of an object are. */
+struct piece {
+	struct segment *segment, *table; /* table of sums: NULL if there is none */
+	uint64_t seed;
+	uint32_t offset, len, crc, table_offset;
+};
+
+/* Up to EXTENTS_MAX pieces that came together. */
+struct chunk {
+	struct chunk *next;
+	uint64_t first; /* offset of its first byte in the object, or in the part */
+	uint32_t count;
+	struct piece pieces[];
+};
+
+/* The pieces of an object that has several, or of one that was opened. */
+struct body {
+	struct list debris; /* once it is no object any more */
+	struct job *job;
+	uint32_t chunk_count, piece_count;
+	struct chunk *chunks[];
+};
+
+struct value {
+	uint64_t at; /* value segment << VALUE_SEGMENT_SHIFT | offset */
+	uint64_t seed;
+	uint32_t crc;
+};
+#define VALUE_SEGMENT_SHIFT 20
+_Static_assert(1u << VALUE_SEGMENT_SHIFT == VALUE_SEGMENT_BYTES, "an offset fits");
+
+struct life {
+	struct heap_link expiry; /* on no heap without ttl */
+	uint32_t reads;          /* left, those granted included; 0: any number */
+	uint32_t granted;
+};
+
+/*
+ * An entry: a version of a path. One allocation: this, life if it has one, value or
+ * piece or body, the path, the attributes. A version that is replaced or removed under
+ * a hold becomes a ghost: it has no place in the index, and goes with its last hold.
+ */
+enum content { CONTENT_EMPTY, CONTENT_VALUE, CONTENT_PIECE, CONTENT_BODY };
+
+struct entry {
+	struct index_link in_job;
+	struct hlink by_path; /* its hash is the upper half of the key's, and the priority */
+	struct job *job;
+	uint64_t object, version, len, made_ns;
+	uint64_t attempt_hi, attempt_lo;
+	struct hold *holds;
+	uint16_t path_len, attributes_len;
+	uint8_t content, tier;
+	bool has_life, is_ghost;
+};
+
+/*
+ * What is remembered of a version that is gone, so that repeats are answered the same:
+ * written over its entry, so that to remove never needs memory.
+ */
+struct attempt {
+	struct list link;    /* of the job, in order of time */
+	struct hlink by_put; /* (path, attempt that put it) */
+	struct hlink by_end; /* (path, attempt that removed it); or the path, if nobody did */
+	uint64_t put_hi, put_lo, end_hi, end_lo;
+	uint64_t version, object, at_ns;
+	uint8_t what; /* enum gone */
+	bool has_put, has_end, is_tombstone;
+};
+_Static_assert(sizeof(struct attempt) <= sizeof(struct entry), "written over its entry");
+
+/* Objects directly in a directory; it is there while there are any. */
+struct directory {
+	struct hlink by_path;
+	struct job *job;
+	uint64_t count;
+	uint16_t path_len;
+	uint8_t path[];
+};
+
+/*
+ * A segment, as its slot sees it.
+ *
+ *	OPEN --settled----------------------> SEALED --no live byte--> FREEING --answered--> gone
+ *	  +--session over--> FENCING --answered--> FENCED --settled, or somebody needs room--^
+ *	  any of them --job over--> FREEING;   --the store has lost it--> LOST --no live byte--> gone
+ *
+ * A segment goes back to its pool exactly when it is sealed and no live byte is left in
+ * it; a hold keeps its version, and so its bytes, alive. Either may end last, so
+ * catalog_segment_seal() and catalog_live_sub() each ask for the other. Nobody else
+ * does, and nothing ever searches for free segments.
+ *
+ * GONE has been answered, and waits for the rest of an ended job's pieces.
+ */
+enum segment_state {
+	SEGMENT_OPEN,
+	SEGMENT_FENCING,
+	SEGMENT_FENCED,
+	SEGMENT_SEALED,
+	SEGMENT_FREEING,
+	SEGMENT_LOST,
+	SEGMENT_GONE,
+};
+
+struct segment {
+	struct hlink by_id, by_request;
+	struct list of_job, of_session, of_pool;
+	struct list owed; /* of the pool: a duty that is not on its way; FENCED: of all that are */
+	struct job *job;  /* NULL: of one that was forgotten */
+	struct session *session;
+	struct pool *pool;
+	struct segment *next_new;
+	uint64_t id, owner, request, key;
+	uint32_t generation, size, front, back;
+	enum segment_state state;
+	bool is_sealed_told, is_sent; /* not logged */
+	uint32_t compared;            /* likewise: the round that found it at the store */
+	uint64_t live;                /* bytes, each piece rounded up to SEGMENT_ALIGN */
+	uint32_t held;                /* bytes that its store has for it */
+	uint64_t opened_ns, fenced_ns, sealed_ns, freed_ns; /* stamps */
+	uint64_t *claimed; /* until it is sealed: a bit per SEGMENT_ALIGN bytes that were committed */
+};
+
+/* What the slot has of one store. */
+struct pool {
+	struct list link;
+	uint64_t store;
+	struct list segments, owed;
+	uint64_t bytes;
+	uint32_t round;
+};
+
+struct session {
+	struct hlink by_id; /* until it is over */
+	struct list link;   /* then */
+	uint64_t id;
+	bool is_over;
+	struct list segments, holds, opens;
+	uint32_t hold_count, open_count;
+};
+
+/* Keeps the bytes of a version; also a read of a reads-left object that was granted. */
+struct hold {
+	struct hlink by_id, by_read;
+	struct list of_session, of_job;
+	struct heap_link due; /* of a granted read */
+	struct entry *entry;
+	struct hold *next, **hook; /* of the entry */
+	struct session *session;
+	uint64_t id, read_hi, read_lo;
+	uint64_t touched_ns; /* not logged */
+	uint32_t nth_try;
+	bool is_read;
+};
+
+struct part {
+	struct index_link in_open; /* by number */
+	uint8_t key[4];
+	uint32_t number;
+	uint64_t len;
+	struct chunk *first, *last;
+};
+
+struct open {
+	struct hlink by_id, by_request;
+	struct list of_session, of_job;
+	struct list debris; /* once it was dropped */
+	struct job *job;
+	struct session *session;
+	uint64_t id, request, len;
+	uint32_t piece_count, chunk_count, part_count;
+	struct index parts;
+};
+
+struct value_block {
+	struct job *job; /* NULL: free */
+	uint16_t used, live;
+};
+
+#define VALUE_BLOCKS (VALUE_SEGMENT_BYTES / VALUE_BLOCK_BYTES)
+struct value_segment {
+	struct list link; /* of those with free blocks */
+	uint32_t index, used_count, hint;
+	uint8_t *bytes;
+	struct value_block blocks[VALUE_BLOCKS];
+};
+
+struct catalog {
+	uint16_t slot;
+	uint64_t seed;
+	const struct catalog_ops *ops;
+	void *owner;
+	struct outcome *out; /* of the running call; NULL in a replay */
+
+	uint64_t last_ns, next_job, next_id;
+	struct htable jobs, names, entries, directories, attempts, ends;
+	struct htable segments, requests, sessions, holds, reads, opens, open_requests;
+	struct heap expiries, leases, read_dues;
+	struct index job_order;
+	struct list living, clearing, ended, untold;
+	struct list debris, dropped, over_sessions, pools, fenced;
+	uint32_t job_count, ended_count;
+	uint64_t object_count, segment_count;
+	struct account account, value_account;
+
+	struct value_segment **values; /* by index; NULL where there is none */
+	uint32_t value_cap, empty_value_count;
+	struct list free_values;
+};
+
+/* catalog.c */
+
+#define CATALOG_TABLES 13
+void catalog_tables(struct catalog *c, struct htable *ret[CATALOG_TABLES]);
+
+#define MS 1000000ull
+
+/* Says why, and returns `r`. */
+int refuse(struct outcome *ret, int r, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void outcome_begin(struct catalog *c, struct outcome *ret);
+/* Checks and reserves. Nothing has changed if it fails. */
+int effect_reserve(struct catalog *c, struct effect *e);
+/* Logs, applies, and frees what memory is left. */
+void effect_finish(struct catalog *c, struct effect *e);
+int effect_do(struct catalog *c, struct effect *e);
+void catalog_wake(struct catalog *c, const struct job *j, struct slice path);
+/* Removes some of what has expired: before objects are counted. */
+int catalog_expire(struct catalog *c, uint64_t now_ns);
+void catalog_wake_hash(struct catalog *c, uint64_t job, struct hash_128 hash);
+static inline uint64_t catalog_next_id(const struct catalog *c)
+{
+	return (uint64_t)c->slot << ID_SLOT_SHIFT | c->next_id;
+}
+/* An effect that names this id was applied. */
+void catalog_id_used(struct catalog *c, uint64_t id);
+
+#define E(id, NAME, name)                                                                          \
+	int name##_reserve(struct catalog *c, struct effect *e);                                   \
+	void name##_apply(struct catalog *c, struct effect *e);
+EFFECTS(E)
+#undef E
+
+/* job.c */
+
+struct job *catalog_job_find(const struct catalog *c, uint64_t id);
+/* 0; -EIDRM, -ENXIO with words. */
+int catalog_job_living(struct catalog *c, uint64_t id, struct outcome *out, struct job **ret);
+struct slice job_name(const struct job *j);
+/* What the job pays for changes; nothing once it has ended. */
+void job_book(struct catalog *c, struct job *j, int64_t delta, uint64_t stamp_ns);
+/* Whether so many bytes more are within the quota; else -EDQUOT with words. */
+int job_charge(const struct job *j, uint64_t bytes, struct outcome *out);
+/* Something of an ended job is gone; perhaps it was the last. */
+void job_rest(struct catalog *c, struct job *j);
+
+/* entry.c */
+
+struct hash_128 path_hash(const struct catalog *c, uint64_t job, struct slice path);
+struct slice entry_path(const struct entry *e);
+struct slice entry_attributes(const struct entry *e);
+struct life *entry_life(const struct entry *e);
+struct value *entry_value(const struct entry *e);
+struct piece *entry_piece(const struct entry *e);
+struct body **entry_body(const struct entry *e);
+extern const struct index_ops ENTRY_OPS;
+static inline struct entry *entry_of(const struct index_link *l)
+{
+	return l ? container_of((struct index_link *)l, struct entry, in_job) : NULL;
+}
+
+struct entry_plan {
+	uint16_t path_len, attributes_len;
+	bool has_life;
+	enum content content;
+};
+struct entry *entry_alloc(const struct entry_plan *p);
+size_t entry_size(const struct entry *e);
+bool entry_has_expired(const struct entry *e, uint64_t now_ns);
+/* Of the path, whatever its state; NULL if there is none. */
+struct entry *entry_find(const struct catalog *c, const struct job *j, struct slice path);
+struct entry *entry_find_hash(const struct catalog *c, uint64_t job, struct hash_128 hash);
+/* Visible: not expired. */
+struct entry *entry_seen(const struct catalog *c, const struct job *j, struct slice path,
+			 uint64_t now_ns);
+struct slice directory_of(struct slice path);
+struct directory *directory_find_hash(const struct catalog *c, uint64_t job, struct hash_128 hash);
+struct directory *directory_find(const struct catalog *c, const struct job *j, struct slice path);
+/* Memory for the directory of a new path, if it needs one. */
+int directory_reserve(struct catalog *c, struct job *j, struct slice path, struct directory **ret);
+/* The path's entry becomes visible; one that was there is gone. */
+void entry_add(struct catalog *c, struct entry *e, struct directory **spare);
+struct end {
+	enum gone what;
+	uint64_t hi, lo, at_ns; /* the attempt that removed it, and when */
+	bool is_forgotten;      /* no record: its job is over */
+	bool keeps_content;     /* it belongs to another entry now */
+};
+/* Leaves index and count; becomes a record, or a ghost with a record of its own memory. */
+void entry_end(struct catalog *c, struct entry *e, const struct end *end, struct attempt **spare);
+/* The same for one whose place `by` takes. */
+void entry_replace(struct catalog *c, struct entry *e, struct entry *by, const struct end *end,
+		   struct attempt **spare);
+/* Gives back its bytes, and its memory too. */
+void entry_free(struct catalog *c, struct entry *e, uint64_t at_ns);
+int attempt_spare(const struct entry *e, struct attempt **ret);
+
+/* look.c */
+
+/* -ENOENT, -ETIME or -ENODATA with words. */
+int catalog_missing(const struct catalog *c, const struct job *j, struct slice path,
+		    uint64_t now_ns, struct outcome *ret);
+void entry_stat(const struct entry *e, uint64_t now_ns, struct stat_rep *ret);
+/* A directory's path with its last '/', in `buf` of PATH_BYTES_MAX + 1. -EMSGSIZE. */
+int directory_path(struct slice path, uint8_t *buf, struct slice *ret);
+
+/* attempt.c */
+
+struct attempt *attempt_by_put(const struct catalog *c, uint64_t path_hash, uint64_t hi, uint64_t lo);
+struct attempt *attempt_by_end(const struct catalog *c, uint64_t path_hash, uint64_t hi, uint64_t lo);
+/* What became of the last object of a path that nobody removed; NULL: nothing is known. */
+struct attempt *tombstone_find(const struct catalog *c, uint64_t path_hash);
+void attempt_add(struct catalog *c, struct job *j, struct attempt *a, uint64_t path_hash);
+void tombstone_forget(struct catalog *c, uint64_t path_hash);
+void attempt_drop_first(struct catalog *c, struct job *j);
+/* -ESTALE with words if so old an attempt may have been forgotten. */
+int attempt_check_age(const struct job *j, uint64_t age_ms, uint64_t now_ns, struct outcome *out);
+
+/* segment.c */
+
+struct segment *catalog_segment_find(const struct catalog *c, uint64_t id, uint32_t generation);
+struct pool *catalog_pool_find(const struct catalog *c, uint64_t store);
+uint64_t catalog_request_hash(const struct catalog *c, uint64_t session, uint64_t request);
+/* Was anything committed in [front, back)? */
+bool catalog_segment_is_claimed(const struct segment *s, uint32_t front, uint32_t back);
+int catalog_pool_reserve(struct catalog *c, uint64_t store);
+/* Checks the extents of a request: -ESTALE, -EINVAL with words. */
+int extents_check(const struct catalog *c, const struct job *j, uint64_t session,
+		  struct slice extents, uint64_t *ret_len, struct outcome *out);
+/* They become pieces; their bytes are claimed and live. */
+void pieces_make(struct catalog *c, struct slice extents, struct piece *pieces);
+void extent_of_piece(const struct piece *p, struct extent *ret);
+void catalog_live_sub(struct catalog *c, struct piece *p, uint64_t at_ns);
+void catalog_segment_seal(struct catalog *c, struct segment *s, uint32_t front, uint32_t back,
+			  uint64_t at_ns);
+/* Its writer's session is over. */
+void catalog_segment_fence(struct catalog *c, struct segment *s);
+void catalog_segment_owe(struct segment *s);
+/* The duty that follows from its state. False: none. */
+bool catalog_segment_duty(const struct segment *s, struct duty *ret);
+void catalog_segment_give_back(struct catalog *c, struct segment *s, uint64_t at_ns);
+bool piece_is_lost(const struct piece *p);
+
+/* lease.c */
+
+/* The first fenced segment is sealed as it is: nobody speaks for it. */
+int fenced_give_up(struct catalog *c, uint64_t now_ns);
+
+/* body.c */
+
+struct body *body_of(const struct entry *e);
+uint32_t entry_piece_count(const struct entry *e);
+/* The pieces from the one with byte `offset`, at most EXTENTS_MAX; ends behind `until`. */
+uint32_t pieces_put(const struct entry *e, uint64_t offset, uint64_t until, struct wcur *payload,
+		    uint64_t *ret_first, uint64_t *ret_end, bool *ret_is_lost);
+void chunk_free(struct catalog *c, struct chunk *k, uint64_t at_ns);
+void body_discard(struct catalog *c, struct body *b, uint64_t at_ns);
+void open_discard(struct catalog *c, struct open *o);
+
+/* open.c */
+
+struct open *catalog_open_find(const struct catalog *c, uint64_t id);
+/* What it has, in order of the parts; it is gone then. */
+void open_to_body(struct catalog *c, struct open *o, struct body *b);
+void open_forget(struct catalog *c, struct open *o);
+void open_drop(struct catalog *c, struct open *o);
+/* One chunk of a dropped one. False: nothing is left, and it is freed. */
+bool open_clear(struct catalog *c, struct open *o, uint64_t at_ns);
+
+/* session.c */
+
+struct session *catalog_session_find(const struct catalog *c, uint64_t id);
+int session_reserve(struct catalog *c, uint64_t id, struct session **ret_made);
+struct session *session_get(struct catalog *c, uint64_t id, struct session **spare);
+/* Nothing is left in it: forgotten. */
+void session_rest(struct catalog *c, struct session *s);
+
+/* hold.c */
+
+struct hold *catalog_hold_find(const struct catalog *c, uint64_t id);
+struct hold *read_find(const struct catalog *c, const struct entry *e, uint64_t hi, uint64_t lo);
+/* It is of this entry from now on; it was of none, or of one that goes away. */
+void hold_hang(struct hold *h, struct entry *e);
+void hold_end(struct catalog *c, struct hold *h, bool is_confirmed, uint64_t at_ns);
+
+/* value.c */
+
+/* Where a value of a job goes. *ret_is_new: a block is taken for it. */
+void value_choose(const struct catalog *c, const struct job *j, uint32_t len, uint64_t *ret_at,
+		  bool *ret_is_new);
+/* -ENOSPC: no memory for another value segment. */
+int value_reserve(struct catalog *c, uint64_t at, uint32_t len);
+/* Live only, between reserve and finish. */
+void value_write(struct catalog *c, uint64_t at, struct slice bytes);
+void value_claim(struct catalog *c, struct job *j, uint64_t at, uint32_t len, uint64_t at_ns);
+void value_release(struct catalog *c, struct job *j, uint64_t at, uint64_t at_ns);
+const uint8_t *value_bytes(const struct catalog *c, uint64_t at);
+void values_tidy(struct catalog *c);
+void values_fini(struct catalog *c);

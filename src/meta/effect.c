@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "meta/effect.h"
+
+/* clang-format off */
+#define PUT(type, field) put_##type(c, m->field);
+#define GET(type, field) m->field = get_##type(c);
+
+#define E(id, NAME, name)                                                     \
+	static void name##_put(struct wcur *c, const struct name##_effect *m) \
+	{                                                                     \
+		NAME##_FIELDS(PUT)                                            \
+	}                                                                     \
+	static void name##_get(struct rcur *c, struct name##_effect *m)       \
+	{                                                                     \
+		NAME##_FIELDS(GET)                                            \
+	}
+EFFECTS(E)
+#undef E
+
+void effect_put(struct wcur *c, const struct effect *e)
+{
+	put_u16(c, (uint16_t)e->kind);
+	put_u64(c, e->at_ns);
+	switch (e->kind) {
+#define E(id, NAME, name)                                                     \
+	case EFFECT_##NAME:                                                   \
+		name##_put(c, &e->u.name);                                    \
+		return;
+	EFFECTS(E)
+#undef E
+	case EFFECT_KINDS:
+		break;
+	}
+	c->bad = true;
+}
+
+int effect_get(struct rcur *c, struct effect *ret)
+{
+	uint16_t kind = get_u16(c);
+
+	*ret = (struct effect){ .kind = (enum effect_kind)kind, .at_ns = get_u64(c) };
+	switch (kind) {
+#define E(id, NAME, name)                                                     \
+	case EFFECT_##NAME:                                                   \
+		name##_get(c, &ret->u.name);                                  \
+		break;
+	EFFECTS(E)
+#undef E
+	default:
+		c->bad = true;
+	}
+	return c->bad ? -EBADMSG : 0;
+}
+
+const char *effect_name(enum effect_kind kind)
+{
+	switch (kind) {
+#define E(id, NAME, name)                                                     \
+	case EFFECT_##NAME:                                                   \
+		return #NAME;
+	EFFECTS(E)
+#undef E
+	case EFFECT_KINDS:
+		break;
+	}
+	return "?";
+}
+/* clang-format on */

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hold: keeps the bytes of one version for a reader, even when it is replaced or
+ * removed. A read of an object with reads left is a hold, too: granted, it hides one
+ * read from others; confirmed, it uses it up; ended otherwise, it gives it back.
+ */
+#include "base/cleanup.h"
+#include "base/node.h"
+#include "meta/catalog_priv.h"
+
+static uint64_t id_hash(const struct catalog *c, uint64_t id)
+{
+	return hash_64(&id, sizeof(id), c->seed);
+}
+
+static uint64_t read_hash(const struct catalog *c, uint64_t object, uint64_t hi, uint64_t lo)
+{
+	uint64_t key[3] = { object, hi, lo };
+
+	return hash_64(key, sizeof(key), c->seed);
+}
+
+struct hold *catalog_hold_find(const struct catalog *c, uint64_t id)
+{
+	for (struct hlink *l = htable_first(&c->holds, id_hash(c, id)); l; l = htable_next(l)) {
+		struct hold *h = container_of(l, struct hold, by_id);
+
+		if (h->id == id)
+			return h;
+	}
+	return NULL;
+}
+
+struct hold *read_find(const struct catalog *c, const struct entry *e, uint64_t hi, uint64_t lo)
+{
+	struct hlink *l = htable_first(&c->reads, read_hash(c, e->object, hi, lo));
+
+	for (; l; l = htable_next(l)) {
+		struct hold *h = container_of(l, struct hold, by_read);
+
+		if (h->entry == e && h->read_hi == hi && h->read_lo == lo)
+			return h;
+	}
+	return NULL;
+}
+
+void hold_hang(struct hold *h, struct entry *e)
+{
+	h->entry = e;
+	h->next = e->holds;
+	h->hook = &e->holds;
+	if (h->next)
+		h->next->hook = &h->next;
+	e->holds = h;
+}
+
+static void unhang(struct hold *h)
+{
+	*h->hook = h->next;
+	if (h->next)
+		h->next->hook = h->hook;
+}
+
+/* HOLD_MADE */
+
+int hold_made_reserve(struct catalog *c, struct effect *e)
+{
+	const struct hold_made_effect *m = &e->u.hold_made;
+	const struct life *life;
+	int r;
+
+	e->at.job = catalog_job_find(c, m->job);
+	if (!e->at.job || e->at.job->state != JOB_LIVING || catalog_hold_find(c, m->hold))
+		return -EBADMSG;
+	e->at.entry = entry_find(c, e->at.job, m->path);
+	if (!e->at.entry)
+		return -EBADMSG;
+	life = entry_life(e->at.entry);
+	if (m->is_read && (!life || life->granted >= life->reads))
+		return -EBADMSG;
+	r = session_reserve(c, m->session, &e->made.session);
+	if (r < 0)
+		return r;
+	e->made.hold = node_alloc(sizeof(struct hold));
+	return e->made.hold ? 0 : -ENOMEM;
+}
+
+void hold_made_apply(struct catalog *c, struct effect *e)
+{
+	const struct hold_made_effect *m = &e->u.hold_made;
+	struct session *s = session_get(c, m->session, &e->made.session);
+	struct hold *h = TAKE_PTR(e->made.hold);
+
+	*h = (struct hold){ .entry = e->at.entry, .session = s, .id = m->hold,
+			    .read_hi = m->read_hi, .read_lo = m->read_lo, .touched_ns = e->at_ns,
+			    .nth_try = 1, .is_read = m->is_read };
+	list_init(&h->of_session);
+	list_init(&h->of_job);
+	list_insert(&s->holds, &h->of_session);
+	list_insert(&e->at.job->holds, &h->of_job);
+	s->hold_count++;
+	hold_hang(h, h->entry);
+	htable_add(&c->holds, &h->by_id, id_hash(c, h->id));
+	catalog_id_used(c, h->id);
+	if (!h->is_read)
+		return;
+	htable_add(&c->reads, &h->by_read,
+		   read_hash(c, h->entry->object, h->read_hi, h->read_lo));
+	heap_add(&c->read_dues, &h->due, e->at_ns + HOLD_MS_MAX * MS);
+	entry_life(h->entry)->granted++;
+}
+
+/* HOLD_TRIED: the same read again, perhaps by another session. */
+
+int hold_tried_reserve(struct catalog *c, struct effect *e)
+{
+	const struct hold_tried_effect *m = &e->u.hold_tried;
+
+	e->at.hold = catalog_hold_find(c, m->hold);
+	return e->at.hold ? session_reserve(c, m->session, &e->made.session) : -EBADMSG;
+}
+
+void hold_tried_apply(struct catalog *c, struct effect *e)
+{
+	struct hold *h = e->at.hold;
+	struct session *old = h->session, *s = session_get(c, e->u.hold_tried.session,
+							   &e->made.session);
+
+	h->nth_try = e->u.hold_tried.nth_try;
+	h->touched_ns = e->at_ns;
+	if (s == old)
+		return;
+	list_remove(&h->of_session);
+	old->hold_count--;
+	list_insert(&s->holds, &h->of_session);
+	s->hold_count++;
+	h->session = s;
+	session_rest(c, old);
+}
+
+/* HOLD_ENDED */
+
+int hold_ended_reserve(struct catalog *c, struct effect *e)
+{
+	e->at.hold = catalog_hold_find(c, e->u.hold_ended.hold);
+	return e->at.hold ? 0 : -EBADMSG;
+}
+
+static void read_end(struct catalog *c, struct hold *h, bool is_confirmed, uint64_t at_ns)
+{
+	const struct end end = { .what = GONE_CONSUMED, .at_ns = at_ns };
+	struct entry *e = h->entry;
+	struct life *life = entry_life(e);
+
+	htable_remove(&c->reads, &h->by_read);
+	heap_remove(&c->read_dues, &h->due);
+	life->granted--;
+	if (is_confirmed)
+		life->reads--;
+	if (e->is_ghost)
+		return;
+	if (life->reads == 0) {
+		/* No hold is left: each was a granted read. */
+		catalog_wake(c, e->job, entry_path(e));
+		entry_end(c, e, &end, NULL);
+	} else if (!is_confirmed) {
+		catalog_wake(c, e->job, entry_path(e));
+	}
+}
+
+void hold_end(struct catalog *c, struct hold *h, bool is_confirmed, uint64_t at_ns)
+{
+	struct session *s = h->session;
+	struct entry *e = h->entry;
+	struct job *j = e->job;
+
+	htable_remove(&c->holds, &h->by_id);
+	list_remove(&h->of_session);
+	list_remove(&h->of_job);
+	s->hold_count--;
+	unhang(h);
+	if (!e->holds && e->is_ghost) {
+		if (h->is_read) {
+			htable_remove(&c->reads, &h->by_read);
+			heap_remove(&c->read_dues, &h->due);
+		}
+		entry_free(c, e, at_ns);
+	} else if (h->is_read) {
+		read_end(c, h, is_confirmed, at_ns);
+	}
+	node_free(h);
+	session_rest(c, s);
+	job_rest(c, j);
+}
+
+void hold_ended_apply(struct catalog *c, struct effect *e)
+{
+	hold_end(c, e->at.hold, e->u.hold_ended.is_confirmed, e->at_ns);
+}
+
+int catalog_release(struct catalog *c, const struct release_req *req, uint64_t now_ns,
+		    struct outcome *ret)
+{
+	struct effect e = { .kind = EFFECT_HOLD_ENDED, .at_ns = now_ns };
+	struct hold *h = catalog_hold_find(c, req->hold);
+
+	outcome_begin(c, ret);
+	if (!h || h->entry->job->id != req->job)
+		return 0; /* ended before: by a repeat, its session, its time */
+	/* Only the last try gives a read back; whichever has the last byte uses it up. */
+	if (!req->is_confirmed && h->is_read && req->nth_try != h->nth_try)
+		return 0;
+	e.u.hold_ended.hold = req->hold;
+	e.u.hold_ended.is_confirmed = req->is_confirmed != 0;
+	return effect_do(c, &e);
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lease: segments asked for, granted, and given back by their writers.
+ */
+#include "base/node.h"
+#include "meta/catalog_priv.h"
+
+/* What a store will grant, at most: as many as it takes, the last as small as will do. */
+static uint64_t ask_bytes_of(uint64_t need, uint32_t size)
+{
+	uint64_t full = need / size, rest = need % size;
+
+	if (full == 0)
+		return size;
+	if (full >= LEASE_SEGMENTS_MAX)
+		return (uint64_t)size * LEASE_SEGMENTS_MAX;
+	return full * size + (rest ? segment_size_for(rest) : 0);
+}
+
+/* The grants of a request that was answered before, and is repeated. */
+static uint16_t put_granted(const struct catalog *c, const struct lease_req *req,
+			    struct wcur *payload)
+{
+	uint64_t hash = catalog_request_hash(c, req->session, req->request);
+	uint16_t count = 0;
+
+	for (struct hlink *l = htable_first(&c->requests, hash); l; l = htable_next(l)) {
+		const struct segment *s = container_of(l, struct segment, by_request);
+
+		if (s->owner != req->session || s->request != req->request ||
+		    s->job->id != req->job)
+			continue;
+		grant_put(payload, &(struct grant){ .segment = s->id, .generation = s->generation,
+						    .size = s->size, .key = s->key,
+						    .store = s->pool->store });
+		count++;
+	}
+	return count;
+}
+
+int catalog_lease(struct catalog *c, const struct lease_req *req, uint32_t segment_max,
+		  uint64_t now_ns, struct wcur *payload, struct outcome *ret)
+{
+	uint32_t size = SEGMENT_BYTES_MIN;
+	struct job *j;
+	int r;
+
+	(void)now_ns;
+	outcome_begin(c, ret);
+	r = catalog_job_living(c, req->job, ret, &j);
+	if (r < 0)
+		return r;
+	if (req->session == 0)
+		return refuse(ret, -ENOLINK, "segments belong to a session");
+	if (req->tier != TIER_ANY && req->tier != TIER_DRAM)
+		return refuse(ret, -EOPNOTSUPP, "this store has no tier but dram");
+	if (req->size < SEGMENT_BYTES_MIN || req->need == 0)
+		return refuse(ret, -EINVAL, "segments have at least %u bytes", SEGMENT_BYTES_MIN);
+	ret->rep.lease.count = req->request ? put_granted(c, req, payload) : 0;
+	if (ret->rep.lease.count > 0)
+		return 0;
+	while (size < req->size && size < segment_max && size < SEGMENT_BYTES_MAX)
+		size *= 2;
+	/* A quota that is nearly used up is better used in small pieces than not at all. */
+	while (size > SEGMENT_BYTES_MIN && job_charge(j, ask_bytes_of(req->need, size), NULL) < 0)
+		size /= 2;
+	r = job_charge(j, ask_bytes_of(req->need, size), ret);
+	if (r < 0)
+		return r;
+	ret->ask.is_needed = true;
+	ret->ask.need = req->need;
+	ret->ask.size = size;
+	ret->ask.bytes = ask_bytes_of(req->need, size);
+	j->asked_bytes += ret->ask.bytes;
+	return 0;
+}
+
+void catalog_ask_over(struct catalog *c, uint64_t job, uint64_t bytes)
+{
+	struct job *j = catalog_job_find(c, job);
+
+	if (j)
+		j->asked_bytes -= bytes;
+}
+
+static int seal(struct catalog *c, const struct segment *s, uint32_t front, uint32_t back,
+		uint64_t now_ns)
+{
+	struct effect e = { .kind = EFFECT_SEGMENT_SEALED, .at_ns = now_ns };
+
+	e.u.segment_sealed = (struct segment_sealed_effect){
+		.segment = s->id, .generation = s->generation, .front = front, .back = back
+	};
+	return effect_do(c, &e);
+}
+
+int catalog_grant(struct catalog *c, const struct lease_req *req, uint64_t stamp_ns,
+		  struct slice grants, uint64_t now_ns, struct outcome *ret)
+{
+	struct effect e = { .kind = EFFECT_SEGMENTS_OPENED, .at_ns = now_ns };
+	struct rcur at = rcur_make(grants.ptr, grants.len);
+	struct job *j;
+	int r;
+
+	outcome_begin(c, ret);
+	e.u.segments_opened = (struct segments_opened_effect){ .job = req->job,
+							       .session = req->session,
+							       .request = req->request,
+							       .stamp_ns = stamp_ns,
+							       .grants = grants };
+	r = effect_do(c, &e);
+	if (r < 0 || req->session)
+		return r < 0 ? r : catalog_job_living(c, req->job, ret, &j);
+	while (r == 0 && at.p < at.end) {
+		struct grant g;
+		struct segment *s;
+
+		grant_get(&at, &g);
+		s = catalog_segment_find(c, g.segment, g.generation);
+		if (s && s->state == SEGMENT_OPEN)
+			r = seal(c, s, 0, s->size, now_ns);
+	}
+	return r;
+}
+
+int catalog_settle(struct catalog *c, const struct settle_req *req, uint64_t now_ns,
+		   struct outcome *ret)
+{
+	struct segment *s = catalog_segment_find(c, req->segment, req->generation);
+
+	outcome_begin(c, ret);
+	if (!s || s->state > SEGMENT_SEALED)
+		return 0; /* gone, or on its way there: nothing to settle any more */
+	if (!s->job || s->job->id != req->job || s->owner != req->session)
+		return refuse(ret, -ESTALE, "segment %llx.%u is somebody else's",
+			      (unsigned long long)req->segment, req->generation);
+	if (s->state == SEGMENT_SEALED)
+		return 0;
+	if (req->front > req->back || req->back > s->size || catalog_segment_is_claimed(s, req->front, req->back))
+		return refuse(ret, -EINVAL, "bytes %u to %u of segment %llx are in use", req->front,
+			      req->back, (unsigned long long)req->segment);
+	return seal(c, s, req->front, req->back, now_ns);
+}
+
+int fenced_give_up(struct catalog *c, uint64_t now_ns)
+{
+	const struct segment *s = container_of(c->fenced.next, struct segment, owed);
+
+	return seal(c, s, s->live > 0 ? s->size : 0, s->size, now_ns);
+}
+
+int catalog_reclaim(struct catalog *c, uint64_t now_ns, struct outcome *ret)
+{
+	int r = 0;
+
+	outcome_begin(c, ret);
+	for (int i = 0; r == 0 && i < TICK_STEP && !list_is_empty(&c->fenced); i++)
+		r = fenced_give_up(c, now_ns);
+	return r;
+}

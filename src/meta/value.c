@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * value: small values, stored once, in blocks of one job each, in value segments of the
+ * slot. A job fills one block after the other; a block with no value left is free for
+ * anybody. It is filled with zeros when it is taken anew, not when it is freed: a replay
+ * must not touch bytes that later records refer to.
+ */
+#include <assert.h>
+
+#include "base/node.h"
+#include "meta/catalog_priv.h"
+
+#define VALUE_ALIGN 8
+
+static uint32_t segment_of(uint64_t at)
+{
+	return (uint32_t)(at >> VALUE_SEGMENT_SHIFT);
+}
+
+static uint32_t offset_of(uint64_t at)
+{
+	return (uint32_t)(at & (VALUE_SEGMENT_BYTES - 1));
+}
+
+static struct value_block *block_of(const struct catalog *c, uint64_t at)
+{
+	uint32_t i = segment_of(at);
+
+	if (i >= c->value_cap || !c->values[i])
+		return NULL;
+	return &c->values[i]->blocks[offset_of(at) / VALUE_BLOCK_BYTES];
+}
+
+/* Blocks are numbered through all segments. */
+static uint64_t at_of_block(uint32_t block)
+{
+	return (uint64_t)block * VALUE_BLOCK_BYTES;
+}
+
+static uint32_t round_up(uint32_t len)
+{
+	return (len + VALUE_ALIGN - 1) & ~(uint32_t)(VALUE_ALIGN - 1);
+}
+
+static uint32_t free_block(const struct value_segment *s)
+{
+	for (uint32_t i = 0;; i++) {
+		uint32_t n = (s->hint + i) % VALUE_BLOCKS;
+
+		assert(i < VALUE_BLOCKS);
+		if (!s->blocks[n].job)
+			return s->index * VALUE_BLOCKS + n;
+	}
+}
+
+void value_choose(const struct catalog *c, const struct job *j, uint32_t len, uint64_t *ret_at,
+		  bool *ret_is_new)
+{
+	uint32_t index = 0;
+
+	*ret_is_new = false;
+	if (j->block != NONE_32) {
+		const struct value_block *b = block_of(c, at_of_block(j->block));
+
+		*ret_at = at_of_block(j->block) + b->used;
+		if (b->used + len <= VALUE_BLOCK_BYTES)
+			return;
+	}
+	*ret_is_new = true;
+	if (!list_is_empty(&c->free_values)) {
+		*ret_at = at_of_block(free_block(
+			container_of(c->free_values.next, struct value_segment, link)));
+		return;
+	}
+	while (index < c->value_cap && c->values[index])
+		index++;
+	*ret_at = (uint64_t)index << VALUE_SEGMENT_SHIFT;
+}
+
+static int make_room(struct catalog *c, uint32_t index)
+{
+	uint32_t cap = c->value_cap ? c->value_cap : 4;
+	struct value_segment **more;
+
+	while (cap <= index)
+		cap *= 2;
+	if (cap == c->value_cap)
+		return 0;
+	more = node_resize(c->values, cap * sizeof(*more));
+	if (!more)
+		return -ENOMEM;
+	memset(more + c->value_cap, 0, (cap - c->value_cap) * sizeof(*more));
+	c->values = more;
+	c->value_cap = cap;
+	return 0;
+}
+
+/* An empty one more or less changes nothing, so this needs no effect. */
+static int segment_make(struct catalog *c, uint32_t index)
+{
+	struct value_segment *s;
+
+	if (make_room(c, index) < 0)
+		return -ENOMEM;
+	if (c->values[index])
+		return 0;
+	s = node_alloc(sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	s->bytes = c->ops->value_map(c, index);
+	if (!s->bytes) {
+		node_free(s);
+		return -ENOSPC;
+	}
+	s->index = index;
+	list_init(&s->link);
+	list_insert(&c->free_values, &s->link);
+	c->values[index] = s;
+	c->empty_value_count++;
+	return 0;
+}
+
+int value_reserve(struct catalog *c, uint64_t at, uint32_t len)
+{
+	if (len == 0 || len > INLINE_BYTES_MAX || at >> 52 != 0 ||
+	    offset_of(at) % VALUE_BLOCK_BYTES + len > VALUE_BLOCK_BYTES)
+		return -EBADMSG;
+	return segment_make(c, segment_of(at));
+}
+
+void value_write(struct catalog *c, uint64_t at, struct slice bytes)
+{
+	struct value_block *b = block_of(c, at);
+	uint8_t *to = c->values[segment_of(at)]->bytes + offset_of(at);
+
+	memcpy(to, bytes.ptr, bytes.len);
+	if (!b->job)
+		memset(to + bytes.len, 0, VALUE_BLOCK_BYTES - bytes.len);
+}
+
+const uint8_t *value_bytes(const struct catalog *c, uint64_t at)
+{
+	return c->values[segment_of(at)]->bytes + offset_of(at);
+}
+
+static void block_take(struct catalog *c, struct job *j, uint64_t at, uint64_t at_ns)
+{
+	struct value_segment *s = c->values[segment_of(at)];
+
+	block_of(c, at)->job = j;
+	if (s->used_count++ == 0)
+		c->empty_value_count--;
+	s->hint = (offset_of(at) / VALUE_BLOCK_BYTES + 1) % VALUE_BLOCKS;
+	if (s->used_count == VALUE_BLOCKS)
+		list_remove(&s->link);
+	j->block = (uint32_t)(at / VALUE_BLOCK_BYTES);
+	j->block_count++;
+	j->held_bytes += VALUE_BLOCK_BYTES;
+	job_book(c, j, VALUE_BLOCK_BYTES, at_ns);
+	account_book(&c->value_account, VALUE_BLOCK_BYTES, at_ns);
+}
+
+void value_claim(struct catalog *c, struct job *j, uint64_t at, uint32_t len, uint64_t at_ns)
+{
+	struct value_block *b = block_of(c, at);
+
+	if (!b->job)
+		block_take(c, j, at, at_ns);
+	b->live++;
+	b->used = (uint16_t)round_up(offset_of(at) % VALUE_BLOCK_BYTES + len);
+}
+
+void value_release(struct catalog *c, struct job *j, uint64_t at, uint64_t at_ns)
+{
+	struct value_block *b = block_of(c, at);
+	struct value_segment *s = c->values[segment_of(at)];
+
+	if (--b->live > 0)
+		return;
+	*b = (struct value_block){ 0 };
+	if (s->used_count-- == VALUE_BLOCKS)
+		list_insert(&c->free_values, &s->link);
+	if (s->used_count == 0)
+		c->empty_value_count++;
+	if (j->block == at / VALUE_BLOCK_BYTES)
+		j->block = NONE_32;
+	j->block_count--;
+	j->held_bytes -= VALUE_BLOCK_BYTES;
+	if (j->state == JOB_LIVING)
+		account_book(&c->value_account, -(int64_t)VALUE_BLOCK_BYTES, at_ns);
+	job_book(c, j, -(int64_t)VALUE_BLOCK_BYTES, at_ns);
+}
+
+static void segment_free(struct catalog *c, struct value_segment *s)
+{
+	c->values[s->index] = NULL;
+	list_remove(&s->link);
+	c->ops->value_unmap(c, s->index, s->bytes);
+	node_free(s);
+}
+
+/* All empty ones but one, which the next value would need again, go back; a few at a time. */
+void values_tidy(struct catalog *c)
+{
+	struct list *l = c->free_values.next;
+
+	for (int i = 0; i < TICK_STEP && c->empty_value_count > 1 && l != &c->free_values; i++) {
+		struct value_segment *s = container_of(l, struct value_segment, link);
+
+		l = l->next;
+		if (s->used_count > 0)
+			continue;
+		segment_free(c, s);
+		c->empty_value_count--;
+	}
+}
+
+void values_fini(struct catalog *c)
+{
+	for (uint32_t i = 0; i < c->value_cap; i++)
+		if (c->values[i])
+			segment_free(c, c->values[i]);
+	c->values = node_free(c->values);
+	c->value_cap = 0;
+}
