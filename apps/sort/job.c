@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "job.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <ftw.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "output.h"
+
+#define RENEW_NS (10 * NS_PER_S)
+
+/* Where programs of ours are, from the directory of this one: installed, or in a build. */
+static const char *const PLACES[] = { "", "../cli/", "../../src/cli/", "../../bin/", "../bin/" };
+
+char *job_path(const char *directory, const char *kind, uint32_t index)
+{
+	char *path;
+
+	return asprintf(&path, "%s/%s-%05u", directory, kind, index) < 0 ? NULL : path;
+}
+
+/* The path of another program of ours; its bare name if it is not where we look. */
+static char *program_find(const char *name)
+{
+	char self[PATH_MAX], path[PATH_MAX + 64];
+	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	char *slash;
+
+	self[len > 0 ? len : 0] = '\0';
+	slash = strrchr(self, '/');
+	if (!slash)
+		return strdup(name);
+	slash[1] = '\0';
+	for (size_t i = 0; i < sizeof(PLACES) / sizeof(PLACES[0]); i++) {
+		snprintf(path, sizeof(path), "%s%s%s", self, PLACES[i], name);
+		if (access(path, X_OK) == 0)
+			return strdup(path);
+	}
+	return strdup(name);
+}
+
+static int work_make(struct job *j)
+{
+	const char *tmp = getenv("TMPDIR");
+	struct stat st;
+	char cwd[PATH_MAX];
+	int r;
+
+	if (stat("build", &st) == 0 && S_ISDIR(st.st_mode) && access("build", W_OK) == 0 &&
+	    getcwd(cwd, sizeof(cwd)))
+		r = asprintf(&j->work, "%s/build/sort-XXXXXX", cwd);
+	else
+		r = asprintf(&j->work, "%s/wadi-sort-XXXXXX", tmp && *tmp == '/' ? tmp : "/tmp");
+	if (r < 0) {
+		j->work = NULL;
+		return problem_set(j->problem, -ENOMEM, "no memory");
+	}
+	if (!mkdtemp(j->work)) {
+		r = problem_set(j->problem, -errno, "%s: cannot create: %s", j->work,
+				strerror(errno));
+		free(j->work);
+		j->work = NULL;
+		return r;
+	}
+	return 0;
+}
+
+/* Parts of another sort would be taken for ours by whoever reads all of them. */
+static int output_check(struct job *j)
+{
+	DIR *dir = opendir(j->output);
+	struct dirent *e;
+	bool has_parts = false;
+
+	if (!dir)
+		return problem_set(j->problem, -errno, "%s: cannot open: %s", j->output,
+				   strerror(errno));
+	while ((e = readdir(dir)))
+		has_parts |= strncmp(e->d_name, "part-", 5) == 0;
+	closedir(dir);
+	if (has_parts)
+		return problem_set(j->problem, -ENOTEMPTY,
+				   "%s: has parts of another sort in it; "
+				   "remove them, or name another --output",
+				   j->output);
+	return 0;
+}
+
+static int output_make(struct job *j)
+{
+	const char *wanted = j->options->output;
+	char *path;
+
+	if ((wanted ? asprintf(&path, "%s", wanted) : asprintf(&path, "%s/output", j->work)) < 0)
+		return problem_set(j->problem, -ENOMEM, "no memory");
+	for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+		*slash = '\0';
+		(void)mkdir(path, 0777); /* the last one tells */
+		*slash = '/';
+	}
+	if (mkdir(path, 0777) < 0 && errno != EEXIST) {
+		problem_set(j->problem, -errno, "%s: cannot create: %s", path, strerror(errno));
+		free(path);
+		return -EIO;
+	}
+	j->output = realpath(path, NULL);
+	free(path);
+	return j->output ? output_check(j) : problem_set(j->problem, -ENOMEM, "no memory");
+}
+
+/* The data once, a quarter for what merges and attempts leave, and what a store needs at least. */
+static uint64_t embedded_memory(uint64_t input_len)
+{
+	return input_len + input_len / 4 + (128ull << 20);
+}
+
+static int embedded_start(struct job *j, uint64_t input_len)
+{
+	char *program = program_find("wadi");
+	int r;
+
+	if (!program)
+		return problem_set(j->problem, -ENOMEM, "no memory");
+	j->store_memory = embedded_memory(input_len);
+	r = embedded_open(&j->embedded, program, j->work, j->store_memory, j->problem);
+	free(program);
+	if (r < 0)
+		return r;
+	j->function_store.url =
+		j->options->attach == ATTACH_HOST ? j->embedded.local : j->embedded.tcp;
+	if (!*j->function_store.url)
+		return problem_set(j->problem, -EHOSTUNREACH,
+				   "the store that was started has no such endpoint");
+	return 0;
+}
+
+/* Which store, and for Wadi at which endpoint. */
+static int store_choose(struct job *j, uint64_t input_len)
+{
+	const char *store = j->options->store, *endpoint = getenv("WADI_ENDPOINT");
+	bool is_unix;
+
+	if (store && strcmp(store, "wadi") != 0) {
+		j->function_store.url = store;
+		return 0;
+	}
+	if (!endpoint || !*endpoint)
+		return embedded_start(j, input_len);
+	is_unix = strncmp(endpoint, "unix://", 7) == 0;
+	if (j->options->attach == ATTACH_HOST && !is_unix)
+		return problem_set(j->problem, -EINVAL,
+				   "--attach host wants the endpoint of a Unix socket, and "
+				   "WADI_ENDPOINT is %s",
+				   endpoint);
+	j->function_store.url = endpoint;
+	return 0;
+}
+
+static int store_begin(struct job *j)
+{
+	struct store_config admin = j->function_store;
+	int r;
+
+	admin.token = getenv("WADI_TOKEN");
+	r = store_open(&admin, j->problem, &j->admin);
+	if (r < 0)
+		return r;
+	r = store_job_begin(j->admin, j->name, JOB_LEASE_MS, j->token);
+	if (r < 0)
+		return r;
+	j->has_begun = true;
+	j->renewed_ns = clock_ns();
+	j->function_store.job = j->name;
+	j->function_store.token = j->token[0] ? j->token : NULL;
+	return store_open(&j->function_store, j->problem, &j->store);
+}
+
+int job_begin(struct job *j, const struct options *o, uint64_t input_len, struct problem *problem)
+{
+	uint64_t unique;
+	int r;
+
+	*j = (struct job){ .options = o, .problem = problem, .embedded.out_fd = -1 };
+	if (getrandom(&unique, sizeof(unique), 0) < 0)
+		return problem_set(problem, -errno, "no random number: %s", strerror(errno));
+	snprintf(j->name, sizeof(j->name), "sort-%016llx", (unsigned long long)unique);
+	j->function_store.timeout_ms = 30000;
+	j->function_program = program_find("wadi-sort-fn");
+	r = j->function_program ? work_make(j) : problem_set(problem, -ENOMEM, "no memory");
+	if (r == 0)
+		r = output_make(j);
+	if (r == 0)
+		r = store_choose(j, input_len);
+	if (r == 0)
+		r = store_begin(j);
+	return r;
+}
+
+int job_tick(struct job *j)
+{
+	uint64_t now_ns = clock_ns();
+
+	if (now_ns - j->renewed_ns < RENEW_NS)
+		return 0;
+	j->renewed_ns = now_ns;
+	return store_job_renew(j->admin, j->name, JOB_LEASE_MS);
+}
+
+static int entry_remove(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	(void)st, (void)type, (void)at;
+	remove(path);
+	return 0;
+}
+
+/* Of functions that were killed. */
+static void temporaries_remove(const char *directory)
+{
+	DIR *dir = opendir(directory);
+	struct dirent *e;
+
+	while (dir && (e = readdir(dir)))
+		if (strncmp(e->d_name, OUTPUT_TEMPORARY, strlen(OUTPUT_TEMPORARY)) == 0)
+			unlinkat(dirfd(dir), e->d_name, 0);
+	if (dir)
+		closedir(dir);
+}
+
+int job_end(struct job *j)
+{
+	bool is_kept = j->options->is_kept;
+	int r = 0;
+
+	store_close(j->store);
+	if (j->has_begun && !is_kept)
+		r = store_job_end(j->admin, j->name);
+	store_close(j->admin);
+	embedded_close(&j->embedded);
+	if (j->output)
+		temporaries_remove(j->output);
+	if (j->work && !is_kept)
+		nftw(j->work, entry_remove, 16, FTW_DEPTH | FTW_PHYS);
+	free(j->work);
+	free(j->output);
+	free(j->function_program);
+	j->work = j->output = j->function_program = NULL;
+	j->store = j->admin = NULL;
+	return r;
+}

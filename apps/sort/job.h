@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * job: what one run of `wadi sort` owns: its directories, its store, its job in there.
+ *
+ * job_end() gives back all of it, in whatever state the run was left. After a kill -9
+ * of the driver nobody calls it: functions and the embedded store die with the driver,
+ * and a job in a store that lives on ends with its lease, which job_tick() renews.
+ */
+#pragma once
+
+#include "embedded.h"
+#include "options.h"
+
+#define JOB_LEASE_MS 30000
+
+struct job {
+	const struct options *options; /* not ours */
+	struct problem *problem;       /* not ours */
+	char name[32];
+	char *work;   /* a directory for files, removed at the end */
+	char *output; /* the directory of the parts; in `work` if the user named none */
+	char *function_program;
+	char token[STORE_TOKEN_MAX];
+	struct store_config function_store; /* what functions get */
+	struct store *admin;                /* makes and ends the job */
+	struct store *store;                /* the driver's own way to the data */
+	uint64_t store_memory;              /* of the embedded store; 0: there is none */
+
+	/* job.c's own. */
+	struct embedded embedded;
+	uint64_t renewed_ns;
+	bool has_begun; /* in the store */
+};
+
+/* `input_len` bytes are going to be sorted. */
+int job_begin(struct job *j, const struct options *o, uint64_t input_len, struct problem *problem);
+int job_end(struct job *j); /* fails if the store would not end the job */
+
+/* To be called at least every few seconds. */
+int job_tick(struct job *j);
+
+/* A path below `directory`, to be freed; NULL: no memory. */
+char *job_path(const char *directory, const char *kind, uint32_t index);

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "report.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+
+static const char *const NAMES[STAGE_COUNT] = { "generate", "sample", "map", "reduce", "validate" };
+
+static uint64_t number(const json_t *reply, const char *name)
+{
+	return (uint64_t)json_integer_value(json_object_get(reply, name));
+}
+
+void report_add(struct report *r, const struct task *t)
+{
+	struct stage *s = &r->stages[t->stage];
+	uint64_t read_bytes = number(t->reply, "read_bytes");
+	uint64_t written_bytes = number(t->reply, "written_bytes");
+	uint64_t peak_memory = number(t->reply, "peak_memory");
+
+	if (s->functions == 0 || t->start_ns < s->start_ns)
+		s->start_ns = t->start_ns;
+	if (t->end_ns > s->end_ns)
+		s->end_ns = t->end_ns;
+	s->cold_ns[s->functions++] = t->cold_ns;
+	s->attempts += t->attempts;
+	s->killed += t->killed_count;
+	s->bytes += read_bytes > written_bytes ? read_bytes : written_bytes;
+	s->io_ns += number(t->reply, "io_ns");
+	s->wait_ns += number(t->reply, "wait_ns");
+	s->store_read_bytes += number(t->reply, "store_read_bytes");
+	s->store_written_bytes += number(t->reply, "store_written_bytes");
+	if (peak_memory > s->peak_memory)
+		s->peak_memory = peak_memory;
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double cold_median_ms(const struct stage *s)
+{
+	uint64_t sorted[FUNCTIONS_MAX / 4];
+	size_t n = s->functions < FUNCTIONS_MAX / 4 ? s->functions : FUNCTIONS_MAX / 4;
+
+	/* The median of the first few hundred is the median of all, and fits a stack. */
+	memcpy(sorted, s->cold_ns, n * sizeof(*sorted));
+	qsort(sorted, n, sizeof(*sorted), compare);
+	return n ? (double)sorted[n / 2] / 1e6 : 0;
+}
+
+static double seconds(uint64_t ns)
+{
+	return (double)ns / 1e9;
+}
+
+static double rate_mb(const struct stage *s)
+{
+	uint64_t ns = s->end_ns - s->start_ns;
+
+	return ns ? (double)s->bytes / 1e6 / seconds(ns) : 0;
+}
+
+static double gb_seconds(const struct store_usage *u)
+{
+	return (double)u->dram_byte_ms / 1e12;
+}
+
+static double price(const struct store_usage *u)
+{
+	return gb_seconds(u) / 3600 * PRICE_PER_GB_HOUR;
+}
+
+/* Bytes in four digits and a letter of powers of 1000. */
+static const char *bytes_text(uint64_t bytes, char buf[16])
+{
+	static const char LETTERS[] = "BKMGTP";
+	double v = (double)bytes;
+	size_t i = 0;
+
+	for (; v >= 999.5 && i < sizeof(LETTERS) - 2; i++)
+		v /= 1000;
+	snprintf(buf, 16,
+		 i == 0    ? "%.0f%c"
+		 : v < 10  ? "%.2f%c"
+		 : v < 100 ? "%.1f%c"
+			   : "%.0f%c",
+		 v, LETTERS[i]);
+	return buf;
+}
+
+static const char *dram_text(const struct store_usage *u, char buf[16])
+{
+	return u->is_known ? bytes_text(u->dram_bytes, buf) : "-";
+}
+
+/* 59 columns, so that a narrow terminal does not wrap it. */
+static void table_print(const struct report *r, FILE *to)
+{
+	fprintf(to, "%-8s %4s %6s %6s %6s %6s %6s %6s %5s\n", "stage", "runs", "cold", "bytes",
+		"time", "MB/s", "i/o", "wait", "dram");
+	for (size_t i = 0; i < STAGE_COUNT; i++) {
+		const struct stage *s = &r->stages[i];
+		char bytes[16], dram[16];
+
+		if (s->functions == 0)
+			continue;
+		fprintf(to, "%-8s %4u %4.1fms %6s %5.2fs %6.0f %5.2fs %5.2fs %5s\n", NAMES[i],
+			s->attempts, cold_median_ms(s), bytes_text(s->bytes, bytes),
+			seconds(s->end_ns - s->start_ns), rate_mb(s), seconds(s->io_ns),
+			seconds(s->wait_ns), dram_text(&s->usage, dram));
+	}
+}
+
+static uint32_t killed_count(const struct report *r)
+{
+	uint32_t killed = 0;
+
+	for (size_t i = 0; i < STAGE_COUNT; i++)
+		killed += r->stages[i].killed;
+	return killed;
+}
+
+void report_print(const struct report *r, FILE *to)
+{
+	char bytes[16], sum[U128_DIGITS];
+
+	u128_format(r->sum, sum);
+	table_print(r, to);
+	fprintf(to, "\n%s in %.2f s over %s, %.0f MB/s\n", bytes_text(r->bytes, bytes),
+		seconds(r->total_ns), r->store, (double)r->bytes / 1e6 / seconds(r->total_ns));
+	if (killed_count(r))
+		fprintf(to, "%u functions were killed and ran again\n", killed_count(r));
+	if (r->usage.is_known)
+		fprintf(to, "%.2f GB*s of memory, about $%.7f at $%.3f per GB*h\n",
+			gb_seconds(&r->usage), price(&r->usage), PRICE_PER_GB_HOUR);
+	else
+		fprintf(to, "GB*s: -\n");
+	fprintf(to, "%s: %llu %s, sum %s, %llu with the key of the one before\n",
+		r->is_verified ? "verified" : "NOT VERIFIED", (unsigned long long)r->count,
+		r->format == FORMAT_LINES ? "lines" : "records", sum,
+		(unsigned long long)r->duplicates);
+}
+
+static json_t *stage_json(const struct stage *s, const char *name)
+{
+	json_t *o = json_pack(
+		"{ss sI sI sI sf sI sf sf sf sf sI sI sI}", "stage", name, "functions",
+		(json_int_t)s->functions, "runs", (json_int_t)s->attempts, "killed",
+		(json_int_t)s->killed, "cold_start_p50_ms", cold_median_ms(s), "bytes",
+		(json_int_t)s->bytes, "seconds", seconds(s->end_ns - s->start_ns), "mb_per_s",
+		rate_mb(s), "ephemeral_io_s", seconds(s->io_ns), "wait_s", seconds(s->wait_ns),
+		"ephemeral_read_bytes", (json_int_t)s->store_read_bytes, "ephemeral_written_bytes",
+		(json_int_t)s->store_written_bytes, "peak_memory", (json_int_t)s->peak_memory);
+
+	json_object_set_new(o, "tier_bytes",
+			    s->usage.is_known
+				    ? json_pack("{sI}", "dram", (json_int_t)s->usage.dram_bytes)
+				    : json_null());
+	return o;
+}
+
+void report_print_json(const struct report *r, FILE *to)
+{
+	char sum[U128_DIGITS];
+	json_t *stages = json_array(), *o;
+	uint64_t io_ns = 0, wait_ns = 0;
+
+	for (size_t i = 0; i < STAGE_COUNT; i++) {
+		if (r->stages[i].functions == 0)
+			continue;
+		json_array_append_new(stages, stage_json(&r->stages[i], NAMES[i]));
+		io_ns += r->stages[i].io_ns;
+		wait_ns += r->stages[i].wait_ns;
+	}
+	u128_format(r->sum, sum);
+	o = json_pack("{sb ss ss sI sI ss sI sf sf sf sf sI so}", "verified", r->is_verified,
+		      "format", r->format == FORMAT_LINES ? "lines" : "records", "store", r->store,
+		      "count", (json_int_t)r->count, "bytes", (json_int_t)r->bytes, "sum", sum,
+		      "duplicates", (json_int_t)r->duplicates, "seconds", seconds(r->total_ns),
+		      "mb_per_s", (double)r->bytes / 1e6 / seconds(r->total_ns), "ephemeral_io_s",
+		      seconds(io_ns), "wait_s", seconds(wait_ns), "killed",
+		      (json_int_t)killed_count(r), "stages", stages);
+	json_object_set_new(o, "gb_s",
+			    r->usage.is_known ? json_real(gb_seconds(&r->usage)) : json_null());
+	json_object_set_new(o, "price_usd",
+			    r->usage.is_known ? json_real(price(&r->usage)) : json_null());
+	json_object_set_new(o, "price_per_gb_hour", json_real(PRICE_PER_GB_HOUR));
+	json_dumpf(o, to, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+	fprintf(to, "\n");
+	json_decref(o);
+}
