@@ -153,7 +153,7 @@
 /* What one turn takes from each source; the rest waits for the next, so nobody starves. */
 #define LOOP_TIMERS_PER_TURN  1024
 #define LOOP_LETTERS_PER_TURN 1024
-#define LOOP_EVENTS_PER_TURN  256
+#define LOOP_EVENTS_PER_TURN  128
 #define LOOP_ACCEPTS_PER_TURN 64
 
 /* Connections that the kernel has accepted and we have not; it cuts this to its own limit. */
