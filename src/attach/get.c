@@ -269,9 +269,8 @@ static int64_t get_whole(struct wadi_op *op, struct get_op *g)
 	return r < 0 ? r : (int64_t)got.want;
 }
 
-static int64_t get_run(struct wadi_op *op)
+static int64_t get_repeatedly(struct wadi_op *op, struct get_op *g)
 {
-	struct get_op *g = container_of(op, struct get_op, op);
 	int64_t r;
 
 	for (unsigned i = 0;; i++) {
@@ -280,6 +279,19 @@ static int64_t get_run(struct wadi_op *op)
 			break;
 	}
 	return r;
+}
+
+static int64_t get_run(struct wadi_op *op)
+{
+	return get_repeatedly(op, container_of(op, struct get_op, op));
+}
+
+int64_t get_object(struct wadi_op *op, const struct get_how *how, void *buf, size_t cap,
+		   struct wadi_stat *ret_stat)
+{
+	struct get_op g = { .how = *how, .buf = buf, .cap = cap, .ret_stat = ret_stat };
+
+	return get_repeatedly(op, &g);
 }
 
 static int get_op_init(struct get_op *g, struct wadi *w, const char *verb, const char *path,

@@ -330,6 +330,14 @@ static int64_t open_run(struct wadi_op *op)
 	return handle_conn(op, &c);
 }
 
+int handle_init(struct wadi *w, struct loop *l)
+{
+	w->loop = l;
+	w->pid = getpid();
+	waitq_init(&w->connected, &l->fibers);
+	return net_open(l, &w->net);
+}
+
 static int configure(struct wadi *w, const struct wadi_options *o)
 {
 	const char *endpoint = from_environment(o->endpoint, "WADI_ENDPOINT", "__OW_WADI_ENDPOINT");
@@ -371,10 +379,8 @@ int wadi_open(const struct wadi_options *options, struct wadi **ret)
 	if (r < 0)
 		return r;
 	r = loop_open_epoll(&w->loop);
-	if (r == 0) {
-		waitq_init(&w->connected, &w->loop->fibers);
-		r = net_open(w->loop, &w->net);
-	}
+	if (r == 0)
+		r = handle_init(w, w->loop);
 	if (r < 0)
 		return (int)handle_fail(w, "open", w->endpoint, r, strerror(-r));
 	op_init(&op, w, "open", w->endpoint, 0, open_run);

@@ -57,6 +57,8 @@ struct wadi_op {
 	char why[WHY_BYTES];
 };
 
+/* A handle on a loop of somebody else's, as the simulator has it; address and timeout are set by hand. */
+int handle_init(struct wadi *w, struct loop *l);
 /* -EOWNERDEAD after fork, -ENOTRECOVERABLE if poisoned, else 0. */
 int handle_check(struct wadi *w);
 /* Sets the fields for a call; `timeout_ms` 0: the handle's. */
@@ -138,6 +140,8 @@ struct get_how {
 	struct slice path;
 };
 int get_how_init(struct wadi *w, struct get_how *how, const struct wadi_get_options *options);
+int64_t get_object(struct wadi_op *op, const struct get_how *how, void *buf, size_t cap,
+		   struct wadi_stat *ret_stat);
 /* What a GET found. */
 struct got {
 	uint64_t hold;

@@ -193,8 +193,7 @@ static void ask_put(struct call *c, struct payload *p, size_t len, uint64_t time
 	*p = (struct payload){ sample, len, NULL };
 	w = call_body(net, c);
 	put_req_put(&w, &(struct put_req){ .tier = 1 });
-	call_send(client, c, MSG_PUT, 0, &w, len ? p : NULL,
-		  node_now_ns() + timeout_ms * 1000000);
+	call_send(client, c, MSG_PUT, 0, &w, len ? p : NULL, node_now_ns() + timeout_ms * 1000000);
 }
 
 static void ask_get(struct call *c, void *room, size_t cap, uint64_t len)
@@ -377,7 +376,8 @@ static void a_late_answer_is_nobodys(void **state)
 	call_end(&b);
 }
 
-/* In the middle of a long payload: the frame is filled up and taken back, the connection goes on. */
+/* In the middle of a long payload: the frame is filled up and taken back, the connection goes on.
+ */
 static void a_canceled_put_is_taken_back(void **state)
 {
 	for (unsigned turns = 0; turns < 40; turns += 3) {

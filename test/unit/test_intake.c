@@ -169,17 +169,17 @@ static void what_decodes_encodes_to_the_same_bytes(void **state)
 			/* Mostly zeros, or no length of a string would ever fit. */
 			in[i] = x >> 30 ? 0 : (uint8_t)(x >> 16 & 7);
 		}
-#define TRY(name)                                                            \
-	do {                                                                 \
-		struct rcur r = rcur_make(in, len);                          \
-		struct wcur w = wcur_make(out, sizeof(out));                 \
-		struct name m;                                               \
-		if (name##_get(&r, &m) < 0)                                  \
-			break;                                               \
-		decoded++;                                                   \
-		name##_put(&w, &m);                                          \
-		assert_int_equal(wcur_finish(&w), len);                      \
-		assert_memory_equal(in, out, len);                           \
+#define TRY(name)                                            \
+	do {                                                 \
+		struct rcur r = rcur_make(in, len);          \
+		struct wcur w = wcur_make(out, sizeof(out)); \
+		struct name m;                               \
+		if (name##_get(&r, &m) < 0)                  \
+			break;                               \
+		decoded++;                                   \
+		name##_put(&w, &m);                          \
+		assert_int_equal(wcur_finish(&w), len);      \
+		assert_memory_equal(in, out, len);           \
 	} while (0);
 #define M(id, NAME, name, servers, callers, request_max, reply_max) TRY(name##_req) TRY(name##_rep)
 		MESSAGES(M)

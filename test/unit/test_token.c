@@ -114,8 +114,11 @@ static void restrictions_have_a_limit(void **state)
 
 static void access_is_what_the_token_says_and_no_more(void **state)
 {
-	struct access a = { .role = ROLE_JOB, .job = 7, .rights = RIGHT_READ | RIGHT_LIST,
-			    .prefix_len = 4, .prefix = "map/" };
+	struct access a = { .role = ROLE_JOB,
+			    .job = 7,
+			    .rights = RIGHT_READ | RIGHT_LIST,
+			    .prefix_len = 4,
+			    .prefix = "map/" };
 	const char *why;
 
 	assert_int_equal(access_check(&a, RIGHT_READ, 7, str("map/x"), &why), 0);
@@ -138,22 +141,29 @@ static void names_are_utf8_of_bounded_length(void **state)
 		size_t len;
 		bool is_valid;
 	} names[] = {
-		{ "a", 1, true },		 { "", 0, false },
-		{ "a b//c/", 7, true },		 { "\xc3\xa4", 2, true },
-		{ "\xc3", 1, false },		 { "\xc0\x80", 2, false },
-		{ "\xed\xa0\x80", 3, false },	 { "\xf0\x9f\x98\x80", 4, true },
-		{ "\xf4\x90\x80\x80", 4, false }, { "\xe0\x80\x80", 3, false },
-		{ "a\0b", 3, false },		 { "\x80", 1, false },
-		{ "a\nb", 3, true },		 { "\xff", 1, false },
+		{ "a", 1, true },
+		{ "", 0, false },
+		{ "a b//c/", 7, true },
+		{ "\xc3\xa4", 2, true },
+		{ "\xc3", 1, false },
+		{ "\xc0\x80", 2, false },
+		{ "\xed\xa0\x80", 3, false },
+		{ "\xf0\x9f\x98\x80", 4, true },
+		{ "\xf4\x90\x80\x80", 4, false },
+		{ "\xe0\x80\x80", 3, false },
+		{ "a\0b", 3, false },
+		{ "\x80", 1, false },
+		{ "a\nb", 3, true },
+		{ "\xff", 1, false },
 	};
 	char longest[PATH_BYTES_MAX + 1];
 	const char *why;
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		assert_int_equal(path_is_valid((struct slice){ (uint8_t *)names[i].bytes,
-							       names[i].len },
-					       &why),
-				 names[i].is_valid);
+		assert_int_equal(
+			path_is_valid((struct slice){ (uint8_t *)names[i].bytes, names[i].len },
+				      &why),
+			names[i].is_valid);
 	memset(longest, 'x', sizeof(longest));
 	assert_true(path_is_valid((struct slice){ (uint8_t *)longest, PATH_BYTES_MAX }, &why));
 	assert_false(path_is_valid((struct slice){ (uint8_t *)longest, PATH_BYTES_MAX + 1 }, &why));
