@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dev: the commands that run servers: their options, as a server_config.
+ * dev: the commands that run servers: their options, as a process_config.
  */
 #include <stdio.h>
 #include <string.h>
 
 #include "cli/cli.h"
 #include "base/log.h"
-#include "cli/server.h"
+#include "cli/process.h"
 
 static void set_log(unsigned level, bool is_json)
 {
@@ -26,7 +26,7 @@ int command_dev(int argc, char **argv)
 	if (o.data)
 		return fail_usage(&in, "--data is not in this build: it keeps nothing on disk");
 	set_log(o.log_level, o.log_json);
-	return server_run(&(struct server_config){
+	return process_run(&(struct process_config){
 		.roles = WITH_META | WITH_STORE | WITH_PROXY,
 		.memory_bytes = o.memory,
 		.shard_count = (unsigned)o.shards,
@@ -81,7 +81,7 @@ static int run(int argc, char **argv, unsigned roles)
 	if (!(roles & WITH_META) && !o.meta)
 		return fail_usage(&in, "--meta says where the metadata servers are");
 	set_log(o.log_level, o.log_json);
-	return server_run(&(struct server_config){
+	return process_run(&(struct process_config){
 		.roles = roles,
 		.memory_bytes = o.memory,
 		.shard_count = (unsigned)o.shards,

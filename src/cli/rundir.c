@@ -14,7 +14,7 @@ static void name(struct rundir *d, uint16_t port)
 {
 	const char *base = getenv("XDG_RUNTIME_DIR");
 
-	if (base && *base == '/' && strlen(base) < RUNDIR_PATH_MAX - 64)
+	if (base && *base == '/' && strlen(base) < RUNDIR_PATH_MAX - 16)
 		snprintf(d->path, sizeof(d->path), "%s/wadi-%u", base, port);
 	else
 		snprintf(d->path, sizeof(d->path), "/tmp/wadi-%u-%u", getuid(), port);

@@ -7,7 +7,8 @@
 
 #include <stdint.h>
 
-#define RUNDIR_PATH_MAX 256
+/* A socket in it has room in a sockaddr_un. */
+#define RUNDIR_PATH_MAX 80
 
 struct rundir {
 	char path[RUNDIR_PATH_MAX];

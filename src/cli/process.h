@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * server: the roles of one process put together: loops and their threads, the doors'
+ * process: the roles of one process put together: loops and their threads, the doors'
  * listeners, the connections between roles, and the end of all of it.
  *
  * Loop 0 is the calling thread's and has the proxy, the store, the core, and shard 0
@@ -14,9 +14,9 @@
 
 #include "loop/stream.h"
 
-enum server_role { WITH_META = 1u << 0, WITH_STORE = 1u << 1, WITH_PROXY = 1u << 2 };
+enum process_role { WITH_META = 1u << 0, WITH_STORE = 1u << 1, WITH_PROXY = 1u << 2 };
 
-struct server_config {
+struct process_config {
 	unsigned roles;
 	uint64_t memory_bytes;
 	unsigned shard_count;
@@ -28,4 +28,4 @@ struct server_config {
 };
 
 /* Runs until SIGTERM or SIGINT. The exit code; what went wrong has been told on stderr. */
-int server_run(const struct server_config *config);
+int process_run(const struct process_config *config);

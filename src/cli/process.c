@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "cli/server.h"
+#include "cli/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +34,7 @@
 
 /* A metadata shard, with the loop that it lives on. Shard 0 shares loop 0. */
 struct shard_unit {
-	struct server *server;
+	struct process *process;
 	uint16_t index;
 	struct loop *loop;
 	struct net *net;
@@ -47,10 +47,10 @@ struct shard_unit {
 	char address[ADDRESS_TEXT_MAX];
 };
 
-struct server {
-	const struct server_config *config;
+struct process {
+	const struct process_config *config;
 	struct rundir dir;
-	char socket_path[RUNDIR_PATH_MAX];
+	char socket_path[ADDRESS_TEXT_MAX];
 	struct loop *loop;
 	struct net *net;
 	struct shard_unit units[SHARDS_MAX];
@@ -103,9 +103,9 @@ static int read_key(const char *file, uint8_t *key, size_t cap, size_t *ret_len)
 	return 0;
 }
 
-static int load_keys(struct server *s)
+static int load_keys(struct process *s)
 {
-	const struct server_config *c = s->config;
+	const struct process_config *c = s->config;
 	int r = 0;
 
 	if (c->token_key_file) {
@@ -124,7 +124,7 @@ static int load_keys(struct server *s)
 
 static const char *unit_socket(const struct shard_unit *u, char *buf, size_t cap)
 {
-	snprintf(buf, cap, "unix://%s/shard-%u.sock", u->server->dir.path, u->index);
+	snprintf(buf, cap, "unix://%s/shard-%u.sock", u->process->dir.path, u->index);
 	return buf;
 }
 
@@ -164,7 +164,7 @@ static int address_plus(const char *text, unsigned more, char *buf, size_t cap)
 
 static int unit_open(struct shard_unit *u)
 {
-	struct server *s = u->server;
+	struct process *s = u->process;
 	struct shard_config config = {
 		.index = u->index,
 		.count = (uint16_t)s->unit_count,
@@ -172,7 +172,7 @@ static int unit_open(struct shard_unit *u)
 		.key = { s->key, s->key_len },
 		.token_key = { s->token_key, s->token_key_len },
 	};
-	char text[RUNDIR_PATH_MAX + 32];
+	char text[ADDRESS_TEXT_MAX + 16];
 	int r;
 
 	for (unsigned i = 0; i < s->unit_count; i++)
@@ -206,7 +206,7 @@ static void unit_stop(struct letter *l)
 
 static void unit_tell(struct shard_unit *u, int r)
 {
-	struct server *s = u->server;
+	struct process *s = u->process;
 
 	pthread_mutex_lock(&s->lock);
 	u->result = r;
@@ -237,12 +237,12 @@ static void *unit_main(void *arg)
 	return NULL;
 }
 
-static int units_open(struct server *s)
+static int units_open(struct process *s)
 {
 	int r = 0;
 
 	for (unsigned i = 0; i < s->unit_count && r == 0; i++) {
-		s->units[i] = (struct shard_unit){ .server = s,
+		s->units[i] = (struct shard_unit){ .process = s,
 						   .index = (uint16_t)i,
 						   .stop = { .run = unit_stop } };
 		if (s->config->is_dev)
@@ -271,7 +271,7 @@ static int units_open(struct server *s)
 	return r;
 }
 
-static void units_close(struct server *s)
+static void units_close(struct process *s)
 {
 	for (unsigned i = 1; i < s->unit_count; i++) {
 		struct shard_unit *u = &s->units[i];
@@ -290,7 +290,7 @@ static void units_close(struct server *s)
 
 static int to_shard(void *owner, uint16_t index, struct stream **ret)
 {
-	struct server *s = owner;
+	struct process *s = owner;
 	struct stream *ends[2];
 	struct address a;
 	int r;
@@ -307,7 +307,7 @@ static int to_shard(void *owner, uint16_t index, struct stream **ret)
 	return r < 0 ? r : stream_connect(s->loop, &a, ret);
 }
 
-static int parse_metas(struct server *s)
+static int parse_metas(struct process *s)
 {
 	const char *p = s->config->metas;
 
@@ -326,7 +326,7 @@ static int parse_metas(struct server *s)
 	return 0;
 }
 
-static int store_start(struct server *s)
+static int store_start(struct process *s)
 {
 	uint64_t other = s->config->memory_bytes / OTHER_SHARE;
 	struct store_config config = {
@@ -353,13 +353,13 @@ static int store_start(struct server *s)
 
 static void job_over(void *owner, uint64_t job)
 {
-	struct server *s = owner;
+	struct process *s = owner;
 
 	if (s->proxy)
 		proxy_job_over(s->proxy, job);
 }
 
-static int core_start(struct server *s)
+static int core_start(struct process *s)
 {
 	struct core_config config = {
 		.owner = s,
@@ -384,7 +384,7 @@ static int core_start(struct server *s)
 
 static void add_info(void *owner, struct info_rep *info)
 {
-	struct server *s = owner;
+	struct process *s = owner;
 	struct info_rep one;
 
 	if (!s->store)
@@ -403,25 +403,25 @@ static void add_info(void *owner, struct info_rep *info)
 
 static void accept_native(struct listener *lr, struct stream *stream)
 {
-	proxy_accept(((struct server *)lr->owner)->proxy, stream);
+	proxy_accept(((struct process *)lr->owner)->proxy, stream);
 }
 
 static void accept_http(struct listener *lr, struct stream *stream)
 {
-	proxy_accept_http(((struct server *)lr->owner)->proxy, stream);
+	proxy_accept_http(((struct process *)lr->owner)->proxy, stream);
 }
 
 static void accept_redis(struct listener *lr, struct stream *stream)
 {
-	proxy_accept_redis(((struct server *)lr->owner)->proxy, stream);
+	proxy_accept_redis(((struct process *)lr->owner)->proxy, stream);
 }
 
 static void accept_store(struct listener *lr, struct stream *stream)
 {
-	(void)store_accept(((struct server *)lr->owner)->store, stream);
+	(void)store_accept(((struct process *)lr->owner)->store, stream);
 }
 
-static int listen_at(struct server *s, struct listener *lr, const char *text, const char *scheme,
+static int listen_at(struct process *s, struct listener *lr, const char *text, const char *scheme,
 		     void (*accepted)(struct listener *lr, struct stream *stream))
 {
 	char shown[ADDRESS_TEXT_MAX];
@@ -449,10 +449,10 @@ static int listen_at(struct server *s, struct listener *lr, const char *text, co
 	return 0;
 }
 
-static int doors_open(struct server *s)
+static int doors_open(struct process *s)
 {
-	const struct server_config *c = s->config;
-	char text[RUNDIR_PATH_MAX + 32];
+	const struct process_config *c = s->config;
+	char text[ADDRESS_TEXT_MAX + 16];
 	int r = 0;
 
 	/* A process with metadata alone listens there for it; one with a store, for that. */
@@ -471,9 +471,9 @@ static int doors_open(struct server *s)
 }
 
 /* A store is told to others with its address, so it listens before it joins them. */
-static int store_listen(struct server *s)
+static int store_listen(struct process *s)
 {
-	const struct server_config *c = s->config;
+	const struct process_config *c = s->config;
 	int r;
 
 	if (c->is_dev || c->roles & WITH_META || !(c->roles & WITH_STORE))
@@ -492,12 +492,12 @@ static int store_listen(struct server *s)
 
 static void stop_now(struct letter *l)
 {
-	loop_stop(container_of(l, struct server, stop)->loop);
+	loop_stop(container_of(l, struct process, stop)->loop);
 }
 
 static void *wait_for_signal(void *arg)
 {
-	struct server *s = arg;
+	struct process *s = arg;
 	int signal;
 
 	(void)sigwait(&s->signals, &signal);
@@ -505,7 +505,7 @@ static void *wait_for_signal(void *arg)
 	return NULL;
 }
 
-static int signals_open(struct server *s)
+static int signals_open(struct process *s)
 {
 	int r;
 
@@ -535,7 +535,7 @@ static void raise_limits(void)
 /* When the roles have found each other. */
 static void start_run(struct fiber *self)
 {
-	struct server *s = container_of(self, struct server, starter);
+	struct process *s = container_of(self, struct process, starter);
 	uint64_t due_ns = s->loop->now_ns + START_NS;
 	int r = s->core ? core_wait_ready(s->core, due_ns) : 0;
 	unsigned wanted = s->unit_count ? s->unit_count : s->meta_count;
@@ -557,9 +557,9 @@ static void start_run(struct fiber *self)
 	fflush(stdout);
 }
 
-static int server_start(struct server *s)
+static int process_start(struct process *s)
 {
-	const struct server_config *c = s->config;
+	const struct process_config *c = s->config;
 	struct address a;
 	uint16_t port = 0;
 	int r = address_parse(c->listen, &a);
@@ -621,7 +621,7 @@ static int server_start(struct server *s)
 
 /* Fibers end, connections close, memory goes back; what does not end in time is left to the kernel.
  */
-static void server_stop(struct server *s)
+static void process_stop(struct process *s)
 {
 	uint64_t due_ns = node_now_ns() + STOP_NS;
 
@@ -658,9 +658,9 @@ static void server_stop(struct server *s)
 	rundir_close(&s->dir);
 }
 
-int server_run(const struct server_config *config)
+int process_run(const struct process_config *config)
 {
-	struct server *s = node_alloc(sizeof(*s));
+	struct process *s = node_alloc(sizeof(*s));
 	int r;
 
 	if (!s)
@@ -670,12 +670,12 @@ int server_run(const struct server_config *config)
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->changed, NULL);
 	raise_limits();
-	r = server_start(s);
+	r = process_start(s);
 	if (r == 0)
 		r = loop_run(s->loop);
 	if (s->is_failed)
 		r = -EIO;
-	server_stop(s);
+	process_stop(s);
 	node_free(s);
 	return r < 0 ? 1 : 0;
 }
