@@ -294,11 +294,11 @@ int catalog_expire(struct catalog *c, uint64_t now_ns)
 	return r;
 }
 
-static int end_lease(struct catalog *c, struct job *j, uint64_t now_ns, uint64_t awake_ns)
+static int end_lease(struct catalog *c, struct job *j, const struct moment *at)
 {
-	struct effect e = { .at_ns = now_ns };
+	struct effect e = { .at_ns = at->now_ns };
 
-	if (j->lease.due <= awake_ns) {
+	if (j->lease.due <= at->awake_ns) {
 		/* Nobody could renew it while we did not listen. */
 		e.kind = EFFECT_JOB_RENEWED;
 		e.u.job_renewed.job = j->id;
@@ -325,8 +325,9 @@ static int give_back_read(struct catalog *c, struct hold *h, uint64_t now_ns)
 	return effect_do(c, &e);
 }
 
-int catalog_tick(struct catalog *c, uint64_t now_ns, uint64_t awake_ns, struct outcome *ret)
+int catalog_tick(struct catalog *c, const struct moment *at, struct outcome *ret)
 {
+	uint64_t now_ns = at->now_ns;
 	struct heap_link *l;
 	int r;
 
@@ -337,9 +338,9 @@ int catalog_tick(struct catalog *c, uint64_t now_ns, uint64_t awake_ns, struct o
 		r = catalog_expire(c, now_ns);
 	for (int i = 0; r == 0 && i < LEASE_STEP; i++) {
 		l = heap_top(&c->leases);
-		if (!l || l->due > now_ns)
+		if (!l || l->due > at->read_ns)
 			break;
-		r = end_lease(c, container_of(l, struct job, lease), now_ns, awake_ns);
+		r = end_lease(c, container_of(l, struct job, lease), at);
 	}
 	for (int i = 0; r == 0 && i < LEASE_STEP; i++) {
 		l = heap_top(&c->read_dues);

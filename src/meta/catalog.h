@@ -79,11 +79,13 @@ int catalog_replay(struct catalog *c, struct rcur *effect);
 
 /* When catalog_tick() has something to do: UINT64_MAX for never, 0 for at once. */
 uint64_t catalog_due(const struct catalog *c);
-/*
- * One bounded step of what is due. Leases that fell due before `awake_ns`, while we were
- * stopped or not there, are renewed instead of ended.
- */
-int catalog_tick(struct catalog *c, uint64_t now_ns, uint64_t awake_ns, struct outcome *ret);
+struct moment {
+	uint64_t now_ns;
+	uint64_t read_ns;  /* what had come by then was read, so leases that fell due by then end; */
+	uint64_t awake_ns; /* but those that fell due before we could be heard are renewed */
+};
+/* One bounded step of what is due. */
+int catalog_tick(struct catalog *c, const struct moment *at, struct outcome *ret);
 
 /* Jobs. */
 
@@ -101,10 +103,14 @@ bool catalog_job_list(const struct catalog *c, struct slice after, uint64_t now_
 		      struct wcur *payload, uint32_t *ret_count);
 /* The id of the living job, or of the last one that ended; 0: none of this name. */
 uint64_t catalog_job_named(const struct catalog *c, struct slice name);
+/* What it has of stores and value segments, until they have taken it back. */
+uint64_t catalog_job_bytes(const struct catalog *c, uint64_t job);
 /* 0 if it lives; -EIDRM, -ENXIO. */
 int catalog_job_lives(const struct catalog *c, uint64_t job);
 /* Jobs that ended and were not told about yet: one at a time; 0: none. */
 uint64_t catalog_job_over(struct catalog *c);
+/* There was no memory to tell of it: it comes again. */
+void catalog_job_over_again(struct catalog *c, uint64_t job);
 
 /* Objects. */
 

@@ -69,6 +69,13 @@ int catalog_job_lives(const struct catalog *c, uint64_t id)
 	return catalog_job_living((struct catalog *)c, id, NULL, &j);
 }
 
+uint64_t catalog_job_bytes(const struct catalog *c, uint64_t job)
+{
+	const struct job *j = catalog_job_find(c, job);
+
+	return j ? j->held_bytes : 0;
+}
+
 uint64_t catalog_job_named(const struct catalog *c, struct slice name)
 {
 	struct job *j = find_name(c, name);
@@ -84,6 +91,14 @@ uint64_t catalog_job_over(struct catalog *c)
 		return 0;
 	list_remove(l);
 	return container_of(l, struct job, untold)->id;
+}
+
+void catalog_job_over_again(struct catalog *c, uint64_t job)
+{
+	struct job *j = catalog_job_find(c, job);
+
+	if (j)
+		list_insert(&c->untold, &j->untold);
 }
 
 void job_book(struct catalog *c, struct job *j, int64_t delta, uint64_t stamp_ns)

@@ -179,6 +179,7 @@ void request_park(struct request *r, struct parked *p);
 void parked_drop(struct parked *p);
 struct wcur parked_answer(struct parked *p);
 void parked_reply(struct parked *p, const struct wcur *body);
+void parked_reply_with(struct parked *p, const struct wcur *body, struct payload *payload);
 void parked_fail(struct parked *p, int err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 /* In service->closed(): those of this connection that are left. NULL if none. */

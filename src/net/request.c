@@ -215,7 +215,8 @@ struct parked *conn_next_parked(struct conn *c)
 	return list_is_empty(l) ? NULL : container_of(l->next, struct parked, link);
 }
 
-static void parked_send(struct parked *p, const struct wcur *body, struct body *b, uint16_t status)
+static void parked_send(struct parked *p, const struct wcur *body, struct body *b, uint16_t status,
+			struct payload *payload)
 {
 	struct frame f = { .msg = p->msg, .slot = p->slot, .call = p->call };
 	struct conn *c = p->conn;
@@ -225,9 +226,11 @@ static void parked_send(struct parked *p, const struct wcur *body, struct body *
 	if (len < 0) {
 		body_give(c->net, b);
 		conn_fail(c, "no memory for an answer");
+		if (payload && payload->sent)
+			payload->sent(payload);
 		return;
 	}
-	answer(c, &f, b, (uint32_t)len, status, NULL);
+	answer(c, &f, b, (uint32_t)len, status, payload);
 }
 
 /* The cursor's buffer is a body from the pool, so the body is where the cursor starts. */
@@ -238,11 +241,16 @@ struct wcur parked_answer(struct parked *p)
 	return b ? wcur_make(b->u.bytes, BODY_BYTES) : (struct wcur){ .bad = true };
 }
 
-void parked_reply(struct parked *p, const struct wcur *body)
+void parked_reply_with(struct parked *p, const struct wcur *body, struct payload *payload)
 {
 	struct body *b = body->start ? container_of(body->start, struct body, u.bytes[0]) : NULL;
 
-	parked_send(p, body, b, STATUS_OK);
+	parked_send(p, body, b, STATUS_OK, payload);
+}
+
+void parked_reply(struct parked *p, const struct wcur *body)
+{
+	parked_reply_with(p, body, NULL);
 }
 
 void parked_fail(struct parked *p, int err, const char *format, ...)
@@ -257,5 +265,5 @@ void parked_fail(struct parked *p, int err, const char *format, ...)
 		w.p += put_detail(b, format, args);
 		va_end(args);
 	}
-	parked_send(p, &w, b, (uint16_t)status_of(err));
+	parked_send(p, &w, b, (uint16_t)status_of(err), NULL);
 }

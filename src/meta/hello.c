@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * hello: who is at the other end, and who was heard of lately.
+ *
+ * A session is (id, epoch), independent of connections: who comes back with its id has
+ * the next epoch, and still has what the earlier one had. What it has, the slots know;
+ * here is only when it was last heard. An epoch that is not the last one is refused.
+ */
+#include <stdio.h>
+
+#include "base/log.h"
+#include "base/node.h"
+#include "meta/shard_priv.h"
+#include "wire/token.h"
+
+/* Sessions. */
+
+struct presence *presence_find(const struct shard *s, uint64_t id)
+{
+	for (struct hlink *l = htable_first(&s->presences, id); l; l = htable_next(l)) {
+		struct presence *p = container_of(l, struct presence, by_id);
+
+		if (p->id == id)
+			return p;
+	}
+	return NULL;
+}
+
+static void heard(struct shard *s, struct presence *p)
+{
+	p->heard_ns = s->loop->now_ns;
+	list_remove(&p->link);
+	list_insert(&s->presence_order, &p->link);
+}
+
+/* A new one, or the next epoch of one that may have been over. */
+static int presence_begin(struct shard *s, const struct hello_req *req, struct presence **ret)
+{
+	struct presence *p = req->session ? presence_find(s, req->session) : NULL;
+
+	if (!p) {
+		if (s->presences.count >= SESSIONS_PER_SLOT)
+			return -EUSERS;
+		p = node_alloc(sizeof(*p));
+		if (!p)
+			return -ENOMEM;
+		p->id = req->session ? req->session : node_random_u64() | 1;
+		list_init(&p->link);
+		htable_add(&s->presences, &p->by_id, p->id);
+	}
+	p->epoch = 1 + (req->epoch > p->epoch && req->session ? req->epoch : p->epoch);
+	heard(s, p);
+	*ret = p;
+	return 0;
+}
+
+int presence_check(struct request *r, uint64_t session, uint64_t epoch)
+{
+	struct peer_state *state = r->conn->state;
+	struct presence *p = presence_find(state->shard, session);
+
+	if (session == 0)
+		return 0;
+	if (!p || p->epoch != epoch ||
+	    (r->conn->access->role == ROLE_JOB && state->session != session)) {
+		request_fail(r, -ENOLINK, "say HELLO again with this session");
+		return -ENOLINK;
+	}
+	heard(state->shard, p);
+	return 0;
+}
+
+static void presence_over(struct shard *s, struct presence *p)
+{
+	log_info("a session is over: nothing was heard of it session=%016llx epoch=%llu",
+		 (unsigned long long)p->id, (unsigned long long)p->epoch);
+	for (int i = 0; i < SLOT_COUNT; i++) {
+		struct slot *slot = s->slots[i];
+
+		if (!slot || !catalog_session_has(slot->catalog, p->id))
+			continue;
+		if (catalog_session_over(slot->catalog, p->id, shard_now(s), &s->out) < 0)
+			return; /* no memory: at the next look */
+		shard_after(slot, &s->out);
+	}
+	list_remove(&p->link);
+	htable_remove(&s->presences, &p->by_id);
+	node_free(p);
+}
+
+void presences_expire(struct shard *s)
+{
+	for (int i = 0; i < TICK_STEP && !list_is_empty(&s->presence_order); i++) {
+		struct presence *p = container_of(s->presence_order.next, struct presence, link);
+
+		if (p->heard_ns + SESSION_LIFE_MS * MS > s->read_ns)
+			break;
+		presence_over(s, p);
+	}
+}
+
+void presences_renew(struct shard *s)
+{
+	for (struct list *l = s->presence_order.next; l != &s->presence_order; l = l->next)
+		container_of(l, struct presence, link)->heard_ns = s->loop->now_ns;
+}
+
+void presences_fini(struct shard *s)
+{
+	while (!list_is_empty(&s->presence_order)) {
+		struct presence *p = container_of(s->presence_order.next, struct presence, link);
+
+		list_remove(&p->link);
+		htable_remove(&s->presences, &p->by_id);
+		node_free(p);
+	}
+}
+
+/* Statuses: NOSESSION. */
+void heartbeat_serve(struct request *r)
+{
+	struct rcur body = request_body(r);
+	struct heartbeat_req req;
+	struct wcur w;
+
+	if (heartbeat_req_get(&body, &req) < 0) {
+		request_fail(r, -EBADMSG, "not a HEARTBEAT");
+		return;
+	}
+	if (req.session == 0) {
+		request_fail(r, -ENOLINK, "say HELLO");
+		return;
+	}
+	if (presence_check(r, req.session, req.epoch) < 0)
+		return;
+	w = request_answer(r);
+	heartbeat_rep_put(&w, &(struct heartbeat_rep){ req.session, req.epoch });
+	request_reply(r, &w, NULL);
+}
+
+/* Who may. */
+
+static const struct slice DEFAULT_NAME = { (const uint8_t *)DEFAULT_JOB, sizeof(DEFAULT_JOB) - 1 };
+
+/* On its shard, the job that needs no token lives for ever: renewed long before its lease is over. */
+bool default_job_make(struct shard *s)
+{
+	struct slot *slot;
+	struct job_show_req show = { .name = DEFAULT_NAME };
+	int r = shard_slot(s, slot_of_name(DEFAULT_NAME), &slot);
+
+	if (r == -EREMCHG)
+		return true;
+	if (r == 0)
+		r = catalog_job_show(slot->catalog, &show, shard_now(s), &s->out);
+	if (r == 0 && !s->out.rep.job_show.has_ended &&
+	    s->out.rep.job_show.lease_left_ms > JOB_LEASE_MS_MAX / 2)
+		return true;
+	if (r == 0 && !s->out.rep.job_show.has_ended) {
+		r = catalog_job_renew(slot->catalog,
+				      &(struct job_renew_req){ .lease_ms = JOB_LEASE_MS_MAX,
+							       .name = DEFAULT_NAME },
+				      shard_now(s), &s->out);
+	} else if (r == -ENXIO || r == 0) {
+		r = catalog_job_create(slot->catalog,
+				       &(struct job_create_req){ .lease_ms = JOB_LEASE_MS_MAX,
+								 .name = DEFAULT_NAME },
+				       shard_now(s), &s->out);
+	}
+	if (r == 0)
+		shard_after(slot, &s->out);
+	return r == 0;
+}
+
+struct greeting {
+	const struct hello_req *req;
+	struct access *access;
+	struct token token;
+	char why[120];
+};
+
+static int admit_default(struct request *r, struct shard *s, struct greeting *g)
+{
+	struct slot *slot;
+	uint16_t number = slot_of_name(DEFAULT_NAME);
+	int e = shard_slot(s, number, &slot);
+
+	(void)r;
+	if (e == -EREMCHG) {
+		snprintf(g->why, sizeof(g->why), "%s",
+			 s->config.addresses[number % s->config.count]);
+		return e;
+	}
+	if (e < 0)
+		return e;
+	g->access->job = catalog_job_named(slot->catalog, DEFAULT_NAME);
+	g->access->rights = RIGHTS_OF_JOB | RIGHT_ADMIN;
+	g->token.job_name = DEFAULT_NAME;
+	return 0;
+}
+
+static int admit_token(struct shard *s, struct greeting *g)
+{
+	struct token *t = &g->token;
+	struct access *a = g->access;
+	struct slot *slot;
+	int e = -EKEYREJECTED;
+
+	if (s->config.token_key.len >= TOKEN_KEY_BYTES)
+		e = token_verify(g->req->secret, s->config.token_key.ptr, s->config.token_key.len,
+				 node_wall_ns(), t);
+	if (e < 0)
+		return e;
+	if (shard_slot(s, slot_of_id(t->job), &slot) == 0)
+		e = catalog_job_lives(slot->catalog, t->job);
+	a->job = t->job;
+	a->rights = t->rights & RIGHTS_OF_JOB;
+	a->valid_until_ns = t->valid_until_ns;
+	a->prefix_len = (uint16_t)t->prefix.len;
+	if (t->prefix.len > 0)
+		memcpy(a->prefix, t->prefix.ptr, t->prefix.len);
+	return e;
+}
+
+/* How long it takes tells nothing about where they differ. */
+static bool is_same_secret(struct slice a, struct slice b)
+{
+	uint8_t differ = 0;
+
+	if (a.len != b.len)
+		return false;
+	for (size_t i = 0; i < a.len; i++)
+		differ |= a.ptr[i] ^ b.ptr[i];
+	return differ == 0;
+}
+
+static int admit(struct request *r, struct shard *s, struct greeting *g)
+{
+	const struct hello_req *req = g->req;
+	bool is_here = r->conn->peer.is_loopback;
+
+	if (req->version != PROTOCOL_VERSION) {
+		snprintf(g->why, sizeof(g->why), "we speak version %d", PROTOCOL_VERSION);
+		return -EPROTONOSUPPORT;
+	}
+	g->access->role = (enum role)req->role;
+	if (req->role == ROLE_JOB && req->secret.len == 0 && s->config.is_open_loopback && is_here)
+		return admit_default(r, s, g);
+	if (req->role == ROLE_JOB)
+		return admit_token(s, g);
+	if (req->role >= ROLE_COUNT)
+		return -EINVAL;
+	if (s->config.key.len > 0 ? is_same_secret(s->config.key, req->secret) : is_here)
+		return 0;
+	snprintf(g->why, sizeof(g->why), "not the key of this store's servers");
+	return -EACCES;
+}
+
+static void greet(struct request *r, struct shard *s, struct greeting *g)
+{
+	struct conn *conn = r->conn;
+	struct peer_state *state = conn->state;
+	struct presence *p = NULL;
+	struct wcur w;
+	int e = 0;
+
+	if (g->req->role == ROLE_STORE)
+		e = store_attach(r, g->req);
+	else if (g->req->role != ROLE_META)
+		e = presence_begin(s, g->req, &p);
+	if (e < 0) {
+		node_free(g->access);
+		request_fail(r, e, e == -EUSERS ? "a shard has at most %u sessions" : NULL,
+			     SESSIONS_PER_SLOT);
+		return;
+	}
+	state->session = p ? p->id : 0;
+	conn->access = g->access;
+	w = request_answer(r);
+	hello_rep_put(&w, &(struct hello_rep){ .version = PROTOCOL_VERSION,
+					       .incarnation = s->incarnation,
+					       .session = p ? p->id : 0,
+					       .epoch = p ? p->epoch : 0,
+					       .credit = CONN_CREDIT,
+					       .inline_max = INLINE_BYTES_MAX,
+					       .job = g->access->job,
+					       .rights = g->access->rights,
+					       .slot = slot_of_id(g->access->job),
+					       .job_name = g->token.job_name,
+					       .prefix = { g->access->prefix,
+							   g->access->prefix_len } });
+	request_reply(r, &w, NULL);
+	if (state->store) {
+		compare_start(state->store);
+		askings_of_store(state->store);
+		duties_send_all(state->store);
+	}
+	if (g->access->role != ROLE_JOB)
+		overs_tell_conn(conn);
+}
+
+/* Statuses: BADTOKEN, OLDTOKEN, DENIED, JOBENDED, NOJOB, OLDVERSION, ROUTE, INVALID, LIMIT. */
+void hello_serve(struct request *r)
+{
+	struct shard *s = ((struct peer_state *)r->conn->state)->shard;
+	struct rcur body = request_body(r);
+	struct hello_req req;
+	struct greeting g = { .req = &req };
+	int e = hello_req_get(&body, &req);
+
+	if (e == 0 && r->conn->access)
+		e = -EINVAL;
+	if (e == 0) {
+		g.access = node_alloc(sizeof(*g.access));
+		e = g.access ? admit(r, s, &g) : -ENOMEM;
+	}
+	if (e < 0) {
+		node_free(g.access);
+		request_fail(r, e, "%s", g.why);
+		return;
+	}
+	greet(r, s, &g);
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * meta: the metadata server, as those see it who put a process together.
+ *
+ * Its slots lie on shards: slot s on shard s % count. A shard lives on one loop and
+ * shares nothing with the others; there is no state above them.
+ *
+ *	shard.c   slots, time, ticks, connections
+ *	hello.c   who is there: HELLO, sessions, heartbeats
+ *	serve.c   objects and segments: decode, check access, ask the catalog, answer
+ *	serve_job.c  jobs, the map of shards, sums
+ *	waiter.c  requests that wait for a path, a count or a read
+ *	place.c   segments asked of storage servers
+ *	tell.c    what slots owe to stores and proxies
+ *	oplog.c   effects, taken down
+ *	catalog.h what a slot is: all decisions
+ */
+#pragma once
+
+#include "net/conn.h"
+#include "wire/extent.h"
+
+struct shard;
+
+struct shard_config {
+	uint16_t index, count;
+	bool is_open_loopback; /* from this host, no token is the job `default`, with all rights */
+	struct slice key;      /* the roles' shared key; empty: roles come from this host only */
+	struct slice token_key;            /* signs the jobs' tokens; TOKEN_KEY_BYTES at least */
+	const char *addresses[SHARDS_MAX]; /* of all shards; not ours, and may be filled in later */
+};
+
+/* What config points at stays as long as the shard does. */
+int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
+	       struct shard **ret);
+/*
+ * Closes its connections; it is freed when the last of them is, at the end of a turn.
+ * NULL is fine.
+ */
+void shard_close(struct shard *s);
+
+/* Takes the stream. */
+void shard_accept(struct shard *s, struct stream *stream);
+
+/* For tests and metrics. */
+struct effect;
+void shard_set_sink(struct shard *s,
+		    void (*sink)(void *owner, uint16_t slot, const struct effect *e), void *owner);
+void shard_info(const struct shard *s, struct info_rep *ret);

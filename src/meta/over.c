@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * over: a job has ended, and stores and proxies must hear of it. Each is told until it
+ * has answered or its connection is gone; who comes back is told of those that ended
+ * lately. JOB_END is answered when all that are connected have answered.
+ */
+#include "base/log.h"
+#include "base/node.h"
+#include "meta/shard_priv.h"
+
+/* Ended jobs that are told to who comes back: for longer than a session lives. */
+#define OVER_MS    (2 * SESSION_LIFE_MS)
+#define OVERS_MAX  4096
+
+struct over {
+	struct list link;
+	struct shard *shard;
+	uint64_t job, since_ns;
+	struct list tellings, enders;
+	unsigned telling_count;
+};
+
+/* One connection is told of one job. */
+struct telling {
+	struct list of_over, of_conn;
+	struct over *over;
+	struct conn *conn;
+	struct call call;
+};
+
+/* A JOB_END that waits. */
+struct ender {
+	struct parked parked;
+	struct list link;
+	struct timer due;
+	struct over *over;
+};
+
+static struct over *over_find(const struct shard *s, uint64_t job)
+{
+	for (struct list *l = s->overs.prev; l != &s->overs; l = l->prev) {
+		struct over *o = container_of(l, struct over, link);
+
+		if (o->job == job)
+			return o;
+	}
+	return NULL;
+}
+
+static void ender_free(struct ender *e)
+{
+	timer_stop(e->over->shard->loop, &e->due);
+	list_remove(&e->link);
+	node_free(e);
+}
+
+static void all_told(struct over *o)
+{
+	while (!list_is_empty(&o->enders)) {
+		struct ender *e = container_of(o->enders.next, struct ender, link);
+
+		if (e->parked.conn) {
+			struct wcur w = parked_answer(&e->parked);
+
+			parked_reply(&e->parked, &w);
+		}
+		ender_free(e);
+	}
+}
+
+static void telling_free(struct telling *t)
+{
+	struct over *o = t->over;
+
+	if (t->call.is_pending)
+		call_cancel(&t->call);
+	call_end(&t->call);
+	list_remove(&t->of_over);
+	list_remove(&t->of_conn);
+	node_free(t);
+	if (--o->telling_count == 0)
+		all_told(o);
+}
+
+static void telling_send(struct telling *t);
+
+static void telling_done(struct call *call)
+{
+	struct telling *t = call->owner;
+
+	if (call->result == -ETIMEDOUT && !t->conn->is_closed) {
+		call_end(call);
+		telling_send(t);
+		return;
+	}
+	telling_free(t);
+}
+
+static void telling_send(struct telling *t)
+{
+	struct shard *s = t->over->shard;
+	struct wcur w;
+
+	t->call = (struct call){ .done = telling_done, .owner = t };
+	w = call_body(s->net, &t->call);
+	job_over_req_put(&w, &(struct job_over_req){ t->over->job });
+	call_send(t->conn, &t->call, MSG_JOB_OVER, slot_of_id(t->over->job), &w, NULL,
+		  s->loop->now_ns + DUTY_AGAIN_MS * MS);
+}
+
+static void tell(struct over *o, struct conn *c)
+{
+	struct peer_state *state = c->state;
+	struct telling *t;
+
+	if (c->is_closed || !c->access || (c->access->role != ROLE_PROXY &&
+					   c->access->role != ROLE_STORE))
+		return;
+	t = node_alloc(sizeof(*t));
+	if (!t) {
+		conn_close(c); /* it hears of it when it comes back */
+		return;
+	}
+	t->over = o;
+	t->conn = c;
+	list_init(&t->of_over);
+	list_init(&t->of_conn);
+	list_insert(&o->tellings, &t->of_over);
+	list_insert(&state->tellings, &t->of_conn);
+	o->telling_count++;
+	telling_send(t);
+}
+
+static void over_free(struct over *o)
+{
+	while (!list_is_empty(&o->tellings))
+		telling_free(container_of(o->tellings.next, struct telling, of_over));
+	all_told(o);
+	list_remove(&o->link);
+	o->shard->over_count--;
+	node_free(o);
+}
+
+void jobs_over_tell(struct slot *slot)
+{
+	struct shard *s = slot->shard;
+	uint64_t job;
+
+	while ((job = catalog_job_over(slot->catalog)) != 0) {
+		struct over *o = node_alloc(sizeof(*o));
+
+		if (!o) {
+			catalog_job_over_again(slot->catalog, job);
+			return;
+		}
+		*o = (struct over){ .shard = s, .job = job, .since_ns = s->loop->now_ns };
+		list_init(&o->link);
+		list_init(&o->tellings);
+		list_init(&o->enders);
+		list_insert(&s->overs, &o->link);
+		s->over_count++;
+		for (struct list *l = s->conns.next, *next; l != &s->conns; l = next) {
+			next = l->next;
+			tell(o, container_of(l, struct conn, link));
+		}
+	}
+}
+
+static void ender_late(struct timer *t)
+{
+	struct ender *e = container_of(t, struct ender, due);
+
+	if (e->parked.conn)
+		parked_fail(&e->parked, -ETIMEDOUT,
+			    "the job has ended, and %u servers have not confirmed that yet",
+			    e->over->telling_count);
+	ender_free(e);
+}
+
+void job_over_wait(struct request *r, uint64_t job)
+{
+	struct shard *s = ((struct peer_state *)r->conn->state)->shard;
+	struct over *o = over_find(s, job);
+	struct ender *e;
+	struct wcur w;
+
+	if (!o || o->telling_count == 0) {
+		w = request_answer(r);
+		request_reply(r, &w, NULL);
+		return;
+	}
+	e = node_alloc(sizeof(*e));
+	if (!e) {
+		request_fail(r, -ENOMEM, "the job has ended; no memory to wait for all to hear of it");
+		return;
+	}
+	e->over = o;
+	e->due.fire = ender_late;
+	list_init(&e->link);
+	list_insert(&o->enders, &e->link);
+	timer_start(s->loop, &e->due, r->due_ns);
+	request_park(r, &e->parked);
+}
+
+void overs_tell_conn(struct conn *c)
+{
+	struct shard *s = ((struct peer_state *)c->state)->shard;
+
+	for (struct list *l = s->overs.next; l != &s->overs; l = l->next)
+		tell(container_of(l, struct over, link), c);
+}
+
+void overs_of_conn_over(struct conn *c)
+{
+	struct peer_state *state = c->state;
+
+	while (!list_is_empty(&state->tellings))
+		telling_free(container_of(state->tellings.next, struct telling, of_conn));
+}
+
+void overs_look(struct shard *s)
+{
+	while (!list_is_empty(&s->overs)) {
+		struct over *o = container_of(s->overs.next, struct over, link);
+		bool is_old = s->loop->now_ns - o->since_ns > OVER_MS * MS;
+
+		if (o->telling_count > 0 || (!is_old && s->over_count <= OVERS_MAX))
+			return;
+		over_free(o);
+	}
+}
+
+void overs_fini(struct shard *s)
+{
+	while (!list_is_empty(&s->overs))
+		over_free(container_of(s->overs.next, struct over, link));
+}

@@ -1,0 +1,446 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * place: storage servers, and the segments that are asked of them.
+ *
+ * LEASE --> SEGMENT to the store that has most room --> grant --> effect --> answer. The
+ * ask has a number of its own and is sent again, with the same one, until the store has
+ * answered, even when nobody waits for it any more: what it granted must not be lost.
+ */
+#include <stdio.h>
+
+#include "base/cleanup.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/node.h"
+#include "meta/shard_priv.h"
+
+/* An ask that a store could not take is sent again after so long. */
+#define ASK_AGAIN_MS 50
+
+/* Then what only waits for its writer is given up. */
+#define ASK_PATIENCE_MS 500
+
+static struct store *store_find_id(const struct shard *s, uint64_t id)
+{
+	for (struct list *l = s->stores.next; l != &s->stores; l = l->next) {
+		struct store *st = container_of(l, struct store, link);
+
+		if (st->id == id)
+			return st;
+	}
+	return NULL;
+}
+
+static uint32_t segment_max(const struct store *st)
+{
+	uint32_t size = SEGMENT_BYTES_MIN;
+
+	while (size < SEGMENT_BYTES_MAX && 2ull * size <= st->limit_bytes / SEGMENT_POOL_SHARE)
+		size *= 2;
+	return size;
+}
+
+uint32_t stores_segment_max(const struct shard *s)
+{
+	uint32_t size = SEGMENT_BYTES_MIN;
+
+	for (struct list *l = s->stores.next; l != &s->stores; l = l->next) {
+		const struct store *st = container_of(l, struct store, link);
+
+		if (segment_max(st) > size)
+			size = segment_max(st);
+	}
+	return size;
+}
+
+static uint64_t used_bytes(const struct store *st)
+{
+	uint64_t used = 0;
+
+	for (int i = 0; i < SLOT_COUNT; i++)
+		if (st->shard->slots[i])
+			used += catalog_store_bytes(st->shard->slots[i]->catalog, st->id);
+	return used;
+}
+
+/* The one with most room, as far as this shard knows; NULL: none is connected. */
+static struct store *choose(const struct shard *s)
+{
+	struct store *best = NULL;
+	int64_t most = INT64_MIN;
+
+	if (!list_is_empty(&s->stores) && s->stores.next->next == &s->stores) {
+		struct store *only = container_of(s->stores.next, struct store, link);
+
+		return only->conn ? only : NULL;
+	}
+	for (struct list *l = s->stores.next; l != &s->stores; l = l->next) {
+		struct store *st = container_of(l, struct store, link);
+		int64_t room = (int64_t)(st->limit_bytes - used_bytes(st));
+
+		if (st->conn && room > most) {
+			most = room;
+			best = st;
+		}
+	}
+	return best;
+}
+
+/* Asking. */
+
+static uint64_t request_hash(uint64_t session, uint64_t request)
+{
+	uint64_t key[2] = { session, request };
+
+	return hash_64(key, sizeof(key), 0);
+}
+
+static struct asking *asking_find(const struct shard *s, const struct lease_req *req)
+{
+	struct hlink *l = htable_first(&s->asked, request_hash(req->session, req->request));
+
+	for (; l; l = htable_next(l)) {
+		struct asking *a = container_of(l, struct asking, by_request);
+
+		if (a->req.session == req->session && a->req.request == req->request &&
+		    a->req.job == req->job)
+			return a;
+	}
+	return NULL;
+}
+
+/* Ended, one way or the other; who waited for it has been answered. */
+static void asking_free(struct asking *a)
+{
+	struct shard *s = a->shard;
+
+	catalog_ask_over(a->slot->catalog, a->req.job, a->bytes);
+	timer_stop(s->loop, &a->again);
+	list_remove(&a->link);
+	htable_remove(&s->asked, &a->by_request);
+	s->asking_count--;
+	node_free(a);
+}
+
+void asking_forget(struct asking *a)
+{
+	if (a->call.is_pending) {
+		call_cancel(&a->call);
+		call_end(&a->call);
+	}
+	asking_free(a);
+}
+
+static void refuse_asker(struct asking *a, int err, const char *words)
+{
+	unsigned long long own = catalog_job_bytes(a->slot->catalog, a->req.job);
+
+	if (!a->parked.conn)
+		return;
+	if (err == -ENOSPC)
+		parked_fail(&a->parked, err, "%s; this job has %llu bytes", words, own);
+	else
+		parked_fail(&a->parked, err, "%s", words);
+}
+
+static void asking_wait(struct asking *a, uint64_t until_ns)
+{
+	timer_start(a->shard->loop, &a->again, until_ns);
+}
+
+static void asking_send(struct asking *a);
+
+static void asking_again(struct timer *t)
+{
+	struct asking *a = container_of(t, struct asking, again);
+	uint64_t now_ns = a->shard->loop->now_ns;
+
+	if (now_ns >= a->due_ns && a->parked.conn)
+		refuse_asker(a, -ENOSPC, "no store of dram answered in time");
+	if (!a->store)
+		a->store = a->parked.conn ? choose(a->shard) : NULL;
+	if (a->store && a->store->conn)
+		asking_send(a);
+	else if (a->parked.conn)
+		asking_wait(a, a->due_ns);
+	else
+		asking_free(a); /* the store tells when it comes back */
+}
+
+/* Somebody waits for it, in a session that lives. */
+static bool has_asker(const struct asking *a)
+{
+	const struct presence *p = presence_find(a->shard, a->req.session);
+
+	return a->parked.conn && p && p->epoch == a->req.epoch;
+}
+
+static void answer_grants(struct asking *a, struct slice grants)
+{
+	struct reply_bytes *b = reply_bytes_take(a->shard, GRANTS_BYTES);
+	struct wcur w;
+
+	if (!b) {
+		/* They are the session's; to ask again with the same request finds them. */
+		parked_fail(&a->parked, -ENOMEM, "no memory for an answer");
+		return;
+	}
+	memcpy(b->bytes, grants.ptr, grants.len);
+	b->payload = (struct payload){ b->bytes, grants.len, reply_bytes_give };
+	w = parked_answer(&a->parked);
+	lease_rep_put(&w, &(struct lease_rep){ (uint16_t)(grants.len / GRANT_SIZE) });
+	parked_reply_with(&a->parked, &w, &b->payload);
+}
+
+/* The store has granted. False: there was no memory to note it, so it is asked again. */
+static bool granted(struct asking *a, uint64_t stamp_ns, struct slice grants)
+{
+	struct shard *s = a->shard;
+	struct lease_req req = a->req;
+	int r;
+
+	if (!has_asker(a))
+		req.session = 0;
+	catalog_ask_over(a->slot->catalog, req.job, a->bytes);
+	a->bytes = 0;
+	r = catalog_grant(a->slot->catalog, &req, stamp_ns, grants, shard_now(s), &s->wake_out);
+	if (r == -ENOMEM)
+		return false;
+	if (r < 0)
+		refuse_asker(a, r, s->wake_out.detail);
+	else if (req.session)
+		answer_grants(a, grants);
+	else
+		refuse_asker(a, -ENOLINK, "the session is over");
+	shard_after(a->slot, &s->wake_out);
+	return true;
+}
+
+static int get_grants(struct asking *a, uint64_t *ret_stamp, struct slice *ret)
+{
+	struct rcur body = call_reply(&a->call);
+	struct segment_rep rep;
+
+	if (segment_rep_get(&body, &rep) < 0 || rep.count == 0 ||
+	    a->call.room_len != rep.count * (size_t)GRANT_SIZE)
+		return -EBADMSG;
+	*ret_stamp = rep.stamp_ns;
+	*ret = (struct slice){ a->grants, a->call.room_len };
+	return 0;
+}
+
+static void asking_done(struct call *call)
+{
+	struct asking *a = call->owner;
+	uint64_t now_ns = a->shard->loop->now_ns, stamp_ns;
+	int r = call->result;
+	struct slice grants;
+	char words[160];
+
+	if (r == 0)
+		r = get_grants(a, &stamp_ns, &grants);
+	call_detail(call, words, sizeof(words));
+	call_end(call);
+	if (r == 0) {
+		if (granted(a, stamp_ns, grants))
+			asking_free(a);
+		else
+			asking_wait(a, now_ns + DUTY_AGAIN_MS * MS);
+	} else if (r == -ECONNRESET || r == -EHOSTUNREACH) {
+		/* Perhaps granted: it is asked again when it comes back. */
+		asking_wait(a, a->due_ns > now_ns ? a->due_ns : now_ns);
+	} else if (r == -ETIMEDOUT) {
+		refuse_asker(a, -ENOSPC, "the store of dram did not answer in time");
+		asking_wait(a, now_ns + DUTY_AGAIN_MS * MS);
+	} else if ((r == -EAGAIN || r == -ENOMEM) && now_ns < a->due_ns) {
+		asking_wait(a, now_ns + ASK_AGAIN_MS * MS);
+	} else {
+		refuse_asker(a, r, words);
+		asking_free(a);
+	}
+}
+
+static void asking_send(struct asking *a)
+{
+	struct shard *s = a->shard;
+	uint64_t now_ns = s->loop->now_ns, due_ns = a->due_ns;
+	struct wcur w;
+
+	timer_stop(s->loop, &a->again);
+	a->call = (struct call){ .done = asking_done, .owner = a, .room = a->grants,
+				 .room_cap = sizeof(a->grants) };
+	if (due_ns <= now_ns)
+		due_ns = now_ns + DUTY_AGAIN_MS * MS; /* only to hear whether it was granted */
+	w = call_body(s->net, &a->call);
+	segment_req_put(&w, &(struct segment_req){
+				    .job = a->req.job,
+				    .request = a->request,
+				    .stamp_ns = shard_now(s),
+				    .age_ms = a->req.age_ms + (now_ns - a->born_ns) / MS,
+				    .need = a->need,
+				    .size = a->size });
+	call_send(a->store->conn, &a->call, MSG_SEGMENT, a->slot->number, &w, NULL, due_ns);
+}
+
+bool asking_joins(struct request *r, struct slot *slot, const struct lease_req *req)
+{
+	struct shard *s = slot->shard;
+	struct asking *a = req->request ? asking_find(s, req) : NULL;
+
+	if (!a)
+		return false;
+	if (a->parked.conn)
+		parked_drop(&a->parked);
+	a->req = *req;
+	a->due_ns = r->due_ns;
+	request_park(r, &a->parked);
+	if (!a->call.is_pending && a->store && a->store->conn)
+		asking_send(a);
+	else if (!a->call.is_pending)
+		asking_wait(a, a->due_ns);
+	return true;
+}
+
+void asking_start(struct request *r, struct slot *slot, const struct lease_req *req,
+		  const struct outcome *out)
+{
+	struct shard *s = slot->shard;
+	struct asking *a = s->asking_count < PARKED_PER_SHARD ? node_alloc(sizeof(*a)) : NULL;
+
+	if (!a) {
+		catalog_ask_over(slot->catalog, req->job, out->ask.bytes);
+		request_fail(r, -ENOMEM, "no memory to wait with");
+		return;
+	}
+	*a = (struct asking){ .shard = s,
+			      .slot = slot,
+			      .store = choose(s),
+			      .req = *req,
+			      .request = node_random_u64(),
+			      .bytes = out->ask.bytes,
+			      .born_ns = s->loop->now_ns,
+			      .due_ns = r->due_ns,
+			      .need = out->ask.need,
+			      .size = out->ask.size,
+			      .again = { .fire = asking_again } };
+	list_init(&a->link);
+	list_insert(&s->askings, &a->link);
+	htable_add(&s->asked, &a->by_request, request_hash(req->session, req->request));
+	s->asking_count++;
+	request_park(r, &a->parked);
+	if (a->store)
+		asking_send(a);
+	else
+		asking_wait(a, a->due_ns);
+}
+
+void askings_of_store(struct store *st)
+{
+	struct shard *s = st->shard;
+
+	for (struct list *l = s->askings.next; l != &s->askings; l = l->next) {
+		struct asking *a = container_of(l, struct asking, link);
+
+		if (a->call.is_pending || (a->store && a->store != st))
+			continue;
+		a->store = st;
+		asking_send(a);
+	}
+}
+
+void askings_look(struct shard *s)
+{
+	struct asking *oldest = list_is_empty(&s->askings) ?
+					NULL :
+					container_of(s->askings.next, struct asking, link);
+
+	if (!oldest || s->loop->now_ns - oldest->born_ns < ASK_PATIENCE_MS * MS)
+		return;
+	for (int i = 0; i < SLOT_COUNT; i++) {
+		if (!s->slots[i])
+			continue;
+		if (catalog_reclaim(s->slots[i]->catalog, shard_now(s), &s->out) == 0)
+			shard_after(s->slots[i], &s->out);
+	}
+}
+
+/* Stores. */
+
+static void replace_others(struct shard *s, const struct store *st)
+{
+	for (struct list *l = s->stores.next, *next; l != &s->stores; l = next) {
+		struct store *old = container_of(l, struct store, link);
+
+		next = l->next;
+		if (old == st || old->conn || st->address[0] == '\0' ||
+		    strcmp(old->address, st->address) != 0)
+			continue;
+		log_warning("a store came back without its bytes: they are lost address=\"%s\"",
+			    st->address);
+		store_lose(s, old->id);
+		store_forget(old);
+	}
+}
+
+/* Statuses: INVALID, EXISTS, NOMEMORY. */
+int store_attach(struct request *r, const struct hello_req *req)
+{
+	struct peer_state *state = r->conn->state;
+	struct shard *s = state->shard;
+	struct store *st = store_find_id(s, req->incarnation);
+
+	if (req->incarnation == 0 || req->address.len >= ADDRESS_TEXT_MAX)
+		return -EINVAL;
+	if (st && st->conn) {
+		/* It knows better than we that the other connection is gone. */
+		struct conn *before = st->conn;
+
+		store_detach(before);
+		conn_close(before);
+	}
+	if (!st) {
+		st = node_alloc(sizeof(*st));
+		if (!st)
+			return -ENOMEM;
+		*st = (struct store){ .shard = s, .id = req->incarnation };
+		list_init(&st->link);
+		list_init(&st->duties);
+		list_insert(&s->stores, &st->link);
+	}
+	st->conn = r->conn;
+	st->limit_bytes = req->limit_bytes;
+	snprintf(st->address, sizeof(st->address), "%.*s", (int)req->address.len,
+		 req->address.ptr);
+	state->store = st;
+	replace_others(s, st);
+	return 0;
+}
+
+void store_detach(struct conn *c)
+{
+	struct peer_state *state = c->state;
+	struct store *st = TAKE_PTR(state->store);
+
+	if (!st || st->conn != c)
+		return;
+	st->conn = NULL;
+	compare_stop(st);
+}
+
+/* Nobody refers to it any more but its own calls. */
+void store_forget(struct store *st)
+{
+	struct shard *s = st->shard;
+
+	for (struct list *l = s->askings.next; l != &s->askings; l = l->next) {
+		struct asking *a = container_of(l, struct asking, link);
+
+		if (a->store == st)
+			a->store = NULL;
+	}
+	compare_stop(st);
+	duties_forget(st);
+	timer_stop(s->loop, &st->again);
+	list_remove(&st->link);
+	node_free(st);
+}

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * serve_job: jobs, the map of shards and stores, sums.
+ */
+#include <stdio.h>
+
+#include "base/node.h"
+#include "meta/shard_priv.h"
+#include "net/access.h"
+#include "wire/token.h"
+
+static struct shard *shard_of(const struct request *r)
+{
+	return ((struct peer_state *)r->conn->state)->shard;
+}
+
+/* The slot of a job's name; NULL: it has been refused. `right`: for others than its own job. */
+static struct slot *begin(struct request *r, int decoded, struct slice name, bool is_own)
+{
+	const struct access *a = r->conn->access;
+	const char *why = "a body of another shape";
+	struct slot *slot;
+	int e = decoded;
+
+	if (e == 0 && slot_of_name(name) != r->frame.slot) {
+		e = -EINVAL;
+		why = "the job's name lies in another slot";
+	}
+	if (e < 0) {
+		request_fail(r, e, "%s", why);
+		return NULL;
+	}
+	slot = request_slot(r);
+	if (!slot || a->role != ROLE_JOB || a->rights & RIGHT_ADMIN)
+		return slot;
+	if (is_own && a->rights & RIGHT_JOB && catalog_job_named(slot->catalog, name) == a->job)
+		return slot;
+	request_fail(r, -EACCES, is_own ? "the token is not for this job's life" :
+					  "only for who may administer the store");
+	return NULL;
+}
+
+/* Statuses: EXISTS, INVALID, LIMIT, DENIED, NOMEMORY. */
+void job_create_serve(struct request *r)
+{
+	struct shard *s = shard_of(r);
+	struct outcome *out = &s->out;
+	struct rcur body = request_body(r);
+	struct job_create_req req = { 0 };
+	int decoded = job_create_req_get(&body, &req);
+	struct slot *slot = begin(r, decoded, req.name, false);
+	char token[TOKEN_BYTES_MAX + 1] = "";
+	struct job_create_rep rep;
+	struct wcur w;
+	int e;
+
+	if (!slot)
+		return;
+	e = catalog_job_create(slot->catalog, &req, shard_now(s), out);
+	rep = out->rep.job_create;
+	if (e == 0 && s->config.token_key.len >= TOKEN_KEY_BYTES)
+		e = token_make(s->config.token_key.ptr, s->config.token_key.len, rep.job, req.name,
+			       token);
+	if (e < 0) {
+		request_refuse(r, e, out);
+	} else {
+		rep.token = (struct slice){ (const uint8_t *)token, strlen(token) };
+		w = request_answer(r);
+		job_create_rep_put(&w, &rep);
+		request_reply(r, &w, NULL);
+	}
+	shard_after(slot, out);
+}
+
+/* Statuses: NOJOB, JOBENDED, INVALID, DENIED. */
+void job_renew_serve(struct request *r)
+{
+	struct shard *s = shard_of(r);
+	struct outcome *out = &s->out;
+	struct rcur body = request_body(r);
+	struct job_renew_req req = { 0 };
+	int decoded = job_renew_req_get(&body, &req);
+	struct slot *slot = begin(r, decoded, req.name, true);
+	struct wcur w;
+	int e;
+
+	if (!slot)
+		return;
+	e = catalog_job_renew(slot->catalog, &req, shard_now(s), out);
+	if (e < 0) {
+		request_refuse(r, e, out);
+	} else {
+		w = request_answer(r);
+		job_renew_rep_put(&w, &out->rep.job_renew);
+		request_reply(r, &w, NULL);
+	}
+	shard_after(slot, out);
+}
+
+/* Statuses: NOJOB, DENIED, TIMEOUT: it has ended, and somebody has not heard of it yet. */
+void job_end_serve(struct request *r)
+{
+	struct shard *s = shard_of(r);
+	struct rcur body = request_body(r);
+	struct job_end_req req = { 0 };
+	int decoded = job_end_req_get(&body, &req);
+	struct slot *slot = begin(r, decoded, req.name, true);
+	uint64_t job;
+	int e;
+
+	if (!slot)
+		return;
+	e = catalog_job_end(slot->catalog, &req, shard_now(s), &s->out, &job);
+	if (e < 0) {
+		request_refuse(r, e, &s->out);
+		return;
+	}
+	shard_after(slot, &s->out);
+	job_over_wait(r, job);
+}
+
+/* Statuses: NOJOB, DENIED. */
+void job_show_serve(struct request *r)
+{
+	struct shard *s = shard_of(r);
+	struct rcur body = request_body(r);
+	struct job_show_req req = { 0 };
+	int decoded = job_show_req_get(&body, &req);
+	struct slot *slot = begin(r, decoded, req.name, true);
+	struct wcur w;
+	int e;
+
+	if (!slot)
+		return;
+	e = catalog_job_show(slot->catalog, &req, shard_now(s), &s->out);
+	if (e < 0) {
+		request_refuse(r, e, &s->out);
+		return;
+	}
+	w = request_answer(r);
+	job_show_rep_put(&w, &s->out.rep.job_show);
+	request_reply(r, &w, NULL);
+}
+
+static bool may_list(struct request *r)
+{
+	const struct access *a = r->conn->access;
+
+	if (a->role != ROLE_JOB || a->rights & RIGHT_ADMIN)
+		return true;
+	request_fail(r, -EACCES, "only for who may administer the store");
+	return false;
+}
+
+/* Of this shard's slots, from one on. */
+static void list_jobs(struct shard *s, const struct job_list_req *req, struct wcur *payload,
+		      struct job_list_rep *rep)
+{
+	struct slice after = req->after;
+
+	for (unsigned i = req->from_slot; i < SLOT_COUNT; i++) {
+		if (!s->slots[i])
+			continue;
+		rep->next_slot = (uint16_t)i;
+		if (payload->end - payload->p < LIST_BYTES / 2 ||
+		    !catalog_job_list(s->slots[i]->catalog,
+				      i == req->from_slot ? after : (struct slice){ 0 },
+				      shard_now(s), payload, &rep->count)) {
+			rep->has_more = 1;
+			return;
+		}
+	}
+}
+
+/* Statuses: DENIED, NOMEMORY. */
+void job_list_serve(struct request *r)
+{
+	struct shard *s = shard_of(r);
+	struct rcur body = request_body(r);
+	struct job_list_rep rep = { 0 };
+	struct job_list_req req;
+	struct reply_bytes *b;
+	struct wcur payload, w;
+
+	if (job_list_req_get(&body, &req) < 0) {
+		request_fail(r, -EBADMSG, "a body of another shape");
+		return;
+	}
+	if (!may_list(r))
+		return;
+	b = reply_bytes_take(s, LIST_BYTES);
+	if (!b) {
+		request_fail(r, -ENOMEM, "no memory for an answer");
+		return;
+	}
+	payload = wcur_make(b->bytes, LIST_BYTES);
+	list_jobs(s, &req, &payload, &rep);
+	b->payload = (struct payload){ b->bytes, (size_t)(payload.p - payload.start),
+				       reply_bytes_give };
+	w = request_answer(r);
+	job_list_rep_put(&w, &rep);
+	request_reply(r, &w, &b->payload);
+}
+
+static void put_address(struct wcur *w, uint64_t incarnation, const char *address)
+{
+	struct address_entry e = { .incarnation = incarnation };
+
+	address = address ? address : "";
+	e.address = (struct slice){ (const uint8_t *)address, strlen(address) };
+	address_entry_put(w, &e);
+}
+
+/* Statuses: NOMEMORY. */
+void map_serve(struct request *r)
+{
+	struct shard *s = shard_of(r);
+	struct map_rep rep = { .shard_count = s->config.count };
+	struct reply_bytes *b = reply_bytes_take(s, LIST_BYTES);
+	struct wcur payload, w;
+
+	if (!b) {
+		request_fail(r, -ENOMEM, "no memory for an answer");
+		return;
+	}
+	payload = wcur_make(b->bytes, LIST_BYTES);
+	for (unsigned i = 0; i < s->config.count; i++)
+		put_address(&payload, i == s->config.index ? s->incarnation : 0,
+			    s->config.addresses[i]);
+	for (struct list *l = s->stores.next; l != &s->stores && !payload.bad; l = l->next) {
+		const struct store *st = container_of(l, struct store, link);
+
+		put_address(&payload, st->id, st->address);
+		rep.store_count++;
+	}
+	b->payload = (struct payload){ b->bytes, (size_t)(payload.p - payload.start),
+				       reply_bytes_give };
+	w = request_answer(r);
+	map_rep_put(&w, &rep);
+	request_reply(r, &w, &b->payload);
+}
+
+void shard_info_serve(struct request *r)
+{
+	struct wcur w = request_answer(r);
+	struct info_rep rep;
+
+	shard_info(shard_of(r), &rep);
+	info_rep_put(&w, &rep);
+	request_reply(r, &w, NULL);
+}

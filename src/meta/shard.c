@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "meta/meta.h"
+
+#include <assert.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "base/node.h"
+#include "meta/shard_priv.h"
+
+/* Ticks of one turn: each does some dozens of microseconds of work. */
+#define TICKS_PER_TURN 4
+
+/* A tick that found no memory is tried again after so long. */
+#define RETRY_MS 20
+
+/*
+ * Sessions and leases are over only when the loop has read what had come by then: so
+ * many turns after they fell due.
+ */
+#define LATE_TURNS 3
+
+#define SMALL_BYTES EXTENTS_BYTES
+
+uint64_t shard_now(const struct shard *s)
+{
+	return s->base_ns + s->loop->now_ns;
+}
+
+/* What catalogs ask of us. */
+
+static void slot_log(struct catalog *c, const struct effect *e)
+{
+	struct slot *slot = catalog_owner(c);
+
+	oplog_append(&slot->shard->log, slot->number, e);
+}
+
+static void *slot_value_map(struct catalog *c, uint32_t index)
+{
+	(void)c, (void)index;
+	return node_alloc(VALUE_SEGMENT_BYTES);
+}
+
+static void slot_value_unmap(struct catalog *c, uint32_t index, void *bytes)
+{
+	(void)c, (void)index;
+	node_free(bytes);
+}
+
+static const struct catalog_ops CATALOG_OPS = {
+	.log = slot_log,
+	.value_map = slot_value_map,
+	.value_unmap = slot_value_unmap,
+};
+
+int shard_slot(struct shard *s, uint16_t number, struct slot **ret)
+{
+	struct slot *slot;
+
+	if (number >= SLOT_COUNT)
+		return -EINVAL;
+	if (number % s->config.count != s->config.index)
+		return -EREMCHG;
+	*ret = s->slots[number];
+	if (*ret)
+		return 0;
+	slot = node_alloc(sizeof(*slot));
+	if (!slot)
+		return -ENOMEM;
+	*slot = (struct slot){ .shard = s, .number = number };
+	slot->catalog = catalog_new(number, s->seed + number, &CATALOG_OPS, slot);
+	if (!slot->catalog) {
+		node_free(slot);
+		return -ENOMEM;
+	}
+	s->slots[number] = *ret = slot;
+	return 0;
+}
+
+/* Time. */
+
+static uint64_t soonest(uint64_t due, const struct heap *h)
+{
+	const struct heap_link *l = heap_top(h);
+
+	return l && l->due < due ? l->due : due;
+}
+
+/* Begins to read what has come by now, if that is not being done already. */
+static void read_on(struct shard *s)
+{
+	if (s->late_turns == 0) {
+		s->late_turns = LATE_TURNS;
+		s->reading_ns = s->loop->now_ns;
+	}
+	loop_defer(s->loop, &s->late);
+}
+
+/* Sees to it that what is due is done: at once, after some turns, or by the timer. */
+void shard_plan(struct shard *s)
+{
+	uint64_t due = soonest(s->looked_ns + LOOK_MS * MS, &s->wait_dues);
+	uint64_t slots = soonest(UINT64_MAX, &s->dues);
+
+	if (s->is_closing)
+		return;
+	if (s->is_retrying) {
+		if (due > s->loop->now_ns + RETRY_MS * MS)
+			due = s->loop->now_ns + RETRY_MS * MS;
+	} else if (slots == 0) {
+		loop_defer(s->loop, &s->late);
+	} else if (slots <= shard_now(s)) {
+		read_on(s);
+	} else if (slots < UINT64_MAX && slots - s->base_ns < due) {
+		due = slots - s->base_ns;
+	}
+	if (!timer_is_running(&s->tick) || s->tick.link.due > due)
+		timer_start(s->loop, &s->tick, due);
+}
+
+static void slot_plan(struct slot *slot)
+{
+	struct shard *s = slot->shard;
+	uint64_t due = catalog_due(slot->catalog);
+
+	if (heap_has(&slot->due) && slot->due.due == due)
+		return;
+	heap_remove(&s->dues, &slot->due);
+	if (due != UINT64_MAX)
+		heap_add(&s->dues, &slot->due, due);
+}
+
+void shard_after(struct slot *slot, const struct outcome *out)
+{
+	struct shard *s = slot->shard;
+
+	waiters_wake(slot, out);
+	jobs_over_tell(slot);
+	for (struct list *l = s->stores.next; l != &s->stores; l = l->next) {
+		struct store *st = container_of(l, struct store, link);
+
+		if (catalog_has_duty(slot->catalog, st->id))
+			duties_send(st, slot);
+	}
+	slot_plan(slot);
+	shard_plan(s);
+}
+
+static void slot_tick(struct slot *slot)
+{
+	struct shard *s = slot->shard;
+	const struct moment at = { .now_ns = shard_now(s), .read_ns = s->base_ns + s->read_ns,
+				   .awake_ns = s->awake_ns };
+	int r = catalog_tick(slot->catalog, &at, &s->out);
+
+	if (r < 0 && !s->is_retrying) {
+		log_warning("a slot has no memory to go on, and tries again slot=%u status=%s",
+			    slot->number, status_name(status_of(r)));
+		s->is_retrying = true;
+	}
+	shard_after(slot, &s->out);
+}
+
+static void late(struct task *t)
+{
+	struct shard *s = container_of(t, struct shard, late);
+
+	if (s->late_turns > 0 && --s->late_turns == 0) {
+		s->read_ns = s->reading_ns;
+		presences_expire(s);
+	}
+	for (int i = 0; i < TICKS_PER_TURN && !s->is_retrying; i++) {
+		struct heap_link *l = heap_top(&s->dues);
+
+		if (!l || l->due > s->base_ns + s->read_ns)
+			break;
+		slot_tick(container_of(l, struct slot, due));
+	}
+	if (s->late_turns > 0)
+		loop_defer(s->loop, t);
+	shard_plan(s);
+}
+
+/* Whether we were stopped, so that nobody could be heard. */
+static void look(struct shard *s)
+{
+	uint64_t now_ns = s->loop->now_ns;
+
+	if (now_ns - s->looked_ns > SESSION_HEARTBEAT_MS * MS) {
+		log_warning("we were stopped: sessions and leases get a new period seconds=%llu",
+			    (unsigned long long)((now_ns - s->looked_ns) / (1000 * MS)));
+		s->awake_ns = shard_now(s);
+		presences_renew(s);
+	}
+	s->looked_ns = now_ns;
+	if (s->config.is_open_loopback)
+		(void)default_job_make(s);
+	askings_look(s);
+	overs_look(s);
+	read_on(s);
+}
+
+static void tick(struct timer *t)
+{
+	struct shard *s = container_of(t, struct shard, tick);
+
+	s->is_retrying = false;
+	if (s->loop->now_ns >= s->looked_ns + LOOK_MS * MS)
+		look(s);
+	waiters_due(s);
+	shard_plan(s);
+}
+
+/* Payloads of answers. */
+
+struct reply_bytes *reply_bytes_take(struct shard *s, size_t cap)
+{
+	struct reply_bytes **spare = cap <= SMALL_BYTES ? &s->spare_small : &s->spare_large;
+	struct reply_bytes *b = *spare;
+
+	if (b) {
+		*spare = b->next;
+		return b;
+	}
+	cap = cap <= SMALL_BYTES ? SMALL_BYTES : LIST_BYTES;
+	b = node_alloc(sizeof(*b) + cap);
+	if (!b)
+		return NULL;
+	b->shard = s;
+	b->cap = cap;
+	return b;
+}
+
+void reply_bytes_give(struct payload *p)
+{
+	struct reply_bytes *b = container_of(p, struct reply_bytes, payload);
+	struct reply_bytes **spare =
+		b->cap <= SMALL_BYTES ? &b->shard->spare_small : &b->shard->spare_large;
+
+	b->next = *spare;
+	*spare = b;
+}
+
+/* Connections. */
+
+void shard_accept(struct shard *s, struct stream *stream)
+{
+	struct peer_state *p = node_alloc(sizeof(*p));
+	struct conn *c;
+
+	if (!p || s->is_closing) {
+		node_free(p);
+		stream_close(stream);
+		return;
+	}
+	*p = (struct peer_state){ .shard = s };
+	list_init(&p->tellings);
+	c = conn_open(s->net, stream, &META_SERVICE, s);
+	if (!c) {
+		node_free(p);
+		return;
+	}
+	c->state = p;
+	list_insert(&s->conns, &c->link);
+}
+
+void meta_conn_closed(struct conn *c)
+{
+	struct peer_state *p = c->state;
+	struct shard *s = p->shard;
+
+	parkeds_of_conn_over(c);
+	overs_of_conn_over(c);
+	store_detach(c);
+	list_remove(&c->link);
+	node_free(p);
+	shard_free_if_done(s);
+}
+
+int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
+	       struct shard **ret)
+{
+	struct shard *s;
+
+	if (config->count == 0 || config->count > SHARDS_MAX || config->index >= config->count)
+		return -EINVAL;
+	s = node_alloc(sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	*s = (struct shard){ .loop = l, .net = n, .config = *config, .tick = { .fire = tick },
+			     .late = { .run = late }, .wake = { .run = waiters_work } };
+	s->incarnation = node_random_u64() | 1;
+	s->seed = node_random_u64();
+	s->opened_ns = s->looked_ns = l->now_ns;
+	s->base_ns = node_wall_ns() - node_now_ns();
+	s->awake_ns = shard_now(s);
+	list_init(&s->conns);
+	list_init(&s->stores);
+	list_init(&s->askings);
+	list_init(&s->overs);
+	list_init(&s->presence_order);
+	list_init(&s->late.link);
+	list_init(&s->wake.link);
+	list_init(&s->all_waited);
+	list_init(&s->woken);
+	if (htable_reserve(&s->presences) < 0 || htable_reserve(&s->waited) < 0 ||
+	    htable_reserve(&s->asked) < 0 ||
+	    (config->is_open_loopback && !default_job_make(s))) {
+		shard_close(s);
+		return -ENOMEM;
+	}
+	shard_plan(s);
+	*ret = s;
+	return 0;
+}
+
+static void free_spares(struct reply_bytes *b)
+{
+	while (b) {
+		struct reply_bytes *next = b->next;
+
+		node_free(b);
+		b = next;
+	}
+}
+
+void shard_free_if_done(struct shard *s)
+{
+	if (!s->is_closing || !list_is_empty(&s->conns))
+		return;
+	while (!list_is_empty(&s->askings))
+		asking_forget(container_of(s->askings.next, struct asking, link));
+	overs_fini(s);
+	while (!list_is_empty(&s->stores))
+		store_forget(container_of(s->stores.next, struct store, link));
+	presences_fini(s);
+	for (int i = 0; i < SLOT_COUNT; i++) {
+		if (s->slots[i])
+			catalog_free(s->slots[i]->catalog);
+		node_free(s->slots[i]);
+	}
+	htable_fini(&s->presences);
+	htable_fini(&s->waited);
+	htable_fini(&s->asked);
+	free_spares(s->spare_small);
+	free_spares(s->spare_large);
+	node_free(s);
+}
+
+void shard_close(struct shard *s)
+{
+	if (!s)
+		return;
+	s->is_closing = true;
+	timer_stop(s->loop, &s->tick);
+	task_stop(&s->late);
+	task_stop(&s->wake);
+	for (struct list *l = s->conns.next, *next; l != &s->conns; l = next) {
+		next = l->next;
+		conn_close(container_of(l, struct conn, link));
+	}
+	shard_free_if_done(s);
+}
+
+void shard_set_sink(struct shard *s,
+		    void (*sink)(void *owner, uint16_t slot, const struct effect *e), void *owner)
+{
+	s->log.sink = sink;
+	s->log.owner = owner;
+}
+
+void shard_info(const struct shard *s, struct info_rep *ret)
+{
+	uint64_t now_ns = shard_now(s);
+	unsigned __int128 byte_ns = 0;
+
+	*ret = (struct info_rep){ .session_count = s->presences.count,
+				  .parked_count = s->waiter_count,
+				  .uptime_ms = (s->loop->now_ns - s->opened_ns) / MS,
+				  .moment_ns = now_ns };
+	for (int i = 0; i < SLOT_COUNT; i++) {
+		struct catalog_sums sums;
+
+		if (!s->slots[i])
+			continue;
+		catalog_sums(s->slots[i]->catalog, now_ns, &sums);
+		ret->value_bytes += sums.value_bytes;
+		ret->segment_count += sums.segment_count;
+		ret->object_count += sums.object_count;
+		ret->job_count += sums.job_count;
+		byte_ns += sums.value_byte_ns;
+	}
+	ret->byte_ns_hi = (uint64_t)(byte_ns >> 64);
+	ret->byte_ns_lo = (uint64_t)byte_ns;
+}

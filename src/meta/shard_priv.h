@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * shard_priv: what the files of a shard share.
+ */
+#pragma once
+
+#include "base/container.h"
+#include "base/heap.h"
+#include "base/htable.h"
+#include "base/list.h"
+#include "loop/loop.h"
+#include "meta/catalog.h"
+#include "meta/meta.h"
+#include "meta/oplog.h"
+
+#define MS 1000000ull
+
+/* Sessions and stopped loops are looked for so often. */
+#define LOOK_MS 1000
+
+struct slot {
+	struct shard *shard;
+	struct catalog *catalog;
+	struct heap_link due;
+	uint16_t number;
+};
+
+/* A reader or writer that was heard of. What it has, the slots keep. */
+struct presence {
+	struct hlink by_id;
+	struct list link; /* in order of `heard_ns` */
+	uint64_t id, epoch, heard_ns;
+};
+
+/* A connection's own. */
+struct peer_state {
+	struct shard *shard;
+	struct store *store; /* of ROLE_STORE */
+	uint64_t session;
+	struct list tellings; /* JOB_OVERs on their way to it */
+};
+
+/* A storage server, whether it is connected or away. */
+struct store {
+	struct list link;
+	struct shard *shard;
+	uint64_t id, limit_bytes;
+	struct conn *conn; /* NULL: away */
+	char address[ADDRESS_TEXT_MAX];
+	unsigned duty_count; /* on their way to it */
+	bool has_more;       /* duties that had to wait for others */
+	struct timer again;  /* runs: it failed to take one, and is left alone for a while */
+	struct list duties;  /* struct duty_call */
+	struct comparing *comparing;
+};
+
+/* Segments that are being asked of a store. */
+struct asking {
+	struct list link;
+	struct hlink by_request;
+	struct shard *shard;
+	struct slot *slot;
+	struct store *store; /* NULL: of none yet */
+	struct lease_req req;
+	uint64_t request, bytes, born_ns, due_ns;
+	uint64_t need;
+	uint32_t size;
+	struct parked parked; /* conn NULL: who asked is gone */
+	struct call call;
+	struct timer again;
+	uint8_t grants[GRANTS_BYTES];
+};
+
+/* All who wait for one path or directory. */
+struct waited {
+	struct hlink by_key;
+	struct list all, woken;
+	struct list waiters;
+	struct wake_key key;
+	uint32_t count, left; /* waiters; those of them to be looked at, once woken */
+};
+
+struct waiter {
+	struct parked parked;
+	struct list link;
+	struct waited *waited;
+	uint64_t count; /* of WAIT_COUNT */
+};
+_Static_assert(sizeof(struct waiter) <= 96, "a parked call has at most 96 bytes");
+
+/* A LOOKUP that waits for a read to be given back or used up. */
+struct lookup_waiter {
+	struct waiter waiter;
+	struct lookup_req req;
+	uint8_t path[];
+};
+
+/* A payload on its way out. */
+struct reply_bytes {
+	struct payload payload;
+	struct shard *shard;
+	struct reply_bytes *next;
+	size_t cap;
+	uint8_t bytes[];
+};
+
+struct shard {
+	struct loop *loop;
+	struct net *net;
+	struct shard_config config;
+	uint64_t incarnation, seed, opened_ns, base_ns, looked_ns;
+	uint64_t awake_ns;            /* the last time that nobody could be heard before; slots' time */
+	uint64_t reading_ns, read_ns; /* what had come by then is being read, has been read */
+	struct oplog log;
+	struct slot *slots[SLOT_COUNT];
+	struct heap dues; /* of slots */
+	struct list conns, stores, askings, overs;
+	struct htable asked;
+	unsigned asking_count, over_count;
+	struct htable presences;
+	struct list presence_order;
+	struct timer tick;
+	struct task late;
+	unsigned late_turns;
+	bool is_closing, is_retrying;
+
+	struct htable waited;
+	struct list all_waited, woken;
+	struct heap wait_dues;
+	uint32_t waiter_count, waited_count, sweep_left;
+	struct task wake;
+
+	struct reply_bytes *spare_small, *spare_large;
+	struct outcome out, wake_out; /* of the running request; of those who are woken */
+};
+
+/* shard.c */
+
+uint64_t shard_now(const struct shard *s);
+/* Made at first use. -EREMCHG: another shard's; -EINVAL; -ENOMEM. */
+int shard_slot(struct shard *s, uint16_t number, struct slot **ret);
+/* After each call of a catalog: wakes, when to tick, what is owed. */
+void shard_after(struct slot *slot, const struct outcome *out);
+void shard_plan(struct shard *s);
+void shard_free_if_done(struct shard *s);
+struct reply_bytes *reply_bytes_take(struct shard *s, size_t cap);
+void reply_bytes_give(struct payload *p);
+void meta_conn_closed(struct conn *c);
+
+/* hello.c */
+
+#define DEFAULT_JOB "default"
+void hello_serve(struct request *r);
+void heartbeat_serve(struct request *r);
+/* -ENOLINK: not this session, not this epoch, not this connection's. */
+int presence_check(struct request *r, uint64_t session, uint64_t epoch);
+struct presence *presence_find(const struct shard *s, uint64_t id);
+void presences_renew(struct shard *s);
+/* Those that were not heard of for long, by what has been read. */
+void presences_expire(struct shard *s);
+void presences_fini(struct shard *s);
+bool default_job_make(struct shard *s);
+
+/* serve.c, serve_job.c */
+
+extern const struct service META_SERVICE;
+struct slot *request_slot(struct request *r);
+void request_refuse(struct request *r, int err, const struct outcome *out);
+#define SERVES(F)                                                                                  \
+	F(stat) F(list) F(remove) F(remove_tree) F(rename) F(wait) F(wait_count) F(commit)         \
+	F(open) F(extend) F(drop) F(lookup) F(find) F(release) F(settle) F(lease) F(map) F(shard_info)   \
+	F(job_create) F(job_renew) F(job_end) F(job_show) F(job_list)
+#define F(name) void name##_serve(struct request *r);
+SERVES(F)
+#undef F
+/* Asks again. False: it still waits; true: it has been answered. */
+bool lookup_answer(struct shard *s, struct slot *slot, struct lookup_waiter *w);
+
+/* waiter.c */
+
+/* The request is parked under the outcome's key. */
+void waiter_park(struct request *r, struct slot *slot, const struct outcome *out, uint64_t count,
+		 const struct lookup_req *lookup);
+void waiters_wake(struct slot *slot, const struct outcome *out);
+void waiters_due(struct shard *s);
+void waiter_forget(struct shard *s, struct waiter *w);
+void waiters_work(struct task *t);
+void parkeds_of_conn_over(struct conn *c);
+
+/* place.c */
+
+int store_attach(struct request *r, const struct hello_req *req);
+void store_detach(struct conn *c);
+void store_forget(struct store *st);
+void askings_of_store(struct store *st);
+/* Somebody has waited for a while: what only waits for its writer is given up. */
+void askings_look(struct shard *s);
+void asking_forget(struct asking *a);
+/* The repeat of a LEASE that is being asked for takes the place of the one before. */
+bool asking_joins(struct request *r, struct slot *slot, const struct lease_req *req);
+/* outcome.ask, of a store; the request is parked. */
+void asking_start(struct request *r, struct slot *slot, const struct lease_req *req,
+		  const struct outcome *out);
+/* The largest segment that a store has. */
+uint32_t stores_segment_max(const struct shard *s);
+
+/* duties.c */
+
+void duties_send(struct store *st, struct slot *slot);
+void duties_send_all(struct store *st);
+void duties_forget(struct store *st);
+/* A segment of the store that no slot knows is to be freed. False: not now. */
+bool stray_free(struct store *st, const struct segment_entry *e);
+
+/* compare.c */
+
+void compare_start(struct store *st);
+void compare_stop(struct store *st);
+void compare_go_on(struct store *st);
+/* The store has gone for good: all that slots have there is lost. */
+void store_lose(struct shard *s, uint64_t id);
+
+/* over.c */
+
+void jobs_over_tell(struct slot *slot);
+/* The request is answered when all have heard of the job's end. */
+void job_over_wait(struct request *r, uint64_t job);
+/* Who comes back hears of what has ended meanwhile. */
+void overs_tell_conn(struct conn *c);
+void overs_of_conn_over(struct conn *c);
+void overs_look(struct shard *s);
+void overs_fini(struct shard *s);

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * waiter: requests that wait for something to appear at a path, for a count, or for a
+ * read to be decided. Each is a record of 96 bytes, on the list of what it waits for.
+ *
+ * A wake-up is a hint: the catalog is asked again. Many are woken in steps, a bounded
+ * number in each turn.
+ */
+#include <assert.h>
+
+#include "base/node.h"
+#include "meta/shard_priv.h"
+
+static uint64_t hash_of(const struct wake_key *key)
+{
+	return key->hash.hi ^ key->job;
+}
+
+static struct waited *waited_find(const struct shard *s, const struct wake_key *key)
+{
+	struct hlink *l = htable_first(&s->waited, hash_of(key));
+
+	for (; l; l = htable_next(l)) {
+		struct waited *w = container_of(l, struct waited, by_key);
+
+		if (w->key.hash.hi == key->hash.hi && w->key.hash.lo == key->hash.lo &&
+		    w->key.job == key->job)
+			return w;
+	}
+	return NULL;
+}
+
+static struct waited *waited_get(struct shard *s, const struct wake_key *key)
+{
+	struct waited *w = waited_find(s, key);
+
+	if (w)
+		return w;
+	w = node_alloc(sizeof(*w));
+	if (!w)
+		return NULL;
+	w->key = *key;
+	list_init(&w->all);
+	list_init(&w->woken);
+	list_init(&w->waiters);
+	list_insert(&s->all_waited, &w->all);
+	s->waited_count++;
+	htable_add(&s->waited, &w->by_key, hash_of(key));
+	return w;
+}
+
+static void waited_rest(struct shard *s, struct waited *w)
+{
+	if (!list_is_empty(&w->waiters))
+		return;
+	list_remove(&w->all);
+	list_remove(&w->woken);
+	htable_remove(&s->waited, &w->by_key);
+	s->waited_count--;
+	node_free(w);
+}
+
+/* Of all lists; the parked call has been answered, or is dropped by the caller. */
+static void leave(struct shard *s, struct waiter *w)
+{
+	struct waited *waited = w->waited;
+
+	waited->count--;
+	heap_remove(&s->wait_dues, &w->parked.due);
+	list_remove(&w->link);
+	s->waiter_count--;
+	waited_rest(s, waited);
+	node_free(w);
+}
+
+void waiter_park(struct request *r, struct slot *slot, const struct outcome *out, uint64_t count,
+		 const struct lookup_req *lookup)
+{
+	struct shard *s = slot->shard;
+	size_t size = sizeof(struct waiter);
+	struct waited *waited;
+	struct waiter *w;
+	uint64_t due_ns = r->due_ns;
+
+	if (s->waiter_count >= PARKED_PER_SHARD) {
+		request_fail(r, -EUSERS, "%u requests wait here, which is the limit",
+			     PARKED_PER_SHARD);
+		return;
+	}
+	if (lookup)
+		size = sizeof(struct lookup_waiter) + lookup->path.len;
+	waited = waited_get(s, &out->key);
+	w = waited ? node_alloc(size) : NULL;
+	if (!w) {
+		if (waited)
+			waited_rest(s, waited);
+		request_fail(r, -ENOMEM, "no memory to wait with");
+		return;
+	}
+	w->waited = waited;
+	w->count = count;
+	if (lookup) {
+		struct lookup_waiter *lw = container_of(w, struct lookup_waiter, waiter);
+
+		lw->req = *lookup;
+		lw->req.path.ptr = lw->path;
+		memcpy(lw->path, lookup->path.ptr, lookup->path.len);
+	}
+	list_init(&w->link);
+	list_insert(&waited->waiters, &w->link);
+	waited->count++;
+	request_park(r, &w->parked);
+	heap_add(&s->wait_dues, &w->parked.due, due_ns);
+	s->waiter_count++;
+	shard_plan(s);
+}
+
+/* Asks the catalog once more. True: it was answered, and is gone. */
+static bool ask_again(struct shard *s, struct slot *slot, struct waiter *w)
+{
+	struct outcome *out = &s->wake_out;
+	struct wcur body;
+	int r;
+
+	if (w->parked.msg == MSG_LOOKUP) {
+		struct lookup_waiter *lw = container_of(w, struct lookup_waiter, waiter);
+
+		if (!lookup_answer(s, slot, lw))
+			return false;
+		leave(s, w);
+		return true;
+	}
+	if (w->parked.msg == MSG_WAIT)
+		r = catalog_wait_key(slot->catalog, &w->waited->key, shard_now(s), out);
+	else
+		r = catalog_wait_count_key(slot->catalog, &w->waited->key, w->count, shard_now(s),
+					   out);
+	if (r == 0 && out->must_wait)
+		return false;
+	if (r < 0) {
+		parked_fail(&w->parked, r, "%s", out->detail);
+	} else {
+		body = parked_answer(&w->parked);
+		if (w->parked.msg == MSG_WAIT) {
+			struct wait_rep rep;
+
+			memcpy(&rep, &out->rep.stat, sizeof(rep));
+			_Static_assert(sizeof(rep) == sizeof(out->rep.stat), "the same fields");
+			wait_rep_put(&body, &rep);
+		} else {
+			wait_count_rep_put(&body, &out->rep.wait_count);
+		}
+		parked_reply(&w->parked, &body);
+	}
+	leave(s, w);
+	return true;
+}
+
+static void wake(struct shard *s, struct waited *w)
+{
+	w->left = w->count;
+	if (list_is_empty(&w->woken))
+		list_insert(&s->woken, &w->woken);
+	loop_defer(s->loop, &s->wake);
+}
+
+void waiters_wake(struct slot *slot, const struct outcome *out)
+{
+	struct shard *s = slot->shard;
+
+	if (s->waited_count == 0)
+		return;
+	for (unsigned i = 0; i < out->wake_count; i++) {
+		struct waited *w = waited_find(s, &out->wakes[i]);
+
+		if (w)
+			wake(s, w);
+	}
+	if (out->wakes_all) {
+		s->sweep_left = s->waited_count;
+		loop_defer(s->loop, &s->wake);
+	}
+}
+
+/* The next of those who were woken; NULL if there are none. The rest go to the end of their line. */
+static struct waiter *next_woken(struct shard *s)
+{
+	while (!list_is_empty(&s->woken)) {
+		struct waited *w = container_of(s->woken.next, struct waited, woken);
+		struct list *first = w->waiters.next;
+
+		if (w->left > 0 && first != &w->waiters) {
+			w->left--;
+			list_remove(first);
+			list_insert(&w->waiters, first);
+			return container_of(first, struct waiter, link);
+		}
+		list_remove(&w->woken);
+	}
+	return NULL;
+}
+
+void waiters_work(struct task *t)
+{
+	struct shard *s = container_of(t, struct shard, wake);
+
+	for (int i = 0; i < TICK_STEP; i++) {
+		struct waiter *w = next_woken(s);
+		struct slot *slot;
+
+		if (w) {
+			slot = s->slots[w->parked.slot];
+			(void)ask_again(s, slot, w);
+			shard_after(slot, &s->wake_out);
+		} else if (s->sweep_left > 0 && !list_is_empty(&s->all_waited)) {
+			struct list *first = s->all_waited.next;
+
+			s->sweep_left--;
+			list_remove(first);
+			list_insert(&s->all_waited, first);
+			wake(s, container_of(first, struct waited, all));
+		} else {
+			s->sweep_left = 0;
+			return;
+		}
+	}
+	loop_defer(s->loop, t);
+}
+
+void waiters_due(struct shard *s)
+{
+	for (int i = 0; i < LOOP_TIMERS_PER_TURN; i++) {
+		struct heap_link *l = heap_top(&s->wait_dues);
+		struct parked *p;
+		struct waiter *w;
+
+		if (!l || l->due > s->loop->now_ns)
+			return;
+		p = container_of(l, struct parked, due);
+		w = container_of(p, struct waiter, parked);
+		parked_fail(&w->parked, -ETIMEDOUT, w->parked.msg == MSG_LOOKUP ?
+				    "all its reads are granted, and none was decided in time" :
+				    "it did not come in time");
+		leave(s, w);
+	}
+}
+
+void waiter_forget(struct shard *s, struct waiter *w)
+{
+	parked_drop(&w->parked);
+	leave(s, w);
+}
+
+void parkeds_of_conn_over(struct conn *c)
+{
+	struct shard *s = ((struct peer_state *)c->state)->shard;
+	struct parked *p;
+
+	while ((p = conn_next_parked(c)) != NULL) {
+		if (p->msg == MSG_LEASE || p->msg == MSG_JOB_END)
+			parked_drop(p); /* what was begun for it goes on, and tells nobody */
+		else
+			waiter_forget(s, container_of(p, struct waiter, parked));
+	}
+}
