@@ -3,7 +3,7 @@
  * What the janitor is to do: first what somebody waits for, then what gives memory
  * back, then what will be asked for next, as far as the last second tells.
  *
- * A decision puts a segment into MAKING, SCRUBBING or UNMAKING and on `unfinished`;
+ * A decision puts a segment into MAKING, SCRUBBING or UNMAKING and on `begun`;
  * the work on it goes out in pieces, so that what is urgent never waits for all of a
  * large one.
  */
@@ -14,10 +14,13 @@
 
 #include "base/container.h"
 
-/* A step is at most so long: about half a millisecond of touching. */
-#define PIECE_BYTES (4u << 20)
+/* A step is at most so long: two milliseconds of touching. */
+#define PIECE_BYTES (8u << 20)
 
-/* Decisions ahead of the work; more of them only make the queue longer. */
+/* With what somebody waits for, nothing else is sent off that would delay the report. */
+#define WANTED_BYTES (4u << 20)
+
+/* Decisions ahead of the work; more of them only make the queues longer. */
 #define DECISIONS_MAX 64
 
 /* Kept in stock: what was granted in a quarter of a second, and never more than 1/8 of the limit.
@@ -96,17 +99,19 @@ struct planning {
 	unsigned have[POOL_CLASSES]; /* clean and coming, less what those who wait will get */
 };
 
-static void decide(struct planning *g, struct segment *s, enum segment_state state, bool is_urgent)
+static void decide(struct planning *g, struct segment *s, enum segment_state state,
+		   enum pool_urgency urgency)
 {
 	if (s->state == SEGMENT_DIRTY)
 		pool_disown(g->p, s);
 	s->done = 0;
 	pool_enter(g->p, s, state);
-	list_insert(is_urgent ? g->p->unfinished.next : &g->p->unfinished, &s->link);
+	s->urgency = (uint8_t)urgency;
+	list_insert(&g->p->begun[urgency], &s->link);
 	g->decisions++;
 }
 
-static bool make(struct planning *g, unsigned class_of_size, bool is_urgent)
+static bool make(struct planning *g, unsigned class_of_size, enum pool_urgency urgency)
 {
 	struct pool *p = g->p;
 	uint32_t size = class_size(class_of_size);
@@ -120,7 +125,7 @@ static bool make(struct planning *g, unsigned class_of_size, bool is_urgent)
 	s->size = size;
 	s->class_of_size = (uint8_t)class_of_size;
 	pool_hold(p, s, size);
-	decide(g, s, SEGMENT_MAKING, is_urgent);
+	decide(g, s, SEGMENT_MAKING, urgency);
 	return true;
 }
 
@@ -158,7 +163,7 @@ static void make_room(struct planning *g, unsigned class_of_size)
 
 		if (!s)
 			return;
-		decide(g, s, SEGMENT_UNMAKING, true);
+		decide(g, s, SEGMENT_UNMAKING, POOL_WANTED);
 	}
 }
 
@@ -168,8 +173,8 @@ static void produce(struct planning *g, unsigned class_of_size)
 	struct segment *s = oldest_dirty(g->p, class_of_size);
 
 	if (s)
-		decide(g, s, SEGMENT_SCRUBBING, true);
-	else if (!make(g, class_of_size, true))
+		decide(g, s, SEGMENT_SCRUBBING, POOL_WANTED);
+	else if (!make(g, class_of_size, POOL_WANTED))
 		make_room(g, class_of_size);
 }
 
@@ -208,9 +213,9 @@ static void clear(struct planning *g, struct segment *s)
 		stock += (uint64_t)supply(p, i) * class_size(i);
 	if (supply(p, k) < g->target[k] ||
 	    (!is_idle(p, g->now_ns) && stock <= p->limit / KEEP_LIMIT_SHARE))
-		decide(g, s, SEGMENT_SCRUBBING, false);
+		decide(g, s, SEGMENT_SCRUBBING, POOL_CLEARED);
 	else
-		decide(g, s, SEGMENT_UNMAKING, false);
+		decide(g, s, SEGMENT_UNMAKING, POOL_CLEARED);
 }
 
 static struct segment *leftover(const struct pool_job *j)
@@ -250,7 +255,7 @@ static void plan_for_idle(struct planning *g)
 		while (g->decisions < DECISIONS_MAX && is_idle(p, g->now_ns) &&
 		       p->clean_count[i] > g->target[i] && p->ask_count == 0)
 			decide(g, container_of(p->clean[i].prev, struct segment, link),
-			       SEGMENT_UNMAKING, false);
+			       SEGMENT_UNMAKING, POOL_CLEARED);
 	}
 }
 
@@ -261,7 +266,7 @@ static void plan_for_stock(struct planning *g)
 	for (unsigned i = 0; i < POOL_CLASSES; i++)
 		while (g->decisions < DECISIONS_MAX && supply(p, i) < g->target[i] &&
 		       p->reserved + class_size(i) <= p->limit - p->limit / POOL_RESERVE_SHARE)
-			if (!make(g, i, false))
+			if (!make(g, i, POOL_STOCKED))
 				return;
 }
 
@@ -297,10 +302,28 @@ static struct step punch_of(struct segment *s)
 	return step_of(STEP_PUNCH, s, low, s->back & ~(uint32_t)(SEGMENT_PAGE - 1));
 }
 
+static uint64_t step_add(struct step *to, struct step step)
+{
+	*to = step;
+	return step.to - step.from;
+}
+
+static unsigned emit(struct pool *p, enum pool_urgency urgency, struct step *steps, unsigned n,
+		     unsigned cap, uint64_t bytes, uint64_t *sum)
+{
+	struct list *from = &p->begun[urgency];
+
+	while (n < cap && *sum < bytes && !list_is_empty(from))
+		*sum += step_add(&steps[n++],
+				 next_piece(container_of(from->next, struct segment, link)));
+	return n;
+}
+
 unsigned pool_plan(struct pool *p, struct step *steps, unsigned cap, uint64_t bytes,
 		   uint64_t now_ns)
 {
 	struct planning g = { .p = p, .now_ns = now_ns };
+	enum pool_urgency first;
 	uint64_t sum = 0;
 	unsigned n = 0;
 
@@ -308,22 +331,22 @@ unsigned pool_plan(struct pool *p, struct step *steps, unsigned cap, uint64_t by
 	for (unsigned i = 0; i < POOL_CLASSES; i++)
 		g.have[i] = supply(p, i);
 	plan_for_asks(&g);
-	if (list_is_empty(&p->unfinished)) {
+	if (list_is_empty(&p->begun[POOL_CLEARED])) {
 		plan_for_ended(&g);
 		plan_for_idle(&g);
+	}
+	if (list_is_empty(&p->begun[POOL_STOCKED]))
 		plan_for_stock(&g);
-	}
-	while (n < cap && sum < bytes && !list_is_empty(&p->punches)) {
-		steps[n] = punch_of(container_of(p->punches.next, struct segment, link));
-		sum += steps[n].to - steps[n].from;
-		n++;
-	}
-	while (n < cap && sum < bytes && !list_is_empty(&p->unfinished)) {
-		steps[n] = next_piece(container_of(p->unfinished.next, struct segment, link));
-		sum += steps[n].to - steps[n].from;
-		n++;
-	}
-	return n;
+	while (n < cap && sum < bytes && !list_is_empty(&p->punches))
+		sum += step_add(&steps[n++],
+				punch_of(container_of(p->punches.next, struct segment, link)));
+	n = emit(p, POOL_WANTED, steps, n, cap, bytes < WANTED_BYTES ? bytes : WANTED_BYTES, &sum);
+	if (n > 0 && p->ask_count > 0)
+		return n;
+	/* What is in the making for the stock may be just what somebody waits for. */
+	first = p->ask_count > 0 ? POOL_STOCKED : POOL_CLEARED;
+	n = emit(p, first, steps, n, cap, bytes, &sum);
+	return emit(p, POOL_CLEARED + POOL_STOCKED - first, steps, n, cap, bytes, &sum);
 }
 
 /* The machine has no memory, or no descriptor, although the limit says so. */
@@ -334,7 +357,7 @@ static void fail(struct pool *p, struct segment *s, uint64_t now_ns)
 	if (s->memory.ptr) {
 		s->done = 0;
 		pool_enter(p, s, SEGMENT_UNMAKING);
-		list_insert(p->unfinished.next, &s->link);
+		list_insert(p->begun[s->urgency].next, &s->link);
 		return;
 	}
 	pool_hold(p, s, 0);
@@ -364,7 +387,7 @@ static void step_done(struct pool *p, const struct step *step, uint64_t now_ns)
 			pool_hold(p, s, s->held - len);
 		}
 		if (s->state == SEGMENT_UNMAKING)
-			list_insert(&p->unfinished, &s->link);
+			list_insert(&p->begun[s->urgency], &s->link);
 		return;
 	case STEP_MAKE:
 		if (step->result < 0) {
@@ -387,7 +410,7 @@ static void step_done(struct pool *p, const struct step *step, uint64_t now_ns)
 	if (s->done == s->size)
 		finish(p, s);
 	else
-		list_insert(p->unfinished.next, &s->link);
+		list_insert(p->begun[s->urgency].next, &s->link);
 }
 
 void pool_done(struct pool *p, const struct step *steps, unsigned count, uint64_t now_ns)

@@ -126,7 +126,8 @@ int pool_init(struct pool *p, uint64_t number, uint64_t limit)
 	};
 	list_init(&p->voids);
 	list_init(&p->punches);
-	list_init(&p->unfinished);
+	for (unsigned i = 0; i < POOL_URGENCIES; i++)
+		list_init(&p->begun[i]);
 	list_init(&p->over);
 	list_init(&p->asks);
 	for (unsigned i = 0; i < POOL_CLASSES; i++) {
@@ -407,8 +408,9 @@ static void settle(struct pool *p, struct segment *s, uint64_t now_ns)
 		pool_disown(p, s);
 		s->done = 0;
 		pool_enter(p, s, SEGMENT_UNMAKING);
+		s->urgency = POOL_CLEARED;
 		if (!s->is_away)
-			list_insert(&p->unfinished, &s->link);
+			list_insert(&p->begun[POOL_CLEARED], &s->link);
 		return;
 	}
 	s->since_ns = now_ns;

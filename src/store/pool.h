@@ -55,6 +55,9 @@ enum segment_state {
 	SEGMENT_STATES,
 };
 
+/* What the janitor begins and has not finished: for somebody who waits; to be rid of; ahead. */
+enum pool_urgency { POOL_WANTED, POOL_CLEARED, POOL_STOCKED, POOL_URGENCIES };
+
 struct pool_job;
 
 struct segment {
@@ -75,7 +78,8 @@ struct segment {
 	uint32_t done; /* how far the janitor is */
 	uint32_t index;
 	uint8_t class_of_size;
-	bool is_away; /* a step of it is with the janitor */
+	uint8_t urgency; /* enum pool_urgency: which `begun` it is on */
+	bool is_away;    /* a step of it is with the janitor */
 	bool is_revoked;
 	uint64_t since_ns; /* DIRTY */
 	struct list link;  /* of its state */
@@ -144,7 +148,8 @@ struct pool {
 	/* pool's own. */
 	struct segment **chunks; /* of CHUNK_SEGMENTS each, made as needed */
 	unsigned segment_count;  /* that ever were */
-	struct list voids, punches, unfinished, over;
+	struct list voids, punches, over;
+	struct list begun[POOL_URGENCIES]; /* MAKING, SCRUBBING, UNMAKING, and not away */
 	struct list clean[POOL_CLASSES], dirty[POOL_CLASSES];
 	unsigned clean_count[POOL_CLASSES], dirty_count[POOL_CLASSES];
 	unsigned coming_count[POOL_CLASSES]; /* MAKING and SCRUBBING */
