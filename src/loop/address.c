@@ -154,7 +154,7 @@ static int parse(const char *text, bool may_ask, struct address *ret)
 		return parse_sim(rest, ret);
 	if ((rest = after(text, "tcp://")))
 		return parse_tcp(rest, may_ask, ret);
-	return strstr(text, "://") ? -EINVAL : parse_tcp(text, may_ask, ret);
+	return parse_tcp(text, may_ask, ret);
 }
 
 int address_parse(const char *text, struct address *ret)

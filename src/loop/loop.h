@@ -54,8 +54,7 @@ struct task {
 };
 
 struct loop_ops {
-	/* Waits for events until `due_ns` at the latest (UINT64_MAX: for ever), and hands them out.
-	 */
+	/* Waits for events, until `due_ns` at the latest (UINT64_MAX: for ever); hands them out. */
 	int (*poll)(struct loop *l, uint64_t due_ns);
 	void (*wake)(struct loop *l); /* from any thread: ends a poll */
 	int (*connect)(struct loop *l, const struct address *to, struct stream **ret);
@@ -94,10 +93,10 @@ struct closing {
 /* Initializes what all backends share; they call it. */
 void loop_init(struct loop *l, const struct loop_ops *ops);
 
-/* A loop of real sockets, on this thread. The caller's memory is not needed: *ret is freed by
- * loop_close(). */
+/* A loop of real sockets, on this thread. */
 int loop_open_epoll(struct loop **ret);
-void loop_close(struct loop *l); /* no fibers, streams or timers are left */
+/* No fibers, streams or timers are left, and no thread that may still be in loop_post(). */
+void loop_close(struct loop *l);
 
 /*
  * One turn. It waits for events until `due_ns` at the latest, but not at all if it

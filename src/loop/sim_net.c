@@ -287,11 +287,7 @@ static void arrive(struct event *ev)
 		notify(e);
 		break;
 	case PIECE_RESET:
-		/* Who is still queued will be accepted, and only then find out. */
-		if (e->state == END_QUEUED)
-			e->error = -ECONNRESET;
-		else
-			end_fail(e, -ECONNRESET);
+		end_fail(e, -ECONNRESET);
 		break;
 	}
 	free(p);

@@ -152,6 +152,30 @@ static void closing_finishes_its_work_and_nobody_else_s(void **state)
 	helper_close(other);
 }
 
+static void what_is_done_goes_to_the_loop_that_is_named(void **state)
+{
+	struct job a = job(1);
+	struct loop *other;
+
+	if (is_simulated)
+		assert_int_equal(sim_loop_open(sim_node, &other), 0);
+	else
+		assert_int_equal(loop_open_epoll(&other), 0);
+	a.work.home = other;
+	helper_do(helper, &a.work);
+	if (!is_simulated) {
+		/* It would come to this one, if it came to it. */
+		turn_for(20 * MS);
+		assert_int_equal(done_count, 0);
+		while (!done_count)
+			assert_int_equal(loop_turn(other, other->now_ns + SECOND), 0);
+	}
+	WAIT_FOR(done_count == 1);
+	helper_close(helper); /* before the loop that its thread posts to */
+	helper = NULL;
+	loop_close(other);
+}
+
 static void closing_an_idle_helper_is_nothing(void **state)
 {
 	helper_close(helper);
@@ -187,6 +211,7 @@ int main(void)
 		T(nothing_is_done_before_a_later_turn),
 		T(a_work_may_be_given_again_when_it_is_done),
 		T(closing_finishes_its_work_and_nobody_else_s),
+		T(what_is_done_goes_to_the_loop_that_is_named),
 		T(closing_an_idle_helper_is_nothing),
 	};
 	const struct CMUnitTest simulated[] = { T(simulated_work_takes_a_while) };

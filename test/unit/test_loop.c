@@ -441,29 +441,24 @@ static void a_turn_that_has_run_something_does_not_wait(void **state)
 	assert_true(loop->now_ns - a.fired_ns < SECOND);
 }
 
-static void a_crowd_of_timers_does_not_keep_others_waiting(void **state)
+static void a_crowd_of_timers_fires_in_pieces(void **state)
 {
 	enum { COUNT = 3 * LOOP_TIMERS_PER_TURN };
 	static struct thing things[COUNT];
-	struct thing letter = thing("letter");
-	unsigned fired_count = 0;
+	int fired_count = 0, before;
 
 	for (int i = 0; i < COUNT; i++) {
 		things[i] = thing("");
-		start_in(&things[i], MS);
+		start_in(&things[i], 0);
 	}
-	turn_for(MS - 1);
-	loop_post(loop, &letter.letter);
-	while (letter.fired_ns == 0 || things[0].fired_ns + fired_count == 0) {
-		fired_count = 0;
+	do {
+		before = fired_count;
 		turn();
+		fired_count = 0;
 		for (int i = 0; i < COUNT; i++)
 			fired_count += things[i].fired_ns > 0;
-		assert_true(fired_count <= LOOP_TIMERS_PER_TURN || letter.fired_ns);
-	}
-	turn_for(2 * MS);
-	for (int i = 0; i < COUNT; i++)
-		assert_true(things[i].fired_ns > 0);
+		assert_true(fired_count - before <= LOOP_TIMERS_PER_TURN);
+	} while (fired_count < COUNT);
 }
 
 static void a_crowd_of_letters_is_read_in_order_and_in_pieces(void **state)
@@ -516,8 +511,7 @@ static void after_a_wait_the_clock_is_read_again(void **state)
 	uint64_t due_ns = loop->now_ns + 20 * MS;
 
 	assert_int_equal(loop_turn(loop, due_ns), 0);
-	while (loop->now_ns < due_ns)
-		assert_int_equal(loop_turn(loop, due_ns), 0);
+	assert_true(loop->now_ns >= due_ns);
 	start_in(&a, 0);
 	WAIT_FOR(notes[0]);
 	assert_true(a.fired_ns >= due_ns);
@@ -667,7 +661,7 @@ int main(void)
 		T(a_fiber_s_deadline_ends_a_wait),
 		T(a_turn_tells_when_the_next_must_be),
 		T(a_turn_that_has_run_something_does_not_wait),
-		T(a_crowd_of_timers_does_not_keep_others_waiting),
+		T(a_crowd_of_timers_fires_in_pieces),
 		T(a_crowd_of_letters_is_read_in_order_and_in_pieces),
 		T(a_loop_runs_until_it_is_stopped),
 		T(after_a_wait_the_clock_is_read_again),

@@ -87,7 +87,10 @@ static void *send(void *arg)
 		notes[sender][i].number = i;
 		if (mailbox_post(&box, &notes[sender][i].letter))
 			sem_post(&bell);
-		/* Pauses of any length, so that the owner is met at each of its steps. */
+		/* Pauses of any length, so that the owner is met at each of its steps, asleep too.
+		 */
+		if (i % 200 == 0)
+			nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
 		for (volatile int n = rand_r(&seed) % 300; n > 0; n--)
 			;
 	}

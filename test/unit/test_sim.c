@@ -175,6 +175,7 @@ static int teardown(void **state)
 static void run_for(uint64_t ns)
 {
 	sim_run(sim, sim_now_ns(sim) + ns);
+	assert_null(node_current);
 }
 
 /* A history with everything in it. */
@@ -319,19 +320,24 @@ static void a_paused_node_does_nothing_but_its_kernel_and_clock_go_on(void **sta
 static void who_is_cut_off_is_cut_off_until_healed(void **state)
 {
 	struct talker *t = call(1, 2), *other = call(3, 2);
+	uint8_t buf[100] = { 0 };
+	struct iovec iov = { buf, sizeof(buf) };
+	struct talker *served;
 	uint64_t got;
 
 	run_for(20 * MS);
+	served = container_of(programs[2]->served.next, struct talker, link);
+	assert_int_equal(stream_send(served->stream, &iov, 1), sizeof(buf)); /* lost on its way */
 	sim_cut(sim, 2, 1, true);
 	got = t->got_bytes;
 	run_for(20 * MS);
 	assert_int_equal(t->error, -ECONNRESET);
 	assert_int_equal(t->got_bytes, got);
 	assert_int_equal(other->error, 0);
-	assert_int_equal(container_of(programs[2]->served.next, struct talker, link)->error,
-			 -ECONNRESET);
+	assert_int_equal(served->error, -ECONNRESET);
 
 	node_current = sim_node_of(nodes[1]);
+	assert_int_equal(stream_recv(t->stream, buf, sizeof(buf)), -ECONNRESET);
 	stream_close(t->stream);
 	node_current = NULL;
 	assert_int_equal(call(1, 2)->error, -ECONNREFUSED);
@@ -339,6 +345,21 @@ static void who_is_cut_off_is_cut_off_until_healed(void **state)
 	t = call(1, 2);
 	run_for(20 * MS);
 	assert_true(t->got_bytes > 0);
+}
+
+static void who_closes_without_reading_breaks_off(void **state)
+{
+	struct talker *t = call(1, 2), *back;
+
+	run_for(20 * MS);
+	sim_node_pause(nodes[1], true);
+	run_for(5 * MS); /* a byte from 2 has arrived at 1, unread */
+	back = container_of(programs[2]->served.next, struct talker, link);
+	node_current = sim_node_of(nodes[1]);
+	stream_close(t->stream);
+	node_current = NULL;
+	run_for(5 * MS);
+	assert_int_equal(back->error, -ECONNRESET);
 }
 
 static uint64_t clock_of(unsigned id, uint64_t (*read)(void))
@@ -494,6 +515,7 @@ int main(void)
 		T(a_killed_peer_is_an_end_or_a_reset),
 		T(a_paused_node_does_nothing_but_its_kernel_and_clock_go_on),
 		T(who_is_cut_off_is_cut_off_until_healed),
+		T(who_closes_without_reading_breaks_off),
 		T(every_node_has_clocks_of_its_own),
 		T(a_node_s_dice_and_memory_are_its_own),
 		T(loops_that_are_due_together_run_in_any_order),

@@ -214,6 +214,29 @@ static void ipv4_on_an_ipv6_socket_is_shown_as_ipv4(void **state)
 
 static void who_comes_while_descriptors_are_short_waits(void **state)
 {
+	uint64_t end_ns = loop->now_ns + 50 * MS;
+	struct rlimit before, none;
+	int fd, turn_count = 0;
+
+	assert_int_equal(listener_open(loop, &at, &lr), 0);
+	fd = plain_connect(&at);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = (rlim_t)fd + 1;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	log_set_level(LOG_ERROR);
+	for (; loop->now_ns < end_ns; turn_count++)
+		loop_turn(loop, end_ns);
+	assert_int_equal(accepted_count, 0);
+	assert_true(turn_count < 40); /* it does not try all the time */
+	log_set_level(LOG_INFO);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	WAIT_FOR(accepted_count == 1);
+	close(fd);
+}
+
+static void a_listener_that_waits_for_descriptors_may_be_closed(void **state)
+{
 	struct rlimit before, none;
 	int fd;
 
@@ -224,11 +247,12 @@ static void who_comes_while_descriptors_are_short_waits(void **state)
 	none.rlim_cur = (rlim_t)fd + 1;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
 	log_set_level(LOG_ERROR);
-	turn_for(50 * MS);
-	assert_int_equal(accepted_count, 0);
+	turn_for(5 * MS);
 	log_set_level(LOG_INFO);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
-	WAIT_FOR(accepted_count == 1);
+	listener_close(&lr);
+	turn_for(30 * MS);
+	assert_int_equal(accepted_count, 0);
 	close(fd);
 }
 
@@ -292,6 +316,7 @@ int main(void)
 		T(a_peer_that_broke_off_is_an_error_and_no_signal),
 		T(ipv4_on_an_ipv6_socket_is_shown_as_ipv4),
 		T(who_comes_while_descriptors_are_short_waits),
+		T(a_listener_that_waits_for_descriptors_may_be_closed),
 		T(no_descriptor_for_a_stream_is_an_error_at_once),
 		T(a_full_queue_is_tried_again),
 	};

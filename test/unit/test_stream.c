@@ -332,6 +332,21 @@ static void a_connection_may_be_given_up_at_any_time(void **state)
 	turn_for(5 * MS);
 }
 
+static void a_connection_to_nobody_may_be_given_up_too(void **state)
+{
+	struct listener lr;
+	struct stream *s;
+
+	listen_at(&lr, accepted);
+	listener_close(&lr);
+	near = (struct talker){ 0 };
+	assert_int_equal(stream_connect(loop, &lr.address, &s), 0);
+	own(&near, s);
+	stream_close(s);
+	turn_for(10 * MS);
+	assert_int_equal(near.ready_count, 0);
+}
+
 static void a_listener_opens_again_where_it_was(void **state)
 {
 	struct listener lr;
@@ -520,6 +535,7 @@ static const struct CMUnitTest STREAM_TESTS[] = {
 static const struct CMUnitTest LISTENER_TESTS[] = {
 	T(a_connection_to_nobody_is_told_ready_and_says_why),
 	T(a_connection_may_be_given_up_at_any_time),
+	T(a_connection_to_nobody_may_be_given_up_too),
 	T(a_listener_opens_again_where_it_was),
 	T(an_address_has_one_listener),
 	T(all_who_come_at_once_are_accepted),
