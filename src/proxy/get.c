@@ -177,7 +177,7 @@ void get_serve(struct request *r)
 		op->reading->user_count = 1;
 		list_init(&op->reading->link);
 	}
-	if (!op || !op->reading || op_start(op, get_run) < 0) {
+	if (!op || !op->reading || op_begin(op, get_run) < 0) {
 		op_free(op);
 		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
 	}
@@ -224,7 +224,7 @@ void get_on_serve(struct request *r)
 		op->reading = g;
 		g->user_count++;
 	}
-	if (!op || op_start(op, get_on_run) < 0) {
+	if (!op || op_begin(op, get_on_run) < 0) {
 		op_free(op);
 		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
 	}
@@ -264,7 +264,7 @@ void get_end_serve(struct request *r)
 		op = op_new(proxy_of(r), r);
 	if (op) {
 		op->reading = g; /* with the connection's reference */
-		if (op_start(op, get_end_run) == 0)
+		if (op_begin(op, get_end_run) == 0)
 			return;
 		op->reading = NULL;
 		op_free(op);

@@ -63,7 +63,7 @@ static void op_ended(struct fiber *self)
 		op_free(op);
 }
 
-int op_start(struct op *op, fiber_fn *run)
+int op_begin(struct op *op, fiber_fn *run)
 {
 	return fiber_start(&op->proxy->loop->fibers, &op->fiber, run, op_ended);
 }
@@ -243,7 +243,7 @@ static void hello_serve(struct request *r)
 		return;
 	}
 	op = op_new(proxy_of(r), r);
-	if (!op || op_start(op, hello_run) < 0) {
+	if (!op || op_begin(op, hello_run) < 0) {
 		op_free(op);
 		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
 	}

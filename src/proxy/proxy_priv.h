@@ -52,7 +52,7 @@ struct op {
 
 /* Starts `run`, or fails the request. The op is the fiber's from then on. */
 struct op *op_new(struct proxy *p, struct request *r);
-int op_start(struct op *op, fiber_fn *run);
+int op_begin(struct op *op, fiber_fn *run);
 void op_free(struct op *op);
 struct proxy *proxy_of(const struct request *r);
 struct native *native_of(const struct request *r);

@@ -145,7 +145,7 @@ void put_serve(struct request *r)
 		request_fail(r, x, "%s", why);
 		return;
 	}
-	if (!op || op_start(op, commit) < 0) {
+	if (!op || op_begin(op, commit) < 0) {
 		op_free(op);
 		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
 	}

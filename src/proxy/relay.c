@@ -78,7 +78,7 @@ static void relay(struct request *r, uint16_t slot)
 
 	if (op)
 		op->slot = slot;
-	if (!op || op_start(op, relay_run) < 0) {
+	if (!op || op_begin(op, relay_run) < 0) {
 		op_free(op);
 		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
 	}
@@ -269,7 +269,7 @@ void relay_job_list_serve(struct request *r)
 		return;
 	}
 	op = op_new(proxy_of(r), r);
-	if (!op || op_start(op, job_list_run) < 0) {
+	if (!op || op_begin(op, job_list_run) < 0) {
 		op_free(op);
 		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
 	}
@@ -426,7 +426,7 @@ void info_serve(struct request *r)
 		return;
 	}
 	op = op_new(proxy_of(r), r);
-	if (!op || op_start(op, info_run) < 0) {
+	if (!op || op_begin(op, info_run) < 0) {
 		op_free(op);
 		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
 	}

@@ -245,7 +245,7 @@ void put_open_serve(struct request *r)
 		return;
 	}
 	op = op_new(proxy_of(r), r);
-	if (!op || op_start(op, open_run) < 0) {
+	if (!op || op_begin(op, open_run) < 0) {
 		op_free(op);
 		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
 	}
@@ -325,7 +325,7 @@ void put_data_place(struct request *r)
 	op = op_new(proxy_of(r), r);
 	if (op)
 		op->upload = u;
-	if (!op || op_start(op, place_run) < 0) {
+	if (!op || op_begin(op, place_run) < 0) {
 		op_free(op);
 		request_sink(r, -EUSERS, "too many operations at once");
 	}
@@ -376,7 +376,7 @@ void put_data_serve(struct request *r)
 	}
 	op->upload = u;
 	upload_enter(u);
-	if (op_start(op, add_run) < 0) {
+	if (op_begin(op, add_run) < 0) {
 		upload_leave(u);
 		op_free(op);
 		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
@@ -465,7 +465,7 @@ void put_commit_serve(struct request *r)
 		op->upload = u;
 		upload_enter(u);
 	}
-	if (!op || op_start(op, commit_run) < 0) {
+	if (!op || op_begin(op, commit_run) < 0) {
 		if (op)
 			upload_leave(u);
 		op_free(op);
