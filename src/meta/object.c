@@ -226,7 +226,7 @@ static int check_open(const struct catalog *c, const struct job *j, const struct
 
 	if (!o || o->job != j || o->session->id != req->session)
 		return refuse(ret, -ESTALE, "there is no such open object");
-	if (o->len != req->len)
+	if (req->len != 0 && o->len != req->len)
 		return refuse(ret, -EINVAL, "its parts have %llu bytes, not %llu",
 			      (unsigned long long)o->len, (unsigned long long)req->len);
 	return 0;
@@ -309,7 +309,9 @@ int catalog_commit(struct catalog *c, const struct commit_req *req, struct slice
 		.ttl_ms = req->ttl_ms, .reads = req->reads, .flags = req->flags, .tier = TIER_DRAM,
 		.copies = 1, .path = req->path, .attributes = req->attributes,
 	};
-	if (!req->open && req->extent_count > 0)
+	if (req->open)
+		m->len = catalog_open_find(c, req->open)->len;
+	else if (req->extent_count > 0)
 		m->extents = payload;
 	ret->rep.commit =
 		(struct commit_rep){ .object = m->object, .version = m->version };
