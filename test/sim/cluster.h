@@ -10,6 +10,7 @@
 #include "loop/sim.h"
 #include "meta/meta.h"
 #include "proxy/proxy.h"
+#include "shm/memory.h"
 #include "store/store.h"
 
 #define CLUSTER_SHARDS  2
