@@ -4,9 +4,12 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/falloc.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,18 +30,36 @@
 /* A region that is smaller cannot have one of its own. */
 #define HUGE_PAGE (2u << 20)
 
+#define MAPPINGS_PATH   "/proc/sys/vm/max_map_count"
 #define HUGE_PAGES_PATH "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 
-const char *memory_huge_pages(char *buf, size_t cap)
+/* A line of the kernel's; "" if there is none. */
+static void read_line(const char *path, char *buf, size_t cap)
 {
-	int fd = open(HUGE_PAGES_PATH, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : read(fd, buf, cap - 1);
-	char *from, *to;
 
 	if (fd >= 0)
 		close(fd);
 	buf[n > 0 ? n : 0] = '\0';
+}
+
+static uint64_t read_number(const char *path, uint64_t otherwise)
+{
+	char buf[32];
+	uint64_t n;
+
+	read_line(path, buf, sizeof(buf));
+	n = strtoull(buf, NULL, 10);
+	return n ? n : otherwise;
+}
+
+const char *memory_huge_pages(char *buf, size_t cap)
+{
+	char *from, *to;
+
 	/* "always within_size [advise] never": what holds is in brackets. */
+	read_line(HUGE_PAGES_PATH, buf, cap);
 	from = strchr(buf, '[');
 	to = from ? strchr(from, ']') : NULL;
 	if (!to)
@@ -148,12 +169,26 @@ static void memfd_free(struct memory *m)
 	*m = (struct memory){ .fd = -1 };
 }
 
+/* Each is a descriptor and a mapping; a quarter of both is for all else. */
+static unsigned memfd_count_max(void)
+{
+	struct rlimit files = { .rlim_cur = 1024 };
+	uint64_t most = read_number(MAPPINGS_PATH, 65530);
+
+	getrlimit(RLIMIT_NOFILE, &files);
+	if (files.rlim_cur < most)
+		most = files.rlim_cur;
+	most -= most / 4;
+	return most < UINT_MAX ? (unsigned)most : UINT_MAX;
+}
+
 const struct media media_memfd = {
 	.make = memfd_make,
 	.fill = memfd_fill,
 	.scrub = any_scrub,
 	.punch = memfd_punch,
 	.free = memfd_free,
+	.count_max = memfd_count_max,
 };
 
 static int heap_make(size_t size, struct memory *ret)
@@ -191,10 +226,16 @@ static void heap_free(struct memory *m)
 	*m = (struct memory){ .fd = -1 };
 }
 
+static unsigned heap_count_max(void)
+{
+	return UINT_MAX;
+}
+
 const struct media media_heap = {
 	.make = heap_make,
 	.fill = heap_fill,
 	.scrub = any_scrub,
 	.punch = heap_punch,
 	.free = heap_free,
+	.count_max = heap_count_max,
 };

@@ -40,6 +40,8 @@ struct media {
 	int (*punch)(struct memory *m, size_t from, size_t to);
 	/* The region goes, with the pages that are left. Fine for one with `ptr` NULL. */
 	void (*free)(struct memory *m);
+	/* How many regions this process may have, and leave descriptors for others. */
+	unsigned (*count_max)(void);
 };
 
 extern const struct media media_memfd, media_heap;

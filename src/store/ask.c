@@ -52,12 +52,27 @@ uint64_t pool_ask_room(const struct pool *p, bool is_oldest, uint64_t ahead)
 	return taken < limit ? limit - taken : 0;
 }
 
+/*
+ * The smallest size: what is asked for, until half of the segments are in use; then so
+ * much that the other half is enough for the rest of the limit.
+ */
+static uint32_t smallest(const struct pool *p)
+{
+	unsigned left = p->segment_max - (p->segment_count - p->void_count);
+	uint64_t bytes = p->used < p->limit ? p->limit - p->used : 0;
+
+	return left >= p->segment_max / 2 ? SEGMENT_BYTES_MIN
+					  : segment_size_for(bytes / (left ? left : 1));
+}
+
 static void normalize(const struct pool *p, struct ask *a, uint64_t now_ns)
 {
-	uint32_t size = a->size < p->size_max ? a->size : p->size_max;
+	uint32_t size = pool_size_within(a->size < p->size_max ? a->size : p->size_max);
+	uint32_t least = smallest(p);
 
-	size = pool_size_within(size);
-	a->size = size ? size : SEGMENT_BYTES_MIN;
+	a->size = size > least ? size : least;
+	if (a->size > p->size_max)
+		a->size = p->size_max;
 	a->need = a->need ? a->need : 1;
 	a->arrived_ns = now_ns;
 	a->birth_ns = ASK_EPOCH_NS + now_ns;

@@ -92,10 +92,11 @@ static void ask_refuse(struct store *s, struct request *r, const struct ask *a, 
 
 	if (e == -ENOSPC)
 		request_fail(r, e,
-			     "dram of store %s: %llu bytes are needed, %llu of its limit of %llu "
-			     "are in use; remove objects, end jobs, or raise --memory",
-			     s->name, (unsigned long long)a->need, (unsigned long long)p->used,
-			     (unsigned long long)p->limit);
+			     "store %s: %llu bytes are needed; of its limit of %llu, %llu are in "
+			     "use, %llu by this job; remove objects, end jobs, or raise --memory",
+			     s->name, (unsigned long long)a->need, (unsigned long long)p->limit,
+			     (unsigned long long)p->used,
+			     (unsigned long long)pool_job_bytes(p, a->job));
 	else if (e == -EIDRM)
 		request_fail(r, e, "the job is over");
 	else if (e == -EUSERS)

@@ -153,12 +153,17 @@ static struct segment *victim(struct planning *g, unsigned except)
 	return NULL;
 }
 
+/* Lacking, beyond what is on its way out already: bytes, or just a segment. */
+static bool lacks_room(const struct pool *p, unsigned class_of_size)
+{
+	unsigned segments = p->segment_max - p->segment_count + p->void_count + p->leaving_count;
+
+	return p->limit - p->reserved + p->leaving < class_size(class_of_size) || segments == 0;
+}
+
 static void make_room(struct planning *g, unsigned class_of_size)
 {
-	struct pool *p = g->p;
-
-	while (g->decisions < DECISIONS_MAX &&
-	       p->limit - p->reserved + p->leaving < class_size(class_of_size)) {
+	while (g->decisions < DECISIONS_MAX && lacks_room(g->p, class_of_size)) {
 		struct segment *s = victim(g, class_of_size);
 
 		if (!s)
@@ -262,6 +267,9 @@ static void plan_for_idle(struct planning *g)
 static void plan_for_stock(struct planning *g)
 {
 	struct pool *p = g->p;
+
+	if (p->segment_count - p->void_count > p->segment_max / 2)
+		return; /* too many segments to have some that nobody asked for */
 
 	for (unsigned i = 0; i < POOL_CLASSES; i++)
 		while (g->decisions < DECISIONS_MAX && supply(p, i) < g->target[i] &&

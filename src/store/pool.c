@@ -35,6 +35,7 @@ static void count(struct pool *p, const struct segment *s, int sign)
 
 	switch (s->state) {
 	case SEGMENT_VOID:
+		p->void_count += one;
 		break;
 	case SEGMENT_MAKING:
 	case SEGMENT_SCRUBBING:
@@ -54,6 +55,7 @@ static void count(struct pool *p, const struct segment *s, int sign)
 		break;
 	case SEGMENT_UNMAKING:
 		p->leaving += held;
+		p->leaving_count += one;
 		break;
 	case SEGMENT_STATES:
 		assert(false);
@@ -94,7 +96,7 @@ struct segment *pool_segment_new(struct pool *p)
 
 	if (!list_is_empty(&p->voids))
 		return container_of(p->voids.next, struct segment, link);
-	if (p->segment_count == POOL_SEGMENTS_MAX)
+	if (p->segment_count == p->segment_max)
 		return NULL;
 	if (!*chunk)
 		*chunk = node_alloc(CHUNK_SEGMENTS * sizeof(**chunk));
@@ -108,6 +110,7 @@ struct segment *pool_segment_new(struct pool *p)
 		.memory.fd = -1,
 	};
 	p->segment_count++;
+	p->void_count++;
 	list_init(&s->link);
 	list_init(&s->of_job);
 	list_init(&s->transfers);
@@ -115,7 +118,7 @@ struct segment *pool_segment_new(struct pool *p)
 	return s;
 }
 
-int pool_init(struct pool *p, uint64_t number, uint64_t limit)
+int pool_init(struct pool *p, uint64_t number, uint64_t limit, unsigned segment_max)
 {
 	uint32_t size_max = pool_size_within(limit / SEGMENT_POOL_SHARE);
 
@@ -123,6 +126,7 @@ int pool_init(struct pool *p, uint64_t number, uint64_t limit)
 		.number = number,
 		.limit = limit,
 		.size_max = size_max ? size_max : SEGMENT_BYTES_MIN,
+		.segment_max = segment_max < POOL_SEGMENTS_MAX ? segment_max : POOL_SEGMENTS_MAX,
 	};
 	list_init(&p->voids);
 	list_init(&p->punches);
@@ -538,5 +542,15 @@ uint64_t pool_clean_bytes(const struct pool *p)
 
 	for (unsigned i = 0; i < POOL_CLASSES; i++)
 		n += (uint64_t)p->clean_count[i] * class_size(i);
+	return n;
+}
+
+uint64_t pool_job_bytes(const struct pool *p, uint64_t job)
+{
+	const struct pool_job *j = pool_job_find(p, job);
+	uint64_t n = 0;
+
+	for (const struct list *l = j ? j->used.next : NULL; l && l != &j->used; l = l->next)
+		n += container_of((struct list *)l, struct segment, of_job)->held;
 	return n;
 }

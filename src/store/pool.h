@@ -140,6 +140,7 @@ struct pool_counters { POOL_COUNTERS(C) };
 struct pool {
 	uint64_t number, limit;
 	uint32_t size_max;       /* of a segment */
+	unsigned segment_max;    /* with memory: each is a descriptor and a mapping */
 	uint64_t reserved, used; /* bytes: of all segments; of OPEN, SEALED and FREEING ones */
 	unsigned used_count;
 	struct book book;
@@ -148,12 +149,14 @@ struct pool {
 	/* pool's own. */
 	struct segment **chunks; /* of CHUNK_SEGMENTS each, made as needed */
 	unsigned segment_count;  /* that ever were */
+	unsigned void_count;
 	struct list voids, punches, over;
 	struct list begun[POOL_URGENCIES]; /* MAKING, SCRUBBING, UNMAKING, and not away */
 	struct list clean[POOL_CLASSES], dirty[POOL_CLASSES];
 	unsigned clean_count[POOL_CLASSES], dirty_count[POOL_CLASSES];
 	unsigned coming_count[POOL_CLASSES]; /* MAKING and SCRUBBING */
 	uint64_t leaving;                    /* bytes held by UNMAKING ones */
+	unsigned leaving_count;
 	struct htable jobs, requests;
 	struct list asks; /* oldest put first */
 	struct heap dues;
@@ -164,8 +167,11 @@ struct pool {
 	uint64_t failed_ns; /* 0: no step that reserves has failed lately */
 };
 
-/* `number` has at most 64 - SEGMENT_POOL_SHIFT bits and is never used again. */
-int pool_init(struct pool *p, uint64_t number, uint64_t limit);
+/*
+ * `number` has at most 64 - SEGMENT_POOL_SHIFT bits and is never used again. With many
+ * segments the smallest ones grow, so that `segment_max` of them are enough.
+ */
+int pool_init(struct pool *p, uint64_t number, uint64_t limit, unsigned segment_max);
 /* Every step has been reported, nothing is pinned, nobody waits. Frees what is left. */
 void pool_fini(struct pool *p, const struct media *media);
 
@@ -218,3 +224,5 @@ void pool_done(struct pool *p, const struct step *steps, unsigned count, uint64_
 uint64_t pool_due_ns(const struct pool *p, uint64_t now_ns);
 
 uint64_t pool_clean_bytes(const struct pool *p);
+/* What a job has in use. */
+uint64_t pool_job_bytes(const struct pool *p, uint64_t job);

@@ -6,6 +6,7 @@
 #include "base/container.h"
 #include "base/log.h"
 #include "base/node.h"
+#include "wire/token.h"
 
 /* Between two tries to reach a metadata server. */
 #define AGAIN_MS_MIN 50
@@ -93,12 +94,14 @@ static int init(struct store *s, const struct store_config *config)
 	s->name = copy_of(config->name, strlen(config->name));
 	s->key = copy_of(config->key.ptr, config->key.len);
 	s->key_len = config->key.len;
+	s->token_key = (uint8_t *)copy_of(config->token_key.ptr, config->token_key.len);
+	s->token_key_len = config->token_key.len;
 	s->address = copy_of(config->address, strlen(config->address));
 	s->reach = node_alloc(sizeof(*s->reach));
-	if (!s->name || !s->key || !s->address || !s->reach)
+	if (!s->name || !s->key || !s->token_key || !s->address || !s->reach)
 		return -ENOMEM;
 	s->reach->store = s;
-	r = pool_init(&s->pool, new_number(), config->limit_bytes);
+	r = pool_init(&s->pool, new_number(), config->limit_bytes, s->media->count_max());
 	if (r < 0)
 		return r;
 	return janitor_open(&s->janitor, s->loop, &s->pool, s->media, janitor_reported);
@@ -149,18 +152,12 @@ static bool is_key(const struct store *s, struct slice given)
 	return difference == 0;
 }
 
-static int check_hello(const struct store *s, const struct conn *c, const struct hello_req *q,
-		       const char **ret_why)
+static int check_server(const struct store *s, const struct conn *c, const struct hello_req *q,
+			const char **ret_why)
 {
-	*ret_why = "a connection says HELLO once";
-	if (c->access)
-		return -EINVAL;
-	*ret_why = "this store speaks version 1 of the protocol";
-	if (q->version != PROTOCOL_VERSION)
-		return -EPROTONOSUPPORT;
-	*ret_why = "this storage server serves proxies and metadata servers only";
+	*ret_why = "no such role";
 	if (q->role != ROLE_PROXY && q->role != ROLE_META && q->role != ROLE_STORE)
-		return -EOPNOTSUPP;
+		return -EINVAL;
 	*ret_why = "not the key of this store's servers";
 	if (!is_key(s, q->secret))
 		return -EKEYREJECTED;
@@ -170,14 +167,60 @@ static int check_hello(const struct store *s, const struct conn *c, const struct
 	return 0;
 }
 
-static int access_set(struct conn *c, enum role role)
+/* A direct client: it reads and writes segments of its job, and asks the slot for the rest. */
+static int check_job(const struct store *s, const struct hello_req *q, struct access *ret,
+		     const char **ret_why)
 {
-	struct access *a = node_alloc(sizeof(*a));
+	struct token t;
+	int r;
 
-	if (!a)
+	*ret_why = "this storage server serves proxies and metadata servers only";
+	if (s->token_key_len == 0)
+		return -EOPNOTSUPP;
+	*ret_why = "not a token of this store, or its time is over";
+	r = token_verify(q->secret, s->token_key, s->token_key_len, node_wall_ns(), &t);
+	if (r < 0)
+		return r;
+	*ret_why = "only for a token of the whole job";
+	if (t.prefix.len > 0)
+		return -EACCES;
+	ret->job = t.job;
+	ret->rights = t.rights;
+	ret->valid_until_ns = t.valid_until_ns;
+	return 0;
+}
+
+static int check_hello(const struct store *s, const struct conn *c, const struct hello_req *q,
+		       struct access *ret, const char **ret_why)
+{
+	*ret_why = "a connection says HELLO once";
+	if (c->access)
+		return -EINVAL;
+	*ret_why = "this store speaks version 1 of the protocol";
+	if (q->version != PROTOCOL_VERSION)
+		return -EPROTONOSUPPORT;
+	ret->role = q->role;
+	return q->role == ROLE_JOB ? check_job(s, q, ret, ret_why) : check_server(s, c, q, ret_why);
+}
+
+/* So that the connections of a job are found when it is over. */
+static int client_add(struct store *s, struct client *k)
+{
+	int r = htable_reserve(&s->jobs);
+
+	if (r < 0)
+		return r;
+	htable_add(&s->jobs, &k->of_job, k->conn->access->job);
+	k->is_of_job = true;
+	return 0;
+}
+
+static int access_set(struct conn *c, const struct access *access)
+{
+	c->access = node_alloc(sizeof(*c->access));
+	if (!c->access)
 		return -ENOMEM;
-	*a = (struct access){ .role = role };
-	c->access = a;
+	*c->access = *access;
 	return 0;
 }
 
@@ -185,15 +228,18 @@ static void hello_serve(struct request *r)
 {
 	struct store *s = r->conn->owner;
 	struct rcur body = request_body(r);
+	struct access access = { .role = ROLE_COUNT };
 	struct hello_req q;
 	const char *why = NULL;
 	struct wcur w;
 	int e = hello_req_get(&body, &q);
 
 	if (e == 0)
-		e = check_hello(s, r->conn, &q, &why);
+		e = check_hello(s, r->conn, &q, &access, &why);
 	if (e == 0)
-		e = access_set(r->conn, q.role);
+		e = access_set(r->conn, &access);
+	if (e == 0 && access.role == ROLE_JOB)
+		e = client_add(s, r->conn->state);
 	if (e < 0) {
 		request_fail(r, e, "%s", why ? why : "not a HELLO");
 		return;
@@ -202,7 +248,10 @@ static void hello_serve(struct request *r)
 	hello_rep_put(&w, &(struct hello_rep){ .version = PROTOCOL_VERSION,
 					       .incarnation = s->pool.number,
 					       .credit = CONN_CREDIT,
-					       .inline_max = INLINE_BYTES_MAX });
+					       .inline_max = INLINE_BYTES_MAX,
+					       .job = access.job,
+					       .rights = access.rights,
+					       .slot = slot_of_id(access.job) });
 	request_reply(r, &w, NULL);
 }
 
@@ -366,7 +415,7 @@ static int link_begin(struct link *l, struct stream *stream)
 	if (r < 0)
 		return r;
 	/* We called, so we know whom; its duties may come right behind its answer. */
-	r = access_set(l->conn, ROLE_META);
+	r = access_set(l->conn, &(struct access){ .role = ROLE_META });
 	if (r < 0) {
 		conn_close(l->conn);
 		return 0;
@@ -539,6 +588,7 @@ void store_close(struct store *s)
 	pool_fini(&s->pool, s->media);
 	s->name = node_free(s->name);
 	s->key = node_free(s->key);
+	s->token_key = node_free(s->token_key);
 	s->address = node_free(s->address);
 	node_free(s->reach);
 	node_free(s);

@@ -16,11 +16,12 @@ struct media;
 struct pool_counters;
 
 struct store_config {
-	uint64_t limit_bytes; /* of the pool: what its segments may hold together */
-	enum tier tier;       /* TIER_DRAM: there is no other yet */
-	const char *name;     /* for log lines */
-	struct slice key;     /* the roles' shared key; empty: whoever is on this host */
-	const char *address;  /* where it is reached, told to metadata servers; "" for nowhere */
+	uint64_t limit_bytes;   /* of the pool: what its segments may hold together */
+	enum tier tier;         /* TIER_DRAM: there is no other yet */
+	const char *name;       /* for log lines */
+	struct slice key;       /* the roles' shared key; empty: whoever is on this host */
+	struct slice token_key; /* signs the jobs\' tokens; empty: no direct clients */
+	const char *address;    /* where it is reached, told to metadata servers; "" for nowhere */
 	const struct media *media; /* NULL: media_memfd */
 };
 

@@ -17,7 +17,8 @@ struct store {
 	struct loop *loop;
 	struct net *net;
 	char *name, *key, *address;
-	size_t key_len;
+	uint8_t *token_key;
+	size_t key_len, token_key_len;
 	const struct media *media;
 	uint64_t opened_ns, opened_wall_ns;
 

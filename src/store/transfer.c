@@ -51,7 +51,7 @@ void store_transfers_fini(struct store *s)
 	}
 }
 
-/* A server acts for any job, a function for its own, and for all of it or not at all. */
+/* A server acts for any job, a function for its own. */
 static int check_access(const struct access *a, unsigned right, uint64_t job, const char **ret_why)
 {
 	*ret_why = "the token does not give this right";
@@ -59,8 +59,8 @@ static int check_access(const struct access *a, unsigned right, uint64_t job, co
 		return 0;
 	if (!(a->rights & right))
 		return -EACCES;
-	*ret_why = "the token is of another job, or for a part of it";
-	return a->job == job && a->prefix_len == 0 ? 0 : -EACCES;
+	*ret_why = "the token is of another job";
+	return a->job == job ? 0 : -EACCES;
 }
 
 /* Statuses: STALE, JOBENDED, DENIED, INVALID. */

@@ -642,7 +642,7 @@ int main(int argc, char **argv)
 	media = media_heap;
 	media.fill = scarce_fill;
 	node_current = &n;
-	CHECK(pool_init(&p, 1 + roll(1u << 30), LIMIT) == 0);
+	CHECK(pool_init(&p, 1 + roll(1u << 30), LIMIT, UINT32_MAX) == 0);
 	for (step = 0; step < step_count; step++) {
 		one_step();
 		check_pool();

@@ -155,6 +155,19 @@ static void without_descriptors_it_says_so_and_leaves_nothing(void **state)
 	assert_null(m.ptr);
 }
 
+static void a_process_has_regions_for_three_quarters_of_its_descriptors(void **state)
+{
+	struct rlimit before, few;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	few = before;
+	few.rlim_cur = 1000;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	assert_int_equal(media_memfd.count_max(), 750);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_true(media_heap.count_max() >= 1u << 20);
+}
+
 static void the_heaps_memory_is_the_nodes(void **state)
 {
 	struct node n = { .fail_countdown = 1 };
@@ -192,6 +205,7 @@ int main(void)
 		cmocka_unit_test(nobody_can_resize_it_or_unseal_it),
 		cmocka_unit_test(what_is_punched_is_gone_for_whoever_maps_it),
 		cmocka_unit_test(without_descriptors_it_says_so_and_leaves_nothing),
+		cmocka_unit_test(a_process_has_regions_for_three_quarters_of_its_descriptors),
 		cmocka_unit_test(the_heaps_memory_is_the_nodes),
 		cmocka_unit_test(huge_pages_are_named_as_the_kernel_does),
 	};

@@ -6,6 +6,7 @@
 #include "test.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 
 #include "base/node.h"
@@ -50,7 +51,7 @@ static int open_pool(void **state)
 {
 	now = 10 * SECOND;
 	media = &media_heap;
-	assert_int_equal(pool_init(&p, NUMBER, LIMIT), 0);
+	assert_int_equal(pool_init(&p, NUMBER, LIMIT, UINT_MAX), 0);
 	return 0;
 }
 
@@ -808,6 +809,47 @@ static int scarce_fill(struct memory *m, size_t from, size_t to)
 	return 0;
 }
 
+static void with_many_segments_the_smallest_ones_grow(void **state)
+{
+	uint64_t sum = 0;
+	unsigned n = 0;
+
+	pool_fini(&p, media);
+	assert_int_equal(pool_init(&p, NUMBER, LIMIT, 128), 0);
+	/* 64 MiB in 64 KiB would be 1,024 segments. */
+	while (sum + MB <= LIMIT / 20 * 19) {
+		struct grants g = must_get(JOB_A, n, 100, 64 * KB);
+
+		assert_int_equal(g.count, 1);
+		assert_true(n > 32 || g.list[0].size == 64 * KB);
+		assert_true(g.list[0].size <= MB);
+		sum += g.list[0].size;
+		n++;
+	}
+	assert_true(n < 128);
+	assert_int_equal(p.used, sum);
+}
+
+static void without_a_segment_left_puts_wait_and_go_on_when_there_is_one(void **state)
+{
+	struct ask a = make_ask(JOB_B, 1, 100, MB);
+	struct grant list[8];
+	struct grants g;
+	int r;
+
+	pool_fini(&p, media);
+	assert_int_equal(pool_init(&p, NUMBER, LIMIT, 8), 0);
+	for (unsigned i = 0; i < 8; i++)
+		list[i] = get_one(JOB_A, i, MB);
+	assert_int_equal(pool_ask(&p, &a, now, &g), -EAGAIN);
+	work();
+	assert_null(pool_next(&p, now, &g, &r));
+	assert_int_equal(free_it(&list[3], 1), 0);
+	work();
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &a);
+	assert_int_equal(r, 0);
+}
+
 static void a_machine_with_less_memory_than_promised_makes_puts_wait(void **state)
 {
 	struct media scarce = media_heap;
@@ -936,7 +978,7 @@ static bool live_a_life(void)
 	uint8_t *bytes;
 	int r, tries = 0;
 
-	if (pool_init(&p, NUMBER, LIMIT) < 0) {
+	if (pool_init(&p, NUMBER, LIMIT, UINT_MAX) < 0) {
 		pool_fini(&p, &media_heap);
 		return false;
 	}
@@ -1016,6 +1058,8 @@ int main(void)
 		TEST(what_one_segment_can_hold_is_not_torn_apart),
 		TEST(memory_of_one_size_becomes_memory_of_another),
 		TEST(the_stock_follows_the_demand_and_an_idle_pool_is_small),
+		TEST(with_many_segments_the_smallest_ones_grow),
+		TEST(without_a_segment_left_puts_wait_and_go_on_when_there_is_one),
 		TEST(a_machine_with_less_memory_than_promised_makes_puts_wait),
 		TEST(both_sides_book_the_same_bytes_at_the_same_times),
 		TEST(segments_in_use_are_listed_by_slot_and_page),

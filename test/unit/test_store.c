@@ -11,11 +11,14 @@
 #include "net/conn.h"
 #include "store/store.h"
 #include "store/store_priv.h"
+#include "wire/token.h"
 #include "world.h"
 
 #define LIMIT (64u << 20)
 #define JOB   ((7ull << ID_SLOT_SHIFT) | 1)
 #define JOB_2 ((9ull << ID_SLOT_SHIFT) | 2)
+
+static const uint8_t TOKEN_KEY[TOKEN_KEY_BYTES] = { 1, 2, 3 };
 
 static struct net *net;
 static struct store *store;
@@ -60,6 +63,7 @@ static void open_store(bool is_simulated, const struct media *media)
 				       .tier = TIER_DRAM,
 				       .name = "test",
 				       .key = { (const uint8_t *)"secret", 6 },
+				       .token_key = { TOKEN_KEY, TOKEN_KEY_BYTES },
 				       .address = "sim://1:1",
 				       .media = media };
 	struct stream *pair[2];
@@ -247,9 +251,9 @@ static void only_who_knows_the_key_is_served(void **state)
 	conn_close(connect_as(ROLE_PROXY, "secretsecret", &r));
 	assert_int_equal(r, -EKEYREJECTED);
 	conn_close(connect_as(ROLE_JOB, "secret", &r));
-	assert_int_equal(r, -EOPNOTSUPP);
+	assert_int_equal(r, -EKEYREJECTED);
 	conn_close(connect_as(17, "secret", &r));
-	assert_int_equal(r, -EOPNOTSUPP);
+	assert_int_equal(r, -EINVAL);
 
 	assert_int_equal(stream_pair(loop, 1 << 16, pair), 0);
 	c = conn_open(net, pair[0], NULL, NULL);
@@ -379,8 +383,9 @@ static void a_full_store_says_so_before_the_deadline_and_what_its_limit_is(void 
 	assert_int_equal(end_call(&c), -ENOSPC);
 	assert_true(loop->now_ns - from_ns >= 250 * MS);
 	assert_string_equal(detail,
-			    "dram of store test: 1048576 bytes are needed, 67108864 of its limit "
-			    "of 67108864 are in use; remove objects, end jobs, or raise --memory");
+			    "store test: 1048576 bytes are needed; of its limit of 67108864, "
+			    "67108864 are in use, 0 by this job; remove objects, end jobs, or "
+			    "raise --memory");
 	from_ns = loop->now_ns;
 	(void)CALL(meta, SEGMENT, segment, NULL, .job = JOB_2, .request = 1, .need = LIMIT + 1,
 		   .size = 1 << 20);
@@ -480,6 +485,54 @@ static void when_a_job_is_over_its_bytes_are_served_to_nobody(void **state)
 	assert_int_equal(put_bytes(&g, JOB, 0, "abc", 3), -EIDRM);
 	assert_int_equal(free_call(&g, 7), 0);
 	assert_int_equal(get_bytes(&g, JOB, 0, 3), -ESTALE);
+	close_store();
+}
+
+static void a_function_reaches_segments_of_its_own_job_until_that_is_over(void **state)
+{
+	static const struct slice name = { (const uint8_t *)"job", 3 };
+	char whole[TOKEN_BYTES_MAX + 1], narrow[TOKEN_BYTES_MAX + 1];
+	struct slice text = { (uint8_t *)whole, 0 };
+	struct conn *function, *before;
+	struct grant g, other;
+	int r;
+
+	open_store(is_simulated_of(state), &media_heap);
+	g = grant_one(JOB, 1, 64 << 10);
+	other = grant_one(JOB_2, 2, 64 << 10);
+	assert_int_equal(token_make(TOKEN_KEY, TOKEN_KEY_BYTES, JOB, name, whole), 0);
+	text.len = strlen(whole);
+	/* A segment has bytes of the whole job, so a part of it is not enough. */
+	assert_int_equal(token_narrow(text, name, RIGHTS_OF_JOB, 0, narrow), 0);
+	conn_close(connect_as(ROLE_JOB, narrow, &r));
+	assert_int_equal(r, -EACCES);
+
+	before = proxy;
+	assert_int_equal(token_narrow(text, (struct slice){ 0 }, RIGHT_READ, 0, narrow), 0);
+	proxy = function = connect_as(ROLE_JOB, narrow, &r);
+	assert_int_equal(r, 0);
+	assert_int_equal(get_bytes(&g, JOB, 0, 5), 0);
+	assert_int_equal(put_bytes(&g, JOB, 0, "x", 1), -EACCES);
+	conn_close(function);
+
+	proxy = function = connect_as(ROLE_JOB, whole, &r);
+	assert_int_equal(r, 0);
+	assert_int_equal(put_bytes(&g, JOB, 0, "hello", 5), 0);
+	assert_int_equal(get_bytes(&g, JOB, 0, 5), 0);
+	assert_memory_equal(room, "hello", 5);
+	assert_int_equal(get_bytes(&other, JOB_2, 0, 5), -EACCES);
+	assert_int_equal(put_bytes(&other, JOB_2, 0, "x", 1), -EACCES);
+	assert_int_equal(get_bytes(&other, JOB, 0, 5), -ESTALE);
+	(void)CALL(function, FREE, free, NULL, .segment = g.segment, .generation = g.generation);
+	assert_int_equal(result, -EACCES);
+
+	(void)CALL(meta, JOB_OVER, job_over, NULL, .job = JOB_2);
+	assert_int_equal(get_bytes(&g, JOB, 0, 5), 0);
+	(void)CALL(meta, JOB_OVER, job_over, NULL, .job = JOB);
+	/* Cut, not told. */
+	assert_int_equal(get_bytes(&g, JOB, 0, 5), -ECONNRESET);
+	proxy = before;
+	assert_int_equal(get_bytes(&g, JOB, 0, 5), -EIDRM);
 	close_store();
 }
 
@@ -879,6 +932,7 @@ int main(void)
 		BOTH(who_waits_gets_what_is_freed),
 		BOTH(who_waits_and_goes_away_is_forgotten),
 		BOTH(those_who_wait_on_one_connection_leave_room_for_its_other_duties),
+		BOTH(a_function_reaches_segments_of_its_own_job_until_that_is_over),
 		BOTH(when_a_job_is_over_its_bytes_are_served_to_nobody),
 		BOTH(a_writer_that_stands_still_is_cut_so_that_its_segment_can_be_fenced),
 		BOTH(a_reader_that_reads_nothing_is_cut_so_that_its_segment_can_be_freed),
