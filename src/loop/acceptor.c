@@ -66,9 +66,9 @@ static bool is_out_of_means(int error)
 	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
-static void acceptor_event(struct source *s)
+static void accept_some(struct acceptor *a)
 {
-	struct acceptor *a = container_of(s, struct acceptor, source);
+	struct source *s = &a->source;
 
 	/* accepted() may close the listener. */
 	for (int n = 0; n < LOOP_ACCEPTS_PER_TURN && s->fd >= 0; n++) {
@@ -95,9 +95,13 @@ static void acceptor_event(struct source *s)
 
 static void accept_again(struct timer *t)
 {
-	struct acceptor *a = container_of(t, struct acceptor, again);
+	accept_some(container_of(t, struct acceptor, again));
+}
 
-	acceptor_event(&a->source);
+static void acceptor_event(struct source *s, uint32_t events)
+{
+	(void)events;
+	accept_some(container_of(s, struct acceptor, source));
 }
 
 static int bind_tcp(int fd, const struct address *at)

@@ -88,7 +88,7 @@ static int epoll_poll(struct loop *l, uint64_t due_ns)
 		struct source *s = events[i].data.ptr;
 
 		if (s->fd >= 0)
-			s->event(s);
+			s->event(s, events[i].events);
 	}
 	return 0;
 }
@@ -101,9 +101,9 @@ static void epoll_wake(struct loop *l)
 }
 
 /* An edge for each write, so there is no need to read the counter. */
-static void alarm_event(struct source *s)
+static void alarm_event(struct source *s, uint32_t events)
 {
-	(void)s;
+	(void)s, (void)events;
 }
 
 static int epoll_loop_fd(struct loop *l)

@@ -17,7 +17,7 @@
  * handed out in this one.
  */
 struct source {
-	void (*event)(struct source *s);
+	void (*event)(struct source *s, uint32_t events);
 	int fd; /* -1 once closed: its events are dropped */
 };
 

@@ -34,6 +34,13 @@ struct socket {
 	struct closing closing;
 	bool is_connecting;
 	int error; /* why it could not connect; sticks */
+	/*
+	 * What we know without asking: less came than we had room for, so nothing is
+	 * left; unless the last event told of an end or an error, which is still to be
+	 * received. Whatever comes from then on is an event. It saves every request the
+	 * call whose answer is EAGAIN.
+	 */
+	bool is_drained, is_at_end;
 };
 
 static struct socket *socket_of(struct stream *s)
@@ -55,10 +62,15 @@ static ssize_t socket_recv(struct stream *s, void *buf, size_t len)
 	assert(len > 0);
 	if (k->is_connecting || k->error)
 		return k->is_connecting ? -EAGAIN : k->error;
+	if (k->is_drained)
+		return -EAGAIN;
 	do
 		r = recv(k->source.fd, buf, len, 0);
 	while (r < 0 && errno == EINTR);
-	return r < 0 ? -errno : r;
+	if (r < 0)
+		return -errno;
+	k->is_drained = r > 0 && (size_t)r < len && !k->is_at_end;
+	return r;
 }
 
 static ssize_t socket_send(struct stream *s, const struct iovec *iov, int count)
@@ -139,10 +151,12 @@ static void finish_connecting(struct socket *k)
 		ask_who_it_is(k);
 }
 
-static void socket_event(struct source *s)
+static void socket_event(struct source *s, uint32_t events)
 {
 	struct socket *k = container_of(s, struct socket, source);
 
+	k->is_drained = false;
+	k->is_at_end = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
 	if (k->is_connecting)
 		finish_connecting(k);
 	tell(k);
