@@ -65,6 +65,9 @@ uint32_t pieces_put(const struct entry *e, uint64_t offset, uint64_t until, stru
 			put_piece(entry_piece(e), payload, ret_is_lost);
 		return e->content == CONTENT_PIECE;
 	}
+	*ret_first = *ret_end = 0;
+	if (b->chunk_count == 0)
+		return 0; /* opened, and committed empty */
 	i = chunk_at(b, offset);
 	at = b->chunks[i]->first;
 	*ret_first = at;

@@ -332,8 +332,10 @@ int object_removed_reserve(struct catalog *c, struct effect *e)
 	const struct object_removed_effect *m = &e->u.object_removed;
 	struct job *j = catalog_job_find(c, m->job);
 
-	if (!j || j->state != JOB_LIVING || (m->what != GONE_REMOVED && m->what != GONE_EXPIRED))
+	/* What expires while its job is being cleared goes like this, too. */
+	if (!j || (m->what != GONE_EXPIRED && (m->what != GONE_REMOVED || j->state != JOB_LIVING)))
 		return -EBADMSG;
+	e->at.job = j;
 	e->at.entry = entry_find(c, j, m->path);
 	if (!e->at.entry)
 		return -EBADMSG;
@@ -344,9 +346,11 @@ void object_removed_apply(struct catalog *c, struct effect *e)
 {
 	const struct object_removed_effect *m = &e->u.object_removed;
 	const struct end end = { .what = (enum gone)m->what, .hi = m->attempt_hi,
-				 .lo = m->attempt_lo, .at_ns = e->at_ns };
+				 .lo = m->attempt_lo, .at_ns = e->at_ns,
+				 .is_forgotten = e->at.job->state != JOB_LIVING };
 
 	entry_end(c, e->at.entry, &end, &e->made.attempt);
+	job_rest(c, e->at.job);
 }
 
 int catalog_remove(struct catalog *c, const struct remove_req *req, uint64_t now_ns,

@@ -279,6 +279,8 @@ void catalog_segment_owe(struct segment *s)
  */
 void catalog_segment_give_back(struct catalog *c, struct segment *s, uint64_t at_ns)
 {
+	if (s->job && s->job->state != JOB_LIVING)
+		at_ns = s->job->ended_ns; /* as the bill of the job did */
 	if (s->job)
 		job_book(c, s->job, -(int64_t)s->held, at_ns);
 	leave_lists(c, s);
@@ -441,6 +443,11 @@ int segment_sealed_reserve(struct catalog *c, struct effect *e)
 
 void segment_sealed_apply(struct catalog *c, struct effect *e)
 {
+	if (e->at.segment->job->state != JOB_LIVING) {
+		/* Both sides book it as it was at the job's end. */
+		catalog_segment_give_back(c, e->at.segment, e->at_ns);
+		return;
+	}
 	catalog_segment_seal(c, e->at.segment, e->u.segment_sealed.front, e->u.segment_sealed.back,
 			     e->at_ns);
 }
