@@ -453,7 +453,7 @@ static int sort_run(struct sort *s)
 	uint64_t start_ns;
 	int r, end;
 
-	s->plan.format = s->options.format;
+	s->plan.format = (enum format)s->options.format;
 	if (!s->options.generate) {
 		r = plan_input(&s->plan, &s->options.input, &s->problem);
 		if (r < 0)
@@ -491,7 +491,7 @@ static void report(struct sort *s)
 {
 	s->report.count = s->in.count;
 	s->report.sum = s->in.sum;
-	s->report.format = s->options.format;
+	s->report.format = (enum format)s->options.format;
 	s->report.store = store_name(&s->options);
 	if (s->options.is_json)
 		report_print_json(&s->report, stdout);
@@ -522,7 +522,7 @@ int sort_main(int argc, char **argv)
 		fprintf(stderr, "wadi sort: no memory\n");
 		return 1;
 	}
-	r = options_parse(argc, argv, &s->options, &s->problem);
+	r = options_parse(argc, (const char *const *)argv, &s->options, &s->problem);
 	if (r == 0) {
 		signals_init();
 		progress_init(&s->progress, !s->options.is_json);

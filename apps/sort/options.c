@@ -121,14 +121,14 @@ const char *word_of(const char *words, uint64_t index, char *buf, size_t cap)
 	return buf;
 }
 
-static int word_parse(const struct option_line *line, const char *text, uint64_t *ret,
-		      struct problem *problem)
+static int word_parse(const char *name, const char *words, const char *text, size_t text_len,
+		      uint64_t *ret, struct problem *problem)
 {
 	size_t best = SIZE_MAX, len, nearest_len = 0;
 	const char *word, *nearest = "";
 
-	for (uint64_t i = 0; (word = word_at(line->value, i, &len)); i++) {
-		size_t d = distance(text, strlen(text), word, len);
+	for (uint64_t i = 0; (word = word_at(words, i, &len)); i++) {
+		size_t d = distance(text, text_len, word, len);
 
 		if (d == 0) {
 			*ret = i;
@@ -140,8 +140,8 @@ static int word_parse(const struct option_line *line, const char *text, uint64_t
 			nearest_len = len;
 		}
 	}
-	return problem_set(problem, -EINVAL, "--%s has no '%s'; the nearest is '%.*s' of %s",
-			   line->name, text, (int)nearest_len, nearest, line->value);
+	return problem_set(problem, -EINVAL, "--%s has no '%s'; the nearest is '%.*s' of %s", name,
+			   text, (int)nearest_len, nearest, words);
 }
 
 /* A number as people write it, for messages. */
@@ -195,7 +195,7 @@ static int value_parse(const struct option_line *line, const char *text, struct 
 				    amount(line, line->max, max, sizeof(max)), text);
 		return r;
 	case KIND_WORD:
-		return word_parse(line, text, member, problem);
+		return word_parse(line->name, line->value, text, strlen(text), member, problem);
 	case KIND_TEXT:
 		*(const char **)member = text;
 		return *text ? 0 : problem_set(problem, -EINVAL, "--%s is empty", line->name);
@@ -244,7 +244,7 @@ static const struct option_line *line_find(const char *name, size_t len)
 }
 
 /* One option and its value, which is in the same argument or the next; how many they were. */
-static int option_parse(char **arg, struct options *o, struct problem *problem)
+static int option_parse(const char *const *arg, struct options *o, struct problem *problem)
 {
 	const char *name = arg[0] + 2;
 	size_t len = strcspn(name, "=");
@@ -268,9 +268,25 @@ static int option_parse(char **arg, struct options *o, struct problem *problem)
 	return r < 0 ? r : used;
 }
 
+/* A word up to its punctuation, which is what tells stores apart. */
+static int store_check(const char *store, struct problem *problem)
+{
+	size_t len = strcspn(store, ":");
+	uint64_t ignored;
+
+	len += strspn(store + len, ":/");
+	if (strncmp(store, "dir:", 4) == 0)
+		len = 4;
+	else if (strncmp(store, "redis://", 8) == 0)
+		len = 8;
+	return word_parse("store", "wadi|redis://|dir:", store, len, &ignored, problem);
+}
+
 /* What no line of the table can say. */
 static int options_check(const struct options *o, struct problem *problem)
 {
+	if (o->store && store_check(o->store, problem) < 0)
+		return -EINVAL;
 	if (!o->generate && !o->input.count)
 		return problem_set(problem, -EINVAL,
 				   "nothing to sort: --generate SIZE or --input "
@@ -286,7 +302,7 @@ static int options_check(const struct options *o, struct problem *problem)
 	return 0;
 }
 
-int options_parse(int argc, char **argv, struct options *ret, struct problem *problem)
+int options_parse(int argc, const char *const *argv, struct options *ret, struct problem *problem)
 {
 	struct options o;
 	int i = 1, r = 0;

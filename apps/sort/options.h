@@ -31,8 +31,9 @@ struct options {
 #undef O
 };
 
-/* 0; 1: --help, and stdout has it; -EINVAL: and the problem says what is wrong. */
-int options_parse(int argc, char **argv, struct options *ret, struct problem *problem);
+/* Strings of `ret` point into argv. 0; 1: --help, and stdout has it; -EINVAL: and the problem says
+ * what is wrong. */
+int options_parse(int argc, const char *const *argv, struct options *ret, struct problem *problem);
 void options_fini(struct options *o);
 
 /* The word of an index in "a|b|c", to a buffer. */

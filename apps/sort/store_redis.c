@@ -652,41 +652,37 @@ struct walk {
 	size_t count, index, done;
 };
 
-/* 1: *ret is the next piece; 0: there is none. */
-static int walk_next(struct redis *rd, struct walk *w, struct piece_read *ret)
+/* False: there are no more. The reads have been checked, so their objects are in the table. */
+static bool walk_next(struct redis *rd, struct walk *w, struct piece_read *ret)
 {
 	const struct store_read *read;
-	const struct object *o;
-	int r;
 
 	while (w->index < w->count && w->done == w->reads[w->index].len) {
 		w->index++;
 		w->done = 0;
 	}
 	if (w->index == w->count)
-		return 0;
+		return false;
 	read = &w->reads[w->index];
-	r = object_get(rd, read->path, &o);
-	if (r < 0)
-		return problem_set(rd->store.problem, r, "redis: there is no %s", read->path);
-	*ret = piece_at(o, read, w->done);
-	if (ret->len == 0)
-		return problem_set(rd->store.problem, -EIO, "%s: shorter than expected",
-				   read->path);
+	*ret = piece_at(object_find(rd, read->path), read, w->done);
 	w->done += ret->len;
-	return 1;
+	return true;
 }
 
-/* Headers first: later, only bulk replies may come, and only in order. */
-static int headers_need(struct redis *rd, const struct store_read *reads, size_t count)
+/* Headers first: after this only the replies that were asked for can come, in their order. */
+static int reads_check(struct redis *rd, const struct store_read *reads, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
+		const struct store_read *read = &reads[i];
 		const struct object *o;
-		int r = object_get(rd, reads[i].path, &o);
+		int r = object_get(rd, read->path, &o);
 
 		if (r < 0)
 			return problem_set(rd->store.problem, r, "redis: there is no %s",
-					   reads[i].path);
+					   read->path);
+		if (read->offset > o->len || read->len > o->len - read->offset)
+			return problem_set(rd->store.problem, -EIO, "%s: shorter than expected",
+					   read->path);
 	}
 	return 0;
 }
@@ -697,23 +693,23 @@ static int redis_read(struct store *s, const struct store_read *reads, size_t co
 	struct walk asks = { reads, count, 0, 0 }, takes = asks;
 	struct piece_read p;
 	size_t ahead = 0;
-	int r = headers_need(rd, reads, count), more = 1;
+	int r = reads_check(rd, reads, count);
 
-	while (r == 0) {
-		while (more > 0 && ahead < READS_AHEAD && (more = walk_next(rd, &asks, &p)) > 0) {
+	if (r < 0)
+		return r;
+	do {
+		while (r == 0 && ahead < READS_AHEAD && walk_next(rd, &asks, &p)) {
 			r = piece_ask(rd, &p);
-			if (r < 0)
-				return r;
 			ahead++;
 		}
-		if (more < 0)
-			return more;
-		if (ahead == 0)
-			return 0;
-		(void)walk_next(rd, &takes, &p); /* went well when it was asked for */
-		r = bulk_recv(rd, p.object->path, p.to, p.len);
-		ahead--;
-	}
+		if (r == 0 && walk_next(rd, &takes, &p)) {
+			r = bulk_recv(rd, p.object->path, p.to, p.len);
+			ahead--;
+		}
+	} while (r == 0 && ahead > 0);
+	/* Replies that nobody takes any more would be taken for others. */
+	if (r < 0)
+		shutdown(rd->conn->fd, SHUT_RDWR);
 	return r;
 }
 

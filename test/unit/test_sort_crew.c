@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: each task succeeds once, in order, whatever dies on the way, or the job fails
+ * with a reason. Method: a platform without processes, whose runs end as a script says.
+ */
+#include "test.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "clock.h"
+#include "crew.h"
+
+#define PLACES 4
+
+struct play {
+	struct platform platform;
+	/* For each attempt that was started: 'g'ood, 'd'ies, 'e'rror, 'f'inal error, 'l'ate. */
+	const char *script;
+	size_t started, most;
+	struct platform_run *running[PLACES];
+	char endings[PLACES];
+	char order[256]; /* index and attempt of each start */
+};
+
+static int play_start(struct platform *p, struct platform_run *run)
+{
+	struct play *play = (struct play *)p;
+	json_t *root = json_loads(run->input, 0, NULL), *value = json_object_get(root, "value");
+	size_t running = 0, place = PLACES;
+
+	for (size_t i = 0; i < PLACES; i++) {
+		running += play->running[i] != NULL;
+		if (!play->running[i])
+			place = i;
+	}
+	assert_true(place < PLACES);
+	play->running[place] = run;
+	play->endings[place] = play->script[play->started] ? play->script[play->started++] : 'g';
+	if (running + 1 > play->most)
+		play->most = running + 1;
+	sprintf(play->order + strlen(play->order), "%lld.%lld ",
+		json_integer_value(json_object_get(value, "index")),
+		json_integer_value(json_object_get(value, "attempt")));
+	json_decref(root);
+	run->start_ns = run->ready_ns = clock_ns();
+	return 0;
+}
+
+/* The one that runs longest ends first: places are filled from the back. */
+static int play_wait(struct platform *p, uint64_t due_ns, struct platform_run **ret)
+{
+	struct play *play = (struct play *)p;
+	size_t i = PLACES;
+
+	while (i > 0 && !play->running[i - 1])
+		i--;
+	if (i-- == 0)
+		return 0;
+	*ret = play->running[i];
+	play->running[i] = NULL;
+	(*ret)->end_ns = clock_ns();
+	(*ret)->r = play->endings[i] == 'd' ? -ECHILD : play->endings[i] == 'l' ? -ETIMEDOUT : 0;
+	(*ret)->log[0] = '\0';
+	(*ret)->output = NULL;
+	if (play->endings[i] == 'g')
+		(*ret)->output = strdup("{\"count\":1}");
+	if (play->endings[i] == 'e')
+		(*ret)->output = strdup("{\"error\":\"no luck\",\"is_final\":false}");
+	if (play->endings[i] == 'f')
+		(*ret)->output = strdup("{\"error\":\"no way\",\"is_final\":true}");
+	return 1;
+}
+
+static void play_kill(struct platform *p, struct platform_run *run)
+{
+	struct play *play = (struct play *)p;
+
+	for (size_t i = 0; i < PLACES; i++)
+		if (play->running[i] == run)
+			play->endings[i] = 'd';
+}
+
+static void play_close(struct platform *p)
+{
+	(void)p;
+}
+
+static const struct platform_ops PLAY = { play_start, play_wait, play_kill, play_close };
+
+struct result {
+	int r;
+	size_t ended;
+	uint32_t attempts, killed;
+	struct problem problem;
+};
+
+static struct result run_all(struct play *play, size_t count, size_t parallel,
+			     unsigned kill_percent)
+{
+	struct task *tasks = calloc(count, sizeof(*tasks)), *t;
+	struct result res = { 0 };
+	struct crew crew = {
+		.platform = &play->platform,
+		.problem = &res.problem,
+		.tasks = tasks,
+		.count = count,
+		.parallel = parallel,
+		.timeout_ns = NS_PER_S,
+		.kill_percent = kill_percent,
+		.random = 5,
+	};
+
+	play->platform.ops = &PLAY;
+	for (size_t i = 0; i < count; i++)
+		tasks[i].request = json_pack("{ss si}", "op", "map", "index", (int)i);
+	while ((res.r = crew_next(&crew, clock_ns() + NS_PER_S, &t)) >= 0)
+		res.ended += res.r == 1;
+	for (size_t i = 0; i < count; i++) {
+		res.attempts += tasks[i].attempts;
+		res.killed += tasks[i].killed_count;
+	}
+	tasks_fini(tasks, count);
+	return res;
+}
+
+static void tasks_run_in_order_and_so_many_at_once(void **state)
+{
+	struct play play = { .script = "" };
+	struct result res = run_all(&play, 5, 2, 0);
+
+	assert_int_equal(res.r, -ENOENT);
+	assert_int_equal(res.ended, 5);
+	assert_int_equal(play.most, 2);
+	assert_string_equal(play.order, "0.1 1.1 2.1 3.1 4.1 ");
+}
+
+static void who_died_runs_again_before_those_who_have_not_run(void **state)
+{
+	struct play play = { .script = "del" };
+	struct result res = run_all(&play, 3, 1, 0);
+
+	assert_int_equal(res.r, -ENOENT);
+	assert_int_equal(res.ended, 3);
+	assert_int_equal(res.attempts, 6);
+	assert_string_equal(play.order, "0.1 0.2 0.3 0.4 1.1 2.1 ");
+}
+
+static void after_four_attempts_the_job_fails(void **state)
+{
+	struct play died = { .script = "gdddd" }, failed = { .script = "eeee" },
+		    late = { .script = "llll" };
+	struct result res = run_all(&died, 2, 1, 0);
+
+	assert_int_equal(res.r, -EREMOTEIO);
+	assert_string_equal(res.problem.text, "map 1: it died, four times over");
+	res = run_all(&failed, 1, 1, 0);
+	assert_int_equal(res.r, -EREMOTEIO);
+	assert_string_equal(res.problem.text, "map 0: no luck, four times over");
+	res = run_all(&late, 1, 1, 0);
+	assert_int_equal(res.r, -ETIMEDOUT);
+}
+
+static void an_error_that_would_come_again_fails_at_once(void **state)
+{
+	struct play play = { .script = "f" };
+	struct result res = run_all(&play, 2, 1, 0);
+
+	assert_int_equal(res.r, -EREMOTEIO);
+	assert_int_equal(res.attempts, 1);
+	assert_string_equal(res.problem.text, "map 0: no way");
+	assert_false(res.problem.is_final);
+}
+
+static void a_share_of_the_runs_is_killed_and_all_tasks_succeed(void **state)
+{
+	struct play play = { .script = "" };
+	struct result res = run_all(&play, 6, 3, 0);
+
+	assert_int_equal(res.killed, 0);
+	play = (struct play){ .script = "" };
+	res = run_all(&play, 6, 3, 100);
+	assert_int_equal(res.r, -ENOENT);
+	assert_int_equal(res.ended, 6);
+	assert_true(res.attempts >= 6);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(tasks_run_in_order_and_so_many_at_once),
+		cmocka_unit_test(who_died_runs_again_before_those_who_have_not_run),
+		cmocka_unit_test(after_four_attempts_the_job_fails),
+		cmocka_unit_test(an_error_that_would_come_again_fails_at_once),
+		cmocka_unit_test(a_share_of_the_runs_is_killed_and_all_tasks_succeed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
