@@ -8,9 +8,9 @@
 #include "base/node.h"
 
 /*
- * writer: collects a piece, and sends it while the next one is collected. What ends
- * before the first piece is full goes as one put. Two pieces are enough to keep a
- * connection busy, and a program may have many writers.
+ * writer: collects a piece, and sends it while the next one is collected; what is written
+ * in longer runs is not copied. What ends before the first piece is full goes as one put.
+ * Two pieces are enough to keep a connection busy, and a program may have many writers.
  */
 #define WRITER_PIECES 2
 
@@ -64,12 +64,11 @@ static struct lane *lane_take(struct wadi_op *op, struct wadi_writer *wr)
 		for (unsigned i = 0; i < WRITER_PIECES; i++) {
 			struct lane *l = &u->lanes[i];
 
-			if (!l->buf)
-				l->buf = node_alloc(TRANSFER_PIECE);
-			if (!l->buf)
-				return NULL;
-			if (!l->is_busy)
-				return l;
+			if (!l->is_busy) {
+				if (!l->buf)
+					l->buf = node_alloc(TRANSFER_PIECE);
+				return l->buf ? l : NULL;
+			}
 			if (!oldest || l->began < oldest->began)
 				oldest = l;
 		}
@@ -105,29 +104,55 @@ struct write_op {
 	uint64_t *ret_version;
 };
 
+/* Whole pieces go straight from the caller's memory, as many at once as the credit allows. */
+static int write_pieces(struct wadi_op *op, struct wadi_writer *wr, const uint8_t *data, size_t len)
+{
+	struct upload *u = &wr->upload;
+	int r = wr->is_open ? 0 : flush(op, wr);
+
+	for (size_t at = 0; r == 0 && at < len; at += TRANSFER_PIECE) {
+		struct lane *l = upload_lane(op, u);
+
+		r = l ? upload_send(op, u, l, wr->part, wr->part_len, data + at, TRANSFER_PIECE)
+		      : u->result;
+		wr->part_len += TRANSFER_PIECE;
+	}
+	/* The caller's again when this returns. */
+	while (r == 0)
+		r = upload_wait(op, u);
+	return r == -EAGAIN ? u->result : r;
+}
+
+static int collect(struct wadi_op *op, struct wadi_writer *wr, const uint8_t *data, size_t len)
+{
+	if (len > 0 && !wr->lane)
+		wr->lane = lane_take(op, wr);
+	if (len > 0 && !wr->lane)
+		return wr->upload.result < 0 ? wr->upload.result : -ENOMEM;
+	if (len > 0)
+		memcpy(wr->lane->buf + wr->have, data, len);
+	wr->have += (uint32_t)len;
+	wr->part_len += len;
+	return wr->have == TRANSFER_PIECE ? flush(op, wr) : 0;
+}
+
 static int64_t write_run(struct wadi_op *op)
 {
 	struct write_op *o = container_of(op, struct write_op, op);
 	struct wadi_writer *wr = o->wr;
+	size_t first = wr->have > 0 ? TRANSFER_PIECE - wr->have : 0, whole;
+	int r = 0;
 
-	for (size_t at = 0, n; at < o->len; at += n) {
-		int r = 0;
-
-		if (wr->lane && wr->have == TRANSFER_PIECE)
-			r = flush(op, wr);
-		if (r == 0 && !wr->lane)
-			wr->lane = lane_take(op, wr);
-		if (r == 0 && !wr->lane)
-			r = wr->upload.result < 0 ? wr->upload.result : -ENOMEM;
-		if (r < 0)
-			return r;
-		n = o->len - at < TRANSFER_PIECE - wr->have ? o->len - at
-							    : TRANSFER_PIECE - wr->have;
-		memcpy(wr->lane->buf + wr->have, o->data + at, n);
-		wr->have += (uint32_t)n;
-		wr->part_len += n;
-	}
-	return 0;
+	if (first > o->len)
+		first = o->len;
+	whole = (o->len - first) / TRANSFER_PIECE * TRANSFER_PIECE;
+	if (first > 0)
+		r = collect(op, wr, o->data, first);
+	if (r == 0 && whole > 0)
+		r = write_pieces(op, wr, o->data + first, whole);
+	if (r == 0)
+		r = collect(op, wr, o->data + first + whole, o->len - first - whole);
+	return r;
 }
 
 static int64_t writer_run(struct write_op *o, struct wadi_writer *wr,
@@ -149,7 +174,7 @@ int wadi_writer_write(struct wadi_writer *wr, const void *data, size_t len)
 	struct write_op o = { .data = data, .len = len };
 
 	/* What fits needs no operation. */
-	if (!wr->is_broken && wr->lane && len <= TRANSFER_PIECE - wr->have) {
+	if (!wr->is_broken && wr->lane && len < TRANSFER_PIECE - wr->have) {
 		memcpy(wr->lane->buf + wr->have, data, len);
 		wr->have += (uint32_t)len;
 		wr->part_len += len;

@@ -132,6 +132,8 @@ int fill_open(struct core *c, uint64_t job, uint64_t len_hint, uint64_t due_ns, 
 uint64_t fill_room(const struct fill *f);
 /* True if as much as a writer has in flight may come without a lease. */
 bool fill_is_ahead(const struct fill *f);
+/* More is to come than was said: from here on its length is unknown. */
+void fill_is_longer(struct fill *f);
 /* Leases ahead, if that is needed. */
 int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size_t why_cap);
 /*

@@ -14,11 +14,15 @@
 #include "base/node.h"
 #include "core/core_priv.h"
 
-/* Room beyond what has come: what a writer has in flight, and what odd pieces waste. */
-#define AHEAD_BYTES (CONN_CREDIT + (64u << 10))
+/* What odd pieces waste: a page each, of those that a writer has in flight. */
+#define WASTE_BYTES (64u << 10)
+
+/* Room beyond what has come: what a writer has in flight; at least one piece of it. */
+#define AHEAD_BYTES     (CONN_CREDIT + WASTE_BYTES)
+#define AHEAD_BYTES_MIN (TRANSFER_PIECE + WASTE_BYTES)
 
 /* The first lease of an object of unknown length. */
-#define FIRST_BYTES (1u << 20)
+#define FIRST_BYTES (2u << 20)
 
 struct fill_extent {
 	uint32_t part;
@@ -83,18 +87,23 @@ bool fill_is_ahead(const struct fill *f)
 {
 	uint64_t have = free_bytes(f), want = expected(f);
 
-	return want > 0 ? have >= want || have >= AHEAD_BYTES : have > 0 && have >= FIRST_BYTES;
+	return want > 0 ? have >= want || have >= AHEAD_BYTES : have >= AHEAD_BYTES_MIN;
 }
 
 uint64_t fill_room(const struct fill *f)
 {
-	uint64_t have = free_bytes(f), waste = 64u << 10;
+	uint64_t have = free_bytes(f);
 
 	/* If it is as long as it was said to be, nothing is wasted; else each odd piece wastes a
 	 * page. */
 	if (f->part_count <= 1 && expected(f) > 0 && have >= expected(f))
 		return f->taken + have;
-	return f->taken + (have > waste ? have - waste : 0);
+	return f->taken + (have > WASTE_BYTES ? have - WASTE_BYTES : 0);
+}
+
+void fill_is_longer(struct fill *f)
+{
+	f->len_hint = 0;
 }
 
 int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size_t why_cap)

@@ -37,6 +37,7 @@ struct waiter {
 	struct list link;
 	struct request *request;
 	struct upload *upload;
+	uint64_t need; /* how much more may come, at least */
 };
 
 static struct upload *upload_find(const struct request *r, uint64_t id)
@@ -95,7 +96,7 @@ static void answer_waiting(struct upload *u, int result)
 		struct waiter *w = container_of(u->waiting.next, struct waiter, link);
 		struct request *r = w->request;
 
-		if (result == 0 && fill_room(u->fill) <= u->taken)
+		if (result == 0 && fill_room(u->fill) < u->taken + w->need)
 			return;
 		list_remove(&w->link);
 		r->closed = NULL;
@@ -149,16 +150,22 @@ static void lease_if_needed(struct upload *u, uint64_t due_ns)
 	}
 }
 
-/* Answers when more may come, or all has come. */
+/*
+ * Answers when more may come, or all has come. A frame without bytes asks for room for a
+ * whole piece, whatever the length was said to be.
+ */
 static void answer_data(struct request *r, struct upload *u)
 {
+	uint64_t need = r->payload_len > 0 ? 1 : TRANSFER_PIECE;
 	struct waiter *w;
 
 	if (has_all(u) && r->payload_len > 0) {
 		answer_room(r, u);
 		return;
 	}
-	if (fill_room(u->fill) > u->taken) {
+	if (r->payload_len == 0)
+		fill_is_longer(u->fill);
+	if (fill_room(u->fill) >= u->taken + need) {
 		answer_room(r, u);
 		lease_if_needed(u, u->proxy->loop->now_ns + TIMEOUT_MS_DEFAULT * 1000000ull);
 		return;
@@ -168,7 +175,7 @@ static void answer_data(struct request *r, struct upload *u)
 		request_fail(r, -ENOMEM, "no memory to wait for room");
 		return;
 	}
-	*w = (struct waiter){ .request = r, .upload = u };
+	*w = (struct waiter){ .request = r, .upload = u, .need = need };
 	r->owner = w;
 	r->closed = waiter_closed;
 	list_init(&w->link);
