@@ -36,16 +36,24 @@ static void slot_log(struct catalog *c, const struct effect *e)
 	oplog_append(&slot->shard->log, slot->number, e);
 }
 
+/* On a page of its own: a block that is not used costs no memory then. Before it lies where it is freed. */
 static void *slot_value_map(struct catalog *c, uint32_t index)
 {
+	uint8_t *p = node_alloc(VALUE_SEGMENT_BYTES + 2 * SEGMENT_PAGE);
+	void **bytes;
+
 	(void)c, (void)index;
-	return node_alloc(VALUE_SEGMENT_BYTES);
+	if (!p)
+		return NULL;
+	bytes = (void **)(((uintptr_t)p + 2 * SEGMENT_PAGE - 1) & ~(uintptr_t)(SEGMENT_PAGE - 1));
+	bytes[-1] = p;
+	return bytes;
 }
 
 static void slot_value_unmap(struct catalog *c, uint32_t index, void *bytes)
 {
 	(void)c, (void)index;
-	node_free(bytes);
+	node_free(((void **)bytes)[-1]);
 }
 
 static const struct catalog_ops CATALOG_OPS = {

@@ -180,13 +180,14 @@ int tree_removed_reserve(struct catalog *c, struct effect *e)
 void tree_removed_apply(struct catalog *c, struct effect *e)
 {
 	const struct tree_removed_effect *m = &e->u.tree_removed;
+	struct index_link *l = index_seek(&e->at.job->index, m->directory, false), *next;
 
-	for (uint32_t i = 0; i < m->count; i++) {
-		struct entry *entry =
-			entry_of(index_seek(&e->at.job->index, m->directory, false));
+	for (uint32_t i = 0; i < m->count; i++, l = next) {
+		struct entry *entry = entry_of(l);
 		struct end end = { .what = GONE_REMOVED, .at_ns = e->at_ns };
 		struct attempt *a = NULL;
 
+		next = index_next(l);
 		if (entry_has_expired(entry, e->at_ns))
 			end.what = GONE_EXPIRED;
 		if (entry->holds) {
