@@ -260,8 +260,7 @@ int question_ask_once(struct question *q, const struct wcur *body, const struct 
 		return r;
 	q->call.body = body_give(op->w->net, q->call.body);
 	w = call_body(op->w->net, &q->call);
-	if (wcur_take(&w, (size_t)len))
-		memcpy(w.start, q->kept->u.bytes, (size_t)len);
+	put_bytes(&w, q->kept->u.bytes, (size_t)len);
 	call_send(c, &q->call, q->msg, slot_of_id(op->w->job), &w, payload, op->due_ns);
 	r = call_wait(&q->call);
 	if (r < 0)

@@ -172,10 +172,8 @@ static void errand_run(struct fiber *self)
 	struct errand *e = container_of(self, struct errand, fiber);
 	struct ask a;
 	struct wcur w = ask_begin(e->core, &a, e->msg, e->slot);
-	uint8_t *to = wcur_take(&w, e->len);
 
-	if (to)
-		memcpy(to, e->bytes, e->len);
+	put_bytes(&w, e->bytes, e->len);
 	/* Nobody waits for the answer: what is not answered in time ends with the session. */
 	(void)ask_wait(&a, &w, NULL, e->core->loop->now_ns + TIMEOUT_MS_DEFAULT * 1000000ull);
 	ask_end(&a);

@@ -305,8 +305,7 @@ static int ask_once(struct ask *a, size_t len, const struct payload *payload, ui
 		return r;
 	a->call.body = body_give(a->core->net, a->call.body);
 	w = call_body(a->core->net, &a->call);
-	if (wcur_take(&w, len))
-		memcpy(w.start, a->kept->u.bytes, len);
+	put_bytes(&w, a->kept->u.bytes, len);
 	if (!w.bad)
 		put_session(&w, a->msg, l);
 	call_send(l->conn, &a->call, a->msg, a->slot, &w, payload, due_ns);

@@ -171,7 +171,8 @@ static int hello_token(struct op *op, struct slice secret, struct access *a, str
 	a->rights = t->rights & RIGHTS_OF_JOB;
 	a->valid_until_ns = t->valid_until_ns;
 	a->prefix_len = (uint16_t)t->prefix.len;
-	memcpy(a->prefix, t->prefix.ptr, t->prefix.len);
+	if (t->prefix.len > 0)
+		memcpy(a->prefix, t->prefix.ptr, t->prefix.len);
 	return 0;
 }
 

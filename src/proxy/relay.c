@@ -26,11 +26,8 @@ static void answer_as(struct op *op, struct ask *a)
 	struct request *r = op->request;
 	struct rcur body = ask_reply(a);
 	struct wcur w = request_answer(r);
-	size_t len = (size_t)(body.end - body.p);
-	uint8_t *to = wcur_take(&w, len);
 
-	if (to)
-		memcpy(to, body.p, len);
+	put_bytes(&w, body.p, (size_t)(body.end - body.p));
 	if (op->span.buffer) {
 		op->span.payload =
 			(struct payload){ op->span.buffer, a->call.room_len, relay_sent };
@@ -47,14 +44,11 @@ static void relay_run(struct fiber *self)
 	struct request *r = op->request;
 	struct rcur body = request_body(r);
 	const struct message_info *info = message_info(r->frame.msg);
-	size_t len = (size_t)(body.end - body.p);
 	struct ask a;
 	struct wcur w = ask_begin(op->proxy->core, &a, r->frame.msg, op->slot);
-	uint8_t *to = wcur_take(&w, len);
 	int x = 0;
 
-	if (to)
-		memcpy(to, body.p, len);
+	put_bytes(&w, body.p, (size_t)(body.end - body.p));
 	if (info->reply_max > 0) {
 		op->span.core = op->proxy->core;
 		a.call.room = op->span.buffer = node_alloc(info->reply_max);
@@ -294,11 +288,8 @@ static void waited(struct call *call)
 	} else {
 		struct rcur body = call_reply(call);
 		struct wcur w = parked_answer(p);
-		size_t len = (size_t)(body.end - body.p);
-		uint8_t *to = wcur_take(&w, len);
 
-		if (to)
-			memcpy(to, body.p, len);
+		put_bytes(&w, body.p, (size_t)(body.end - body.p));
 		parked_reply(p, &w);
 	}
 	call_end(call);
@@ -309,11 +300,9 @@ static void park(struct request *r, uint16_t slot)
 {
 	struct waiting *g = node_alloc(sizeof(*g));
 	struct rcur body = request_body(r);
-	size_t len = (size_t)(body.end - body.p);
 	uint16_t msg = r->frame.msg;
 	uint64_t due_ns = r->due_ns;
 	struct wcur w;
-	uint8_t *to;
 
 	if (!g) {
 		request_fail(r, -ENOMEM, "no memory to wait with");
@@ -321,9 +310,7 @@ static void park(struct request *r, uint16_t slot)
 	}
 	g->call.done = waited;
 	w = call_body(proxy_of(r)->net, &g->call);
-	to = wcur_take(&w, len);
-	if (to)
-		memcpy(to, body.p, len);
+	put_bytes(&w, body.p, (size_t)(body.end - body.p));
 	core_send(proxy_of(r)->core, &g->call, msg, slot, &w, due_ns);
 	request_park(r, &g->parked);
 }

@@ -123,22 +123,22 @@ enum status status_of(int r)
 	return STATUS_INTERNAL;
 }
 
-int status_errno(uint16_t status)
+int status_errno(unsigned status)
 {
 	return -STATUS_TABLE[status < STATUS_COUNT ? status : STATUS_INTERNAL].err;
 }
 
-const char *status_name(uint16_t status)
+const char *status_name(unsigned status)
 {
 	return STATUS_TABLE[status < STATUS_COUNT ? status : STATUS_INTERNAL].name;
 }
 
-const char *status_text(uint16_t status)
+const char *status_text(unsigned status)
 {
 	return STATUS_TABLE[status < STATUS_COUNT ? status : STATUS_INTERNAL].text;
 }
 
-enum status_retry status_retry(uint16_t status)
+enum status_retry status_retry(unsigned status)
 {
 	return STATUS_TABLE[status < STATUS_COUNT ? status : STATUS_INTERNAL].retry;
 }

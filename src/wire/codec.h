@@ -130,7 +130,7 @@ enum status_retry { RETRY_NEVER, RETRY_LATER, RETRY_SAME, RETRY_ELSEWHERE, RETRY
 
 /* From and to negative errnos. An errno without a line is INTERNAL, an unknown code likewise. */
 enum status status_of(int r);
-int status_errno(uint16_t status);
-const char *status_name(uint16_t status);
-const char *status_text(uint16_t status);
-enum status_retry status_retry(uint16_t status);
+int status_errno(unsigned status);
+const char *status_name(unsigned status);
+const char *status_text(unsigned status);
+enum status_retry status_retry(unsigned status);
