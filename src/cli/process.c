@@ -394,8 +394,7 @@ static void add_info(void *owner, struct info_rep *info)
 	info->dram_used = one.dram_used;
 	info->dram_clean = one.dram_clean;
 	info->segment_count = one.segment_count;
-	info->byte_ns_hi = one.byte_ns_hi;
-	info->byte_ns_lo = one.byte_ns_lo;
+	info_add_integral(info, &one);
 	info->moment_ns = one.moment_ns;
 }
 

@@ -40,5 +40,8 @@ void proxy_accept(struct proxy *p, struct stream *s);
 void proxy_accept_http(struct proxy *p, struct stream *s);
 void proxy_accept_redis(struct proxy *p, struct stream *s);
 
+/* Adds one integral of bytes over time to another. */
+void info_add_integral(struct info_rep *sum, const struct info_rep *one);
+
 /* The job is over: its connections are cut. */
 void proxy_job_over(struct proxy *p, uint64_t job);

@@ -367,6 +367,15 @@ static int shard_info(struct proxy *p, uint16_t shard, uint64_t due_ns, struct i
 	return r;
 }
 
+void info_add_integral(struct info_rep *sum, const struct info_rep *one)
+{
+	unsigned __int128 a = (unsigned __int128)sum->byte_ns_hi << 64 | sum->byte_ns_lo;
+
+	a += (unsigned __int128)one->byte_ns_hi << 64 | one->byte_ns_lo;
+	sum->byte_ns_hi = (uint64_t)(a >> 64);
+	sum->byte_ns_lo = (uint64_t)a;
+}
+
 int proxy_info(struct proxy *p, uint64_t due_ns, struct info_rep *ret)
 {
 	*ret = (struct info_rep){ .uptime_ms = (p->loop->now_ns - p->started_ns) / 1000000 };
@@ -381,6 +390,7 @@ int proxy_info(struct proxy *p, uint64_t due_ns, struct info_rep *ret)
 		ret->job_count += one.job_count;
 		ret->session_count += one.session_count;
 		ret->parked_count += one.parked_count;
+		info_add_integral(ret, &one); /* of the blocks of small values */
 	}
 	if (p->config.add_info)
 		p->config.add_info(p->config.owner, ret);

@@ -135,7 +135,7 @@ static struct conn *connect_as(enum role role, const char *key, int *ret_result)
 	c = conn_open(net, pair[0], NULL, NULL);
 	assert_non_null(c);
 	assert_int_equal(store_accept(store, pair[1]), 0);
-	(void)CALL(c, HELLO, hello, NULL, .version = PROTOCOL_VERSION, .role = role,
+	(void)CALL(c, HELLO, hello, NULL, .version = PROTOCOL_VERSION, .role = (uint16_t)role,
 		   .secret = { (const uint8_t *)key, strlen(key) });
 	*ret_result = result;
 	return c;
