@@ -26,7 +26,7 @@ void store_changed(struct store *s)
 
 uint64_t store_time_ns(const struct store *s)
 {
-	return s->opened_wall_ns + (s->loop->now_ns - s->opened_ns);
+	return s->opened_wall_ns + (s->loop->now_ns - s->opened_ns); /* may wrap, and back */
 }
 
 static void warn_of_failures(struct store *s)
@@ -122,7 +122,7 @@ int store_open(const struct store_config *config, struct loop *l, struct net *n,
 	s->loop = l;
 	s->net = n;
 	s->media = config->media ? config->media : &media_memfd;
-	s->opened_ns = l->now_ns;
+	s->opened_ns = node_now_ns(); /* of the same moment, not of the turn's beginning */
 	s->opened_wall_ns = node_wall_ns();
 	s->turn.run = turn;
 	s->due.fire = turn_is_due;
