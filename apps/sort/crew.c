@@ -199,3 +199,10 @@ int crew_next(struct crew *c, uint64_t due_ns, struct task **ret)
 		}
 	}
 }
+
+void crew_fini(struct crew *c)
+{
+	if (c->running_count > 0)
+		c->platform->ops->abandon(c->platform);
+	c->running_count = 0;
+}

@@ -51,3 +51,6 @@ struct crew {
 
 /* 1: this task has succeeded; 0: due, or a signal came; -ENOENT: none is left; else it failed. */
 int crew_next(struct crew *c, uint64_t due_ns, struct task **ret);
+
+/* Ends what still runs; to be called before the tasks go. */
+void crew_fini(struct crew *c);

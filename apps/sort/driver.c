@@ -185,6 +185,7 @@ static int tasks_run(struct sort *s, struct task *tasks, size_t count)
 			break;
 		progress_show(s, tasks, count);
 	}
+	crew_fini(&crew);
 	progress_end(&s->progress);
 	return r == -ENOENT ? 0 : r;
 }

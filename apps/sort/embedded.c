@@ -34,7 +34,7 @@ static void child_run(const char *program, const char *directory, uint64_t memor
 	snprintf(memory_text, sizeof(memory_text), "%llu", (unsigned long long)memory);
 	snprintf(socket_path, sizeof(socket_path), "%s/s", directory);
 	execlp(program, "wadi", "dev", "--memory", memory_text, "--listen", "127.0.0.1:0", "--http",
-	       "127.0.0.1:0", "--socket", socket_path, (char *)NULL);
+	       "127.0.0.1:0", "--redis", "127.0.0.1:0", "--socket", socket_path, (char *)NULL);
 	fprintf(stderr, "cannot run %s: %s\n", program, strerror(errno));
 	_exit(127);
 }

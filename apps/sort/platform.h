@@ -38,7 +38,10 @@ struct platform_ops {
 	/* As if it had died by itself: wait() returns it. */
 	void (*kill)(struct platform *p, struct platform_run *run);
 
-	/* Ends all that still run; none of them is returned. */
+	/* Ends all that still run; none of them is returned, and none is touched again. */
+	void (*abandon)(struct platform *p);
+
+	/* Nothing runs any more. */
 	void (*close)(struct platform *p);
 };
 

@@ -387,7 +387,7 @@ static void platform_free(struct process_platform *p)
 	free(p);
 }
 
-static void process_close(struct platform *platform)
+static void process_abandon(struct platform *platform)
 {
 	struct process_platform *p = (struct process_platform *)platform;
 
@@ -400,13 +400,18 @@ static void process_close(struct platform *platform)
 		proc->run->output = NULL;
 		process_fini(proc);
 	}
-	platform_free(p);
+}
+
+static void process_close(struct platform *platform)
+{
+	platform_free((struct process_platform *)platform);
 }
 
 static const struct platform_ops PROCESS = {
 	.start = process_start,
 	.wait = process_wait,
 	.kill = process_kill,
+	.abandon = process_abandon,
 	.close = process_close,
 };
 

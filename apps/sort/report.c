@@ -43,7 +43,7 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static double cold_median_ms(const struct stage *s)
+static uint64_t cold_median_ns(const struct stage *s)
 {
 	uint64_t sorted[FUNCTIONS_MAX / 4];
 	size_t n = s->functions < FUNCTIONS_MAX / 4 ? s->functions : FUNCTIONS_MAX / 4;
@@ -51,7 +51,7 @@ static double cold_median_ms(const struct stage *s)
 	/* The median of the first few hundred is the median of all, and fits a stack. */
 	memcpy(sorted, s->cold_ns, n * sizeof(*sorted));
 	qsort(sorted, n, sizeof(*sorted), compare);
-	return n ? (double)sorted[n / 2] / 1e6 : 0;
+	return n ? sorted[n / 2] : 0;
 }
 
 static double seconds(uint64_t ns)
@@ -94,27 +94,42 @@ static const char *bytes_text(uint64_t bytes, char buf[16])
 	return buf;
 }
 
+/* At most six characters, of which three are digits. */
+static const char *time_text(uint64_t ns, char buf[16])
+{
+	double ms = (double)ns / 1e6, v = ms < 999.5 ? ms : ms / 1e3;
+
+	snprintf(buf, 16,
+		 v < 9.995   ? "%.2f%s"
+		 : v < 99.95 ? "%.1f%s"
+			     : "%.0f%s",
+		 v, ms < 999.5 ? "ms" : "s");
+	return ns ? buf : "-";
+}
+
 static const char *dram_text(const struct store_usage *u, char buf[16])
 {
 	return u->is_known ? bytes_text(u->dram_bytes, buf) : "-";
 }
 
 /* 59 columns, so that a narrow terminal does not wrap it. */
+static void stage_print(const struct stage *s, const char *name, FILE *to)
+{
+	char cold[16], bytes[16], time[16], io[16], wait[16], dram[16];
+
+	fprintf(to, "%-8s %4u %6s %5s %6s %5.0f %6s %6s %5s\n", name, s->attempts,
+		time_text(cold_median_ns(s), cold), bytes_text(s->bytes, bytes),
+		time_text(s->end_ns - s->start_ns, time), rate_mb(s), time_text(s->io_ns, io),
+		time_text(s->wait_ns, wait), dram_text(&s->usage, dram));
+}
+
 static void table_print(const struct report *r, FILE *to)
 {
-	fprintf(to, "%-8s %4s %6s %6s %6s %6s %6s %6s %5s\n", "stage", "runs", "cold", "bytes",
+	fprintf(to, "%-8s %4s %6s %5s %6s %5s %6s %6s %5s\n", "stage", "runs", "cold", "bytes",
 		"time", "MB/s", "i/o", "wait", "dram");
-	for (size_t i = 0; i < STAGE_COUNT; i++) {
-		const struct stage *s = &r->stages[i];
-		char bytes[16], dram[16];
-
-		if (s->functions == 0)
-			continue;
-		fprintf(to, "%-8s %4u %4.1fms %6s %5.2fs %6.0f %5.2fs %5.2fs %5s\n", NAMES[i],
-			s->attempts, cold_median_ms(s), bytes_text(s->bytes, bytes),
-			seconds(s->end_ns - s->start_ns), rate_mb(s), seconds(s->io_ns),
-			seconds(s->wait_ns), dram_text(&s->usage, dram));
-	}
+	for (size_t i = 0; i < STAGE_COUNT; i++)
+		if (r->stages[i].functions > 0)
+			stage_print(&r->stages[i], NAMES[i], to);
 }
 
 static uint32_t killed_count(const struct report *r)
@@ -152,11 +167,12 @@ static json_t *stage_json(const struct stage *s, const char *name)
 	json_t *o = json_pack(
 		"{ss sI sI sI sf sI sf sf sf sf sI sI sI}", "stage", name, "functions",
 		(json_int_t)s->functions, "runs", (json_int_t)s->attempts, "killed",
-		(json_int_t)s->killed, "cold_start_p50_ms", cold_median_ms(s), "bytes",
-		(json_int_t)s->bytes, "seconds", seconds(s->end_ns - s->start_ns), "mb_per_s",
-		rate_mb(s), "ephemeral_io_s", seconds(s->io_ns), "wait_s", seconds(s->wait_ns),
-		"ephemeral_read_bytes", (json_int_t)s->store_read_bytes, "ephemeral_written_bytes",
-		(json_int_t)s->store_written_bytes, "peak_memory", (json_int_t)s->peak_memory);
+		(json_int_t)s->killed, "cold_start_p50_ms", (double)cold_median_ns(s) / 1e6,
+		"bytes", (json_int_t)s->bytes, "seconds", seconds(s->end_ns - s->start_ns),
+		"mb_per_s", rate_mb(s), "ephemeral_io_s", seconds(s->io_ns), "wait_s",
+		seconds(s->wait_ns), "ephemeral_read_bytes", (json_int_t)s->store_read_bytes,
+		"ephemeral_written_bytes", (json_int_t)s->store_written_bytes, "peak_memory",
+		(json_int_t)s->peak_memory);
 
 	json_object_set_new(o, "tier_bytes",
 			    s->usage.is_known

@@ -82,12 +82,20 @@ static void play_kill(struct platform *p, struct platform_run *run)
 			play->endings[i] = 'd';
 }
 
-static void play_close(struct platform *p)
+static void play_abandon(struct platform *p)
 {
-	(void)p;
+	struct play *play = (struct play *)p;
+
+	for (size_t i = 0; i < PLACES; i++)
+		play->running[i] = NULL;
 }
 
-static const struct platform_ops PLAY = { play_start, play_wait, play_kill, play_close };
+static const struct platform_ops PLAY = {
+	.start = play_start,
+	.wait = play_wait,
+	.kill = play_kill,
+	.abandon = play_abandon,
+};
 
 struct result {
 	int r;
@@ -121,6 +129,9 @@ static struct result run_all(struct play *play, size_t count, size_t parallel,
 		res.attempts += tasks[i].attempts;
 		res.killed += tasks[i].killed_count;
 	}
+	crew_fini(&crew);
+	for (size_t i = 0; i < PLACES; i++)
+		assert_null(play->running[i]);
 	tasks_fini(tasks, count);
 	return res;
 }
