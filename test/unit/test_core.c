@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: what the core writes it reads again, byte for byte and in any range; what is
+ * damaged is never handed on; what is held outlives its name; and a slot that lies
+ * elsewhere is said to. Method: a shard, a store and a core on one loop, as in
+ * `wadi dev`; a fiber runs each scenario and takes notes.
+ */
+#include "test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/container.h"
+#include "base/node.h"
+#include "core/core.h"
+#include "meta/meta.h"
+#include "store/store.h"
+#include "wire/extent.h"
+
+#define POOL_BYTES (64ull << 20) /* so the largest segment has a megabyte */
+#define SAMPLE_LEN (5u << 20)
+#define SECOND_NS  1000000000ull
+
+static struct loop *loop;
+static struct net *net;
+static struct shard *shard;
+static struct store *store;
+static struct core *core;
+static struct reach *reach;
+static const struct reach_ops *reach_ops;
+static uint64_t job;
+static uint8_t *sample, *back;
+static char notes[512], why[160];
+
+static void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void note(const char *format, ...)
+{
+	size_t used = strlen(notes);
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(notes + used, sizeof(notes) - used, format, args);
+	va_end(args);
+}
+
+static int to_shard(void *owner, uint16_t index, struct stream **ret)
+{
+	struct stream *ends[2];
+	int r = stream_pair(loop, 256 << 10, ends);
+
+	if (r < 0)
+		return r;
+	shard_accept(shard, ends[1]);
+	*ret = ends[0];
+	return 0;
+}
+
+struct scene {
+	struct fiber fiber;
+	void (*play)(void);
+	bool has_ended;
+};
+
+static uint64_t due(void)
+{
+	return loop->now_ns + 5 * SECOND_NS;
+}
+
+static void make_job(void)
+{
+	static const struct slice name = { (const uint8_t *)"test", 4 };
+	struct job_create_rep rep;
+	struct rcur body;
+	struct ask a;
+	struct wcur w = ask_begin(core, &a, MSG_JOB_CREATE, slot_of_name(name));
+
+	job_create_req_put(&w, &(struct job_create_req){ .lease_ms = 60000, .name = name });
+	note("job:%d ", ask_wait(&a, &w, NULL, due()));
+	body = ask_reply(&a);
+	if (job_create_rep_get(&body, &rep) == 0)
+		job = rep.job;
+	ask_end(&a);
+}
+
+static void scene_run(struct fiber *self)
+{
+	struct scene *s = container_of(self, struct scene, fiber);
+
+	if (core_wait_ready(core, due()) < 0)
+		note("not ready ");
+	while (store_joined_count(store) == 0 && core_sleep(core, loop->now_ns + 1000000) == 0)
+		;
+	make_job();
+	s->play();
+}
+
+static void scene_ended(struct fiber *self)
+{
+	container_of(self, struct scene, fiber)->has_ended = true;
+}
+
+static void play(void (*what)(void))
+{
+	struct scene s = { .play = what };
+
+	notes[0] = '\0';
+	assert_int_equal(fiber_start(&loop->fibers, &s.fiber, scene_run, scene_ended), 0);
+	while (!s.has_ended)
+		assert_int_equal(loop_turn(loop, loop->now_ns + SECOND_NS), 0);
+}
+
+static int setup(void **state)
+{
+	static const uint8_t token_key[32] = { 1 };
+	struct shard_config config = { .count = 4,
+				       .is_open_loopback = true,
+				       .token_key = { token_key, 32 },
+				       .addresses = { "tcp://a:1", "tcp://b:2", "tcp://c:3",
+						      "tcp://d:4" } };
+	struct store_config pool = {
+		.limit_bytes = POOL_BYTES, .tier = TIER_DRAM, .name = "dram", .address = ""
+	};
+	struct core_config c = { .shard_count = 1, .to_shard = to_shard };
+	struct stream *s;
+
+	/* The slot of "test" decides which of four shards this is. */
+	config.index = slot_of_name((struct slice){ (const uint8_t *)"test", 4 }) % 4;
+	sample = malloc(SAMPLE_LEN);
+	back = malloc(SAMPLE_LEN);
+	for (uint32_t i = 0; i < SAMPLE_LEN; i++)
+		sample[i] = (uint8_t)(i * 2654435761u >> 24);
+	assert_int_equal(loop_open_epoll(&loop), 0);
+	assert_int_equal(net_open(loop, &net), 0);
+	assert_int_equal(shard_open(&config, loop, net, &shard), 0);
+	assert_int_equal(store_open(&pool, loop, net, &store), 0);
+	assert_int_equal(to_shard(NULL, 0, &s), 0);
+	assert_int_equal(store_join(store, s), 0);
+	store_reach(store, &reach, &reach_ops);
+	c.reach = reach;
+	c.reach_ops = reach_ops;
+	c.reach_store = store_incarnation(store);
+	assert_int_equal(core_open(net, &c, &core), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	core_stop(core);
+	while (!core_has_stopped(core))
+		loop_turn(loop, loop->now_ns + SECOND_NS);
+	core_close(core);
+	store_close(store);
+	shard_close(shard);
+	for (int i = 0; i < 5; i++)
+		loop_turn(loop, 0);
+	net_close(net);
+	loop_close(loop);
+	free(sample);
+	free(back);
+	return 0;
+}
+
+static struct how how_of(const char *path)
+{
+	return (struct how){ .attempt_hi = node_random_u64(),
+			     .attempt_lo = 1,
+			     .begun_ns = loop->now_ns,
+			     .path = { (const uint8_t *)path, strlen(path) } };
+}
+
+static int put(const char *path, const uint8_t *bytes, uint32_t len)
+{
+	struct how how = how_of(path);
+	struct committed done;
+	struct extent e;
+	struct piece p;
+	int r;
+
+	if (len <= INLINE_BYTES_MAX)
+		return object_commit_value(core, job, &how, bytes, len, due(), &done, why,
+					   sizeof(why));
+	r = piece_reserve(core, job, len, 0, due(), &p, why, sizeof(why));
+	if (r < 0)
+		return r;
+	memcpy(p.ptr, bytes, len);
+	r = piece_fill(core, &p, due(), &e);
+	if (r == 0)
+		r = object_commit(core, job, &how, &e, 1, due(), &done, why, sizeof(why));
+	piece_end(core, &p);
+	return r;
+}
+
+static int find(const char *path, uint64_t offset, struct found *f)
+{
+	struct slice name = { (const uint8_t *)path, strlen(path) };
+
+	return object_find(core, job, name, offset, 1000, 0, 0, due(), f, why, sizeof(why));
+}
+
+/* The number of bytes, in as many pieces as it takes. */
+static int64_t read_all(struct found *f, uint64_t offset, uint64_t len, uint8_t *buf)
+{
+	uint64_t at = 0;
+
+	while (at < len) {
+		struct span s;
+		int r = object_read(core, f, offset + at, (uint32_t)(len - at), due(), &s);
+
+		if (r < 0 || s.payload.len == 0) {
+			span_end(&s);
+			return r < 0 ? r : (int64_t)at;
+		}
+		memcpy(buf + at, s.payload.ptr, s.payload.len);
+		at += s.payload.len;
+		span_end(&s);
+	}
+	return (int64_t)at;
+}
+
+static struct found found;
+
+static void play_sizes(void)
+{
+	static const uint32_t lens[] = { 0, 1, 2048, 2049, 65535, 65536, 65537, 131072, 1000000 };
+
+	for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+		uint32_t len = lens[i];
+
+		if (put("x", sample, len) < 0 || find("x", 0, &found) < 0 ||
+		    read_all(&found, 0, len, back) != len || memcmp(back, sample, len) != 0)
+			note("%u:%s ", len, why);
+		/* A range in the middle, across a border of sums. */
+		if (len > 70000 && (read_all(&found, 65000, 1000, back) != 1000 ||
+				    memcmp(back, sample + 65000, 1000) != 0))
+			note("range of %u ", len);
+		if (read_all(&found, len, 10, back) != 0)
+			note("beyond %u ", len);
+		object_release(core, &found, false);
+	}
+}
+
+static void objects_of_any_size_come_back(void **state)
+{
+	play(play_sizes);
+	assert_string_equal(notes, "job:0 ");
+}
+
+static int fill_some(struct fill *f, uint32_t part, uint64_t *at, const uint8_t *bytes,
+		     uint32_t len)
+{
+	while (len > 0) {
+		struct piece p;
+		int r = fill_ahead(f, 0, due(), why, sizeof(why));
+
+		if (r == 0)
+			r = fill_take(f, part, *at, len, &p);
+		if (r < 0)
+			return r;
+		memcpy(p.ptr, bytes, p.len);
+		bytes += p.len;
+		*at += p.len;
+		len -= p.len;
+		r = fill_add(f, &p, due());
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Parts in another order than their numbers, in odd lengths. */
+static void play_parts(void)
+{
+	struct how how = how_of("parts");
+	struct committed done;
+	struct fill *f;
+	uint64_t at[3] = { 0 };
+	uint32_t a = 1500001, b = 70000;
+
+	note("open:%d ", fill_open(core, job, 0, due(), &f, why, sizeof(why)));
+	note("%d ", fill_some(f, 7, &at[2], sample + a + b, SAMPLE_LEN - a - b));
+	note("%d ", fill_some(f, 2, &at[0], sample, 65536));
+	note("%d ", fill_some(f, 5, &at[1], sample + a, b));
+	note("%d ", fill_some(f, 2, &at[0], sample + 65536, a - 65536));
+	{
+		struct piece p;
+
+		note("gap:%d ", fill_take(f, 2, at[0] + 1, 10, &p));
+	}
+	note("commit:%d ", fill_commit(f, &how, due(), &done, why, sizeof(why)));
+	fill_close(f);
+	note("find:%d ", find("parts", 0, &found));
+	note("len:%d ", found.stat.len == SAMPLE_LEN);
+	note("read:%d ", read_all(&found, 0, SAMPLE_LEN, back) == SAMPLE_LEN);
+	note("same:%d ", memcmp(back, sample, SAMPLE_LEN) == 0);
+	object_release(core, &found, false);
+}
+
+static void parts_are_put_in_the_order_of_their_numbers(void **state)
+{
+	play(play_parts);
+	assert_string_equal(notes,
+			    "job:0 open:0 0 0 0 0 gap:-22 commit:0 find:0 len:1 read:1 same:1 ");
+}
+
+/* More extents than one message carries: each part of 100 bytes is one. */
+static void play_many_extents(void)
+{
+	struct how how = how_of("many");
+	struct committed done;
+	struct fill *f;
+	int r = fill_open(core, job, 0, due(), &f, why, sizeof(why));
+
+	for (uint32_t i = 0; i < 300 && r == 0; i++) {
+		uint64_t at = 0;
+
+		r = fill_some(f, i, &at, sample + i * 100, 100);
+	}
+	note("fill:%d ", r);
+	note("commit:%d ", fill_commit(f, &how, due(), &done, why, sizeof(why)));
+	fill_close(f);
+	note("find:%d extents:%u held:%d ", find("many", 29950, &found), found.stat.extent_count,
+	     found.hold != 0);
+	note("end:%d ",
+	     read_all(&found, 29950, 50, back) == 50 && memcmp(back, sample + 29950, 50) == 0);
+	object_release(core, &found, false);
+	note("find:%d ", find("many", 0, &found));
+	note("all:%d ",
+	     read_all(&found, 0, 30000, back) == 30000 && memcmp(back, sample, 30000) == 0);
+	object_release(core, &found, false);
+}
+
+static void extents_are_found_by_range(void **state)
+{
+	play(play_many_extents);
+	assert_string_equal(notes,
+			    "job:0 fill:0 commit:0 find:0 extents:300 held:0 end:1 find:0 all:1 ");
+}
+
+/* A bit of it, in the very memory of the store. */
+static void flip(const struct extent *e, uint32_t at)
+{
+	uint8_t *p;
+
+	note("pin:%d ",
+	     reach_ops->pin(reach, job, e->segment, e->generation, e->offset + at, 1, &p));
+	*p ^= 1;
+	reach_ops->unpin(reach, e->segment);
+}
+
+static void play_damage(void)
+{
+	static const uint32_t lens[] = { 5000, 65536, 200000 };
+
+	for (int i = 0; i < 3; i++) {
+		struct extent e;
+
+		note("put:%d find:%d ", put("d", sample, lens[i]), find("d", 0, &found));
+		e = found.u.extents[0];
+		flip(&e, lens[i] - 1);
+		note("read:%d ", (int)read_all(&found, 0, lens[i], back));
+		/* What is in other pieces of a long one is as good as before. */
+		note("first:%d ", (int)read_all(&found, 0, 1000, back));
+		flip(&e, lens[i] - 1);
+		note("again:%d ", read_all(&found, 0, lens[i], back) == lens[i]);
+		object_release(core, &found, false);
+	}
+	/* The table of sums itself. */
+	note("find:%d ", find("d", 0, &found));
+	{
+		struct extent e = found.u.extents[0], table = e;
+
+		table.segment = e.table_segment;
+		table.generation = e.table_generation;
+		table.offset = e.table_offset;
+		flip(&table, 0);
+		note("read:%d ", (int)read_all(&found, 0, 1000, back));
+	}
+	object_release(core, &found, false);
+}
+
+static void damaged_bytes_are_never_handed_on(void **state)
+{
+	play(play_damage);
+	assert_string_equal(notes, "job:0 "
+				   "put:0 find:0 pin:0 read:-5 first:-5 pin:0 again:1 "
+				   "put:0 find:0 pin:0 read:-5 first:-5 pin:0 again:1 "
+				   "put:0 find:0 pin:0 read:-5 first:1000 pin:0 again:1 "
+				   "find:0 pin:0 read:-5 ");
+}
+
+static void play_hold(void)
+{
+	struct span s;
+
+	note("put:%d find:%d held:%d ", put("h", sample, 200000), find("h", 0, &found),
+	     found.hold != 0);
+	for (int i = 0; i < 20; i++)
+		if (put("h", sample + 1, 200000) < 0)
+			note("replace ");
+	core_sleep(core, loop->now_ns + 50000000);
+	note("old:%d ",
+	     read_all(&found, 0, 200000, back) == 200000 && memcmp(back, sample, 200000) == 0);
+	note("release:%d ", object_release_wait(core, &found, false, due()));
+	/* Now its segment may be anybody's: it is refused, or, if nobody had it yet, still right.
+	 */
+	for (int i = 0; i < 40; i++)
+		if (put("h", sample + 2, 900000) < 0)
+			note("replace ");
+	core_sleep(core, loop->now_ns + 1500000000);
+	found.hold = 0;
+	note("gone:%d ", object_read(core, &found, 0, 100, due(), &s));
+	span_end(&s);
+}
+
+static void what_is_held_outlives_its_name_and_no_more(void **state)
+{
+	play(play_hold);
+	assert_string_equal(notes, "job:0 put:0 find:0 held:1 old:1 release:0 gone:-116 ");
+}
+
+static void play_route(void)
+{
+	uint16_t mine = slot_of_name((struct slice){ (const uint8_t *)"test", 4 });
+
+	for (uint16_t i = 0; i < 4; i++) {
+		struct ask a;
+		uint16_t slot = (mine + i) % SLOT_COUNT;
+		struct wcur w = ask_begin(core, &a, MSG_STAT, slot);
+		int r;
+
+		stat_req_put(&w,
+			     &(struct stat_req){
+				     .job = i == 0 ? job : (uint64_t)slot << ID_SLOT_SHIFT | 1 });
+		r = ask_wait(&a, &w, NULL, due());
+		if (r == -EREMCHG)
+			note("%s ", a.detail);
+		else
+			note("%d ", r);
+		ask_end(&a);
+	}
+}
+
+static void a_wrong_shard_names_the_right_one(void **state)
+{
+	static const char *const at[] = { "tcp://a:1", "tcp://b:2", "tcp://c:3", "tcp://d:4" };
+	unsigned mine = slot_of_name((struct slice){ (const uint8_t *)"test", 4 }) % 4;
+	char expected[128];
+
+	play(play_route);
+	snprintf(expected, sizeof(expected), "job:0 0 %s %s %s ", at[(mine + 1) % 4],
+		 at[(mine + 2) % 4], at[(mine + 3) % 4]);
+	assert_string_equal(notes, expected);
+}
+
+#define CORE_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		CORE_TEST(objects_of_any_size_come_back),
+		CORE_TEST(parts_are_put_in_the_order_of_their_numbers),
+		CORE_TEST(extents_are_found_by_range),
+		CORE_TEST(damaged_bytes_are_never_handed_on),
+		CORE_TEST(what_is_held_outlives_its_name_and_no_more),
+		CORE_TEST(a_wrong_shard_names_the_right_one),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
