@@ -101,6 +101,8 @@ int attempt_check_age(const struct job *j, uint64_t age_ms, uint64_t now_ns, str
 
 	if (j->forgotten_ns == 0 || age_ms == 0 || now_ns - age_ns > j->forgotten_ns)
 		return 0;
-	return refuse(out, -ESTALE, "the attempt is %llu ms old, and the job remembers only the "
-		      "last %u changes", (unsigned long long)age_ms, ATTEMPTS_PER_JOB);
+	return refuse(out, -ESTALE,
+		      "the attempt is %llu ms old, and the job remembers only the "
+		      "last %u changes",
+		      (unsigned long long)age_ms, ATTEMPTS_PER_JOB);
 }

@@ -16,8 +16,12 @@ uint32_t entry_piece_count(const struct entry *e)
 
 void extent_of_piece(const struct piece *p, struct extent *ret)
 {
-	*ret = (struct extent){ .segment = p->segment->id, .generation = p->segment->generation,
-				.offset = p->offset, .len = p->len, .crc = p->crc, .seed = p->seed };
+	*ret = (struct extent){ .segment = p->segment->id,
+				.generation = p->segment->generation,
+				.offset = p->offset,
+				.len = p->len,
+				.crc = p->crc,
+				.seed = p->seed };
 	if (p->table) {
 		ret->table_segment = p->table->id;
 		ret->table_generation = p->table->generation;

@@ -30,23 +30,29 @@ static const struct index_ops JOB_OPS = { job_key, job_priority };
 void catalog_tables(struct catalog *c, struct htable *ret[CATALOG_TABLES])
 {
 	struct htable *all[CATALOG_TABLES] = {
-		&c->jobs,     &c->names,    &c->entries, &c->directories, &c->attempts,
-		&c->ends,     &c->segments, &c->requests, &c->sessions,   &c->holds,
-		&c->reads,    &c->opens,    &c->open_requests,
+		&c->jobs,  &c->names,    &c->entries,       &c->directories, &c->attempts,
+		&c->ends,  &c->segments, &c->requests,      &c->sessions,    &c->holds,
+		&c->reads, &c->opens,    &c->open_requests,
 	};
 
 	memcpy(ret, all, sizeof(all));
 }
 
-struct catalog *catalog_new(uint16_t slot, uint64_t seed, const struct catalog_ops *ops, void *owner)
+struct catalog *catalog_new(uint16_t slot, uint64_t seed, const struct catalog_ops *ops,
+			    void *owner)
 {
 	struct catalog *c = node_alloc(sizeof(*c));
 	struct htable *all[CATALOG_TABLES];
 
 	if (!c)
 		return NULL;
-	*c = (struct catalog){ .slot = slot, .seed = seed, .ops = ops, .owner = owner,
-			       .next_job = 1, .next_id = 1, .job_order = { .ops = &JOB_OPS } };
+	*c = (struct catalog){ .slot = slot,
+			       .seed = seed,
+			       .ops = ops,
+			       .owner = owner,
+			       .next_job = 1,
+			       .next_id = 1,
+			       .job_order = { .ops = &JOB_OPS } };
 	list_init(&c->living);
 	list_init(&c->clearing);
 	list_init(&c->ended);
@@ -90,6 +96,7 @@ void outcome_begin(struct catalog *c, struct outcome *ret)
 {
 	ret->detail[0] = '\0';
 	ret->must_wait = false;
+	ret->may_fit = false;
 	ret->wake_count = 0;
 	ret->wakes_all = false;
 	ret->ask.is_needed = false;
@@ -157,9 +164,9 @@ int effect_reserve(struct catalog *c, struct effect *e)
 	if (e->at_ns < c->last_ns)
 		e->at_ns = c->last_ns;
 	switch (e->kind) {
-#define E(id, NAME, name)                                                                          \
-	case EFFECT_##NAME:                                                                        \
-		r = name##_reserve(c, e);                                                          \
+#define E(id, NAME, name)                 \
+	case EFFECT_##NAME:               \
+		r = name##_reserve(c, e); \
 		break;
 		EFFECTS(E)
 #undef E
@@ -175,9 +182,9 @@ static void effect_apply(struct catalog *c, struct effect *e)
 {
 	c->last_ns = e->at_ns;
 	switch (e->kind) {
-#define E(id, NAME, name)                                                                          \
-	case EFFECT_##NAME:                                                                        \
-		name##_apply(c, e);                                                                \
+#define E(id, NAME, name)           \
+	case EFFECT_##NAME:         \
+		name##_apply(c, e); \
 		break;
 		EFFECTS(E)
 #undef E

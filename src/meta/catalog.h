@@ -46,6 +46,7 @@ struct wake_key {
 
 struct outcome {
 	char detail[200]; /* words about an error; "" if there are none */
+	bool may_fit;     /* -EDQUOT: but there is room once the job gives something back */
 	bool must_wait;
 	struct wake_key key; /* of the path or directory that was asked about */
 
@@ -81,7 +82,7 @@ int catalog_replay(struct catalog *c, struct rcur *effect);
 uint64_t catalog_due(const struct catalog *c);
 struct moment {
 	uint64_t now_ns;
-	uint64_t read_ns;  /* what had come by then was read, so leases that fell due by then end; */
+	uint64_t read_ns; /* what had come by then was read, so leases that fell due by then end; */
 	uint64_t awake_ns; /* but those that fell due before we could be heard are renewed */
 };
 /* One bounded step of what is due. */
@@ -169,10 +170,10 @@ int catalog_grant(struct catalog *c, const struct lease_req *req, uint64_t stamp
 		  struct slice grants, uint64_t now_ns, struct outcome *ret);
 int catalog_settle(struct catalog *c, const struct settle_req *req, uint64_t now_ns,
 		   struct outcome *ret);
-/* Fenced segments that only wait for their writer's next epoch are given up: somebody needs room. */
+/* Fenced segments that only wait for their writer's next epoch are given up: somebody needs room.
+ */
 int catalog_reclaim(struct catalog *c, uint64_t now_ns, struct outcome *ret);
-int catalog_session_over(struct catalog *c, uint64_t session, uint64_t now_ns,
-			 struct outcome *ret);
+int catalog_session_over(struct catalog *c, uint64_t session, uint64_t now_ns, struct outcome *ret);
 /* True while the slot keeps something for the session. */
 bool catalog_session_has(const struct catalog *c, uint64_t session);
 
@@ -207,9 +208,9 @@ uint64_t catalog_store_bytes(const struct catalog *c, uint64_t store);
 /* Sums over the slot. */
 struct catalog_sums {
 	uint64_t job_count, object_count, segment_count, session_count;
-	uint64_t value_bytes;                  /* of blocks with values */
-	unsigned __int128 value_byte_ns;       /* their integral */
-	unsigned __int128 byte_ns;             /* of all jobs that ever were */
+	uint64_t value_bytes;            /* of blocks with values */
+	unsigned __int128 value_byte_ns; /* their integral */
+	unsigned __int128 byte_ns;       /* of all jobs that ever were */
 };
 void catalog_sums(const struct catalog *c, uint64_t now_ns, struct catalog_sums *ret);
 

@@ -150,7 +150,8 @@ struct directory {
  *
  *	OPEN --settled----------------------> SEALED --no live byte--> FREEING --answered--> gone
  *	  +--session over--> FENCING --answered--> FENCED --settled, or somebody needs room--^
- *	  any of them --job over--> FREEING;   --the store has lost it--> LOST --no live byte--> gone
+ *	  any of them --job over--> FREEING;   --the store has lost it--> LOST --no live byte-->
+ *gone
  *
  * A segment goes back to its pool exactly when it is sealed and no live byte is left in
  * it; a hold keeps its version, and so its bytes, alive. Either may end last, so
@@ -185,7 +186,8 @@ struct segment {
 	uint64_t live;                /* bytes, each piece rounded up to SEGMENT_ALIGN */
 	uint32_t held;                /* bytes that its store has for it */
 	uint64_t opened_ns, fenced_ns, sealed_ns, freed_ns; /* stamps */
-	uint64_t *claimed; /* until it is sealed: a bit per SEGMENT_ALIGN bytes that were committed */
+	uint64_t *
+		claimed; /* until it is sealed: a bit per SEGMENT_ALIGN bytes that were committed */
 };
 
 /* What the slot has of one store. */
@@ -283,7 +285,8 @@ void catalog_tables(struct catalog *c, struct htable *ret[CATALOG_TABLES]);
 #define MS 1000000ull
 
 /* Says why, and returns `r`. */
-int refuse(struct outcome *ret, int r, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int refuse(struct outcome *ret, int r, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 void outcome_begin(struct catalog *c, struct outcome *ret);
 /* Checks and reserves. Nothing has changed if it fails. */
 int effect_reserve(struct catalog *c, struct effect *e);
@@ -301,8 +304,8 @@ static inline uint64_t catalog_next_id(const struct catalog *c)
 /* An effect that names this id was applied. */
 void catalog_id_used(struct catalog *c, uint64_t id);
 
-#define E(id, NAME, name)                                                                          \
-	int name##_reserve(struct catalog *c, struct effect *e);                                   \
+#define E(id, NAME, name)                                        \
+	int name##_reserve(struct catalog *c, struct effect *e); \
 	void name##_apply(struct catalog *c, struct effect *e);
 EFFECTS(E)
 #undef E
@@ -382,8 +385,10 @@ int directory_path(struct slice path, uint8_t *buf, struct slice *ret);
 
 /* attempt.c */
 
-struct attempt *attempt_by_put(const struct catalog *c, uint64_t path_hash, uint64_t hi, uint64_t lo);
-struct attempt *attempt_by_end(const struct catalog *c, uint64_t path_hash, uint64_t hi, uint64_t lo);
+struct attempt *attempt_by_put(const struct catalog *c, uint64_t path_hash, uint64_t hi,
+			       uint64_t lo);
+struct attempt *attempt_by_end(const struct catalog *c, uint64_t path_hash, uint64_t hi,
+			       uint64_t lo);
 /* What became of the last object of a path that nobody removed; NULL: nothing is known. */
 struct attempt *tombstone_find(const struct catalog *c, uint64_t path_hash);
 void attempt_add(struct catalog *c, struct job *j, struct attempt *a, uint64_t path_hash);

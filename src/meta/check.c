@@ -160,8 +160,10 @@ static void check_segment(struct check *k, const struct segment *s)
 	must(k, s->state != SEGMENT_SEALED || s->live > 0, "a sealed segment has live bytes");
 	must(k, s->state != SEGMENT_GONE || s->live > 0, "a segment that is gone is forgotten");
 	must(k, (s->claimed != NULL) == (s->state <= SEGMENT_FENCED), "who is written has claims");
-	must(k, s->state == SEGMENT_FREEING || s->state == SEGMENT_GONE || s->live <= s->held ||
-		     s->state == SEGMENT_LOST, "no byte is handed out twice");
+	must(k,
+	     s->state == SEGMENT_FREEING || s->state == SEGMENT_GONE || s->live <= s->held ||
+		     s->state == SEGMENT_LOST,
+	     "no byte is handed out twice");
 	must(k, s->session == NULL || s->state == SEGMENT_OPEN, "only open ones have a session");
 	pool->bytes += s->held;
 	if (!s->job)
@@ -215,13 +217,13 @@ static void check_job(struct check *k, const struct job *j, struct account *sum)
 }
 
 /* All links of a table, as the structs that they are in. */
-#define EACH(table, type, member, it)                                                              \
-	for (struct {                                                                              \
-		     size_t at;                                                                    \
-		     struct hlink *l;                                                              \
-	     } w_ = { 0, NULL };                                                                   \
-	     (w_.l = htable_walk((table), &w_.at, w_.l)) != NULL;)                                 \
-		for (const type *it = container_of(w_.l, type, member), *once_ = it; once_;        \
+#define EACH(table, type, member, it)                                                       \
+	for (struct {                                                                       \
+		     size_t at;                                                             \
+		     struct hlink *l;                                                       \
+	     } w_ = { 0, NULL };                                                            \
+	     (w_.l = htable_walk((table), &w_.at, w_.l)) != NULL;)                          \
+		for (const type *it = container_of(w_.l, type, member), *once_ = it; once_; \
 		     once_ = NULL)
 
 static void count_lists(struct check *k)
@@ -256,21 +258,22 @@ static void check_all(struct check *k)
 	uint64_t visible = 0;
 
 	EACH(&c->entries, struct entry, by_path, e)
-		check_entry(k, e);
+	check_entry(k, e);
 	EACH(&c->holds, struct hold, by_id, h)
-		if (h->entry->is_ghost && h->entry->holds == h)
-			count_content(k, h->entry);
+	if (h->entry->is_ghost && h->entry->holds == h)
+		count_content(k, h->entry);
 	EACH(&c->opens, struct open, by_id, o)
-		count_open(k, o, false);
+	count_open(k, o, false);
 	for (struct list *l = c->dropped.next; l != &c->dropped; l = l->next)
 		count_open(k, container_of(l, struct open, debris), true);
 	count_lists(k);
 	EACH(&c->directories, struct directory, by_path, d)
-		check_directory(k, d);
+	check_directory(k, d);
 	EACH(&c->segments, struct segment, by_id, s)
-		check_segment(k, s);
+	check_segment(k, s);
 	check_values(k);
-	EACH(&c->jobs, struct job, by_id, j) {
+	EACH(&c->jobs, struct job, by_id, j)
+	{
 		check_job(k, j, &sum);
 		visible += j->state == JOB_LIVING ? j->object_count : 0;
 	}

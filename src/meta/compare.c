@@ -33,8 +33,9 @@ static void ask_page(struct comparing *k)
 	struct shard *s = k->store->shard;
 	struct wcur w;
 
-	k->call = (struct call){ .done = page_done, .owner = k, .room = k->page,
-				 .room_cap = sizeof(k->page) };
+	k->call = (struct call){
+		.done = page_done, .owner = k, .room = k->page, .room_cap = sizeof(k->page)
+	};
 	w = call_body(s->net, &k->call);
 	segments_req_put(&w, &(struct segments_req){ .of_slot = ANY_SLOT, .after = k->after });
 	call_send(k->store->conn, &k->call, MSG_SEGMENTS, 0, &w, NULL,

@@ -110,9 +110,11 @@ static void entry(struct dump *d, const struct entry *e)
 		holds++;
 	word(d, "entry job=%" PRIx64, e->job->id);
 	text(d, entry_path(e));
-	word(d, " object=%" PRIx64 " version=%" PRIu64 " len=%" PRIu64 " made=%" PRIu64
-		" attempt=%" PRIx64 ":%" PRIx64 " holds=%u ghost=%d tier=%u", e->object, e->version,
-	     e->len, e->made_ns, e->attempt_hi, e->attempt_lo, holds, e->is_ghost, e->tier);
+	word(d,
+	     " object=%" PRIx64 " version=%" PRIu64 " len=%" PRIu64 " made=%" PRIu64
+	     " attempt=%" PRIx64 ":%" PRIx64 " holds=%u ghost=%d tier=%u",
+	     e->object, e->version, e->len, e->made_ns, e->attempt_hi, e->attempt_lo, holds,
+	     e->is_ghost, e->tier);
 	if (life)
 		word(d, " reads=%u granted=%u expiry=%" PRIu64, life->reads, life->granted,
 		     heap_has(&life->expiry) ? life->expiry.due : 0);
@@ -131,32 +133,34 @@ static void job(struct dump *d, const struct job *j)
 {
 	word(d, "job %" PRIx64, j->id);
 	text(d, job_name(j));
-	word(d, " state=%d made=%" PRIu64 " ended=%" PRIu64 " lease=%u due=%" PRIu64
-		" quota=%" PRIu64 " held=%" PRIu64 " objects=%" PRIu64 " bytes=%" PRIu64
-		" version=%" PRIu64 " block=%u blocks=%u attempts=%u forgotten=%" PRIu64
-		" segments=%u debris=%u", j->state, j->made_ns, j->ended_ns, j->lease_ms,
-	     heap_has(&j->lease) ? j->lease.due : 0, j->quota, j->held_bytes, j->object_count,
-	     j->object_bytes, j->version, j->block, j->block_count, j->attempt_count,
-	     j->forgotten_ns, j->segment_count, j->debris_count);
+	word(d,
+	     " state=%d made=%" PRIu64 " ended=%" PRIu64 " lease=%u due=%" PRIu64 " quota=%" PRIu64
+	     " held=%" PRIu64 " objects=%" PRIu64 " bytes=%" PRIu64 " version=%" PRIu64
+	     " block=%u blocks=%u attempts=%u forgotten=%" PRIu64 " segments=%u debris=%u",
+	     j->state, j->made_ns, j->ended_ns, j->lease_ms, heap_has(&j->lease) ? j->lease.due : 0,
+	     j->quota, j->held_bytes, j->object_count, j->object_bytes, j->version, j->block,
+	     j->block_count, j->attempt_count, j->forgotten_ns, j->segment_count, j->debris_count);
 	account(d, &j->account);
 	end(d);
 	for (struct list *l = j->attempts.next; l != &j->attempts; l = l->next) {
 		const struct attempt *a = container_of(l, struct attempt, link);
 
-		word(d, "attempt job=%" PRIx64 " put=%d,%" PRIx64 ":%" PRIx64 " end=%d,%" PRIx64
-			":%" PRIx64 " version=%" PRIu64 " object=%" PRIx64 " at=%" PRIu64
-			" what=%u tombstone=%d", j->id, a->has_put, a->put_hi, a->put_lo,
-		     a->has_end, a->end_hi, a->end_lo, a->version, a->object, a->at_ns, a->what,
-		     a->is_tombstone);
+		word(d,
+		     "attempt job=%" PRIx64 " put=%d,%" PRIx64 ":%" PRIx64 " end=%d,%" PRIx64
+		     ":%" PRIx64 " version=%" PRIu64 " object=%" PRIx64 " at=%" PRIu64
+		     " what=%u tombstone=%d",
+		     j->id, a->has_put, a->put_hi, a->put_lo, a->has_end, a->end_hi, a->end_lo,
+		     a->version, a->object, a->at_ns, a->what, a->is_tombstone);
 		end(d);
 	}
 }
 
 static void segment(struct dump *d, const struct segment *s)
 {
-	word(d, "segment %" PRIx64 ".%u job=%" PRIx64 " owner=%" PRIx64 " request=%" PRIx64
-		" key=%" PRIx64 " store=%" PRIx64 " size=%u used=%u,%u state=%d live=%" PRIu64
-		" held=%u stamps=%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 " session=%d",
+	word(d,
+	     "segment %" PRIx64 ".%u job=%" PRIx64 " owner=%" PRIx64 " request=%" PRIx64
+	     " key=%" PRIx64 " store=%" PRIx64 " size=%u used=%u,%u state=%d live=%" PRIu64
+	     " held=%u stamps=%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 " session=%d",
 	     s->id, s->generation, s->job ? s->job->id : 0, s->owner, s->request, s->key,
 	     s->pool->store, s->size, s->front, s->back, s->state, s->live, s->held, s->opened_ns,
 	     s->fenced_ns, s->sealed_ns, s->freed_ns, s->session != NULL);
@@ -168,9 +172,11 @@ static void segment(struct dump *d, const struct segment *s)
 
 static void hold(struct dump *d, const struct hold *h)
 {
-	word(d, "hold %" PRIx64 " session=%" PRIx64 " version=%" PRIu64 " read=%d,%" PRIx64
-		":%" PRIx64 " try=%u", h->id, h->session->id, h->entry->version, h->is_read,
-	     h->read_hi, h->read_lo, h->nth_try);
+	word(d,
+	     "hold %" PRIx64 " session=%" PRIx64 " version=%" PRIu64 " read=%d,%" PRIx64 ":%" PRIx64
+	     " try=%u",
+	     h->id, h->session->id, h->entry->version, h->is_read, h->read_hi, h->read_lo,
+	     h->nth_try);
 	end(d);
 	if (h->entry->is_ghost && h->entry->holds == h)
 		entry(d, h->entry);
@@ -178,10 +184,11 @@ static void hold(struct dump *d, const struct hold *h)
 
 static void open_object(struct dump *d, const struct open *o)
 {
-	word(d, "open %" PRIx64 " job=%" PRIx64 " session=%" PRIx64 " request=%" PRIx64
-		" len=%" PRIu64 " pieces=%u chunks=%u parts=%u", o->id, o->job->id,
-	     o->session ? o->session->id : 0, o->request, o->len, o->piece_count, o->chunk_count,
-	     o->part_count);
+	word(d,
+	     "open %" PRIx64 " job=%" PRIx64 " session=%" PRIx64 " request=%" PRIx64 " len=%" PRIu64
+	     " pieces=%u chunks=%u parts=%u",
+	     o->id, o->job->id, o->session ? o->session->id : 0, o->request, o->len, o->piece_count,
+	     o->chunk_count, o->part_count);
 	end(d);
 	for (struct index_link *l = index_first(&o->parts); l; l = index_next(l)) {
 		const struct part *p = container_of(l, struct part, in_open);
@@ -235,12 +242,12 @@ static void blocks(struct dump *d, const struct catalog *c)
 	}
 }
 
-#define EACH(table, type, member, what)                                                            \
-	for (struct {                                                                              \
-		     size_t at;                                                                    \
-		     struct hlink *l;                                                              \
-	     } w_ = { 0, NULL };                                                                   \
-	     (w_.l = htable_walk((table), &w_.at, w_.l)) != NULL;)                                 \
+#define EACH(table, type, member, what)                            \
+	for (struct {                                              \
+		     size_t at;                                    \
+		     struct hlink *l;                              \
+	     } w_ = { 0, NULL };                                   \
+	     (w_.l = htable_walk((table), &w_.at, w_.l)) != NULL;) \
 	what(d, container_of(w_.l, type, member))
 
 static void directory(struct dump *d, const struct directory *dir)
@@ -283,9 +290,11 @@ char *catalog_dump(const struct catalog *c)
 
 	if (!d)
 		return NULL;
-	word(d, "catalog slot=%u last=%" PRIu64 " next=%" PRIu64 ",%" PRIu64 " jobs=%u ended=%u "
-		"objects=%" PRIu64 " segments=%" PRIu64, c->slot, c->last_ns, c->next_job,
-	     c->next_id, c->job_count, c->ended_count, c->object_count, c->segment_count);
+	word(d,
+	     "catalog slot=%u last=%" PRIu64 " next=%" PRIu64 ",%" PRIu64 " jobs=%u ended=%u "
+	     "objects=%" PRIu64 " segments=%" PRIu64,
+	     c->slot, c->last_ns, c->next_job, c->next_id, c->job_count, c->ended_count,
+	     c->object_count, c->segment_count);
 	account(d, &c->account);
 	account(d, &c->value_account);
 	end(d);

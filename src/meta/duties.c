@@ -153,7 +153,8 @@ bool stray_free(struct store *st, const struct segment_entry *e)
 
 	if (!k)
 		return false;
-	k->duty = (struct duty){ .kind = DUTY_FREE, .segment = e->segment,
+	k->duty = (struct duty){ .kind = DUTY_FREE,
+				 .segment = e->segment,
 				 .generation = e->generation,
 				 .stamp_ns = shard_now(st->shard) };
 	duty_send(k);

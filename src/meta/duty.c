@@ -34,8 +34,8 @@ static int change(struct catalog *c, const struct segment *s, enum effect_kind k
 	struct effect e = { .kind = kind, .at_ns = now_ns };
 
 	/* The three have the same fields. */
-	e.u.segment_gone = (struct segment_gone_effect){ .segment = s->id,
-							 .generation = s->generation };
+	e.u.segment_gone =
+		(struct segment_gone_effect){ .segment = s->id, .generation = s->generation };
 	return effect_do(c, &e);
 }
 

@@ -29,7 +29,7 @@ enum effect_kind {
 #define E(id, NAME, name) EFFECT_##NAME = id,
 	EFFECTS(E)
 #undef E
-	EFFECT_KINDS
+		EFFECT_KINDS
 };
 
 /* clang-format off */
@@ -70,7 +70,7 @@ struct effect {
 		struct entry *entry;
 		struct directory *directory;
 		struct attempt *attempt;
-		struct attempt *spares; /* chained by link.next */
+		struct attempt *spares;   /* chained by link.next */
 		struct segment *segments; /* chained by `next_new` */
 		struct session *session;
 		struct hold *hold;

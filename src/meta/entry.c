@@ -154,8 +154,7 @@ struct directory *directory_find(const struct catalog *c, const struct job *j, s
 	for (; l; l = htable_next(l)) {
 		struct directory *d = container_of(l, struct directory, by_path);
 
-		if (d->job == j &&
-		    slice_compare((struct slice){ d->path, d->path_len }, path) == 0)
+		if (d->job == j && slice_compare((struct slice){ d->path, d->path_len }, path) == 0)
 			return d;
 	}
 	return NULL;
@@ -265,13 +264,18 @@ void entry_free(struct catalog *c, struct entry *e, uint64_t at_ns)
 static void record(struct catalog *c, struct job *j, struct attempt *a, const struct entry *e,
 		   const struct end *end, uint64_t hash)
 {
-	*a = (struct attempt){ .put_hi = e->attempt_hi, .put_lo = e->attempt_lo,
-			       .end_hi = end->hi, .end_lo = end->lo, .version = e->version,
-			       .object = e->object, .at_ns = end->at_ns, .what = (uint8_t)end->what,
+	*a = (struct attempt){ .put_hi = e->attempt_hi,
+			       .put_lo = e->attempt_lo,
+			       .end_hi = end->hi,
+			       .end_lo = end->lo,
+			       .version = e->version,
+			       .object = e->object,
+			       .at_ns = end->at_ns,
+			       .what = (uint8_t)end->what,
 			       .has_put = (e->attempt_hi | e->attempt_lo) != 0,
 			       .has_end = (end->hi | end->lo) != 0,
-			       .is_tombstone = end->what == GONE_EXPIRED ||
-					       end->what == GONE_CONSUMED };
+			       .is_tombstone =
+				       end->what == GONE_EXPIRED || end->what == GONE_CONSUMED };
 	attempt_add(c, j, a, hash);
 }
 

@@ -142,7 +142,8 @@ void heartbeat_serve(struct request *r)
 
 static const struct slice DEFAULT_NAME = { (const uint8_t *)DEFAULT_JOB, sizeof(DEFAULT_JOB) - 1 };
 
-/* On its shard, the job that needs no token lives for ever: renewed long before its lease is over. */
+/* On its shard, the job that needs no token lives for ever: renewed long before its lease is over.
+ */
 bool default_job_make(struct shard *s)
 {
 	struct slot *slot;
@@ -277,18 +278,18 @@ static void greet(struct request *r, struct shard *s, struct greeting *g)
 	state->session = p ? p->id : 0;
 	conn->access = g->access;
 	w = request_answer(r);
-	hello_rep_put(&w, &(struct hello_rep){ .version = PROTOCOL_VERSION,
-					       .incarnation = s->incarnation,
-					       .session = p ? p->id : 0,
-					       .epoch = p ? p->epoch : 0,
-					       .credit = CONN_CREDIT,
-					       .inline_max = INLINE_BYTES_MAX,
-					       .job = g->access->job,
-					       .rights = g->access->rights,
-					       .slot = slot_of_id(g->access->job),
-					       .job_name = g->token.job_name,
-					       .prefix = { g->access->prefix,
-							   g->access->prefix_len } });
+	hello_rep_put(
+		&w, &(struct hello_rep){ .version = PROTOCOL_VERSION,
+					 .incarnation = s->incarnation,
+					 .session = p ? p->id : 0,
+					 .epoch = p ? p->epoch : 0,
+					 .credit = CONN_CREDIT,
+					 .inline_max = INLINE_BYTES_MAX,
+					 .job = g->access->job,
+					 .rights = g->access->rights,
+					 .slot = slot_of_id(g->access->job),
+					 .job_name = g->token.job_name,
+					 .prefix = { g->access->prefix, g->access->prefix_len } });
 	request_reply(r, &w, NULL);
 	if (state->store) {
 		compare_start(state->store);

@@ -91,9 +91,14 @@ void hold_made_apply(struct catalog *c, struct effect *e)
 	struct session *s = session_get(c, m->session, &e->made.session);
 	struct hold *h = TAKE_PTR(e->made.hold);
 
-	*h = (struct hold){ .entry = e->at.entry, .session = s, .id = m->hold,
-			    .read_hi = m->read_hi, .read_lo = m->read_lo, .touched_ns = e->at_ns,
-			    .nth_try = 1, .is_read = m->is_read };
+	*h = (struct hold){ .entry = e->at.entry,
+			    .session = s,
+			    .id = m->hold,
+			    .read_hi = m->read_hi,
+			    .read_lo = m->read_lo,
+			    .touched_ns = e->at_ns,
+			    .nth_try = 1,
+			    .is_read = m->is_read };
 	list_init(&h->of_session);
 	list_init(&h->of_job);
 	list_insert(&s->holds, &h->of_session);
@@ -104,8 +109,7 @@ void hold_made_apply(struct catalog *c, struct effect *e)
 	catalog_id_used(c, h->id);
 	if (!h->is_read)
 		return;
-	htable_add(&c->reads, &h->by_read,
-		   read_hash(c, h->entry->object, h->read_hi, h->read_lo));
+	htable_add(&c->reads, &h->by_read, read_hash(c, h->entry->object, h->read_hi, h->read_lo));
 	heap_add(&c->read_dues, &h->due, e->at_ns + HOLD_MS_MAX * MS);
 	entry_life(h->entry)->granted++;
 }
@@ -123,8 +127,8 @@ int hold_tried_reserve(struct catalog *c, struct effect *e)
 void hold_tried_apply(struct catalog *c, struct effect *e)
 {
 	struct hold *h = e->at.hold;
-	struct session *old = h->session, *s = session_get(c, e->u.hold_tried.session,
-							   &e->made.session);
+	struct session *old = h->session,
+		       *s = session_get(c, e->u.hold_tried.session, &e->made.session);
 
 	h->nth_try = e->u.hold_tried.nth_try;
 	h->touched_ns = e->at_ns;

@@ -28,7 +28,8 @@ struct index {
 int slice_compare(struct slice a, struct slice b);
 static inline bool slice_begins_with(struct slice s, struct slice prefix)
 {
-	return s.len >= prefix.len && (prefix.len == 0 || memcmp(s.ptr, prefix.ptr, prefix.len) == 0);
+	return s.len >= prefix.len &&
+	       (prefix.len == 0 || memcmp(s.ptr, prefix.ptr, prefix.len) == 0);
 }
 
 /* No other link has the same key. */

@@ -115,10 +115,13 @@ int job_charge(const struct job *j, uint64_t bytes, struct outcome *out)
 
 	if (j->quota == 0 || (used <= j->quota && bytes <= j->quota - used))
 		return 0;
-	return refuse(out, -EDQUOT, "job %.*s: %llu of its quota of %llu bytes of dram are in use, "
-		      "%llu more were asked for", (int)j->name_len, j->name,
-		      (unsigned long long)used, (unsigned long long)j->quota,
-		      (unsigned long long)bytes);
+	if (out)
+		out->may_fit = bytes <= j->quota;
+	return refuse(out, -EDQUOT,
+		      "job %.*s: %llu of its quota of %llu bytes of dram are in use, "
+		      "%llu more were asked for",
+		      (int)j->name_len, j->name, (unsigned long long)used,
+		      (unsigned long long)j->quota, (unsigned long long)bytes);
 }
 
 /* JOB_MADE */
@@ -142,11 +145,17 @@ void job_made_apply(struct catalog *c, struct effect *e)
 	uint64_t counter = m->job & ((1ull << ID_SLOT_SHIFT) - 1);
 	struct wcur name;
 
-	*j = (struct job){ .id = m->job, .made_ns = e->at_ns, .lease_ms = m->lease_ms,
-			   .functions = m->functions, .peak_mbps = m->peak_mbps,
+	*j = (struct job){ .id = m->job,
+			   .made_ns = e->at_ns,
+			   .lease_ms = m->lease_ms,
+			   .functions = m->functions,
+			   .peak_mbps = m->peak_mbps,
 			   .is_latency_sensitive = m->is_latency_sensitive,
-			   .quota = m->quota_dram, .capacity = m->capacity, .block = NONE_32,
-			   .index = { .ops = &ENTRY_OPS }, .name_len = (uint8_t)m->name.len };
+			   .quota = m->quota_dram,
+			   .capacity = m->capacity,
+			   .block = NONE_32,
+			   .index = { .ops = &ENTRY_OPS },
+			   .name_len = (uint8_t)m->name.len };
 	list_init(&j->link);
 	list_init(&j->untold);
 	list_init(&j->attempts);
@@ -354,8 +363,8 @@ static void clear_one(struct catalog *c, struct job *j)
 	const struct end end = { .what = GONE_REMOVED, .is_forgotten = true };
 
 	if (!list_is_empty(&j->segments))
-		catalog_segment_give_back(
-			c, container_of(j->segments.next, struct segment, of_job), j->ended_ns);
+		catalog_segment_give_back(c, container_of(j->segments.next, struct segment, of_job),
+					  j->ended_ns);
 	else if (!list_is_empty(&j->holds))
 		hold_end(c, container_of(j->holds.next, struct hold, of_job), false, j->ended_ns);
 	else if (!list_is_empty(&j->opens))

@@ -30,8 +30,10 @@ static uint16_t put_granted(const struct catalog *c, const struct lease_req *req
 		if (s->owner != req->session || s->request != req->request ||
 		    s->job->id != req->job)
 			continue;
-		grant_put(payload, &(struct grant){ .segment = s->id, .generation = s->generation,
-						    .size = s->size, .key = s->key,
+		grant_put(payload, &(struct grant){ .segment = s->id,
+						    .generation = s->generation,
+						    .size = s->size,
+						    .key = s->key,
 						    .store = s->pool->store });
 		count++;
 	}
@@ -136,7 +138,8 @@ int catalog_settle(struct catalog *c, const struct settle_req *req, uint64_t now
 			      (unsigned long long)req->segment, req->generation);
 	if (s->state == SEGMENT_SEALED)
 		return 0;
-	if (req->front > req->back || req->back > s->size || catalog_segment_is_claimed(s, req->front, req->back))
+	if (req->front > req->back || req->back > s->size ||
+	    catalog_segment_is_claimed(s, req->front, req->back))
 		return refuse(ret, -EINVAL, "bytes %u to %u of segment %llx are in use", req->front,
 			      req->back, (unsigned long long)req->segment);
 	return seal(c, s, req->front, req->back, now_ns);

@@ -78,16 +78,17 @@ static int stat_directory(struct catalog *c, const struct job *j, struct slice p
 	int r = directory_path(path, buf, &directory);
 
 	if (r < 0)
-		return refuse(ret, r, "a path has at most %u bytes behind its job",
-			      PATH_BYTES_MAX);
+		return refuse(ret, r, "a path has at most %u bytes behind its job", PATH_BYTES_MAX);
 	r = catalog_expire(c, now_ns);
 	if (r < 0)
 		return r;
 	if (directory.len > 0 && !is_directory(j, directory, now_ns))
 		return catalog_missing(c, j, path, now_ns, ret);
 	d = directory_find(c, j, directory);
-	ret->rep.stat = (struct stat_rep){ .len = d ? d->count : 0, .ttl_left_ms = NONE_64,
-					   .reads_left = NONE_32, .is_directory = 1 };
+	ret->rep.stat = (struct stat_rep){ .len = d ? d->count : 0,
+					   .ttl_left_ms = NONE_64,
+					   .reads_left = NONE_32,
+					   .is_directory = 1 };
 	return 0;
 }
 
@@ -122,9 +123,9 @@ static int grant_read(struct catalog *c, const struct lookup_req *req, const str
 		h = read_find(c, e, req->read_hi, req->read_lo);
 	if (h) {
 		*ret_effect = (struct effect){ .kind = EFFECT_HOLD_TRIED, .at_ns = now_ns };
-		ret_effect->u.hold_tried = (struct hold_tried_effect){
-			.hold = h->id, .session = req->session, .nth_try = h->nth_try + 1
-		};
+		ret_effect->u.hold_tried = (struct hold_tried_effect){ .hold = h->id,
+								       .session = req->session,
+								       .nth_try = h->nth_try + 1 };
 		ret->rep.lookup.hold = h->id;
 		ret->rep.lookup.nth_try = h->nth_try + 1;
 		return 0;
@@ -146,12 +147,11 @@ static void put_stat(struct lookup_rep *rep, const struct stat_rep *s)
 }
 
 /* The bytes, or where they are. */
-static int put_content(const struct catalog *c, const struct lookup_req *req,
-		       const struct entry *e, struct wcur *payload, struct outcome *ret,
-		       bool *ret_goes_on)
+static int put_content(const struct catalog *c, const struct lookup_req *req, const struct entry *e,
+		       struct wcur *payload, struct outcome *ret, bool *ret_goes_on)
 {
-	uint64_t until = req->offset + req->take < req->offset ? UINT64_MAX
-							       : req->offset + req->take;
+	uint64_t until =
+		req->offset + req->take < req->offset ? UINT64_MAX : req->offset + req->take;
 	struct lookup_rep *rep = &ret->rep.lookup;
 	bool is_lost = false;
 	uint64_t end;
@@ -259,8 +259,8 @@ int catalog_find(struct catalog *c, const struct find_req *req, uint64_t now_ns,
 	*rep = (struct find_rep){ 0 };
 	if (entry_piece_count(h->entry) == 0)
 		return 0;
-	rep->found = pieces_put(h->entry, req->offset, UINT64_MAX, payload, &rep->first, &end,
-				&is_lost);
+	rep->found =
+		pieces_put(h->entry, req->offset, UINT64_MAX, payload, &rep->first, &end, &is_lost);
 	return is_lost ? refuse(ret, -EREMOTEIO, "the store that had the bytes has lost them") : 0;
 }
 
@@ -312,8 +312,7 @@ int catalog_wait_count(struct catalog *c, uint64_t job, struct slice path, uint6
 	outcome_begin(c, ret);
 	r = directory_path(path, buf, &directory);
 	if (r < 0)
-		return refuse(ret, r, "a path has at most %u bytes behind its job",
-			      PATH_BYTES_MAX);
+		return refuse(ret, r, "a path has at most %u bytes behind its job", PATH_BYTES_MAX);
 	key.hash = path_hash(c, job, directory);
 	return catalog_wait_count_key(c, &key, count, now_ns, ret);
 }

@@ -24,9 +24,9 @@ struct shard;
 
 struct shard_config {
 	uint16_t index, count;
-	bool is_open_loopback; /* from this host, no token is the job `default`, with all rights */
-	struct slice key;      /* the roles' shared key; empty: roles come from this host only */
-	struct slice token_key;            /* signs the jobs' tokens; TOKEN_KEY_BYTES at least */
+	bool is_open_loopback;  /* from this host, no token is the job `default`, with all rights */
+	struct slice key;       /* the roles' shared key; empty: roles come from this host only */
+	struct slice token_key; /* signs the jobs' tokens; TOKEN_KEY_BYTES at least */
 	const char *addresses[SHARDS_MAX]; /* of all shards; not ours, and may be filled in later */
 };
 

@@ -61,7 +61,8 @@ int object_put_reserve(struct catalog *c, struct effect *e)
 	enum content content = content_of(m);
 	struct entry_plan plan = { .path_len = (uint16_t)m->path.len,
 				   .attributes_len = (uint16_t)m->attributes.len,
-				   .has_life = m->ttl_ms || m->reads, .content = content };
+				   .has_life = m->ttl_ms || m->reads,
+				   .content = content };
 	struct job *j = catalog_job_find(c, m->job);
 	int r;
 
@@ -232,8 +233,8 @@ static int check_open(const struct catalog *c, const struct job *j, const struct
 	return 0;
 }
 
-static int check_extents(const struct catalog *c, const struct job *j,
-			 const struct commit_req *req, struct slice payload, struct outcome *ret)
+static int check_extents(const struct catalog *c, const struct job *j, const struct commit_req *req,
+			 struct slice payload, struct outcome *ret)
 {
 	uint64_t len;
 	int r;
@@ -303,18 +304,29 @@ int catalog_commit(struct catalog *c, const struct commit_req *req, struct slice
 	if (r < 0)
 		return r;
 	*m = (struct object_put_effect){
-		.job = req->job, .object = catalog_next_id(c), .version = j->version + 1,
-		.attempt_hi = req->attempt_hi, .attempt_lo = req->attempt_lo, .len = req->len,
-		.seed = req->seed, .open = req->open, .value = value, .crc = req->crc,
-		.ttl_ms = req->ttl_ms, .reads = req->reads, .flags = req->flags, .tier = TIER_DRAM,
-		.copies = 1, .path = req->path, .attributes = req->attributes,
+		.job = req->job,
+		.object = catalog_next_id(c),
+		.version = j->version + 1,
+		.attempt_hi = req->attempt_hi,
+		.attempt_lo = req->attempt_lo,
+		.len = req->len,
+		.seed = req->seed,
+		.open = req->open,
+		.value = value,
+		.crc = req->crc,
+		.ttl_ms = req->ttl_ms,
+		.reads = req->reads,
+		.flags = req->flags,
+		.tier = TIER_DRAM,
+		.copies = 1,
+		.path = req->path,
+		.attributes = req->attributes,
 	};
 	if (req->open)
 		m->len = catalog_open_find(c, req->open)->len;
 	else if (req->extent_count > 0)
 		m->extents = payload;
-	ret->rep.commit =
-		(struct commit_rep){ .object = m->object, .version = m->version };
+	ret->rep.commit = (struct commit_rep){ .object = m->object, .version = m->version };
 	r = effect_reserve(c, &e);
 	if (r < 0)
 		return r == -ENOSPC ? refuse(ret, r, "no memory for another value segment") : r;
@@ -345,8 +357,10 @@ int object_removed_reserve(struct catalog *c, struct effect *e)
 void object_removed_apply(struct catalog *c, struct effect *e)
 {
 	const struct object_removed_effect *m = &e->u.object_removed;
-	const struct end end = { .what = (enum gone)m->what, .hi = m->attempt_hi,
-				 .lo = m->attempt_lo, .at_ns = e->at_ns,
+	const struct end end = { .what = (enum gone)m->what,
+				 .hi = m->attempt_hi,
+				 .lo = m->attempt_lo,
+				 .at_ns = e->at_ns,
 				 .is_forgotten = e->at.job->state != JOB_LIVING };
 
 	entry_end(c, e->at.entry, &end, &e->made.attempt);

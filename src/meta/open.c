@@ -84,7 +84,10 @@ void open_made_apply(struct catalog *c, struct effect *e)
 	struct session *s = session_get(c, m->session, &e->made.session);
 	struct open *o = TAKE_PTR(e->made.open);
 
-	*o = (struct open){ .job = e->at.job, .session = s, .id = m->open, .request = m->request,
+	*o = (struct open){ .job = e->at.job,
+			    .session = s,
+			    .id = m->open,
+			    .request = m->request,
 			    .parts = { .ops = &PART_OPS } };
 	list_init(&o->of_session);
 	list_init(&o->of_job);
@@ -93,8 +96,7 @@ void open_made_apply(struct catalog *c, struct effect *e)
 	list_insert(&o->job->opens, &o->of_job);
 	s->open_count++;
 	htable_add(&c->opens, &o->by_id, id_hash(c, o->id));
-	htable_add(&c->open_requests, &o->by_request,
-		   catalog_request_hash(c, s->id, o->request));
+	htable_add(&c->open_requests, &o->by_request, catalog_request_hash(c, s->id, o->request));
 	catalog_id_used(c, o->id);
 }
 
@@ -135,7 +137,8 @@ int catalog_open(struct catalog *c, const struct open_req *req, uint64_t now_ns,
 	if (s && s->open_count >= OPEN_PER_SESSION)
 		return refuse(ret, -EUSERS, "a session has at most %u open objects",
 			      OPEN_PER_SESSION);
-	e.u.open_made = (struct open_made_effect){ .job = req->job, .session = req->session,
+	e.u.open_made = (struct open_made_effect){ .job = req->job,
+						   .session = req->session,
 						   .request = req->request,
 						   .open = catalog_next_id(c) };
 	ret->rep.open.open = e.u.open_made.open;
@@ -231,19 +234,18 @@ int catalog_extend(struct catalog *c, const struct extend_req *req, struct slice
 		return 0; /* a repeat */
 	if (req->offset > have)
 		return refuse(ret, -EINVAL, "part %u has %llu bytes, and goes on at %llu",
-			      req->part, (unsigned long long)have,
-			      (unsigned long long)req->offset);
+			      req->part, (unsigned long long)have, (unsigned long long)req->offset);
 	if (req->part >= PARTS_MAX)
 		return refuse(ret, -EUSERS, "an object has at most %u parts", PARTS_MAX);
 	if (payload.len != req->extent_count * (size_t)EXTENT_SIZE)
 		return refuse(ret, -EINVAL, "not as many extents as announced");
 	if (o->piece_count + req->extent_count > OBJECT_EXTENTS_MAX)
-		return refuse(ret, -EUSERS, "an object has at most %u extents",
-			      OBJECT_EXTENTS_MAX);
+		return refuse(ret, -EUSERS, "an object has at most %u extents", OBJECT_EXTENTS_MAX);
 	r = extents_check(c, o->job, req->session, payload, &len, ret);
 	if (r < 0)
 		return r;
-	e.u.open_extended = (struct open_extended_effect){ .open = req->open, .part = req->part,
+	e.u.open_extended = (struct open_extended_effect){ .open = req->open,
+							   .part = req->part,
 							   .extents = payload };
 	return effect_do(c, &e);
 }

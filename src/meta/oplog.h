@@ -8,7 +8,7 @@
 #include "meta/effect.h"
 
 struct oplog {
-	uint64_t lsn; /* of the last record */
+	uint64_t lsn;                                                     /* of the last record */
 	void (*sink)(void *owner, uint16_t slot, const struct effect *e); /* may be NULL */
 	void *owner;
 };

@@ -9,8 +9,8 @@
 #include "meta/shard_priv.h"
 
 /* Ended jobs that are told to who comes back: for longer than a session lives. */
-#define OVER_MS    (2 * SESSION_LIFE_MS)
-#define OVERS_MAX  4096
+#define OVER_MS   (2 * SESSION_LIFE_MS)
+#define OVERS_MAX 4096
 
 struct over {
 	struct list link;
@@ -113,8 +113,8 @@ static void tell(struct over *o, struct conn *c)
 	struct peer_state *state = c->state;
 	struct telling *t;
 
-	if (c->is_closed || !c->access || (c->access->role != ROLE_PROXY &&
-					   c->access->role != ROLE_STORE))
+	if (c->is_closed || !c->access ||
+	    (c->access->role != ROLE_PROXY && c->access->role != ROLE_STORE))
 		return;
 	t = node_alloc(sizeof(*t));
 	if (!t) {
@@ -191,7 +191,8 @@ void job_over_wait(struct request *r, uint64_t job)
 	}
 	e = node_alloc(sizeof(*e));
 	if (!e) {
-		request_fail(r, -ENOMEM, "the job has ended; no memory to wait for all to hear of it");
+		request_fail(r, -ENOMEM,
+			     "the job has ended; no memory to wait for all to hear of it");
 		return;
 	}
 	e->over = o;

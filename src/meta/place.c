@@ -267,18 +267,19 @@ static void asking_send(struct asking *a)
 	struct wcur w;
 
 	timer_stop(s->loop, &a->again);
-	a->call = (struct call){ .done = asking_done, .owner = a, .room = a->grants,
-				 .room_cap = sizeof(a->grants) };
+	a->call = (struct call){
+		.done = asking_done, .owner = a, .room = a->grants, .room_cap = sizeof(a->grants)
+	};
 	if (due_ns <= now_ns)
 		due_ns = now_ns + DUTY_AGAIN_MS * MS; /* only to hear whether it was granted */
 	w = call_body(s->net, &a->call);
-	segment_req_put(&w, &(struct segment_req){
-				    .job = a->req.job,
-				    .request = a->request,
-				    .stamp_ns = shard_now(s),
-				    .age_ms = a->req.age_ms + (now_ns - a->born_ns) / MS,
-				    .need = a->need,
-				    .size = a->size });
+	segment_req_put(&w,
+			&(struct segment_req){ .job = a->req.job,
+					       .request = a->request,
+					       .stamp_ns = shard_now(s),
+					       .age_ms = a->req.age_ms + (now_ns - a->born_ns) / MS,
+					       .need = a->need,
+					       .size = a->size });
 	call_send(a->store->conn, &a->call, MSG_SEGMENT, a->slot->number, &w, NULL, due_ns);
 }
 
@@ -350,9 +351,9 @@ void askings_of_store(struct store *st)
 
 void askings_look(struct shard *s)
 {
-	struct asking *oldest = list_is_empty(&s->askings) ?
-					NULL :
-					container_of(s->askings.next, struct asking, link);
+	struct asking *oldest = list_is_empty(&s->askings)
+					? NULL
+					: container_of(s->askings.next, struct asking, link);
 
 	if (!oldest || s->loop->now_ns - oldest->born_ns < ASK_PATIENCE_MS * MS)
 		return;
@@ -409,8 +410,7 @@ int store_attach(struct request *r, const struct hello_req *req)
 	}
 	st->conn = r->conn;
 	st->limit_bytes = req->limit_bytes;
-	snprintf(st->address, sizeof(st->address), "%.*s", (int)req->address.len,
-		 req->address.ptr);
+	snprintf(st->address, sizeof(st->address), "%.*s", (int)req->address.len, req->address.ptr);
 	state->store = st;
 	replace_others(s, st);
 	return 0;

@@ -111,7 +111,8 @@ struct check {
 	unsigned count;
 };
 
-/* One range that a commit names: this writer's, in its segment, and committed for the first time. */
+/* One range that a commit names: this writer's, in its segment, and committed for the first time.
+ */
 static int check_range(struct check *k, uint64_t id, uint32_t generation, uint32_t offset,
 		       uint32_t len)
 {
@@ -131,7 +132,8 @@ static int check_range(struct check *k, uint64_t id, uint32_t generation, uint32
 		return refuse(k->out, -EINVAL, "bytes %u+%u of segment %llx belong to an object",
 			      offset, len, (unsigned long long)id);
 	for (unsigned i = 0; i < k->count; i++)
-		if (k->ranges[i].segment == s && r.from < k->ranges[i].to && k->ranges[i].from < r.to)
+		if (k->ranges[i].segment == s && r.from < k->ranges[i].to &&
+		    k->ranges[i].from < r.to)
 			return refuse(k->out, -EINVAL, "two extents share bytes");
 	k->ranges[k->count++] = r;
 	return 0;
@@ -170,9 +172,12 @@ void pieces_make(struct catalog *c, struct slice extents, struct piece *pieces)
 		struct extent x;
 
 		extent_get(&at, &x);
-		*pieces = (struct piece){ .segment = catalog_segment_find(c, x.segment, x.generation),
-					  .seed = x.seed, .offset = x.offset, .len = x.len,
-					  .crc = x.crc };
+		*pieces =
+			(struct piece){ .segment = catalog_segment_find(c, x.segment, x.generation),
+					.seed = x.seed,
+					.offset = x.offset,
+					.len = x.len,
+					.crc = x.crc };
 		claim(pieces->segment, x.offset, x.len);
 		if (extent_table_count(x.len) == 0)
 			continue;
@@ -239,8 +244,9 @@ bool catalog_segment_duty(const struct segment *s, struct duty *ret)
 {
 	bool must_seal = s->sealed_ns != 0 && !s->is_sealed_told;
 
-	*ret = (struct duty){ .segment = s->id, .generation = s->generation, .front = s->front,
-			      .back = s->back };
+	*ret = (struct duty){
+		.segment = s->id, .generation = s->generation, .front = s->front, .back = s->back
+	};
 	switch (s->state) {
 	case SEGMENT_FENCING:
 		ret->kind = DUTY_REVOKE;
@@ -385,10 +391,16 @@ static void segment_open(struct catalog *c, struct effect *e, struct segment *s,
 	const struct segments_opened_effect *m = &e->u.segments_opened;
 	uint64_t *claimed = s->claimed;
 
-	*s = (struct segment){ .job = e->at.job, .pool = catalog_pool_find(c, g->store),
-			       .id = g->segment, .owner = m->session, .key = g->key,
-			       .generation = g->generation, .size = g->size, .back = g->size,
-			       .opened_ns = m->stamp_ns, .claimed = claimed };
+	*s = (struct segment){ .job = e->at.job,
+			       .pool = catalog_pool_find(c, g->store),
+			       .id = g->segment,
+			       .owner = m->session,
+			       .key = g->key,
+			       .generation = g->generation,
+			       .size = g->size,
+			       .back = g->size,
+			       .opened_ns = m->stamp_ns,
+			       .claimed = claimed };
 	s->compared = s->pool->round;
 	list_init(&s->of_job);
 	list_init(&s->of_session);
@@ -410,7 +422,8 @@ static void segment_open(struct catalog *c, struct effect *e, struct segment *s,
 	list_insert(&s->session->segments, &s->of_session);
 	s->request = m->request;
 	if (s->request)
-		htable_add(&c->requests, &s->by_request, catalog_request_hash(c, s->owner, s->request));
+		htable_add(&c->requests, &s->by_request,
+			   catalog_request_hash(c, s->owner, s->request));
 }
 
 void segments_opened_apply(struct catalog *c, struct effect *e)

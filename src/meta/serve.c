@@ -66,12 +66,12 @@ static struct slot *begin(struct request *r, const struct subject *s)
 	return request_slot(r);
 }
 
-#define BEGIN(name, ...)                                                                           \
-	struct shard *s = shard_of(r);                                                             \
-	struct outcome *out = &s->out;                                                             \
-	struct rcur body = request_body(r);                                                        \
-	struct name##_req req = { 0 };                                                             \
-	struct subject subject = { .decoded = name##_req_get(&body, &req), __VA_ARGS__ };          \
+#define BEGIN(name, ...)                                                                  \
+	struct shard *s = shard_of(r);                                                    \
+	struct outcome *out = &s->out;                                                    \
+	struct rcur body = request_body(r);                                               \
+	struct name##_req req = { 0 };                                                    \
+	struct subject subject = { .decoded = name##_req_get(&body, &req), __VA_ARGS__ }; \
 	struct slot *slot
 
 /* clang-format off */
@@ -130,8 +130,8 @@ void list_serve(struct request *r)
 	}
 	payload = wcur_make(b->bytes, LIST_BYTES);
 	e = catalog_list(slot->catalog, &req, shard_now(s), &payload, out);
-	b->payload = (struct payload){ b->bytes, (size_t)(payload.p - payload.start),
-				       reply_bytes_give };
+	b->payload =
+		(struct payload){ b->bytes, (size_t)(payload.p - payload.start), reply_bytes_give };
 	if (e < 0)
 		reply_bytes_give(&b->payload);
 	ANSWER(list, e, &b->payload);
@@ -223,7 +223,16 @@ void wait_count_serve(struct request *r)
 }
 
 /*
- * Statuses: EXISTS, VERSION, STALE, QUOTA, NOSPACE, INVALID, TOOLARGE, DIRECTORY, DAMAGED,
+ * Full means wait: what the quota would have room for, if the job gave something back, is
+ * to be asked again until its deadline.
+ */
+static int or_again(int e, const struct outcome *out)
+{
+	return e == -EDQUOT && out->may_fit ? -EAGAIN : e;
+}
+
+/*
+ * Statuses: EXISTS, VERSION, STALE, QUOTA, AGAIN, NOSPACE, INVALID, TOOLARGE, DIRECTORY, DAMAGED,
  * UNSUPPORTED, JOBENDED, NOJOB, NOSESSION, NOMEMORY.
  */
 void commit_serve(struct request *r)
@@ -238,7 +247,7 @@ void commit_serve(struct request *r)
 	if (!slot)
 		return;
 	e = catalog_commit(slot->catalog, &req, payload, shard_now(s), out);
-	ANSWER(commit, e, NULL);
+	ANSWER(commit, or_again(e, out), NULL);
 }
 
 /* Statuses: LIMIT, JOBENDED, NOJOB, NOSESSION. */
@@ -299,8 +308,8 @@ static int look_up(struct shard *s, struct slot *slot, const struct lookup_req *
 		return -ENOMEM;
 	payload = wcur_make(b->bytes, EXTENTS_BYTES);
 	e = catalog_lookup(slot->catalog, req, shard_now(s), &payload, out);
-	b->payload = (struct payload){ b->bytes, (size_t)(payload.p - payload.start),
-				       reply_bytes_give };
+	b->payload =
+		(struct payload){ b->bytes, (size_t)(payload.p - payload.start), reply_bytes_give };
 	*ret = b;
 	if (e < 0 || out->must_wait) {
 		reply_bytes_give(&b->payload);
@@ -379,8 +388,8 @@ void find_serve(struct request *r)
 	}
 	payload = wcur_make(b->bytes, EXTENTS_BYTES);
 	e = catalog_find(slot->catalog, &req, shard_now(s), &payload, out);
-	b->payload = (struct payload){ b->bytes, (size_t)(payload.p - payload.start),
-				       reply_bytes_give };
+	b->payload =
+		(struct payload){ b->bytes, (size_t)(payload.p - payload.start), reply_bytes_give };
 	if (e < 0)
 		reply_bytes_give(&b->payload);
 	ANSWER(find, e, &b->payload);
@@ -436,15 +445,15 @@ void lease_serve(struct request *r)
 	}
 	payload = wcur_make(b->bytes, GRANTS_BYTES);
 	e = catalog_lease(slot->catalog, &req, stores_segment_max(s), shard_now(s), &payload, out);
-	b->payload = (struct payload){ b->bytes, (size_t)(payload.p - payload.start),
-				       reply_bytes_give };
+	b->payload =
+		(struct payload){ b->bytes, (size_t)(payload.p - payload.start), reply_bytes_give };
 	if (e < 0 || out->ask.is_needed)
 		reply_bytes_give(&b->payload);
 	if (e == 0 && out->ask.is_needed) {
 		asking_start(r, slot, &req, out);
 		return;
 	}
-	ANSWER(lease, e, &b->payload);
+	ANSWER(lease, or_again(e, out), &b->payload);
 }
 
 static void ping_serve(struct request *r)

@@ -35,8 +35,9 @@ static struct slot *begin(struct request *r, int decoded, struct slice name, boo
 		return slot;
 	if (is_own && a->rights & RIGHT_JOB && catalog_job_named(slot->catalog, name) == a->job)
 		return slot;
-	request_fail(r, -EACCES, is_own ? "the token is not for this job's life" :
-					  "only for who may administer the store");
+	request_fail(r, -EACCES,
+		     is_own ? "the token is not for this job's life"
+			    : "only for who may administer the store");
 	return NULL;
 }
 
@@ -195,8 +196,8 @@ void job_list_serve(struct request *r)
 	}
 	payload = wcur_make(b->bytes, LIST_BYTES);
 	list_jobs(s, &req, &payload, &rep);
-	b->payload = (struct payload){ b->bytes, (size_t)(payload.p - payload.start),
-				       reply_bytes_give };
+	b->payload =
+		(struct payload){ b->bytes, (size_t)(payload.p - payload.start), reply_bytes_give };
 	w = request_answer(r);
 	job_list_rep_put(&w, &rep);
 	request_reply(r, &w, &b->payload);
@@ -233,8 +234,8 @@ void map_serve(struct request *r)
 		put_address(&payload, st->id, st->address);
 		rep.store_count++;
 	}
-	b->payload = (struct payload){ b->bytes, (size_t)(payload.p - payload.start),
-				       reply_bytes_give };
+	b->payload =
+		(struct payload){ b->bytes, (size_t)(payload.p - payload.start), reply_bytes_give };
 	w = request_answer(r);
 	map_rep_put(&w, &rep);
 	request_reply(r, &w, &b->payload);

@@ -36,7 +36,8 @@ static void slot_log(struct catalog *c, const struct effect *e)
 	oplog_append(&slot->shard->log, slot->number, e);
 }
 
-/* On a page of its own: a block that is not used costs no memory then. Before it lies where it is freed. */
+/* On a page of its own: a block that is not used costs no memory then. Before it lies where it is
+ * freed. */
 static void *slot_value_map(struct catalog *c, uint32_t index)
 {
 	uint8_t *p = node_alloc(VALUE_SEGMENT_BYTES + 2 * SEGMENT_PAGE);
@@ -158,7 +159,8 @@ void shard_after(struct slot *slot, const struct outcome *out)
 static void slot_tick(struct slot *slot)
 {
 	struct shard *s = slot->shard;
-	const struct moment at = { .now_ns = shard_now(s), .read_ns = s->base_ns + s->read_ns,
+	const struct moment at = { .now_ns = shard_now(s),
+				   .read_ns = s->base_ns + s->read_ns,
 				   .awake_ns = s->awake_ns };
 	int r = catalog_tick(slot->catalog, &at, &s->out);
 
@@ -286,8 +288,7 @@ void meta_conn_closed(struct conn *c)
 	shard_free_if_done(s);
 }
 
-int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
-	       struct shard **ret)
+int shard_open(const struct shard_config *config, struct loop *l, struct net *n, struct shard **ret)
 {
 	struct shard *s;
 
@@ -296,8 +297,12 @@ int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
 	s = node_alloc(sizeof(*s));
 	if (!s)
 		return -ENOMEM;
-	*s = (struct shard){ .loop = l, .net = n, .config = *config, .tick = { .fire = tick },
-			     .late = { .run = late }, .wake = { .run = waiters_work } };
+	*s = (struct shard){ .loop = l,
+			     .net = n,
+			     .config = *config,
+			     .tick = { .fire = tick },
+			     .late = { .run = late },
+			     .wake = { .run = waiters_work } };
 	s->incarnation = node_random_u64() | 1;
 	s->seed = node_random_u64();
 	s->opened_ns = s->looked_ns = l->now_ns;
@@ -313,8 +318,7 @@ int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
 	list_init(&s->all_waited);
 	list_init(&s->woken);
 	if (htable_reserve(&s->presences) < 0 || htable_reserve(&s->waited) < 0 ||
-	    htable_reserve(&s->asked) < 0 ||
-	    (config->is_open_loopback && !default_job_make(s))) {
+	    htable_reserve(&s->asked) < 0 || (config->is_open_loopback && !default_job_make(s))) {
 		shard_close(s);
 		return -ENOMEM;
 	}
@@ -384,7 +388,7 @@ void shard_info(const struct shard *s, struct info_rep *ret)
 	unsigned __int128 byte_ns = 0;
 
 	*ret = (struct info_rep){ .session_count = s->presences.count,
-				  .parked_count = s->waiter_count,
+				  .parked_count = s->waiter_count + s->asking_count,
 				  .uptime_ms = (s->loop->now_ns - s->opened_ns) / MS,
 				  .moment_ns = now_ns };
 	for (int i = 0; i < SLOT_COUNT; i++) {

@@ -71,8 +71,11 @@ static bool put_directory(struct walk *w, struct slice path)
 	struct slice name = { path.ptr + w->directory.len, path.len - w->directory.len };
 	const struct directory *d = directory_find(w->c, w->job, path);
 
-	return put(w, name, &(struct stat_rep){ .len = d ? d->count : 0, .ttl_left_ms = NONE_64,
-						.reads_left = NONE_32, .is_directory = 1 });
+	return put(w, name,
+		   &(struct stat_rep){ .len = d ? d->count : 0,
+				       .ttl_left_ms = NONE_64,
+				       .reads_left = NONE_32,
+				       .is_directory = 1 });
 }
 
 static bool put_object(struct walk *w, const struct entry *e)
@@ -81,11 +84,12 @@ static bool put_object(struct walk *w, const struct entry *e)
 	struct stat_rep s;
 
 	entry_stat(e, w->now_ns, &s);
-	return put(w,
-		   (struct slice){ path.ptr + w->directory.len, path.len - w->directory.len }, &s);
+	return put(w, (struct slice){ path.ptr + w->directory.len, path.len - w->directory.len },
+		   &s);
 }
 
-/* The subdirectory of the walk's directory in which a path lies; empty if it is in the directory. */
+/* The subdirectory of the walk's directory in which a path lies; empty if it is in the directory.
+ */
 static struct slice subdirectory(const struct walk *w, struct slice path)
 {
 	const uint8_t *rest = path.ptr + w->directory.len;
@@ -125,8 +129,11 @@ int catalog_list(struct catalog *c, const struct list_req *req, uint64_t now_ns,
 		 struct wcur *payload, struct outcome *ret)
 {
 	uint8_t buf[PATH_BYTES_MAX + 1];
-	struct walk w = { .c = c, .now_ns = now_ns, .is_recursive = req->is_recursive,
-			  .max = req->max ? req->max : LIST_STEP, .payload = payload };
+	struct walk w = { .c = c,
+			  .now_ns = now_ns,
+			  .is_recursive = req->is_recursive,
+			  .max = req->max ? req->max : LIST_STEP,
+			  .payload = payload };
 	struct index_link *l = NULL;
 	struct job *j;
 	int r;
@@ -140,8 +147,7 @@ int catalog_list(struct catalog *c, const struct list_req *req, uint64_t now_ns,
 	if (r == 0)
 		r = seek_start(&w, req->after, &l);
 	if (r < 0)
-		return refuse(ret, r, "a path has at most %u bytes behind its job",
-			      PATH_BYTES_MAX);
+		return refuse(ret, r, "a path has at most %u bytes behind its job", PATH_BYTES_MAX);
 	walk(&w, l);
 	ret->rep.list.count = w.count;
 	ret->rep.list.has_more = w.has_more;
@@ -224,11 +230,11 @@ int catalog_remove_tree(struct catalog *c, const struct remove_tree_req *req, ui
 		l = index_next(l);
 	}
 	ret->rep.remove_tree.count = count;
-	ret->rep.remove_tree.has_more =
-		l && slice_begins_with(entry_path(entry_of(l)), directory);
+	ret->rep.remove_tree.has_more = l && slice_begins_with(entry_path(entry_of(l)), directory);
 	if (count == 0)
 		return 0;
-	e.u.tree_removed = (struct tree_removed_effect){ .job = req->job, .count = count,
+	e.u.tree_removed = (struct tree_removed_effect){ .job = req->job,
+							 .count = count,
 							 .directory = directory };
 	return effect_do(c, &e);
 }

@@ -68,8 +68,8 @@ void value_choose(const struct catalog *c, const struct job *j, uint32_t len, ui
 	}
 	*ret_is_new = true;
 	if (!list_is_empty(&c->free_values)) {
-		*ret_at = at_of_block(free_block(
-			container_of(c->free_values.next, struct value_segment, link)));
+		*ret_at = at_of_block(
+			free_block(container_of(c->free_values.next, struct value_segment, link)));
 		return;
 	}
 	while (index < c->value_cap && c->values[index])

@@ -182,7 +182,8 @@ void waiters_wake(struct slot *slot, const struct outcome *out)
 	}
 }
 
-/* The next of those who were woken; NULL if there are none. The rest go to the end of their line. */
+/* The next of those who were woken; NULL if there are none. The rest go to the end of their line.
+ */
 static struct waiter *next_woken(struct shard *s)
 {
 	while (!list_is_empty(&s->woken)) {
@@ -238,9 +239,10 @@ void waiters_due(struct shard *s)
 			return;
 		p = container_of(l, struct parked, due);
 		w = container_of(p, struct waiter, parked);
-		parked_fail(&w->parked, -ETIMEDOUT, w->parked.msg == MSG_LOOKUP ?
-				    "all its reads are granted, and none was decided in time" :
-				    "it did not come in time");
+		parked_fail(&w->parked, -ETIMEDOUT,
+			    w->parked.msg == MSG_LOOKUP
+				    ? "all its reads are granted, and none was decided in time"
+				    : "it did not come in time");
 		leave(s, w);
 	}
 }

@@ -18,15 +18,15 @@
 #define SEGMENTS 64
 #define OPENS    16
 
-#define CHECK(condition)                                                                         \
-	do {                                                                                     \
-		if (!(condition)) {                                                              \
-			printf("step %" PRIu64 ": %s:%d: not true: %s (%s)\n"                    \
-			       "again: %s %" PRIu64 " %" PRIu64 "\n",                            \
-			       step, __FILE__, __LINE__, #condition, t.out.detail, program,      \
-			       seed, step_count);                                                \
-			exit(1);                                                                 \
-		}                                                                                \
+#define CHECK(condition)                                                                          \
+	do {                                                                                      \
+		if (!(condition)) {                                                               \
+			printf("step %" PRIu64 ": %s:%d: not true: %s (%s)\n"                     \
+			       "again: %s %" PRIu64 " %" PRIu64 "\n",                             \
+			       step, __FILE__, __LINE__, #condition, t.out.detail, program, seed, \
+			       step_count);                                                       \
+			exit(1);                                                                  \
+		}                                                                                 \
 	} while (0)
 
 static const char *program;
@@ -42,12 +42,29 @@ static uint64_t roll(uint64_t below)
 	return (z ^ (z >> 31)) % below;
 }
 
-static const char *const PATHS[] = { "a", "b", "a/x", "a/y", "a/y/z", "a/b/c", "a-b", "b/1",
-				     "b/2", "b/3/4", "b/3/5", "c", "d/e/f", "d/e/g", "d/h", "zz",
-				     "a/y/z/1", "a/y/z/2", "\xc3\xa4/\xc3\xb6", "long-name-of-a-file" };
+static const char *const PATHS[] = { "a",
+				     "b",
+				     "a/x",
+				     "a/y",
+				     "a/y/z",
+				     "a/b/c",
+				     "a-b",
+				     "b/1",
+				     "b/2",
+				     "b/3/4",
+				     "b/3/5",
+				     "c",
+				     "d/e/f",
+				     "d/e/g",
+				     "d/h",
+				     "zz",
+				     "a/y/z/1",
+				     "a/y/z/2",
+				     "\xc3\xa4/\xc3\xb6",
+				     "long-name-of-a-file" };
 #define PATH_COUNT (sizeof(PATHS) / sizeof(PATHS[0]))
-static const char *const DIRECTORIES[] = { "", "a", "a/y/", "a/y/z", "b", "b/3", "d", "d/e/",
-					   "nothing", "c", "\xc3\xa4" };
+static const char *const DIRECTORIES[] = { "",  "a",    "a/y/",    "a/y/z", "b",       "b/3",
+					   "d", "d/e/", "nothing", "c",     "\xc3\xa4" };
 #define DIRECTORY_COUNT (sizeof(DIRECTORIES) / sizeof(DIRECTORIES[0]))
 
 /* The model. */
@@ -198,8 +215,12 @@ static void note_add(int job, const char *path, uint64_t hi, uint64_t lo, uint64
 
 	if (note_count == ATTEMPTS)
 		note_count = 0;
-	*n = (struct attempt_note){ .job = jobs[job].id, .hi = hi, .lo = lo, .version = version,
-				    .object = object, .is_removal = is_removal };
+	*n = (struct attempt_note){ .job = jobs[job].id,
+				    .hi = hi,
+				    .lo = lo,
+				    .version = version,
+				    .object = object,
+				    .is_removal = is_removal };
 	snprintf(n->path, sizeof(n->path), "%s", path);
 }
 
@@ -370,8 +391,10 @@ static void step_repeat(void)
 	if (job < 0 || (n->hi | n->lo) == 0)
 		return;
 	if (n->is_removal) {
-		struct remove_req remove = { .job = n->job, .attempt_hi = n->hi,
-					     .attempt_lo = n->lo, .path = text(n->path) };
+		struct remove_req remove = { .job = n->job,
+					     .attempt_hi = n->hi,
+					     .attempt_lo = n->lo,
+					     .path = text(n->path) };
 
 		r = catalog_remove(t.c, &remove, t.now, &t.out);
 		CHECK(r == 0 && t.out.rep.remove.version == n->version);
@@ -430,7 +453,8 @@ static void step_lease(void)
 		while (at < SEGMENTS && segments[at].is_used)
 			at++;
 		if (at == SEGMENTS) {
-			struct settle_req req = { .job = jobs[job].id, .session = session,
+			struct settle_req req = { .job = jobs[job].id,
+						  .session = session,
 						  .segment = grants[i].segment,
 						  .generation = grants[i].generation,
 						  .back = grants[i].size };
@@ -438,8 +462,8 @@ static void step_lease(void)
 			CHECK(catalog_settle(t.c, &req, t.now, &t.out) == 0);
 			continue;
 		}
-		segments[at] = (struct segment_note){ true, job, session, grants[i], 0,
-						      grants[i].size };
+		segments[at] =
+			(struct segment_note){ true, job, session, grants[i], 0, grants[i].size };
 	}
 }
 
@@ -498,9 +522,12 @@ static void step_put_extents(void)
 static void step_settle(void)
 {
 	struct segment_note *s = &segments[roll(SEGMENTS)];
-	struct settle_req req = { .job = jobs[s->job].id, .session = s->session,
-				  .segment = s->g.segment, .generation = s->g.generation,
-				  .front = s->front, .back = s->back };
+	struct settle_req req = { .job = jobs[s->job].id,
+				  .session = s->session,
+				  .segment = s->g.segment,
+				  .generation = s->g.generation,
+				  .front = s->front,
+				  .back = s->back };
 
 	if (!s->is_used)
 		return;
@@ -521,7 +548,8 @@ static void step_open(void)
 	if (o->is_used)
 		return;
 	*o = (struct open_note){ .job = any_job(), .session = any_session() };
-	req = (struct open_req){ .job = jobs[o->job].id, .session = o->session,
+	req = (struct open_req){ .job = jobs[o->job].id,
+				 .session = o->session,
 				 .request = next_number++ };
 	r = catalog_open(t.c, &req, t.now, &t.out);
 	CHECK(r == (jobs[o->job].lives ? 0 : -EIDRM));
@@ -538,8 +566,11 @@ static void step_extend(void)
 	struct open_note *o = &opens[roll(OPENS)];
 	struct segment_note *s = o->is_used ? any_segment(o->job, o->session) : NULL;
 	uint32_t part = (uint32_t)roll(3);
-	struct extend_req req = { .session = o->session, .open = o->id, .part = part,
-				  .extent_count = 1, .offset = o->len[part] };
+	struct extend_req req = { .session = o->session,
+				  .open = o->id,
+				  .part = part,
+				  .extent_count = 1,
+				  .offset = o->len[part] };
 	uint8_t bytes[EXTENT_SIZE];
 	struct wcur w = wcur_make(bytes, sizeof(bytes));
 	struct extent x;
@@ -665,8 +696,8 @@ static void step_rename(void)
 		jobs[job].fates[path_index(to)] = FATE_NONE;
 		jobs[job].fates[path_index(from)] = FATE_NONE;
 		for (size_t i = 0; i < READS; i++)
-			if (reads[i].is_used && !reads[i].is_ghost && reads[i].object == o->object &&
-			    reads[i].version == o->version) {
+			if (reads[i].is_used && !reads[i].is_ghost &&
+			    reads[i].object == o->object && reads[i].version == o->version) {
 				reads[i].version = jobs[job].version;
 				snprintf(reads[i].path, sizeof(reads[i].path), "%s", to);
 			}
@@ -709,7 +740,8 @@ static void step_remove_tree(void)
 	static struct object list[OBJECTS];
 	int job = any_job(), r;
 	const char *directory = DIRECTORIES[roll(DIRECTORY_COUNT)];
-	struct remove_tree_req req = { .job = jobs[job].id, .max = (uint32_t)(1 + roll(5)),
+	struct remove_tree_req req = { .job = jobs[job].id,
+				       .max = (uint32_t)(1 + roll(5)),
 				       .directory = text(directory) };
 	char prefix[64];
 	size_t n, expected;
@@ -808,8 +840,10 @@ static void step_list(void)
 	int job = any_job(), r;
 	const char *directory = DIRECTORIES[roll(DIRECTORY_COUNT)];
 	char prefix[64], after[64] = "", buf[64];
-	struct list_req req = { .job = jobs[job].id, .is_recursive = roll(2) != 0,
-				.max = (uint32_t)(1 + roll(4)), .directory = text(directory) };
+	struct list_req req = { .job = jobs[job].id,
+				.is_recursive = roll(2) != 0,
+				.max = (uint32_t)(1 + roll(4)),
+				.directory = text(directory) };
 	size_t n;
 
 	prefix_of(directory, prefix);
@@ -828,8 +862,8 @@ static void step_list(void)
 		c = rcur_make(t.payload, (size_t)(t.w.p - t.payload));
 		for (uint32_t i = 0; i < t.out.rep.list.count; i++) {
 			struct list_entry e;
-			const char *name = next_name(list, n, strlen(prefix), req.is_recursive,
-						     after, buf);
+			const char *name =
+				next_name(list, n, strlen(prefix), req.is_recursive, after, buf);
 
 			list_entry_get(&c, &e);
 			CHECK(name && strlen(name) == e.name.len &&
@@ -865,11 +899,16 @@ static struct read_note *read_new(int job, const struct object *o, const struct 
 	for (size_t i = 0; i < READS; i++) {
 		if (reads[i].is_used)
 			continue;
-		reads[i] = (struct read_note){ .is_used = true, .is_read = o->reads > 0,
-					       .job = job, .session = req->session,
-					       .hold = t.out.rep.lookup.hold, .hi = req->read_hi,
-					       .lo = req->read_lo, .object = o->object,
-					       .version = o->version, .nth_try = 1,
+		reads[i] = (struct read_note){ .is_used = true,
+					       .is_read = o->reads > 0,
+					       .job = job,
+					       .session = req->session,
+					       .hold = t.out.rep.lookup.hold,
+					       .hi = req->read_hi,
+					       .lo = req->read_lo,
+					       .object = o->object,
+					       .version = o->version,
+					       .nth_try = 1,
 					       .first = o->extents[0] };
 		snprintf(reads[i].path, sizeof(reads[i].path), "%s", o->path);
 		return &reads[i];
@@ -902,9 +941,12 @@ static void step_lookup(void)
 	int job = any_job(), r;
 	const char *path = any_path();
 	struct object *o = find(job, path);
-	struct lookup_req req = { .job = jobs[job].id, .session = any_session(),
-				  .take = (uint32_t)(1 + roll(6000)), .is_held = roll(2) != 0,
-				  .read_hi = seed, .read_lo = 1 + roll(20) };
+	struct lookup_req req = { .job = jobs[job].id,
+				  .session = any_session(),
+				  .take = (uint32_t)(1 + roll(6000)),
+				  .is_held = roll(2) != 0,
+				  .read_hi = seed,
+				  .read_lo = 1 + roll(20) };
 	struct read_note *n = o && o->reads ? read_find_note(o, req.read_hi, req.read_lo) : NULL;
 
 	r = slot_look(&t, req, path);
@@ -935,8 +977,7 @@ static void step_lookup(void)
 	if (n) {
 		n->nth_try++;
 		n->session = req.session;
-		CHECK(t.out.rep.lookup.hold == n->hold &&
-		      t.out.rep.lookup.nth_try == n->nth_try);
+		CHECK(t.out.rep.lookup.hold == n->hold && t.out.rep.lookup.nth_try == n->nth_try);
 	} else if (o->reads || (req.is_held && o->extent_count && req.take < o->len)) {
 		CHECK(t.out.rep.lookup.hold != 0);
 		read_new(job, o, &req);
@@ -963,8 +1004,11 @@ static void read_over(struct read_note *n, bool is_confirmed)
 static void step_release(void)
 {
 	struct read_note *n = &reads[roll(32)];
-	struct release_req req = { .job = jobs[n->job].id, .session = n->session, .hold = n->hold,
-				   .nth_try = n->nth_try, .is_confirmed = roll(2) != 0 };
+	struct release_req req = { .job = jobs[n->job].id,
+				   .session = n->session,
+				   .hold = n->hold,
+				   .nth_try = n->nth_try,
+				   .is_confirmed = roll(2) != 0 };
 
 	if (!n->is_used)
 		return;
@@ -1049,10 +1093,12 @@ static void step_session_over(void)
 		/* It comes back: what was complete is committed, the rest settled. */
 		for (size_t i = 0; i < SEGMENTS; i++) {
 			struct segment_note *s = &segments[i];
-			struct settle_req req = { .job = jobs[s->job].id, .session = s->session,
+			struct settle_req req = { .job = jobs[s->job].id,
+						  .session = s->session,
 						  .segment = s->g.segment,
 						  .generation = s->g.generation,
-						  .front = s->front, .back = s->back };
+						  .front = s->front,
+						  .back = s->back };
 
 			if (!s->is_used || s->session != *session)
 				continue;
@@ -1177,12 +1223,13 @@ static void check_everything(void)
 }
 
 static void (*const STEPS[])(void) = {
-	step_put_value, step_put_value, step_put_value, step_put_extents, step_put_extents,
-	step_lease,     step_settle,	step_open,	step_extend,	  step_extend,
-	step_extend,	step_commit_open, step_drop,	step_remove,	  step_rename,
-	step_stat,	step_list,	step_lookup,	step_lookup,	  step_lookup,
-	step_release,	step_release,	step_find,	step_wait,	  step_session_over,
-	step_job,	step_repeat,	step_repeat,	step_time,	step_duties,	step_remove_tree,
+	step_put_value,   step_put_value,   step_put_value, step_put_extents, step_put_extents,
+	step_lease,       step_settle,      step_open,      step_extend,      step_extend,
+	step_extend,      step_commit_open, step_drop,      step_remove,      step_rename,
+	step_stat,        step_list,        step_lookup,    step_lookup,      step_lookup,
+	step_release,     step_release,     step_find,      step_wait,        step_session_over,
+	step_job,         step_repeat,      step_repeat,    step_time,        step_duties,
+	step_remove_tree,
 };
 
 static void end_all(void)
@@ -1212,8 +1259,9 @@ static void end_all(void)
 int main(int argc, char **argv)
 {
 	program = argv[0];
-	seed = argc > 1 ? strtoull(argv[1], NULL, 0) :
-	       getenv("WADI_SEED") ? strtoull(getenv("WADI_SEED"), NULL, 0) : 1;
+	seed = argc > 1              ? strtoull(argv[1], NULL, 0)
+	       : getenv("WADI_SEED") ? strtoull(getenv("WADI_SEED"), NULL, 0)
+				     : 1;
 	step_count = argc > 2 ? strtoull(argv[2], NULL, 0) : 100000;
 	state = seed;
 	printf("seed %" PRIu64 "\n", seed);
@@ -1240,9 +1288,10 @@ int main(int argc, char **argv)
 	end_all();
 	slot_close(&t);
 	free(notes);
-	printf("%" PRIu64 " effects; repeats %" PRIu64 "+%" PRIu64 " extents %" PRIu64 " parts %" PRIu64
-	       " opens %" PRIu64 " renames %" PRIu64 " read waits %" PRIu64 " holds %" PRIu64
-	       " consumed %" PRIu64 " ghosts %" PRIu64 " sessions %" PRIu64 " jobs %" PRIu64 "\n",
+	printf("%" PRIu64 " effects; repeats %" PRIu64 "+%" PRIu64 " extents %" PRIu64
+	       " parts %" PRIu64 " opens %" PRIu64 " renames %" PRIu64 " read waits %" PRIu64
+	       " holds %" PRIu64 " consumed %" PRIu64 " ghosts %" PRIu64 " sessions %" PRIu64
+	       " jobs %" PRIu64 "\n",
 	       t.effect_count, counts[1], counts[5], counts[2], counts[3], counts[4], counts[6],
 	       counts[7], counts[8], counts[9], counts[10], counts[11], counts[12]);
 	return 0;

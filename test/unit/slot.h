@@ -200,16 +200,20 @@ static inline struct grant stored_grant(struct slot_test *t, uint32_t size)
 	t->stored[i].generation++;
 	t->stored[i].size = t->stored[i].booked = size;
 	account_book(&t->account, size, t->now);
-	return (struct grant){ .segment = t->stored[i].id, .generation = t->stored[i].generation,
-			       .size = size, .key = 99, .store = STORE };
+	return (struct grant){ .segment = t->stored[i].id,
+			       .generation = t->stored[i].generation,
+			       .size = size,
+			       .key = 99,
+			       .store = STORE };
 }
 
 /* LEASE, SEGMENT and its answer. 0 and the number of grants in out.rep.lease. */
 static inline int slot_lease(struct slot_test *t, uint64_t job, uint64_t session, uint64_t request,
 			     uint64_t need, uint32_t size, struct grant *ret)
 {
-	struct lease_req req = { .job = job, .session = session, .request = request, .need = need,
-				 .size = size };
+	struct lease_req req = {
+		.job = job, .session = session, .request = request, .need = need, .size = size
+	};
 	int r = catalog_lease(t->c, &req, SEGMENT_BYTES_MAX, t->now, slot_payload(t), &t->out);
 	uint64_t bytes = t->out.ask.bytes, left = need;
 	uint8_t grants[GRANTS_BYTES];
@@ -222,8 +226,8 @@ static inline int slot_lease(struct slot_test *t, uint64_t job, uint64_t session
 	if (t->out.ask.is_needed) {
 		size = t->out.ask.size;
 		while (count < LEASE_SEGMENTS_MAX && (count == 0 || left > 0)) {
-			struct grant g = stored_grant(t, count > 0 && left < size ?
-								segment_size_for(left) : size);
+			struct grant g = stored_grant(
+				t, count > 0 && left < size ? segment_size_for(left) : size);
 
 			grant_put(&w, &g);
 			left -= left < g.size ? left : g.size;
@@ -296,8 +300,11 @@ static inline void slot_tick(struct slot_test *t)
 
 static inline struct extent extent_at(const struct grant *g, uint32_t offset, uint32_t len)
 {
-	return (struct extent){ .segment = g->segment, .generation = g->generation,
-				.offset = offset, .len = len, .seed = offset + 1 };
+	return (struct extent){ .segment = g->segment,
+				.generation = g->generation,
+				.offset = offset,
+				.len = len,
+				.seed = offset + 1 };
 }
 
 /* A commit of extents. */

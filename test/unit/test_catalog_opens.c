@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: an object comes in numbered parts, in any order, each piece told once or often,
+ * and is there as a whole or not at all. Method: parts out of order, repeats, and ends.
+ */
+#include "test.h"
+
+#include "slot.h"
+
+static struct slot_test t;
+static uint64_t job;
+
+static int begin(void **state)
+{
+	slot_open(&t);
+	job = slot_job(&t, "job", 0);
+	return 0;
+}
+
+static int end(void **state)
+{
+	const char *why = catalog_check(t.c);
+
+	if (!why)
+		why = slot_replay(&t);
+	if (why)
+		printf("%s\n", why);
+	slot_close(&t);
+	return why ? -1 : 0;
+}
+
+static struct grant g[LEASE_SEGMENTS_MAX];
+static uint32_t used;
+
+static uint64_t open_it(uint64_t session, uint64_t request)
+{
+	struct open_req req = { .job = job, .session = session, .request = request };
+
+	used = 0;
+	assert_int_equal(slot_lease(&t, job, session, request, 1u << 20, 1u << 20, g), 0);
+	assert_int_equal(catalog_open(t.c, &req, t.now, &t.out), 0);
+	return t.out.rep.open.open;
+}
+
+static int extend_by(uint64_t session, uint64_t open, uint32_t part, uint64_t offset,
+		     uint32_t count, uint32_t len)
+{
+	struct extend_req req = { .job = job,
+				  .session = session,
+				  .open = open,
+				  .part = part,
+				  .offset = offset,
+				  .extent_count = count };
+	uint8_t bytes[EXTENTS_BYTES];
+	struct wcur w = wcur_make(bytes, sizeof(bytes));
+
+	for (uint32_t i = 0; i < count; i++) {
+		struct extent x = extent_at(&g[0], used, len);
+
+		extent_put(&w, &x);
+		used += 4096;
+	}
+	return catalog_extend(t.c, &req, (struct slice){ bytes, (size_t)(w.p - bytes) }, t.now,
+			      &t.out);
+}
+
+static int commit(uint64_t session, uint64_t open, const char *path, uint64_t len)
+{
+	struct commit_req req = {
+		.job = job, .session = session, .open = open, .len = len, .path = text(path)
+	};
+
+	return catalog_commit(t.c, &req, (struct slice){ 0 }, t.now, &t.out);
+}
+
+static struct extent extent_found(unsigned i)
+{
+	struct rcur c = rcur_make(t.payload, slot_got(&t).len);
+	struct extent x;
+
+	for (unsigned n = 0; n <= i; n++)
+		extent_get(&c, &x);
+	assert_false(c.bad);
+	return x;
+}
+
+static void parts_are_put_in_the_order_of_their_numbers(void **state)
+{
+	uint64_t open = open_it(5, 1);
+
+	assert_int_equal(extend_by(5, open, 7, 0, 1, 700), 0);
+	assert_int_equal(extend_by(5, open, 2, 0, 1, 200), 0);
+	assert_int_equal(extend_by(5, open, 7, 700, 1, 70), 0);
+	assert_int_equal(extend_by(5, open, 9999, 0, 1, 999), 0);
+	assert_int_equal(slot_look(&t, (struct lookup_req){ .job = job }, "a"), -ENOENT);
+	assert_int_equal(commit(5, open, "a", 200 + 770 + 999), 0);
+	assert_int_equal(slot_look(&t, (struct lookup_req){ .job = job, .take = 9999 }, "a"), 0);
+	assert_int_equal(t.out.rep.lookup.len, 1969);
+	assert_int_equal(t.out.rep.lookup.found, 4);
+	assert_int_equal(extent_found(0).len, 200);
+	assert_int_equal(extent_found(1).len, 700);
+	assert_int_equal(extent_found(2).len, 70);
+	assert_int_equal(extent_found(3).len, 999);
+	assert_int_equal(extent_found(1).offset, 0);
+	/* A range in the middle. */
+	assert_int_equal(
+		slot_look(&t, (struct lookup_req){ .job = job, .take = 1, .offset = 905 }, "a"), 0);
+	assert_int_equal(t.out.rep.lookup.first, 900);
+	assert_int_equal(t.out.rep.lookup.found, 1);
+	assert_int_equal(extent_found(0).len, 70);
+	assert_int_equal(commit(5, open, "a", 0), -ESTALE);
+}
+
+static void to_open_again_finds_the_same(void **state)
+{
+	uint64_t open = open_it(5, 1);
+	struct open_req req = { .job = job, .session = 5, .request = 1 };
+
+	assert_int_equal(catalog_open(t.c, &req, t.now, &t.out), 0);
+	assert_true(t.out.rep.open.open == open);
+	req.request = 2;
+	assert_int_equal(catalog_open(t.c, &req, t.now, &t.out), 0);
+	assert_true(t.out.rep.open.open != open);
+	req.session = 6;
+	req.request = 1;
+	assert_int_equal(catalog_open(t.c, &req, t.now, &t.out), 0);
+	assert_true(t.out.rep.open.open != open);
+	req.session = 0;
+	assert_int_equal(catalog_open(t.c, &req, t.now, &t.out), -ENOLINK);
+}
+
+static void what_was_told_before_is_not_added_again(void **state)
+{
+	uint64_t open = open_it(5, 1);
+
+	assert_int_equal(extend_by(5, open, 0, 0, 2, 100), 0);
+	assert_int_equal(extend_by(5, open, 0, 0, 2, 100), 0);
+	assert_int_equal(extend_by(5, open, 0, 200, 1, 50), 0);
+	assert_int_equal(extend_by(5, open, 0, 100, 1, 50), 0);
+	assert_int_equal(extend_by(5, open, 0, 251, 1, 50), -EINVAL);
+	assert_int_equal(extend_by(5, open, 1, 1, 1, 50), -EINVAL);
+	assert_int_equal(commit(5, open, "a", 251), -EINVAL);
+	assert_int_equal(commit(5, open, "a", 250), 0);
+}
+
+static void an_open_object_belongs_to_its_session(void **state)
+{
+	uint64_t open = open_it(5, 1);
+	struct drop_req drop = { .job = job, .session = 6, .open = open };
+
+	assert_int_equal(extend_by(6, open, 0, 0, 1, 100), -ESTALE);
+	assert_int_equal(commit(6, open, "a", 0), -ESTALE);
+	assert_int_equal(catalog_drop(t.c, &drop, t.now, &t.out), 0);
+	assert_int_equal(extend_by(5, open, 0, 0, 1, 100), 0);
+}
+
+static void the_limits_are_named(void **state)
+{
+	uint64_t open = open_it(5, 1);
+
+	assert_int_equal(extend_by(5, open, PARTS_MAX, 0, 1, 100), -EUSERS);
+	assert_int_equal(extend_by(5, open, PARTS_MAX - 1, 0, 1, 100), 0);
+	assert_int_equal(extend_by(5, open, 0, 0, 0, 100), -EINVAL);
+}
+
+static void a_dropped_one_gives_its_bytes_back_in_steps(void **state)
+{
+	uint64_t open = open_it(5, 1), offset = 0;
+	struct drop_req drop = { .job = job, .session = 5, .open = open };
+	struct settle_req settle = { .job = job,
+				     .session = 5,
+				     .segment = g[0].segment,
+				     .generation = g[0].generation,
+				     .front = g[0].size,
+				     .back = g[0].size };
+	unsigned ticks = 0;
+
+	for (uint32_t part = 0; part < 20; part++)
+		for (unsigned i = 0; i < 10; i++, offset += 100)
+			assert_int_equal(extend_by(5, open, part, i * 100, 1, 100), 0);
+	assert_int_equal(catalog_settle(t.c, &settle, t.now, &t.out), 0);
+	assert_int_equal(catalog_drop(t.c, &drop, t.now, &t.out), 0);
+	assert_int_equal(catalog_drop(t.c, &drop, t.now, &t.out), 0);
+	assert_int_equal(commit(5, open, "a", 0), -ESTALE);
+	while (catalog_due(t.c) == 0) {
+		const struct moment at = { .now_ns = t.now };
+
+		assert_null(catalog_check(t.c));
+		assert_int_equal(catalog_tick(t.c, &at, &t.out), 0);
+		ticks++;
+	}
+	assert_true(ticks > 20);
+	slot_duties(&t);
+	assert_int_equal(catalog_job_bytes(t.c, job), 0);
+}
+
+static void a_large_object_is_taken_apart_in_steps(void **state)
+{
+	uint64_t open = open_it(5, 1);
+	struct remove_req remove = { .job = job, .path = text("a") };
+
+	for (unsigned i = 0; i < 100; i++)
+		assert_int_equal(extend_by(5, open, 0, i * 100, 1, 100), 0);
+	assert_int_equal(commit(5, open, "a", 10000), 0);
+	assert_int_equal(catalog_remove(t.c, &remove, t.now, &t.out), 0);
+	assert_int_equal(catalog_due(t.c), 0);
+	assert_null(catalog_check(t.c));
+	slot_tick(&t);
+	assert_int_equal(catalog_segment_find(t.c, g[0].segment, g[0].generation)->live, 0);
+}
+
+static void it_goes_with_its_session(void **state)
+{
+	uint64_t open = open_it(5, 1);
+
+	assert_int_equal(extend_by(5, open, 0, 0, 1, 100), 0);
+	assert_int_equal(catalog_session_over(t.c, 5, t.now, &t.out), 0);
+	slot_tick(&t);
+	assert_int_equal(commit(5, open, "a", 0), -ESTALE);
+	assert_int_equal(catalog_segment_find(t.c, g[0].segment, g[0].generation)->live, 0);
+	assert_false(catalog_session_has(t.c, 5));
+}
+
+static void one_that_is_empty_is_an_empty_object(void **state)
+{
+	uint64_t open = open_it(5, 1);
+
+	assert_int_equal(commit(5, open, "a", 0), 0);
+	assert_int_equal(
+		slot_look(&t, (struct lookup_req){ .job = job, .take = 9, .is_held = 1 }, "a"), 0);
+	assert_int_equal(t.out.rep.lookup.len, 0);
+	assert_int_equal(t.out.rep.lookup.extent_count, 0);
+	assert_int_equal(slot_got(&t).len, 0);
+	assert_int_equal(catalog_remove(t.c, &(struct remove_req){ .job = job, .path = text("a") },
+					t.now, &t.out),
+			 0);
+}
+
+static void open_objects_of_a_session_are_limited(void **state)
+{
+	struct open_req req = { .job = job, .session = 5 };
+
+	for (unsigned i = 0; i < OPEN_PER_SESSION; i++) {
+		req.request = i;
+		assert_int_equal(catalog_open(t.c, &req, t.now, &t.out), 0);
+	}
+	req.request = OPEN_PER_SESSION;
+	assert_int_equal(catalog_open(t.c, &req, t.now, &t.out), -EUSERS);
+	req.request = 1;
+	assert_int_equal(catalog_open(t.c, &req, t.now, &t.out), 0);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(parts_are_put_in_the_order_of_their_numbers),
+		T(to_open_again_finds_the_same),
+		T(what_was_told_before_is_not_added_again),
+		T(an_open_object_belongs_to_its_session),
+		T(the_limits_are_named),
+		T(a_dropped_one_gives_its_bytes_back_in_steps),
+		T(a_large_object_is_taken_apart_in_steps),
+		T(it_goes_with_its_session),
+		T(one_that_is_empty_is_an_empty_object),
+		T(open_objects_of_a_session_are_limited),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
