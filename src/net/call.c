@@ -7,6 +7,9 @@
 #include "base/cleanup.h"
 #include "base/container.h"
 
+#define WORD_NS_MIN 10000000ull
+#define WORD_NS_MAX 250000000ull
+
 struct wcur call_body(struct net *n, struct call *c)
 {
 	c->net = n;
@@ -76,6 +79,21 @@ static uint32_t left_ms(uint64_t now_ns, uint64_t due_ns)
 	return ms < TIMEOUT_MS_MAX ? (uint32_t)ms : TIMEOUT_MS_MAX;
 }
 
+/*
+ * The peer answers by `due_ns`, if only to say why it could not do better ("no room", and
+ * whose). That word is worth a moment more than the bare fact that time is up.
+ */
+static uint64_t word_due_ns(uint64_t now_ns, uint64_t due_ns)
+{
+	uint64_t left = due_ns > now_ns ? due_ns - now_ns : 0, more = left / 8;
+
+	if (more < WORD_NS_MIN)
+		more = WORD_NS_MIN;
+	if (more > WORD_NS_MAX)
+		more = WORD_NS_MAX;
+	return due_ns < UINT64_MAX - more ? due_ns + more : UINT64_MAX;
+}
+
 void call_send(struct conn *conn, struct call *c, uint16_t msg, uint16_t slot,
 	       const struct wcur *body, const struct payload *payload, uint64_t due_ns)
 {
@@ -105,7 +123,7 @@ void call_send(struct conn *conn, struct call *c, uint16_t msg, uint16_t slot,
 	assert(!payload || payload->len <= FRAME_PAYLOAD_MAX);
 	c->conn = conn;
 	htable_add(&p->calls, &c->by_id, f.call);
-	timer_start(n->loop, &c->timer, due_ns);
+	timer_start(n->loop, &c->timer, word_due_ns(n->loop->now_ns, due_ns));
 	n->counters.call_count++;
 	c->sending = send_frame(conn, &f, b, payload ? payload->ptr : NULL);
 	/* If there was no memory, the connection is closing and ends all its calls. */
