@@ -35,6 +35,7 @@ struct upload {
 /* A PUT_DATA whose answer waits for room. It is its request's owner. */
 struct waiter {
 	struct list link;
+	struct timer due; /* of the request: the lease may be a more patient one's */
 	struct request *request;
 	struct upload *upload;
 	uint64_t need; /* how much more may come, at least */
@@ -90,17 +91,33 @@ static void answer_room(struct request *r, const struct upload *u)
 	request_reply(r, &w, NULL);
 }
 
+/* Its request is its owner's again. */
+static struct request *waiter_end(struct waiter *w)
+{
+	struct request *r = w->request;
+
+	timer_stop(w->upload->proxy->loop, &w->due);
+	list_remove(&w->link);
+	r->closed = NULL;
+	node_free(w);
+	return r;
+}
+
+static void waiter_is_due(struct timer *t)
+{
+	request_fail(waiter_end(container_of(t, struct waiter, due)), -ENOSPC,
+		     "no room came in time for the rest of it");
+}
+
 static void answer_waiting(struct upload *u, int result)
 {
 	while (!list_is_empty(&u->waiting)) {
 		struct waiter *w = container_of(u->waiting.next, struct waiter, link);
-		struct request *r = w->request;
+		struct request *r;
 
 		if (result == 0 && fill_room(u->fill) < u->taken + w->need)
 			return;
-		list_remove(&w->link);
-		r->closed = NULL;
-		node_free(w);
+		r = waiter_end(w);
 		if (result < 0)
 			request_fail(r, result, "%s", u->why);
 		else
@@ -110,11 +127,7 @@ static void answer_waiting(struct upload *u, int result)
 
 static void waiter_closed(struct request *r)
 {
-	struct waiter *w = r->owner;
-
-	list_remove(&w->link);
-	node_free(w);
-	request_fail(r, -ECANCELED, NULL);
+	request_fail(waiter_end(r->owner), -ECANCELED, NULL);
 }
 
 static void lease_ahead(struct fiber *self)
@@ -180,6 +193,8 @@ static void answer_data(struct request *r, struct upload *u)
 	r->closed = waiter_closed;
 	list_init(&w->link);
 	list_insert(&u->waiting, &w->link);
+	w->due.fire = waiter_is_due;
+	timer_start(u->proxy->loop, &w->due, r->due_ns);
 	lease_if_needed(u, r->due_ns);
 }
 
