@@ -37,6 +37,17 @@ int write_full(int fd, const void *buf, size_t len)
 	return 0;
 }
 
+static int fail_directory(const struct get *g, const char *path)
+{
+	char shown[PATH_TEXT_MAX], safe[PATH_TEXT_MAX];
+
+	fprintf(stderr,
+		"wadi: get %s: DIRECTORY: the path names a directory; `wadi get %s/` writes what "
+		"is in it\n",
+		path_shown(g->w, path, shown), name_safe(path, strlen(path), safe, sizeof(safe)));
+	return EXIT_REFUSED;
+}
+
 int get_stream(struct get *g, const char *path, int fd, const char *name)
 {
 	struct wadi_reader *reader;
@@ -46,6 +57,8 @@ int get_stream(struct get *g, const char *path, int fd, const char *name)
 	int r = wadi_reader_open(g->w, path, &g->options, &reader), code = EXIT_DONE;
 	int64_t n;
 
+	if (r == -EISDIR)
+		return fail_directory(g, path);
 	if (r < 0)
 		return fail_status(g->in, g->w, path, r);
 	wadi_reader_stat(reader, &stat);

@@ -95,6 +95,7 @@ bool invocation_read(struct invocation *in, const struct command *c, const struc
 	int r;
 
 	in->command = c;
+	*ret_code = EXIT_DONE;
 	options_init(&in->options, t, values);
 	in->options.is_known = command_knows_option;
 	r = read_options(in, &argc, argv);
@@ -107,7 +108,6 @@ bool invocation_read(struct invocation *in, const struct command *c, const struc
 	}
 	if (in->options.is_help_wanted) {
 		help_command(c);
-		*ret_code = EXIT_DONE;
 		return false;
 	}
 	return true;

@@ -24,47 +24,51 @@ void progress_begin(struct progress *p, const char *label, uint64_t total, bool 
 	p->drawn = p->begun;
 }
 
-/* "big.bin   42 % [########..........]  430 MiB of 1 GiB  212 MiB/s  00:12" as far as it fits. */
-static void draw(struct progress *p, uint64_t ms)
+/* "430 MiB of 1 GiB  212 MiB/s  00:12"; the time left goes first where there is no room. */
+static void put_numbers(const struct progress *p, uint64_t per_s, bool has_total, bool has_time,
+			char *buf, size_t cap)
 {
-	unsigned width = terminal_width(stderr) - 1, left, cells, label_width;
 	char done[QUANTITY_TEXT_MAX], total[QUANTITY_TEXT_MAX], speed[QUANTITY_TEXT_MAX];
-	char behind[128], bar[96];
-	uint64_t per_s = p->done * 1000 / (ms ? ms : 1);
-	bool has_total = p->total && p->done <= p->total;
-	size_t fit;
+	uint64_t left_s = has_total && per_s ? (p->total - p->done) / per_s : 0;
+	int n;
 
 	bytes_rough(p->done, done);
 	bytes_rough(p->total, total);
 	bytes_rough(per_s, speed);
-	if (has_total && per_s) {
-		uint64_t s = (p->total - p->done) / per_s;
+	n = snprintf(buf, cap, "%s%s%s  %s/s", done, has_total ? " of " : "",
+		     has_total ? total : "", speed);
+	if (has_total && has_time)
+		snprintf(buf + n, cap - (size_t)n, "  %02u:%02u", (unsigned)(left_s / 60 % 6000),
+			 (unsigned)(left_s % 60));
+}
 
-		snprintf(behind, sizeof(behind), "%s of %s  %s/s  %02u:%02u", done, total, speed,
-			 (unsigned)(s / 60 % 6000), (unsigned)(s % 60));
-	} else {
-		snprintf(behind, sizeof(behind), "%s  %s/s", done, speed);
-	}
+/* " 42% [########......]  " */
+static void put_bar(const struct progress *p, unsigned cells, char *buf, size_t cap)
+{
+	double part = (double)p->done / (double)p->total;
+	int full = (int)(part * cells);
 
-	bar[0] = '\0';
-	left = width > strlen(behind) + 2 ? width - (unsigned)strlen(behind) - 2 : 0;
-	label_width = name_columns(p->label);
-	if (has_total && left >= 24) {
-		cells = left >= 58 ? 30 : left >= 40 ? 16 : 8;
-		unsigned full = (unsigned)((double)p->done / (double)p->total * cells);
+	snprintf(buf, cap, " %3u%% [%.*s%.*s]  ", (unsigned)(part * 100), full,
+		 "##############################", (int)cells - full,
+		 "..............................");
+}
 
-		snprintf(bar, sizeof(bar), " %3u%% [%.*s%.*s]  ",
-			 (unsigned)((double)p->done / (double)p->total * 100), (int)full,
-			 "##############################", (int)(cells - full),
-			 "..............................");
-		left -= (unsigned)strlen(bar) - 2;
-	} else {
-		strcpy(bar, "  ");
-	}
-	if (label_width > left)
-		label_width = left;
-	fit = name_fit(p->label, label_width);
-	fprintf(stderr, "\r%.*s%s%s\033[K", (int)fit, p->label, bar, behind);
+/* "big.bin  42% [########........]  430 MiB of 1 GiB  212 MiB/s  00:12" as far as it fits. */
+static void draw(struct progress *p, uint64_t ms)
+{
+	unsigned width = terminal_width(stderr) - 1, left, label;
+	uint64_t per_s = p->done * 1000 / (ms ? ms : 1);
+	bool has_total = p->total && p->done <= p->total;
+	char numbers[128], bar[96] = "  ";
+
+	put_numbers(p, per_s, has_total, width >= 70, numbers, sizeof(numbers));
+	left = width > strlen(numbers) ? width - (unsigned)strlen(numbers) : 0;
+	if (has_total && left >= 20)
+		put_bar(p, left >= 64 ? 30 : left >= 48 ? 16 : 8, bar, sizeof(bar));
+	left = left > strlen(bar) ? left - (unsigned)strlen(bar) : 0;
+	label = name_columns(p->label);
+	fprintf(stderr, "\r%.*s%s%s\033[K", (int)name_fit(p->label, label < left ? label : left),
+		p->label, bar, numbers);
 	fflush(stderr);
 	p->is_drawn = true;
 }

@@ -118,6 +118,15 @@ static int put_long(struct put *p, int fd, const char *path, uint64_t len_hint, 
 	return wadi_writer_commit(&writer, &p->version);
 }
 
+/* The last part of a path says most in a narrow window. */
+static const char *label_of(const char *name, char *buf, size_t cap)
+{
+	const char *slash = strrchr(name, '/');
+
+	name = slash && slash[1] ? slash + 1 : name;
+	return name_safe(name, strlen(name), buf, cap);
+}
+
 int put_stream(struct put *p, int fd, const char *name, const char *path)
 {
 	uint64_t len_hint = 0;
@@ -137,8 +146,7 @@ int put_stream(struct put *p, int fd, const char *name, const char *path)
 	} else {
 		if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
 			len_hint = (uint64_t)st.st_size;
-		progress_begin(&p->progress, name_safe(name, strlen(name), safe, sizeof(safe)),
-			       len_hint, false);
+		progress_begin(&p->progress, label_of(name, safe, sizeof(safe)), len_hint, false);
 		r = put_long(p, fd, path, len_hint, (size_t)n, &read_error);
 		progress_end(&p->progress);
 	}

@@ -21,6 +21,9 @@
 
 #define REFRESH_MS 1000
 
+/* Of a page, beside those of jobs: the store, headings, "and more", the keys. */
+#define OTHER_ROWS 8
+
 struct top {
 	const struct invocation *in;
 	struct wadi *w;
@@ -118,7 +121,8 @@ static void put_job(const struct wadi_job_info *job, unsigned width)
 /* Up to `rows` lines; 0: all. */
 static void put_page(const struct top *t, unsigned width, unsigned rows)
 {
-	size_t shown = rows > 7 && t->job_count > rows - 7 ? rows - 7 : t->job_count;
+	size_t room = rows > OTHER_ROWS ? rows - OTHER_ROWS : 1;
+	size_t shown = rows && t->job_count > room ? room : t->job_count;
 
 	put_store(t, width);
 	printf("\n%10s %9s %11s  %-11s %s\n", "DRAM", "OBJECTS", "GB s", "LEASE LEFT", "JOB");
