@@ -171,7 +171,7 @@ static int say_hello(struct wadi_op *op, struct conn *c)
 		call_detail(&call, op->why, sizeof(op->why));
 		if (r == -EHOSTUNREACH || r == -ECONNRESET)
 			snprintf(op->why, sizeof(op->why), "%s: %s", w->endpoint,
-				 c->is_closed ? conn_why_closed(c) : "no answer");
+				 w->why_closed ? w->why_closed : "no answer");
 	}
 	call_end(&call);
 	return r;
@@ -182,8 +182,11 @@ static void conn_closed(struct conn *c)
 {
 	struct wadi *w = c->owner;
 
+	w->why_closed = conn_why_closed(c);
 	if (w->conn == c)
 		w->conn = NULL;
+	if (w->opening == c)
+		w->opening = NULL;
 }
 
 static const struct service CLIENT = { .closed = conn_closed };
@@ -202,12 +205,14 @@ static int connect_once(struct wadi_op *op)
 	c = conn_open(w->net, s, &CLIENT, w);
 	if (!c)
 		return -ENOMEM;
+	w->opening = c;
+	w->why_closed = NULL;
 	r = say_hello(op, c);
-	if (r == -ECONNRESET)
+	c = TAKE_PTR(w->opening); /* NULL: it was closed meanwhile */
+	if (r == -ECONNRESET || (r == 0 && !c))
 		r = -EHOSTUNREACH;
 	if (r < 0) {
-		if (!c->is_closed)
-			conn_close(c);
+		conn_close(c);
 		return r;
 	}
 	w->conn = c;
@@ -393,8 +398,8 @@ void wadi_close(struct wadi *w)
 	/* After a fork the descriptors are the parent's as well: what is told to the loop is told
 	 * to it. */
 	if (w->pid == getpid() && w->loop) {
-		if (w->conn)
-			conn_close(w->conn);
+		conn_close(w->conn);
+		conn_close(w->opening);
 		(void)loop_turn(w->loop, 0);
 		net_close(w->net);
 		loop_close(w->loop);

@@ -26,6 +26,8 @@ struct wadi {
 	struct loop *loop;
 	struct net *net;
 	struct conn *conn;
+	struct conn *opening;   /* that has not been answered yet */
+	const char *why_closed; /* the last one that was closed */
 	struct address address;
 	char endpoint[ADDRESS_TEXT_MAX], token[TOKEN_BYTES_MAX + 1];
 	uint32_t timeout_ms;
@@ -57,7 +59,8 @@ struct wadi_op {
 	char why[WHY_BYTES];
 };
 
-/* A handle on a loop of somebody else's, as the simulator has it; address and timeout are set by hand. */
+/* A handle on a loop of somebody else's, as the simulator has it; address and timeout are set by
+ * hand. */
 int handle_init(struct wadi *w, struct loop *l);
 /* -EOWNERDEAD after fork, -ENOTRECOVERABLE if poisoned, else 0. */
 int handle_check(struct wadi *w);

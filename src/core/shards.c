@@ -11,6 +11,10 @@
 #define PAUSE_MS_MIN 10
 #define PAUSE_MS_MAX 1000
 
+/* Between two tries of a request. */
+#define PAUSE_NS_MIN 1000000ull
+#define PAUSE_NS_MAX 100000000ull
+
 /* Where the session stands in the body of a message that has one. */
 #define SESSION_AT 8
 #define EPOCH_AT   16
@@ -317,10 +321,15 @@ static bool is_worth_repeating(int r)
 	return r == -ECONNRESET || r == -EHOSTUNREACH || r == -ENOLINK || r == -EAGAIN;
 }
 
+static uint64_t sooner(uint64_t a_ns, uint64_t b_ns)
+{
+	return a_ns < b_ns ? a_ns : b_ns;
+}
+
 int ask_wait(struct ask *a, const struct wcur *body, const struct payload *payload, uint64_t due_ns)
 {
 	ptrdiff_t len = wcur_finish(body);
-	uint64_t pause_ns = 1000000;
+	uint64_t pause_ns = PAUSE_NS_MIN;
 	int r, sleep;
 
 	if (len < 0)
@@ -329,13 +338,16 @@ int ask_wait(struct ask *a, const struct wcur *body, const struct payload *paylo
 		r = ask_once(a, (size_t)len, payload, due_ns);
 		if (!is_worth_repeating(r) || a->core->is_closing)
 			break;
-		sleep = core_sleep(a->core, a->core->loop->now_ns + pause_ns);
+		sleep = core_sleep(a->core, sooner(a->core->loop->now_ns + pause_ns, due_ns));
 		if (sleep < 0)
 			return sleep;
 		if (a->core->loop->now_ns >= due_ns)
 			break;
-		pause_ns *= 2;
+		pause_ns = 2 * pause_ns < PAUSE_NS_MAX ? 2 * pause_ns : PAUSE_NS_MAX;
 	}
+	/* Of the catalog's, only a quota that is used up for now is worth asking again. */
+	if (r == -EAGAIN)
+		r = -EDQUOT;
 	if (r < 0)
 		call_detail(&a->call, a->detail, sizeof(a->detail));
 	return r;

@@ -38,7 +38,7 @@ static void place_slowly(struct fiber *self)
 
 	if (r == 0)
 		request_place(op->request, op->piece.ptr, op->piece.len);
-	else if (r == -EDQUOT || r == -EIDRM || r == -ENXIO)
+	else if (r == -EIDRM || r == -ENXIO)
 		request_sink(op->request, r, "%s", op->why);
 	else
 		request_sink(op->request, -EAGAIN, "%s", op->why);

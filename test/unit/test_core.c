@@ -121,7 +121,7 @@ static int setup(void **state)
 		.limit_bytes = POOL_BYTES, .tier = TIER_DRAM, .name = "dram", .address = ""
 	};
 	struct core_config c = { .shard_count = 1, .to_shard = to_shard };
-	struct stream *s;
+	struct stream *s = NULL;
 
 	/* The slot of "test" decides which of four shards this is. */
 	config.index = slot_of_name((struct slice){ (const uint8_t *)"test", 4 }) % 4;

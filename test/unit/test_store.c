@@ -155,8 +155,7 @@ static struct grant grant_one(uint64_t job, uint64_t request, uint32_t size)
 	return g;
 }
 
-static int put_bytes(const struct grant *g, uint64_t job, uint32_t offset, const void *p,
-		     size_t len)
+static int put_at(const struct grant *g, uint64_t job, uint32_t offset, const void *p, size_t len)
 {
 	struct payload payload = { .ptr = p, .len = len };
 
@@ -192,7 +191,7 @@ static void bytes_are_written_in_place_and_read_back(void **state)
 	assert_int_equal(pool_of_segment(g.segment), g.store);
 	for (size_t i = 0; i < sizeof(bytes); i++)
 		bytes[i] = (uint8_t)(i * 7 + 1);
-	assert_int_equal(put_bytes(&g, JOB, 4096, bytes, sizeof(bytes)), 0);
+	assert_int_equal(put_at(&g, JOB, 4096, bytes, sizeof(bytes)), 0);
 	assert_int_equal(get_bytes(&g, JOB, 4096, sizeof(bytes)), 0);
 	assert_int_equal(room_len, sizeof(bytes));
 	assert_memory_equal(room, bytes, sizeof(bytes));
@@ -295,7 +294,7 @@ static void duties_are_of_metadata_servers_only(void **state)
 	assert_int_equal(result, -EACCES);
 	(void)CALL(proxy, SEGMENTS, segments, NULL, .of_slot = UINT16_MAX);
 	assert_int_equal(result, -EACCES);
-	assert_int_equal(put_bytes(&g, JOB, 0, "x", 1), 0);
+	assert_int_equal(put_at(&g, JOB, 0, "x", 1), 0);
 	close_store();
 }
 
@@ -309,15 +308,15 @@ static void a_write_or_read_that_is_not_allowed_moves_no_byte(void **state)
 	memset(bytes, 0xee, sizeof(bytes));
 	other = g;
 	other.key++;
-	assert_int_equal(put_bytes(&other, JOB, 0, bytes, sizeof(bytes)), -EACCES);
+	assert_int_equal(put_at(&other, JOB, 0, bytes, sizeof(bytes)), -EACCES);
 	assert_string_equal(detail, "not the key of the segment, or no longer");
 	other = g;
 	other.generation++;
-	assert_int_equal(put_bytes(&other, JOB, 0, bytes, sizeof(bytes)), -ESTALE);
-	assert_int_equal(put_bytes(&g, JOB_2, 0, bytes, sizeof(bytes)), -ESTALE);
-	assert_int_equal(put_bytes(&g, JOB, 100000, bytes, sizeof(bytes)), -EINVAL);
-	assert_int_equal(put_bytes(&g, JOB, UINT32_MAX, bytes, 2), -EINVAL);
-	assert_int_equal(put_bytes(&g, JOB, 256 << 10, bytes, 0), 0);
+	assert_int_equal(put_at(&other, JOB, 0, bytes, sizeof(bytes)), -ESTALE);
+	assert_int_equal(put_at(&g, JOB_2, 0, bytes, sizeof(bytes)), -ESTALE);
+	assert_int_equal(put_at(&g, JOB, 100000, bytes, sizeof(bytes)), -EINVAL);
+	assert_int_equal(put_at(&g, JOB, UINT32_MAX, bytes, 2), -EINVAL);
+	assert_int_equal(put_at(&g, JOB, 256 << 10, bytes, 0), 0);
 	assert_int_equal(get_bytes(&g, JOB_2, 0, 10), -ESTALE);
 	assert_int_equal(get_bytes(&g, JOB, 200000, 100000), -EINVAL);
 	assert_int_equal(get_bytes(&g, JOB, 0, FRAME_PAYLOAD_MAX + 1), -EMSGSIZE);
@@ -402,7 +401,7 @@ static void who_waits_gets_what_is_freed(void **state)
 	open_store(is_simulated_of(state), &media_heap);
 	fill_pool(&g);
 	memset(room, 1, 1 << 20);
-	assert_int_equal(put_bytes(&g, JOB, 0, room, 1 << 20), 0);
+	assert_int_equal(put_at(&g, JOB, 0, room, 1 << 20), 0);
 	SEND(&c, meta, SEGMENT, segment, loop->now_ns + 5 * SECOND, .job = JOB_2, .request = 1,
 	     .need = 1 << 20, .size = 1 << 20);
 	turn_for(200 * MS);
@@ -478,11 +477,11 @@ static void when_a_job_is_over_its_bytes_are_served_to_nobody(void **state)
 
 	open_store(is_simulated_of(state), &media_heap);
 	g = grant_one(JOB, 1, 1 << 20);
-	assert_int_equal(put_bytes(&g, JOB, 0, "abc", 3), 0);
+	assert_int_equal(put_at(&g, JOB, 0, "abc", 3), 0);
 	(void)CALL(meta, JOB_OVER, job_over, NULL, .job = JOB);
 	assert_int_equal(result, 0);
 	assert_int_equal(get_bytes(&g, JOB, 0, 3), -EIDRM);
-	assert_int_equal(put_bytes(&g, JOB, 0, "abc", 3), -EIDRM);
+	assert_int_equal(put_at(&g, JOB, 0, "abc", 3), -EIDRM);
 	assert_int_equal(free_call(&g, 7), 0);
 	assert_int_equal(get_bytes(&g, JOB, 0, 3), -ESTALE);
 	close_store();
@@ -512,16 +511,16 @@ static void a_function_reaches_segments_of_its_own_job_until_that_is_over(void *
 	proxy = function = connect_as(ROLE_JOB, narrow, &r);
 	assert_int_equal(r, 0);
 	assert_int_equal(get_bytes(&g, JOB, 0, 5), 0);
-	assert_int_equal(put_bytes(&g, JOB, 0, "x", 1), -EACCES);
+	assert_int_equal(put_at(&g, JOB, 0, "x", 1), -EACCES);
 	conn_close(function);
 
 	proxy = function = connect_as(ROLE_JOB, whole, &r);
 	assert_int_equal(r, 0);
-	assert_int_equal(put_bytes(&g, JOB, 0, "hello", 5), 0);
+	assert_int_equal(put_at(&g, JOB, 0, "hello", 5), 0);
 	assert_int_equal(get_bytes(&g, JOB, 0, 5), 0);
 	assert_memory_equal(room, "hello", 5);
 	assert_int_equal(get_bytes(&other, JOB_2, 0, 5), -EACCES);
-	assert_int_equal(put_bytes(&other, JOB_2, 0, "x", 1), -EACCES);
+	assert_int_equal(put_at(&other, JOB_2, 0, "x", 1), -EACCES);
 	assert_int_equal(get_bytes(&other, JOB, 0, 5), -ESTALE);
 	(void)CALL(function, FREE, free, NULL, .segment = g.segment, .generation = g.generation);
 	assert_int_equal(result, -EACCES);
@@ -617,7 +616,7 @@ static void a_writer_that_stands_still_is_cut_so_that_its_segment_can_be_fenced(
 	assert_in_range(loop->now_ns - from_ns, 1000 * MS, 1500 * MS);
 	assert_int_equal(store_counters(store)->cut_count, 1);
 	/* It cannot go on where it was, and others still read. */
-	assert_int_equal(put_bytes(&g, JOB, 0, "x", 1), -EACCES);
+	assert_int_equal(put_at(&g, JOB, 0, "x", 1), -EACCES);
 	assert_int_equal(get_bytes(&g, JOB, 0, 1), 0);
 	stream_close(stalled);
 	close_store();
@@ -808,7 +807,7 @@ static void a_metadata_server_that_comes_back_finds_the_store_again(void **state
 
 		meta = accepted;
 		g = grant_one(JOB, 5, 64 << 10);
-		assert_int_equal(put_bytes(&g, JOB, 0, "x", 1), 0);
+		assert_int_equal(put_at(&g, JOB, 0, "x", 1), 0);
 		meta = before;
 	}
 	listener_close(&listener);
