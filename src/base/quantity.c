@@ -206,3 +206,23 @@ const char *duration_rough(uint64_t ms, char *buf)
 			 (unsigned)(s / 3600 % 24));
 	return buf;
 }
+
+const char *duration_brief(uint64_t ms, char *buf)
+{
+	uint64_t s = ms / 1000;
+
+	if (ms < 1000)
+		snprintf(buf, QUANTITY_TEXT_MAX, "%ums", (unsigned)ms);
+	else if (s < 60)
+		snprintf(buf, QUANTITY_TEXT_MAX, "%u.%us", (unsigned)s,
+			 (unsigned)(ms % 1000 / 100));
+	else if (s < 3600)
+		snprintf(buf, QUANTITY_TEXT_MAX, "%um%02us", (unsigned)(s / 60),
+			 (unsigned)(s % 60));
+	else if (s < 100 * 3600)
+		snprintf(buf, QUANTITY_TEXT_MAX, "%uh%02um", (unsigned)(s / 3600),
+			 (unsigned)(s / 60 % 60));
+	else
+		snprintf(buf, QUANTITY_TEXT_MAX, "%llud", (unsigned long long)(s / 86400));
+	return buf;
+}

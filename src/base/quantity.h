@@ -25,3 +25,4 @@ const char *duration_exact(uint64_t ms, char *buf);
 /* For eyes, three digits or so: "1.46 GiB", "64 KiB", "12 B"; "1.5 s", "2 h 5 min". */
 const char *bytes_rough(uint64_t bytes, char *buf);
 const char *duration_rough(uint64_t ms, char *buf);
+const char *duration_brief(uint64_t ms, char *buf); /* for columns: "12ms", "1.5s", "2h05m" */

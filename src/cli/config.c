@@ -11,7 +11,7 @@
 #include "base/quantity.h"
 #include "cli/terminal.h"
 
-#define ORIGIN_COLUMN 40
+#define ORIGIN_COLUMN 30
 
 /* Takes --origin out of the words. */
 static bool take_origin(int *argc, char **argv)

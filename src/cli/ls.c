@@ -21,7 +21,7 @@ struct ls {
 static void put_heading(void)
 {
 	if (terminal_is(stdout))
-		printf("%14s  %-12s %-12s %-5s %-4s  %s\n", "LENGTH", "AGE", "TTL LEFT", "READS",
+		printf("%12s  %-7s %-8s %5s %-5s %s\n", "LENGTH", "AGE", "TTL LEFT", "READS",
 		       "TIER", "NAME");
 }
 
@@ -31,15 +31,15 @@ static void put_details(const struct wadi_stat *s)
 	char age[QUANTITY_TEXT_MAX], ttl[QUANTITY_TEXT_MAX] = "-", reads[16] = "-";
 
 	if (s->is_directory) {
-		printf("%14s  %-12s %-12s %-5s %-4s  ", "directory", "-", "-", "-", "-");
+		printf("%12s  %-7s %-8s %5s %-5s ", "directory", "-", "-", "-", "-");
 		return;
 	}
-	duration_rough(s->age_ms, age);
+	duration_brief(s->age_ms, age);
 	if (s->ttl_left_ms != UINT64_MAX)
-		duration_rough(s->ttl_left_ms, ttl);
+		duration_brief(s->ttl_left_ms, ttl);
 	if (s->reads_left != UINT32_MAX)
 		snprintf(reads, sizeof(reads), "%u", s->reads_left);
-	printf("%14llu  %-12s %-12s %-5s %-4s  ", (unsigned long long)s->len, age, ttl, reads,
+	printf("%12llu  %-7s %-8s %5s %-5s ", (unsigned long long)s->len, age, ttl, reads,
 	       tier_name(s->tier));
 }
 

@@ -31,8 +31,8 @@ static void put_stat(const struct wadi *w, const char *path, const struct wadi_s
 		       (unsigned long long)s->len);
 		return;
 	}
-	printf("length      %llu", (unsigned long long)s->len);
-	printf(s->len < 1024 ? " bytes\n" : " bytes (%s)\n", bytes_rough(s->len, text));
+	printf("length      %llu byte%s", (unsigned long long)s->len, s->len == 1 ? "" : "s");
+	printf(s->len < 1024 ? "\n" : " (%s)\n", bytes_rough(s->len, text));
 	printf("version     %llu\n", (unsigned long long)s->version);
 	printf("object      %016llx\n", (unsigned long long)s->object);
 	printf("age         %s\n", duration_rough(s->age_ms, text));

@@ -28,10 +28,12 @@
 	OPTION(config,     string,   NULL, 0, 0,         "FILE",       "more options")
 /* clang-format on */
 
+/* clang-format off */
 OPTIONS_STRUCT(cup, CUP_OPTIONS);
 static OPTIONS_TABLE(cup, cup_table, CUP_OPTIONS)
+	/* clang-format on */
 
-struct fixture {
+	struct fixture {
 	struct options options;
 	struct cup cup;
 	int argc;
@@ -423,6 +425,11 @@ static void quantities_are_shown_as_they_would_be_typed_or_read(void **state)
 	assert_string_equal(duration_rough(61000, buf), "1 min 1 s");
 	assert_string_equal(duration_rough(7500000, buf), "2 h 5 min");
 	assert_string_equal(duration_rough(90000000, buf), "1 d 1 h");
+	assert_string_equal(duration_brief(999, buf), "999ms");
+	assert_string_equal(duration_brief(59999, buf), "59.9s");
+	assert_string_equal(duration_brief(61000, buf), "1m01s");
+	assert_string_equal(duration_brief(7500000, buf), "2h05m");
+	assert_string_equal(duration_brief(864000000, buf), "10d");
 }
 
 static const char *near(const char *word)
