@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -108,24 +107,35 @@ static int look_round(struct sort *s)
 	return job_tick(&s->job);
 }
 
-/* What the store holds when a stage ends; and a bucket that has been reduced goes at once. */
+/* A bucket that has been reduced. */
+static int bucket_remove(struct sort *s, uint32_t bucket)
+{
+	static const char *const DIRECTORIES[] = { "shuffle", "runs" };
+
+	for (size_t i = 0; i < sizeof(DIRECTORIES) / sizeof(DIRECTORIES[0]); i++) {
+		char directory[STORE_PATH_MAX], below[STORE_PATH_MAX + 1];
+		int r;
+
+		runs_path(DIRECTORIES[i], bucket, directory);
+		snprintf(below, sizeof(below), "%s/", directory);
+		r = store_remove(s->job.store, below);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* What the store holds when a stage ends is part of the report. */
 static int stage_note(struct sort *s, const struct task *t)
 {
 	struct stage *stage = &s->report.stages[t->stage];
-	char directory[STORE_PATH_MAX];
-	size_t len;
+	int r = 0;
 
 	report_add(&s->report, t);
-	if (t->stage == STAGE_REDUCE && !s->options.is_kept) {
-		runs_path("shuffle",
-			  (uint32_t)json_integer_value(json_object_get(t->reply, "index")),
-			  directory);
-		len = strlen(directory);
-		memcpy(directory + len, "/", 2);
-		if (store_remove(s->job.store, directory) < 0)
-			return -EIO;
-	}
-	return store_job_usage(s->job.admin, s->job.name, &stage->usage);
+	if (t->stage == STAGE_REDUCE && !s->options.is_kept)
+		r = bucket_remove(s,
+				  (uint32_t)json_integer_value(json_object_get(t->reply, "index")));
+	return r < 0 ? r : store_job_usage(s->job.admin, s->job.name, &stage->usage);
 }
 
 static size_t running_of(const struct task *tasks, size_t count, size_t stage)
@@ -437,17 +447,6 @@ static int stages_run(struct sort *s)
 	return r;
 }
 
-/* Descriptors for every bucket's object at once, as a mapper may have them. */
-static void descriptors_raise(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-		limit.rlim_cur = limit.rlim_max;
-		(void)setrlimit(RLIMIT_NOFILE, &limit); /* enough for most jobs without */
-	}
-}
-
 static int sort_run(struct sort *s)
 {
 	uint64_t len = s->options.generate / RECORD_SIZE * RECORD_SIZE;
@@ -462,7 +461,6 @@ static int sort_run(struct sort *s)
 		len = s->plan.len;
 	}
 	sizes_choose(s, len);
-	descriptors_raise();
 	r = job_begin(&s->job, &s->options, len, &s->problem);
 	if (r == 0)
 		r = platform_init(s);

@@ -116,10 +116,18 @@ static int output_make(struct job *j)
 	return j->output ? output_check(j) : problem_set(j->problem, -ENOMEM, "no memory");
 }
 
-/* The data once, a quarter for what merges and attempts leave, and what a store needs at least. */
-static uint64_t embedded_memory(uint64_t input_len)
+/*
+ * The data once, a quarter for what attempts leave and segments round up, and what a
+ * store needs at least. Where a bucket of all keys has more runs than a function has
+ * room for windows of 256 KiB, rounds of merging take the data once more.
+ */
+static uint64_t embedded_memory(const struct options *o, uint64_t input_len)
 {
-	return input_len + input_len / 4 + (128ull << 20);
+	uint64_t runs = input_len / (o->function_memory / 2) + o->maps;
+	uint64_t windows = o->function_memory / 2 >> 18;
+	uint64_t memory = input_len + input_len / 4 + (128ull << 20);
+
+	return runs > windows ? memory + input_len : memory;
 }
 
 static int embedded_start(struct job *j, uint64_t input_len)
@@ -129,7 +137,7 @@ static int embedded_start(struct job *j, uint64_t input_len)
 
 	if (!program)
 		return problem_set(j->problem, -ENOMEM, "no memory");
-	j->store_memory = embedded_memory(input_len);
+	j->store_memory = embedded_memory(j->options, input_len);
 	r = embedded_open(&j->embedded, program, j->work, j->store_memory, j->problem);
 	free(program);
 	if (r < 0)

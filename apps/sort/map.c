@@ -4,8 +4,9 @@
  *
  * The share is read into an arena, as much as fits. The arena is sorted, and so a
  * bucket is a range of it, found by its splitter: nothing is looked at once more to
- * see where it belongs. Each arena adds one sorted run to the object of each bucket;
- * a share that fits makes objects of one run, each put at once.
+ * see where it belongs. A share that fits makes one object per bucket, with one run in
+ * it. A larger one makes a run per bucket and arena, and at the end, for each bucket, an
+ * index of them: a reducer that counts objects sees a mapper when it is done.
  */
 #include "function.h"
 
@@ -27,6 +28,7 @@ struct map {
 	struct runs_writer *writers; /* one per bucket */
 	struct piece piece;
 	struct sorter *sorter;
+	uint32_t round; /* how many times the arena has been emptied */
 
 	struct region arena, items_region, scratch_region, piece_region;
 	struct item *items, *scratch;
@@ -133,12 +135,11 @@ static void map_fini(struct map *m)
 	input_fini(&m->input);
 }
 
-/* The items of one bucket, as a run of its object. */
-static int bucket_put(struct map *m, struct runs_writer *w, const struct item *items, size_t count)
+static int items_put(struct map *m, struct runs_writer *w, const struct item *items, size_t count)
 {
 	enum format format = m->f->req->format;
 	const uint8_t *arena = m->arena.ptr;
-	int r = runs_begin(w, &m->piece);
+	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < count; i++) {
 		if (i + AHEAD < count) {
@@ -148,19 +149,42 @@ static int bucket_put(struct map *m, struct runs_writer *w, const struct item *i
 		r = runs_put(w, &m->piece, arena + items[i].offset,
 			     item_size(format, items[i].key_len));
 	}
-	return r < 0 ? r : runs_end(w);
+	return r;
+}
+
+/* The items of one bucket, as a run: in its object if there is to be only this one. */
+static int run_put(struct map *m, uint32_t bucket, const struct item *items, size_t count,
+		   bool is_only)
+{
+	struct runs_writer *w = &m->writers[bucket];
+	char directory[STORE_PATH_MAX];
+	uint32_t object = m->f->req->index * RUNS_MAX + m->round;
+	int r;
+
+	runs_path("runs", bucket, directory);
+	r = runs_begin(w, &m->piece, is_only ? NULL : directory, object);
+	if (r == 0)
+		r = items_put(m, w, items, count);
+	return r < 0 ? r : runs_end(w, &m->piece);
 }
 
 /* Sorted items to their buckets. After the last ones the objects are committed. */
 static int buckets_put(struct map *m, const struct item *items, size_t count, bool is_last)
 {
+	bool is_only = is_last && m->round == 0;
+
+	if (m->round == RUNS_MAX)
+		return problem_set_final(m->f->problem, -E2BIG,
+					 "map %u: more than %d runs; more --maps or more "
+					 "--function-memory makes fewer",
+					 m->f->req->index, RUNS_MAX);
 	for (uint32_t i = 0; i < m->f->req->reduces; i++) {
 		size_t n = count;
 		int r;
 
 		if (i < m->splitters.count)
 			n = splitter_find(&m->splitters.keys[i], items, count, m->arena.ptr);
-		r = bucket_put(m, &m->writers[i], items, n);
+		r = n > 0 ? run_put(m, i, items, n, is_only) : 0;
 		if (r == 0 && is_last)
 			r = runs_commit(&m->writers[i], &m->piece);
 		if (r < 0)
@@ -168,6 +192,7 @@ static int buckets_put(struct map *m, const struct item *items, size_t count, bo
 		items += n;
 		count -= n;
 	}
+	m->round++;
 	return 0;
 }
 

@@ -26,8 +26,8 @@
 
 struct reduce {
 	struct function *f;
-	struct run_list runs;                                  /* what is to be merged */
-	char shuffled[STORE_PATH_MAX], merged[STORE_PATH_MAX]; /* directories */
+	struct run_list runs; /* what is to be merged */
+	char shuffled[STORE_PATH_MAX], apart[STORE_PATH_MAX], merged[STORE_PATH_MAX];
 	uint32_t merged_count;
 	struct piece piece;
 	struct region piece_region;
@@ -195,29 +195,26 @@ static int pass_to_output(struct pass *p, struct output *out)
 	return r < 0 ? r : piece_flush(piece);
 }
 
-static int pass_to_runs(struct pass *p, struct runs_writer *w)
+static int pass_to_object(struct pass *p, struct store_sink *sk)
 {
 	struct piece *piece = &p->red->piece;
 	const uint8_t *item;
 	size_t size;
-	int r, more;
+	int more, r = store_sink_begin(sk, piece);
 
-	r = runs_begin(w, piece);
 	while (r == 0 && (more = merge_next(&p->merge, &item, &size)) > 0)
-		r = runs_put(w, piece, item, size);
+		r = piece_put(piece, item, size);
 	if (r == 0)
 		r = damaged(p->red, more);
-	if (r == 0)
-		r = runs_end(w);
-	return r < 0 ? r : runs_commit(w, piece);
+	return r < 0 ? r : store_sink_commit(sk, piece);
 }
 
-/* Merges a group into an object of one run, which takes its place in `ret`. */
+/* Merges a group into an object that is one run, which takes its place in `ret`. */
 static int group_merge(struct reduce *red, const struct run *runs, size_t count,
 		       struct run_list *ret)
 {
 	struct run run = { .directory = red->merged, .object = red->merged_count++ };
-	struct runs_writer w;
+	struct store_sink sk;
 	char path[STORE_PATH_MAX];
 	struct pass p;
 	int r = pass_init(&p, red, runs, count);
@@ -225,9 +222,9 @@ static int group_merge(struct reduce *red, const struct run *runs, size_t count,
 	if (r < 0)
 		return r;
 	runs_path(run.directory, run.object, path);
-	runs_writer_init(&w, red->f->store, red->f->problem, path);
-	r = pass_to_runs(&p, &w);
-	runs_writer_fini(&w);
+	store_sink_init(&sk, red->f->store, path);
+	r = pass_to_object(&p, &sk);
+	store_sink_fini(&sk);
 	pass_fini(&p);
 
 	for (size_t i = 0; i < count; i++) {
@@ -300,17 +297,19 @@ static int bucket_write(struct reduce *red)
 static int bucket_find(struct reduce *red)
 {
 	const struct request *req = red->f->req;
+	struct runs_place place = { red->shuffled, red->apart, req->maps };
 	uint64_t unique = 0;
 	int r;
 
 	(void)!getrandom(&unique, sizeof(unique),
 			 0); /* then two attempts might meet, and one fail */
 	runs_path("shuffle", req->index, red->shuffled);
+	runs_path("runs", req->index, red->apart);
 	runs_path("merge", req->index, red->merged);
 	snprintf(red->merged + strlen(red->merged), 18, "/%016llx", (unsigned long long)unique);
 	r = store_wait_count(red->f->store, red->shuffled, req->maps, req->timeout_ms);
 	if (r == 0)
-		r = runs_find(red->f->store, red->shuffled, req->maps, red->f->problem, &red->runs);
+		r = runs_find(red->f->store, &place, red->f->problem, &red->runs);
 	return r;
 }
 

@@ -30,7 +30,7 @@
 /* Offsets into an arena have 32 bits. */
 #define FUNCTION_MEMORY_MAX ((size_t)4 << 30)
 
-/* Of a job, and so of the runs of a bucket, of a mapper's open objects and descriptors. */
+/* Of one stage, and so the objects of a bucket; a driver holds what they all replied. */
 #define FUNCTIONS_MAX 1000
 
 struct request {

@@ -309,10 +309,17 @@ static int count_wait(struct store *s, const char *path, int fd, size_t count, u
 static int dir_wait_count(struct store *s, const char *directory, size_t count, uint64_t due_ns)
 {
 	char *path = NULL;
+	size_t have;
 	int fd, r;
 
 	if (asprintf(&path, "%s/%s/", ((struct dir *)s)->root, directory) < 0)
 		return no_memory(s);
+	/* To give a watch back costs the kernel 10 ms, so there is none without need. */
+	r = entries_read(s, path, NULL, &have);
+	if (r < 0 || have >= count) {
+		free(path);
+		return r;
+	}
 	r = parents_make(path);
 	fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (r < 0 || fd < 0)

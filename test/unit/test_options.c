@@ -28,12 +28,10 @@
 	OPTION(config,     string,   NULL, 0, 0,         "FILE",       "more options")
 /* clang-format on */
 
-/* clang-format off */
 OPTIONS_STRUCT(cup, CUP_OPTIONS);
-static OPTIONS_TABLE(cup, cup_table, CUP_OPTIONS)
-	/* clang-format on */
+static OPTIONS_TABLE(cup, cup_table, CUP_OPTIONS);
 
-	struct fixture {
+struct fixture {
 	struct options options;
 	struct cup cup;
 	int argc;
