@@ -20,6 +20,9 @@
 /* Then what only waits for its writer is given up. */
 #define ASK_PATIENCE_MS 500
 
+#define EARLY_SHARE  16
+#define EARLY_MS_MAX 50
+
 static struct store *store_find_id(const struct shard *s, uint64_t id)
 {
 	for (struct list *l = s->stores.next; l != &s->stores; l = l->next) {
@@ -93,6 +96,14 @@ static uint64_t request_hash(uint64_t session, uint64_t request)
 	uint64_t key[2] = { session, request };
 
 	return hash_64(key, sizeof(key), 0);
+}
+
+/* NOSPACE is said a little before the deadline, so that it is heard before it. */
+static uint64_t early(uint64_t now_ns, uint64_t due_ns)
+{
+	uint64_t by = due_ns > now_ns ? (due_ns - now_ns) / EARLY_SHARE : 0;
+
+	return due_ns - (by < EARLY_MS_MAX * MS ? by : EARLY_MS_MAX * MS);
 }
 
 static struct asking *asking_find(const struct shard *s, const struct lease_req *req)
@@ -293,7 +304,7 @@ bool asking_joins(struct request *r, struct slot *slot, const struct lease_req *
 	if (a->parked.conn)
 		parked_drop(&a->parked);
 	a->req = *req;
-	a->due_ns = r->due_ns;
+	a->due_ns = early(s->loop->now_ns, r->due_ns);
 	request_park(r, &a->parked);
 	if (!a->call.is_pending && a->store && a->store->conn)
 		asking_send(a);
@@ -320,7 +331,7 @@ void asking_start(struct request *r, struct slot *slot, const struct lease_req *
 			      .request = node_random_u64(),
 			      .bytes = out->ask.bytes,
 			      .born_ns = s->loop->now_ns,
-			      .due_ns = r->due_ns,
+			      .due_ns = early(s->loop->now_ns, r->due_ns),
 			      .need = out->ask.need,
 			      .size = out->ask.size,
 			      .again = { .fire = asking_again } };

@@ -1,0 +1,1363 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: a shard serves its slots to proxies, stores and functions: everything is checked,
+ * everybody is answered once, nothing that is owed is forgotten. Method: a shard on the
+ * simulated loop; clients, and stores and proxies that take notes and answer when they
+ * are told to, at the other ends of pairs. Time is the simulator's.
+ */
+#include "test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/container.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "meta/meta.h"
+#include "wire/token.h"
+#include "world.h"
+
+#define STORE_ID 0x77
+#define PAIR     65536
+
+static const uint8_t KEY[] = "a key of the roles, long enough for anybody";
+static const uint8_t TOKEN_KEY[] = "a key for tokens, also as long as it must be";
+static struct net *net;
+static struct shard *shard;
+static struct shard_config config;
+static struct slice JOB = { (const uint8_t *)"job", 3 };
+
+static struct slice text(const char *s)
+{
+	return (struct slice){ (const uint8_t *)s, strlen(s) };
+}
+
+/* One end of a connection to the shard, and the call that it made last. */
+struct client {
+	struct conn *conn;
+	struct call call;
+	uint64_t session, epoch;
+	uint8_t room[LIST_BYTES];
+	char detail[200];
+
+	/* What it is asked, as a store or a proxy. */
+	unsigned segments_asked, seals, revokes, frees, overs, lists;
+	uint64_t last_request, last_job, last_stamp;
+	uint32_t last_generation;
+	struct request *kept;
+	bool keeps;  /* requests are kept, not answered */
+	int refuses; /* with this */
+	struct grant grants[8];
+	unsigned grant_count;
+	struct segment_entry has[8];
+	unsigned has_count;
+};
+
+static struct client *all[8];
+static struct client a, b, c, store;
+
+static struct client *client_of(struct request *r)
+{
+	return r->conn->owner;
+}
+
+/* True: it is not answered now. */
+static bool is_held_up(struct request *r)
+{
+	struct client *k = client_of(r);
+
+	if (k->keeps) {
+		if (k->kept)
+			request_fail(k->kept, -ECANCELED, NULL); /* nobody waits for that one */
+		k->kept = r;
+		return true;
+	}
+	if (k->refuses)
+		request_fail(r, k->refuses, "not now");
+	return k->refuses != 0;
+}
+
+static struct payload grants_payload;
+static uint8_t grant_bytes[GRANTS_BYTES];
+
+static void answer_segment(struct request *r, uint64_t stamp_ns)
+{
+	struct client *k = client_of(r);
+	struct wcur w = wcur_make(grant_bytes, sizeof(grant_bytes));
+
+	for (unsigned i = 0; i < k->grant_count; i++)
+		grant_put(&w, &k->grants[i]);
+	grants_payload = (struct payload){ grant_bytes, (size_t)(w.p - grant_bytes), NULL };
+	w = request_answer(r);
+	segment_rep_put(&w, &(struct segment_rep){ stamp_ns, (uint16_t)k->grant_count });
+	request_reply(r, &w, &grants_payload);
+}
+
+static void segment_serve(struct request *r)
+{
+	struct client *k = client_of(r);
+	struct rcur body = request_body(r);
+	struct segment_req req;
+
+	segment_req_get(&body, &req);
+	k->segments_asked++;
+	k->last_request = req.request;
+	k->last_job = req.job;
+	k->last_stamp = req.stamp_ns;
+	if (!is_held_up(r))
+		answer_segment(r, req.stamp_ns);
+}
+
+static void empty_reply(struct request *r)
+{
+	struct wcur w = request_answer(r);
+
+	request_reply(r, &w, NULL);
+}
+
+static void seal_serve(struct request *r)
+{
+	client_of(r)->seals++;
+	if (!is_held_up(r))
+		empty_reply(r);
+}
+
+static void revoke_serve(struct request *r)
+{
+	client_of(r)->revokes++;
+	if (!is_held_up(r))
+		empty_reply(r);
+}
+
+static void free_serve(struct request *r)
+{
+	struct rcur body = request_body(r);
+	struct free_req req;
+
+	free_req_get(&body, &req);
+	client_of(r)->frees++;
+	client_of(r)->last_generation = req.generation;
+	if (!is_held_up(r))
+		empty_reply(r);
+}
+
+static void job_over_serve(struct request *r)
+{
+	struct rcur body = request_body(r);
+	struct job_over_req req;
+
+	job_over_req_get(&body, &req);
+	client_of(r)->overs++;
+	client_of(r)->last_job = req.job;
+	if (!is_held_up(r))
+		empty_reply(r);
+}
+
+static struct payload list_payload;
+static uint8_t list_bytes[8 * 32];
+
+static void segments_serve(struct request *r)
+{
+	struct client *k = client_of(r);
+	struct rcur body = request_body(r);
+	struct wcur w = wcur_make(list_bytes, sizeof(list_bytes));
+	struct segments_req req;
+	uint32_t count = 0, from = 0;
+
+	/* Pages of two. */
+	segments_req_get(&body, &req);
+	k->lists++;
+	while (from < k->has_count && k->has[from].segment <= req.after)
+		from++;
+	for (; count < 2 && from + count < k->has_count; count++)
+		segment_entry_put(&w, &k->has[from + count]);
+	list_payload = (struct payload){ list_bytes, (size_t)(w.p - list_bytes), NULL };
+	w = request_answer(r);
+	segments_rep_put(&w, &(struct segments_rep){ count, from + count < k->has_count });
+	request_reply(r, &w, &list_payload);
+}
+
+static void client_closed(struct conn *conn)
+{
+	struct client *k = conn->owner;
+
+	if (k)
+		k->conn = NULL;
+}
+
+static const struct service PEER = {
+	.server = SERVER_STORE,
+	.handlers = {
+		[MESSAGE_SEGMENT] = { .serve = segment_serve },
+		[MESSAGE_SEAL] = { .serve = seal_serve },
+		[MESSAGE_REVOKE] = { .serve = revoke_serve },
+		[MESSAGE_FREE] = { .serve = free_serve },
+		[MESSAGE_JOB_OVER] = { .serve = job_over_serve },
+		[MESSAGE_SEGMENTS] = { .serve = segments_serve },
+	},
+	.closed = client_closed,
+};
+
+static void connect_to(struct client *k)
+{
+	struct stream *ends[2];
+
+	assert_int_equal(stream_pair(loop, PAIR, ends), 0);
+	k->conn = conn_open(net, ends[0], &PEER, k);
+	assert_non_null(k->conn);
+	k->conn->access = node_alloc(sizeof(struct access));
+	k->conn->access->role = ROLE_META;
+	shard_accept(shard, ends[1]);
+}
+
+/* Sends, and does not wait. */
+static void send_it(struct client *k, uint16_t msg, uint16_t slot, const struct wcur *w,
+		    const struct payload *payload, uint64_t timeout_ms)
+{
+	k->call.room = k->room;
+	k->call.room_cap = sizeof(k->room);
+	call_send(k->conn, &k->call, msg, slot, w, payload, loop->now_ns + timeout_ms * MS);
+}
+
+static int wait_for(struct client *k)
+{
+	WAIT_FOR(!k->call.is_pending);
+	call_detail(&k->call, k->detail, sizeof(k->detail));
+	return k->call.result;
+}
+
+/* BEGIN: encodes the request and sends it. ASK: waits for the answer, too. GET: its body. */
+#define SEND(k, NAME, name, slot, payload, ms, ...)                       \
+	do {                                                              \
+		struct wcur w_;                                           \
+		call_end(&(k)->call);                                     \
+		(k)->call = (struct call){ .net = net };                  \
+		w_ = call_body(net, &(k)->call);                          \
+		name##_req_put(&w_, &(struct name##_req){ __VA_ARGS__ }); \
+		send_it(k, MSG_##NAME, slot, &w_, payload, ms);           \
+	} while (0)
+#define ASK(k, NAME, name, slot, ...)                                \
+	({                                                           \
+		SEND(k, NAME, name, slot, NULL, 10000, __VA_ARGS__); \
+		wait_for(k);                                         \
+	})
+#define GET(k, name)                                             \
+	({                                                       \
+		struct rcur c_ = call_reply(&(k)->call);         \
+		struct name##_rep rep_;                          \
+		assert_int_equal(name##_rep_get(&c_, &rep_), 0); \
+		rep_;                                            \
+	})
+
+static int hello_as(struct client *k, uint16_t role, struct slice secret)
+{
+	int r;
+
+	if (!k->conn)
+		connect_to(k);
+	r = ASK(k, HELLO, hello, 0, .version = PROTOCOL_VERSION, .role = role, .secret = secret,
+		.session = k->session, .epoch = k->epoch,
+		.incarnation = role == ROLE_STORE ? STORE_ID : 0, .limit_bytes = 1u << 30,
+		.address = text("tcp://store:1"));
+	if (r == 0) {
+		k->session = GET(k, hello).session;
+		k->epoch = GET(k, hello).epoch;
+	}
+	return r;
+}
+
+static int proxy_hello(struct client *k)
+{
+	return hello_as(k, ROLE_PROXY, (struct slice){ KEY, sizeof(KEY) });
+}
+
+static void store_hello(struct client *k)
+{
+	assert_int_equal(hello_as(k, ROLE_STORE, (struct slice){ KEY, sizeof(KEY) }), 0);
+}
+
+static void disconnect(struct client *k)
+{
+	conn_close(k->conn);
+	WAIT_FOR(!k->conn);
+	turn_for(MS);
+}
+
+static uint64_t job_create(struct client *k, const char *name)
+{
+	assert_int_equal(ASK(k, JOB_CREATE, job_create, slot_of_name(text(name)), .lease_ms = 60000,
+			     .name = text(name)),
+			 0);
+	return GET(k, job_create).job;
+}
+
+static int put(struct client *k, uint64_t job, const char *path, const char *value)
+{
+	struct payload p = { value, strlen(value), NULL };
+
+	SEND(k, COMMIT, commit, slot_of_id(job), &p, 10000, .job = job, .session = k->session,
+	     .epoch = k->epoch, .len = p.len, .seed = 1,
+	     .crc = crc_more(crc_begin(1), value, p.len), .path = text(path));
+	return wait_for(k);
+}
+
+static int look(struct client *k, uint64_t job, const char *path)
+{
+	return ASK(k, LOOKUP, lookup, slot_of_id(job), .job = job, .session = k->session,
+		   .epoch = k->epoch, .take = 1000, .path = text(path));
+}
+
+static void open_shard(uint16_t count, bool is_open)
+{
+	config = (struct shard_config){ .count = count,
+					.is_open_loopback = is_open,
+					.key = { KEY, sizeof(KEY) },
+					.token_key = { TOKEN_KEY, sizeof(TOKEN_KEY) } };
+	for (uint16_t i = 0; i < count; i++)
+		config.addresses[i] = i % 2 ? "tcp://odd:1" : "tcp://even:1";
+	assert_int_equal(shard_open(&config, loop, net, &shard), 0);
+}
+
+static int setup(void **state)
+{
+	log_set_level(LOG_ERROR);
+	world_open(true);
+	assert_int_equal(net_open(loop, &net), 0);
+	memset(&a, 0, sizeof(a));
+	memset(&b, 0, sizeof(b));
+	memset(&c, 0, sizeof(c));
+	memset(&store, 0, sizeof(store));
+	all[0] = &a;
+	all[1] = &b;
+	all[2] = &c;
+	all[3] = &store;
+	open_shard(1, false);
+	assert_int_equal(proxy_hello(&a), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	for (int i = 0; i < 4; i++) {
+		if (all[i]->kept)
+			request_fail(all[i]->kept, -ECANCELED, NULL);
+		if (all[i]->conn)
+			conn_close(all[i]->conn);
+		call_cancel(&all[i]->call);
+		if (all[i]->call.net)
+			call_end(&all[i]->call);
+	}
+	shard_close(shard);
+	turn_for(10 * MS);
+	assert_int_equal(net_counters(net)->conn_count, 0);
+	net_close(net);
+	world_close();
+	return 0;
+}
+
+/* Another shard instead of the one that setup() made. */
+static void open_again(uint16_t count, bool is_open)
+{
+	disconnect(&a);
+	shard_close(shard);
+	turn_for(MS);
+	a.session = 0;
+	open_shard(count, is_open);
+}
+
+static void a_put_and_a_get_of_a_small_value(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	assert_int_equal(put(&a, job, "dir/a", "hello"), 0);
+	assert_int_equal(GET(&a, commit).version, 1);
+	assert_int_equal(look(&a, job, "dir/a"), 0);
+	assert_int_equal(a.call.room_len, 5);
+	assert_memory_equal(a.room, "hello", 5);
+	assert_int_equal(ASK(&a, STAT, stat, slot_of_id(job), .job = job, .path = text("dir")), 0);
+	assert_int_equal(GET(&a, stat).is_directory, 1);
+	assert_int_equal(ASK(&a, LIST, list, slot_of_id(job), .job = job), 0);
+	assert_int_equal(GET(&a, list).count, 1);
+	assert_int_equal(ASK(&a, RENAME, rename, slot_of_id(job), .job = job, .from = text("dir/a"),
+			     .to = text("b")),
+			 0);
+	assert_int_equal(ASK(&a, REMOVE, remove, slot_of_id(job), .job = job, .path = text("b")),
+			 0);
+	assert_int_equal(GET(&a, remove).version, 2);
+	assert_int_equal(look(&a, job, "b"), -ENOENT);
+	assert_non_null(strstr(a.detail, "b"));
+	assert_int_equal(ASK(&a, REMOVE_TREE, remove_tree, slot_of_id(job), .job = job), 0);
+	assert_int_equal(ASK(&a, PING, ping, 0), 0);
+	assert_int_equal(ASK(&a, GET, get, 0), -EOPNOTSUPP);
+}
+
+static void nothing_is_served_before_hello(void **state)
+{
+	connect_to(&b);
+	assert_int_equal(ASK(&b, STAT, stat, 0), -EACCES);
+	assert_int_equal(hello_as(&b, ROLE_PROXY, text("a wrong key")), -EACCES);
+	assert_int_equal(hello_as(&b, ROLE_STORE, text("")), -EACCES);
+	assert_int_equal(hello_as(&b, 17, text("")), -EINVAL);
+	assert_int_equal(ASK(&b, HELLO, hello, 0, .version = 99, .role = ROLE_PROXY),
+			 -EPROTONOSUPPORT);
+	assert_int_equal(hello_as(&b, ROLE_JOB, text("")), -EKEYREJECTED);
+	assert_int_equal(proxy_hello(&b), 0);
+	assert_int_equal(proxy_hello(&b), -EINVAL);
+}
+
+static void a_job_lies_in_the_slot_of_its_name(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+	uint16_t slot = slot_of_name(JOB);
+
+	assert_int_equal(slot_of_id(job), slot);
+	assert_int_equal(ASK(&a, JOB_SHOW, job_show, slot + 1, .name = JOB), -EINVAL);
+	assert_int_equal(ASK(&a, STAT, stat, slot + 1, .job = job), -EINVAL);
+	assert_int_equal(ASK(&a, STAT, stat, SLOT_COUNT, .job = (uint64_t)SLOT_COUNT << 54),
+			 -EINVAL);
+}
+
+static void a_slot_of_another_shard_is_routed(void **state)
+{
+	uint16_t slot = slot_of_name(JOB);
+
+	open_again(4, false);
+	assert_int_equal(proxy_hello(&a), 0);
+	if (slot % 4 == 0) {
+		JOB = text("another");
+		slot = slot_of_name(JOB);
+	}
+	assert_true(slot % 4 != 0);
+	assert_int_equal(ASK(&a, JOB_CREATE, job_create, slot, .name = JOB), -EREMCHG);
+	assert_string_equal(a.detail, slot % 2 ? "tcp://odd:1" : "tcp://even:1");
+	assert_int_equal(ASK(&a, MAP, map, 0), 0);
+	assert_int_equal(GET(&a, map).shard_count, 4);
+	JOB = text("job");
+}
+
+static struct grant grant_of(unsigned i)
+{
+	return (struct grant){ .segment = (uint64_t)STORE_ID << 20 | i,
+			       .generation = 1,
+			       .size = SEGMENT_BYTES_MIN,
+			       .key = 7,
+			       .store = STORE_ID };
+}
+
+static int lease(struct client *k, uint64_t job, uint64_t request, uint64_t timeout_ms)
+{
+	SEND(k, LEASE, lease, slot_of_id(job), NULL, timeout_ms, .job = job, .session = k->session,
+	     .epoch = k->epoch, .request = request, .need = 1, .size = SEGMENT_BYTES_MIN,
+	     .age_ms = 5);
+	return timeout_ms > 1 ? wait_for(k) : 0;
+}
+
+static int put_extent(struct client *k, uint64_t job, const char *path, const struct grant *g,
+		      uint32_t offset)
+{
+	uint8_t bytes[EXTENT_SIZE];
+	struct wcur w = wcur_make(bytes, sizeof(bytes));
+	struct payload p = { bytes, sizeof(bytes), NULL };
+
+	extent_put(&w, &(struct extent){ .segment = g->segment,
+					 .generation = g->generation,
+					 .offset = offset,
+					 .len = 100 });
+	SEND(k, COMMIT, commit, slot_of_id(job), &p, 10000, .job = job, .session = k->session,
+	     .epoch = k->epoch, .len = 100, .extent_count = 1, .path = text(path));
+	return wait_for(k);
+}
+
+static int settle(struct client *k, uint64_t job, const struct grant *g, uint32_t front)
+{
+	return ASK(k, SETTLE, settle, slot_of_id(job), .job = job, .session = k->session,
+		   .epoch = k->epoch, .segment = g->segment, .generation = g->generation,
+		   .front = front, .back = g->size);
+}
+
+static void a_lease_becomes_a_segment_and_the_segment_is_given_back(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+	struct grant g = grant_of(1);
+
+	store.grants[0] = g;
+	store.grant_count = 1;
+	store_hello(&store);
+	assert_int_equal(lease(&a, job, 1, 10000), 0);
+	assert_int_equal(GET(&a, lease).count, 1);
+	assert_memory_equal(&store.last_job, &job, sizeof(job));
+	assert_int_equal(store.segments_asked, 1);
+	assert_int_equal(put_extent(&a, job, "a", &g, 0), 0);
+	assert_int_equal(settle(&a, job, &g, 4096), 0);
+	WAIT_FOR(store.seals == 1);
+	assert_int_equal(look(&a, job, "a"), 0);
+	assert_int_equal(GET(&a, lookup).found, 1);
+	assert_int_equal(ASK(&a, REMOVE, remove, slot_of_id(job), .job = job, .path = text("a")),
+			 0);
+	WAIT_FOR(store.frees == 1);
+	assert_int_equal(store.last_generation, 1);
+	turn_for(3 * SECOND);
+	assert_int_equal(store.seals + store.frees, 2);
+	assert_int_equal(ASK(&a, INFO, info, 0), 0);
+	assert_int_equal(GET(&a, info).segment_count, 0);
+}
+
+static void a_duty_is_sent_until_it_is_answered(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+	struct grant g = grant_of(1);
+
+	store.grants[0] = g;
+	store.grant_count = 1;
+	store_hello(&store);
+	assert_int_equal(lease(&a, job, 1, 10000), 0);
+	store.keeps = true;
+	assert_int_equal(settle(&a, job, &g, 0), 0);
+	WAIT_FOR(store.frees == 1);
+	/* Not answered: again, after a while. */
+	request_fail(TAKE_PTR(store.kept), -EUSERS, NULL);
+	turn_for(DUTY_AGAIN_MS * MS / 2);
+	assert_int_equal(store.frees, 1);
+	WAIT_FOR(store.frees == 2);
+	/* Lost with the connection: again, when the store is back. */
+	request_fail(TAKE_PTR(store.kept), -ECANCELED, NULL);
+	disconnect(&store);
+	turn_for(3 * SECOND);
+	store.keeps = false;
+	store.has[0] = (struct segment_entry){
+		.segment = g.segment, .generation = 1, .job = job, .size = g.size
+	};
+	store.has_count = 1;
+	store_hello(&store);
+	WAIT_FOR(store.frees == 3);
+	turn_for(3 * SECOND);
+	assert_int_equal(store.frees, 3);
+}
+
+static void a_lease_waits_for_a_store_and_says_when_none_came(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	assert_int_equal(lease(&a, job, 1, 500), -ENOSPC);
+	assert_non_null(strstr(a.detail, "dram"));
+	assert_non_null(strstr(a.detail, "0 bytes"));
+	store.grants[0] = grant_of(1);
+	store.grant_count = 1;
+	SEND(&a, LEASE, lease, slot_of_id(job), NULL, 5000, .job = job, .session = a.session,
+	     .epoch = a.epoch, .request = 2, .need = 1, .size = SEGMENT_BYTES_MIN);
+	turn_for(SECOND);
+	assert_true(a.call.is_pending);
+	store_hello(&store);
+	assert_int_equal(wait_for(&a), 0);
+}
+
+static void a_store_that_says_no_is_passed_on_with_the_jobs_own_use(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	store_hello(&store);
+	store.refuses = -ENOSPC;
+	assert_int_equal(put(&a, job, "a", "x"), 0);
+	assert_int_equal(lease(&a, job, 1, 5000), -ENOSPC);
+	assert_string_equal(a.detail, "not now; this job has 4096 bytes");
+	store.refuses = -EUSERS;
+	assert_int_equal(lease(&a, job, 2, 5000), -EUSERS);
+}
+
+static void an_ask_is_sent_again_with_the_same_request(void **state)
+{
+	uint64_t job = job_create(&a, "job"), request;
+
+	store.keeps = true;
+	store_hello(&store);
+	SEND(&a, LEASE, lease, slot_of_id(job), NULL, 20000, .job = job, .session = a.session,
+	     .epoch = a.epoch, .request = 1, .need = 1, .size = SEGMENT_BYTES_MIN);
+	WAIT_FOR(store.segments_asked == 1);
+	request = store.last_request;
+	request_fail(TAKE_PTR(store.kept), -ECANCELED, NULL);
+	disconnect(&store);
+	store.keeps = false;
+	store.grants[0] = grant_of(1);
+	store.grant_count = 1;
+	store_hello(&store);
+	assert_int_equal(wait_for(&a), 0);
+	assert_int_equal(store.segments_asked, 2);
+	assert_true(store.last_request == request);
+}
+
+static void a_repeated_lease_joins_the_ask_in_progress(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	store.keeps = true;
+	store_hello(&store);
+	SEND(&a, LEASE, lease, slot_of_id(job), NULL, 20000, .job = job, .session = a.session,
+	     .epoch = a.epoch, .request = 1, .need = 1, .size = SEGMENT_BYTES_MIN);
+	WAIT_FOR(store.segments_asked == 1);
+	disconnect(&a);
+	assert_int_equal(proxy_hello(&a), 0);
+	assert_int_equal(a.epoch, 2);
+	SEND(&a, LEASE, lease, slot_of_id(job), NULL, 20000, .job = job, .session = a.session,
+	     .epoch = a.epoch, .request = 1, .need = 1, .size = SEGMENT_BYTES_MIN);
+	turn_for(100 * MS);
+	assert_int_equal(store.segments_asked, 1);
+	store.grants[0] = grant_of(1);
+	store.grant_count = 1;
+	answer_segment(TAKE_PTR(store.kept), store.last_stamp);
+	assert_int_equal(wait_for(&a), 0);
+	assert_int_equal(GET(&a, lease).count, 1);
+	/* And what was granted is found again. */
+	assert_int_equal(lease(&a, job, 1, 5000), 0);
+	assert_int_equal(GET(&a, lease).count, 1);
+	assert_int_equal(store.segments_asked, 1);
+}
+
+static void a_grant_that_nobody_waits_for_goes_back(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	store.keeps = true;
+	store.grants[0] = grant_of(1);
+	store.grant_count = 1;
+	store_hello(&store);
+	SEND(&a, LEASE, lease, slot_of_id(job), NULL, 20000, .job = job, .session = a.session,
+	     .epoch = a.epoch, .request = 1, .need = 1, .size = SEGMENT_BYTES_MIN);
+	WAIT_FOR(store.segments_asked == 1);
+	disconnect(&a);
+	answer_segment(TAKE_PTR(store.kept), store.last_stamp);
+	store.keeps = false;
+	WAIT_FOR(store.frees == 1);
+}
+
+static void an_ask_that_was_late_is_settled_all_the_same(void **state)
+{
+	uint64_t job = job_create(&a, "job"), request;
+
+	store.keeps = true;
+	store.grants[0] = grant_of(1);
+	store.grant_count = 1;
+	store_hello(&store);
+	assert_int_equal(lease(&a, job, 1, 500), -ENOSPC);
+	request = store.last_request;
+	request_fail(TAKE_PTR(store.kept), -ECANCELED, NULL);
+	store.keeps = false;
+	WAIT_FOR(store.segments_asked == 2);
+	assert_true(store.last_request == request);
+	WAIT_FOR(store.frees == 1);
+	turn_for(5 * SECOND);
+	assert_int_equal(store.segments_asked, 2);
+}
+
+static void lists_are_compared_when_a_store_says_hello(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+	struct grant known = grant_of(2), lost = grant_of(3);
+
+	store.grants[0] = known;
+	store.grants[1] = lost;
+	store.grant_count = 2;
+	store_hello(&store);
+	assert_int_equal(lease(&a, job, 1, 10000), 0);
+	assert_int_equal(put_extent(&a, job, "known", &known, 0), 0);
+	assert_int_equal(put_extent(&a, job, "lost", &lost, 0), 0);
+	disconnect(&store);
+	/* It comes back with five, one of which we know, and without one. */
+	for (unsigned i = 0; i < 5; i++)
+		store.has[i] =
+			(struct segment_entry){ .segment = grant_of(i < 3 ? i : i + 1).segment,
+						.job = job,
+						.generation = 1,
+						.size = SEGMENT_BYTES_MIN };
+	store.has_count = 5;
+	store.lists = 0;
+	store_hello(&store);
+	WAIT_FOR(store.frees == 4);
+	turn_for(SECOND);
+	assert_int_equal(store.lists, 3);
+	assert_int_equal(store.frees, 4);
+	assert_int_equal(look(&a, job, "known"), 0);
+	assert_int_equal(look(&a, job, "lost"), -EREMOTEIO);
+}
+
+static void another_store_at_the_same_address_means_that_all_is_lost(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+	struct grant g = grant_of(2);
+
+	store.grants[0] = g;
+	store.grant_count = 1;
+	store_hello(&store);
+	assert_int_equal(lease(&a, job, 1, 10000), 0);
+	assert_int_equal(put_extent(&a, job, "a", &g, 0), 0);
+	disconnect(&store);
+	connect_to(&store);
+	assert_int_equal(look(&a, job, "a"), 0);
+	assert_int_equal(ASK(&store, HELLO, hello, 0, .version = PROTOCOL_VERSION,
+			     .role = ROLE_STORE, .secret = { KEY, sizeof(KEY) },
+			     .incarnation = STORE_ID + 1, .limit_bytes = 1u << 30,
+			     .address = text("tcp://store:1")),
+			 0);
+	assert_int_equal(look(&a, job, "a"), -EREMOTEIO);
+	assert_int_equal(ASK(&a, MAP, map, 0), 0);
+	assert_int_equal(GET(&a, map).store_count, 1);
+}
+
+/* Sessions. */
+
+static int beat(struct client *k, uint64_t session, uint64_t epoch)
+{
+	return ASK(k, HEARTBEAT, heartbeat, 0, .session = session, .epoch = epoch);
+}
+
+static void who_comes_back_has_the_next_epoch(void **state)
+{
+	uint64_t session = a.session, job = job_create(&a, "job");
+
+	assert_int_equal(a.epoch, 1);
+	assert_int_equal(beat(&a, session, 1), 0);
+	disconnect(&a);
+	assert_int_equal(proxy_hello(&a), 0);
+	assert_true(a.session == session);
+	assert_int_equal(a.epoch, 2);
+	assert_int_equal(beat(&a, session, 1), -ENOLINK);
+	assert_int_equal(beat(&a, session + 1, 2), -ENOLINK);
+	assert_int_equal(beat(&a, 0, 0), -ENOLINK);
+	a.epoch = 1;
+	assert_int_equal(put(&a, job, "a", "x"), -ENOLINK);
+	a.epoch = 2;
+	assert_int_equal(put(&a, job, "a", "x"), 0);
+	assert_int_equal(proxy_hello(&b), 0);
+	assert_true(b.session != session);
+}
+
+static void a_session_lives_by_being_heard(void **state)
+{
+	uint64_t job = job_create(&a, "job"), session = a.session;
+	struct grant g = grant_of(1);
+
+	store.grants[0] = g;
+	store.grant_count = 1;
+	store_hello(&store);
+	assert_int_equal(lease(&a, job, 1, 10000), 0);
+	for (int i = 0; i < 20; i++) {
+		turn_for(SESSION_HEARTBEAT_MS * MS);
+		assert_int_equal(beat(&a, a.session, a.epoch), 0);
+		assert_int_equal(ASK(&a, JOB_RENEW, job_renew, slot_of_name(JOB), .name = JOB), 0);
+	}
+	assert_int_equal(store.revokes, 0);
+	turn_for((SESSION_LIFE_MS + 2000) * MS);
+	WAIT_FOR(store.revokes == 1);
+	assert_int_equal(beat(&a, a.session, a.epoch), -ENOLINK);
+	/* It hears so, takes its next epoch, and commits what was complete. */
+	disconnect(&a);
+	assert_int_equal(proxy_hello(&a), 0);
+	assert_true(a.session == session);
+	assert_int_equal(a.epoch, 2);
+	assert_int_equal(ASK(&a, JOB_SHOW, job_show, slot_of_name(JOB), .name = JOB), 0);
+}
+
+static void a_shard_that_was_stopped_ends_nobody(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+	struct grant g = grant_of(1);
+
+	store.grants[0] = g;
+	store.grant_count = 1;
+	store_hello(&store);
+	assert_int_equal(lease(&a, job, 1, 10000), 0);
+	/* Longer than sessions live, and than the job's lease is. */
+	sim_node_pause(sim_node, true);
+	node_current = NULL;
+	sim_run(sim, sim_now_ns(sim) + 100 * SECOND);
+	sim_node_pause(sim_node, false);
+	node_current = sim_node_of(sim_node);
+	turn_for(2 * SECOND);
+	assert_int_equal(store.revokes, 0);
+	assert_int_equal(beat(&a, a.session, a.epoch), 0);
+	assert_int_equal(put_extent(&a, job, "a", &g, 0), 0);
+	/* The new period is not for ever. */
+	turn_for(61 * SECOND);
+	assert_int_equal(look(&a, job, "a"), -ENOLINK);
+	assert_int_equal(proxy_hello(&b), 0);
+	assert_int_equal(look(&b, job, "a"), -EIDRM);
+}
+
+/* Waiting. */
+
+static void who_waits_hears_of_path_and_count(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	assert_int_equal(proxy_hello(&b), 0);
+	assert_int_equal(proxy_hello(&c), 0);
+	SEND(&b, WAIT, wait, slot_of_id(job), NULL, 60000, .job = job, .path = text("d/a"));
+	SEND(&c, WAIT_COUNT, wait_count, slot_of_id(job), NULL, 60000, .job = job, .count = 2,
+	     .directory = text("d"));
+	turn_for(10 * MS);
+	assert_int_equal(ASK(&a, INFO, info, 0), 0);
+	assert_int_equal(GET(&a, info).parked_count, 2);
+	assert_int_equal(put(&a, job, "d/b", "x"), 0);
+	turn_for(10 * MS);
+	assert_true(b.call.is_pending && c.call.is_pending);
+	assert_int_equal(put(&a, job, "d/a", "value"), 0);
+	assert_int_equal(wait_for(&b), 0);
+	assert_int_equal(GET(&b, wait).len, 5);
+	assert_int_equal(wait_for(&c), 0);
+	assert_int_equal(GET(&c, wait_count).count, 2);
+	/* What is there is not waited for. */
+	assert_int_equal(ASK(&b, WAIT, wait, slot_of_id(job), .job = job, .path = text("d/a")), 0);
+	assert_int_equal(ASK(&a, INFO, info, 0), 0);
+	assert_int_equal(GET(&a, info).parked_count, 0);
+}
+
+static void waiting_ends_with_its_time_its_connection_or_its_job(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	assert_int_equal(proxy_hello(&b), 0);
+	assert_int_equal(proxy_hello(&c), 0);
+	/* Its own deadline is a little later than the shard's: the answer is heard. */
+	SEND(&b, WAIT, wait, slot_of_id(job), NULL, 1000, .job = job, .path = text("a"));
+	assert_int_equal(wait_for(&b), -ETIMEDOUT);
+	SEND(&b, WAIT, wait, slot_of_id(job), NULL, 60000, .job = job, .path = text("a"));
+	SEND(&c, WAIT_COUNT, wait_count, slot_of_id(job), NULL, 60000, .job = job, .count = 7);
+	turn_for(10 * MS);
+	disconnect(&b);
+	assert_int_equal(ASK(&a, INFO, info, 0), 0);
+	assert_int_equal(GET(&a, info).parked_count, 1);
+	assert_int_equal(ASK(&a, JOB_END, job_end, slot_of_name(JOB), .name = JOB), 0);
+	assert_int_equal(wait_for(&c), -EIDRM);
+	assert_int_equal(ASK(&a, INFO, info, 0), 0);
+	assert_int_equal(GET(&a, info).parked_count, 0);
+}
+
+struct many {
+	struct call call;
+};
+
+static void a_crowd_is_woken_in_turns(void **state)
+{
+	enum { CROWD = 900 };
+	struct many *crowd = node_alloc(CROWD * sizeof(*crowd));
+	uint64_t job = job_create(&a, "job");
+	unsigned left = CROWD;
+
+	assert_int_equal(proxy_hello(&b), 0);
+	for (int i = 0; i < CROWD; i++) {
+		struct wcur w = call_body(net, &crowd[i].call);
+
+		wait_req_put(&w, &(struct wait_req){ .job = job, .path = text("a") });
+		call_send(b.conn, &crowd[i].call, MSG_WAIT, slot_of_id(job), &w, NULL,
+			  loop->now_ns + 60 * SECOND);
+	}
+	turn_for(10 * MS);
+	assert_int_equal(put(&a, job, "a", "x"), 0);
+	while (left > 0) {
+		left = 0;
+		assert_int_equal(loop_turn(loop, loop->now_ns + SECOND), 0);
+		for (int i = 0; i < CROWD; i++)
+			left += crowd[i].call.is_pending;
+	}
+	for (int i = 0; i < CROWD; i++) {
+		assert_int_equal(crowd[i].call.result, 0);
+		call_end(&crowd[i].call);
+	}
+	node_free(crowd);
+}
+
+static void of_many_readers_as_many_as_there_are_reads_get_it(void **state)
+{
+	struct payload p = { "value", 5, NULL };
+	uint64_t job = job_create(&a, "job"), hold;
+
+	SEND(&a, COMMIT, commit, slot_of_id(job), &p, 10000, .job = job, .len = 5, .seed = 1,
+	     .crc = crc_more(crc_begin(1), "value", 5), .reads = 1, .path = text("r"));
+	assert_int_equal(wait_for(&a), 0);
+	assert_int_equal(proxy_hello(&b), 0);
+	assert_int_equal(proxy_hello(&c), 0);
+	assert_int_equal(look(&a, job, "r"), 0);
+	hold = GET(&a, lookup).hold;
+	SEND(&b, LOOKUP, lookup, slot_of_id(job), NULL, 60000, .job = job, .session = b.session,
+	     .epoch = b.epoch, .read_lo = 2, .take = 10, .path = text("r"));
+	SEND(&c, LOOKUP, lookup, slot_of_id(job), NULL, 60000, .job = job, .session = c.session,
+	     .epoch = c.epoch, .read_lo = 3, .take = 10, .path = text("r"));
+	turn_for(100 * MS);
+	assert_true(b.call.is_pending && c.call.is_pending);
+	/* Given back: one of them gets it; used up by that one: the other hears so. */
+	assert_int_equal(ASK(&a, RELEASE, release, slot_of_id(job), .job = job,
+			     .session = a.session, .epoch = a.epoch, .hold = hold, .nth_try = 1),
+			 0);
+	WAIT_FOR(!b.call.is_pending || !c.call.is_pending);
+	turn_for(100 * MS);
+	{
+		struct client *first = b.call.is_pending ? &c : &b;
+		struct client *second = first == &b ? &c : &b;
+
+		assert_true(second->call.is_pending);
+		assert_int_equal(wait_for(first), 0);
+		assert_memory_equal(first->room, "value", 5);
+		hold = GET(first, lookup).hold;
+		assert_int_equal(ASK(first, RELEASE, release, slot_of_id(job), .job = job,
+				     .session = first->session, .epoch = first->epoch, .hold = hold,
+				     .nth_try = 1, .is_confirmed = 1),
+				 0);
+		assert_int_equal(wait_for(second), -ENODATA);
+	}
+}
+
+/* Jobs. */
+
+static void a_jobs_end_is_acknowledged_when_all_have_heard(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	assert_int_equal(proxy_hello(&b), 0);
+	store_hello(&store);
+	b.keeps = true;
+	SEND(&a, JOB_END, job_end, slot_of_name(JOB), NULL, 60000, .name = JOB);
+	WAIT_FOR(b.overs == 1 && store.overs == 1 && a.overs == 1);
+	assert_true(b.last_job == job && store.last_job == job);
+	turn_for(100 * MS);
+	assert_true(a.call.is_pending);
+	/* It is told again until it answers; and its end is an answer, too. */
+	WAIT_FOR(b.overs == 2);
+	request_fail(TAKE_PTR(b.kept), -ECANCELED, NULL);
+	b.keeps = false;
+	assert_int_equal(wait_for(&a), 0);
+	assert_int_equal(ASK(&a, JOB_END, job_end, slot_of_name(JOB), .name = JOB), 0);
+	assert_int_equal(look(&a, job, "a"), -EIDRM);
+}
+
+static void a_jobs_end_waits_no_longer_than_its_caller(void **state)
+{
+	job_create(&a, "job");
+	assert_int_equal(proxy_hello(&b), 0);
+	b.keeps = true;
+	SEND(&a, JOB_END, job_end, slot_of_name(JOB), NULL, 500, .name = JOB);
+	assert_int_equal(wait_for(&a), -ETIMEDOUT);
+	/* It has ended all the same. */
+	assert_int_equal(ASK(&a, JOB_SHOW, job_show, slot_of_name(JOB), .name = JOB), 0);
+	assert_int_equal(GET(&a, job_show).has_ended, 1);
+	request_fail(TAKE_PTR(b.kept), -ECANCELED, NULL);
+	disconnect(&b);
+	assert_int_equal(ASK(&a, JOB_END, job_end, slot_of_name(JOB), .name = JOB), 0);
+}
+
+static void who_comes_back_hears_of_the_jobs_that_ended(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	assert_int_equal(proxy_hello(&b), 0);
+	disconnect(&b);
+	assert_int_equal(ASK(&a, JOB_END, job_end, slot_of_name(JOB), .name = JOB), 0);
+	assert_int_equal(proxy_hello(&b), 0);
+	WAIT_FOR(b.overs == 1);
+	assert_true(b.last_job == job);
+	/* Not for ever. */
+	disconnect(&b);
+	for (int i = 0; i < 13; i++) {
+		turn_for(SESSION_HEARTBEAT_MS * MS);
+		assert_int_equal(beat(&a, a.session, a.epoch), 0);
+	}
+	assert_int_equal(proxy_hello(&b), 0);
+	turn_for(SECOND);
+	assert_int_equal(b.overs, 1);
+}
+
+static void a_lease_runs_out(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	assert_int_equal(put(&a, job, "a", "x"), 0);
+	for (int i = 0; i < 8; i++) {
+		turn_for(10 * SECOND);
+		assert_int_equal(beat(&a, a.session, a.epoch), 0);
+		if (i < 2)
+			assert_int_equal(
+				ASK(&a, JOB_RENEW, job_renew, slot_of_name(JOB), .name = JOB), 0);
+		if (i < 7)
+			assert_int_equal(look(&a, job, "a"), 0);
+	}
+	turn_for(2 * SECOND);
+	assert_int_equal(look(&a, job, "a"), -EIDRM);
+	WAIT_FOR(a.overs == 1);
+	assert_int_equal(ASK(&a, JOB_SHOW, job_show, slot_of_name(JOB), .name = JOB), 0);
+	assert_int_equal(GET(&a, job_show).dram_bytes, 0);
+}
+
+static void jobs_of_all_slots_are_listed(void **state)
+{
+	char name[16];
+	uint16_t from = 0;
+	uint8_t after[16] = "";
+	size_t after_len = 0;
+	unsigned count = 0;
+
+	for (int i = 0; i < 40; i++) {
+		snprintf(name, sizeof(name), "j%d", i);
+		job_create(&a, name);
+	}
+	for (;;) {
+		struct job_list_rep rep;
+		struct job_entry e = { 0 };
+		struct rcur r;
+
+		assert_int_equal(ASK(&a, JOB_LIST, job_list, 0, .from_slot = from,
+				     .after = { after, after_len }),
+				 0);
+		rep = GET(&a, job_list);
+		r = rcur_make(a.room, a.call.room_len);
+		for (uint32_t i = 0; i < rep.count; i++)
+			job_entry_get(&r, &e);
+		assert_int_equal(rcur_finish(&r), 0);
+		count += rep.count;
+		if (!rep.has_more)
+			break;
+		from = rep.next_slot;
+		after_len = e.name.len;
+		memcpy(after, e.name.ptr, after_len);
+	}
+	assert_int_equal(count, 40);
+}
+
+/* Functions, with tokens. */
+
+static char token[TOKEN_BYTES_MAX + 1];
+
+static void a_token_opens_its_own_job_only(void **state)
+{
+	uint64_t job, other;
+
+	assert_int_equal(ASK(&a, JOB_CREATE, job_create, slot_of_name(JOB), .name = JOB), 0);
+	job = GET(&a, job_create).job;
+	snprintf(token, sizeof(token), "%.*s", (int)GET(&a, job_create).token.len,
+		 GET(&a, job_create).token.ptr);
+	other = job_create(&a, "other");
+	assert_int_equal(hello_as(&b, ROLE_JOB, text(token)), 0);
+	assert_true(GET(&b, hello).job == job);
+	assert_int_equal(GET(&b, hello).rights, RIGHTS_OF_JOB);
+	assert_memory_equal(GET(&b, hello).job_name.ptr, "job", 3);
+	assert_int_equal(put(&b, job, "a", "x"), 0);
+	assert_int_equal(look(&b, job, "a"), 0);
+	assert_int_equal(put(&b, other, "a", "x"), -EACCES);
+	assert_int_equal(look(&b, other, "a"), -EACCES);
+	assert_int_equal(ASK(&b, STAT, stat, slot_of_id(other), .job = other), -EACCES);
+	assert_int_equal(ASK(&b, LIST, list, slot_of_id(other), .job = other), -EACCES);
+	assert_int_equal(ASK(&b, RENAME, rename, slot_of_id(other), .job = other, .from = text("a"),
+			     .to = text("b")),
+			 -EACCES);
+	assert_int_equal(
+		ASK(&b, JOB_END, job_end, slot_of_name(text("other")), .name = text("other")),
+		-EACCES);
+	assert_int_equal(
+		ASK(&b, JOB_SHOW, job_show, slot_of_name(text("other")), .name = text("other")),
+		-EACCES);
+	assert_int_equal(
+		ASK(&b, JOB_CREATE, job_create, slot_of_name(text("x")), .name = text("x")),
+		-EACCES);
+	assert_int_equal(ASK(&b, JOB_LIST, job_list, 0), -EACCES);
+	assert_int_equal(ASK(&b, JOB_RENEW, job_renew, slot_of_name(JOB), .name = JOB), 0);
+	assert_int_equal(ASK(&b, JOB_SHOW, job_show, slot_of_name(JOB), .name = JOB), 0);
+	/* Another's session is not his. */
+	b.session = a.session;
+	b.epoch = a.epoch;
+	assert_int_equal(put(&b, job, "a", "x"), -ENOLINK);
+	assert_int_equal(ASK(&a, JOB_END, job_end, slot_of_name(JOB), .name = JOB), 0);
+	b.session = 0;
+	disconnect(&b);
+	assert_int_equal(hello_as(&b, ROLE_JOB, text(token)), -EIDRM);
+}
+
+/* What a message of each kind is answered with a token; 0 to be found out: not -EACCES. */
+static int try_message(struct client *k, uint64_t job, int which)
+{
+	uint16_t slot = slot_of_id(job);
+
+	switch (which) {
+	case 0:
+		return ASK(k, STAT, stat, slot, .job = job, .path = text("in/a"));
+	case 1:
+		return look(k, job, "in/a");
+	case 2:
+		return ASK(k, WAIT, wait, slot, .job = job, .path = text("in/a"));
+	case 3:
+		return ASK(k, FIND, find, slot, .job = job, .session = k->session,
+			   .epoch = k->epoch);
+	case 4:
+		return put(k, job, "in/b", "x");
+	case 5:
+		return ASK(k, OPEN, open, slot, .job = job, .session = k->session,
+			   .epoch = k->epoch);
+	case 6:
+		return ASK(k, EXTEND, extend, slot, .job = job, .session = k->session,
+			   .epoch = k->epoch);
+	case 7:
+		return ASK(k, LEASE, lease, slot, .job = job, .session = k->session,
+			   .epoch = k->epoch);
+	case 8:
+		return ASK(k, SETTLE, settle, slot, .job = job, .session = k->session,
+			   .epoch = k->epoch);
+	case 9:
+		return ASK(k, REMOVE, remove, slot, .job = job, .path = text("in/c"));
+	case 10:
+		return ASK(k, REMOVE_TREE, remove_tree, slot, .job = job,
+			   .directory = text("in/d"));
+	case 11:
+		return ASK(k, RENAME, rename, slot, .job = job, .from = text("in/e"),
+			   .to = text("in/f"));
+	case 12:
+		return ASK(k, LIST, list, slot, .job = job, .directory = text("in/"));
+	case 13:
+		return ASK(k, WAIT_COUNT, wait_count, slot, .job = job, .directory = text("in/"));
+	case 14:
+		return ASK(k, JOB_RENEW, job_renew, slot, .name = JOB);
+	case 15:
+		return ASK(k, JOB_SHOW, job_show, slot, .name = JOB);
+	case 16:
+		return ASK(k, JOB_END, job_end, slot, .name = JOB);
+	default:
+		return 1;
+	}
+}
+
+/* The rights that each of them needs. */
+static const unsigned NEEDS[] = {
+	RIGHT_READ,  RIGHT_READ,   RIGHT_READ,   RIGHT_READ,
+	RIGHT_WRITE, RIGHT_WRITE,  RIGHT_WRITE,  RIGHT_WRITE,
+	RIGHT_WRITE, RIGHT_REMOVE, RIGHT_REMOVE, RIGHT_REMOVE | RIGHT_WRITE,
+	RIGHT_LIST,  RIGHT_LIST,   RIGHT_JOB,    RIGHT_JOB,
+	RIGHT_JOB,
+};
+#define MESSAGES_TRIED (int)(sizeof(NEEDS) / sizeof(NEEDS[0]))
+
+static uint64_t job_with_token(void)
+{
+	assert_int_equal(ASK(&a, JOB_CREATE, job_create, slot_of_name(JOB), .name = JOB), 0);
+	snprintf(token, sizeof(token), "%.*s", (int)GET(&a, job_create).token.len,
+		 GET(&a, job_create).token.ptr);
+	return GET(&a, job_create).job;
+}
+
+static void a_narrowed_token_is_held_to_its_rights(void **state)
+{
+	char narrow[TOKEN_BYTES_MAX + 1];
+	uint64_t job = job_with_token();
+
+	assert_int_equal(put(&a, job, "in/a", "x"), 0);
+	for (unsigned rights = 1; rights < RIGHTS_OF_JOB; rights = 2 * rights + (rights == 1)) {
+		assert_int_equal(token_narrow(text(token), text(""), rights, 0, narrow), 0);
+		assert_int_equal(hello_as(&b, ROLE_JOB, text(narrow)), 0);
+		assert_int_equal(GET(&b, hello).rights, rights);
+		for (int i = 0; i < MESSAGES_TRIED; i++) {
+			if ((rights & NEEDS[i]) == NEEDS[i] && i == 16)
+				continue; /* the job is needed on */
+			if ((rights & NEEDS[i]) == NEEDS[i])
+				assert_int_not_equal(try_message(&b, job, i), -EACCES);
+			else
+				assert_int_equal(try_message(&b, job, i), -EACCES);
+		}
+		disconnect(&b);
+		b.session = 0;
+	}
+}
+
+static void a_narrowed_token_is_held_to_its_prefix_and_its_time(void **state)
+{
+	char narrow[TOKEN_BYTES_MAX + 1];
+	uint64_t job = job_with_token(), wall_s = node_wall_ns() / SECOND;
+
+	assert_int_equal(put(&a, job, "in/a", "x"), 0);
+	assert_int_equal(put(&a, job, "out/a", "x"), 0);
+	assert_int_equal(
+		token_narrow(text(token), text("in/"), RIGHTS_OF_JOB, wall_s + 100, narrow), 0);
+	assert_int_equal(hello_as(&b, ROLE_JOB, text(narrow)), 0);
+	assert_memory_equal(GET(&b, hello).prefix.ptr, "in/", 3);
+	assert_int_equal(look(&b, job, "in/a"), 0);
+	assert_int_equal(look(&b, job, "out/a"), -EACCES);
+	assert_int_equal(look(&b, job, "in"), -EACCES);
+	assert_int_equal(put(&b, job, "in/b", "x"), 0);
+	assert_int_equal(put(&b, job, "out/b", "x"), -EACCES);
+	assert_int_equal(ASK(&b, RENAME, rename, slot_of_id(job), .job = job, .from = text("in/b"),
+			     .to = text("out/b")),
+			 -EACCES);
+	assert_int_equal(ASK(&b, RENAME, rename, slot_of_id(job), .job = job, .from = text("out/a"),
+			     .to = text("in/c")),
+			 -EACCES);
+	assert_int_equal(ASK(&b, LIST, list, slot_of_id(job), .job = job), -EACCES);
+	assert_int_equal(ASK(&b, LIST, list, slot_of_id(job), .job = job, .directory = text("in/")),
+			 0);
+	sim_node_set_wall(sim_node, (wall_s + 101) * SECOND);
+	assert_int_equal(look(&b, job, "in/a"), -EKEYEXPIRED);
+	disconnect(&b);
+	b.session = 0;
+	assert_int_equal(hello_as(&b, ROLE_JOB, text(narrow)), -EKEYEXPIRED);
+	narrow[20] ^= 1;
+	assert_int_equal(hello_as(&b, ROLE_JOB, text(narrow)), -EKEYREJECTED);
+}
+
+static void on_an_open_loopback_the_default_job_needs_no_token(void **state)
+{
+	uint64_t job;
+
+	open_again(1, true);
+	assert_int_equal(hello_as(&b, ROLE_JOB, text("")), 0);
+	job = GET(&b, hello).job;
+	assert_memory_equal(GET(&b, hello).job_name.ptr, "default", 7);
+	assert_int_equal(GET(&b, hello).rights, RIGHTS_OF_JOB | RIGHT_ADMIN);
+	assert_int_equal(put(&b, job, "a", "x"), 0);
+	job_create(&b, "another");
+	assert_int_equal(ASK(&b, JOB_LIST, job_list, 0), 0);
+	assert_int_equal(GET(&b, job_list).count, 2);
+	assert_int_equal(
+		ASK(&b, JOB_END, job_end, slot_of_name(text("another")), .name = text("another")),
+		0);
+	/* It is there again soon after its end. */
+	assert_int_equal(
+		ASK(&b, JOB_END, job_end, slot_of_name(text("default")), .name = text("default")),
+		0);
+	turn_for(2 * SECOND);
+	assert_int_equal(hello_as(&c, ROLE_JOB, text("")), 0);
+	assert_true(GET(&c, hello).job != job);
+}
+
+static void the_clock_of_the_wall_may_jump(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	sim_node_set_wall(sim_node, node_wall_ns() - 3600 * SECOND);
+	for (int i = 0; i < 5; i++) {
+		turn_for(10 * SECOND);
+		assert_int_equal(beat(&a, a.session, a.epoch), 0);
+	}
+	assert_int_equal(put(&a, job, "a", "x"), 0);
+	sim_node_set_wall(sim_node, node_wall_ns() + 7200 * SECOND);
+	turn_for(8 * SECOND);
+	assert_int_equal(look(&a, job, "a"), 0);
+	turn_for(5 * SECOND);
+	assert_int_equal(look(&a, job, "a"), -EIDRM);
+}
+
+static unsigned effect_count;
+
+static void count_effect(void *owner, uint16_t slot, const struct effect *e)
+{
+	effect_count++;
+	assert_int_equal(slot, slot_of_name(JOB));
+}
+
+static void every_change_is_taken_down(void **state)
+{
+	uint64_t job;
+
+	effect_count = 0;
+	shard_set_sink(shard, count_effect, NULL);
+	job = job_create(&a, "job");
+	assert_int_equal(effect_count, 1);
+	assert_int_equal(put(&a, job, "a", "x"), 0);
+	assert_int_equal(effect_count, 2);
+	assert_int_equal(look(&a, job, "a"), 0);
+	assert_int_equal(effect_count, 2);
+	assert_int_equal(ASK(&a, JOB_END, job_end, slot_of_name(JOB), .name = JOB), 0);
+	turn_for(SECOND);
+	assert_int_equal(effect_count, 4);
+	shard_set_sink(shard, NULL, NULL);
+}
+
+/* Without memory it may hang up, or say so, but goes on. */
+static void the_nth_allocation_may_fail_for_every_n(void **state)
+{
+	struct node *node = sim_node_of(sim_node);
+	uint64_t n = 0, left;
+
+	store.grants[0] = grant_of(1);
+	store.grant_count = 1;
+	do {
+		uint64_t job, deadline;
+
+		if (!a.conn)
+			assert_int_equal(proxy_hello(&a), 0);
+		job = job_create(&a, "job");
+		store.has_count = 0;
+		if (!store.conn)
+			store_hello(&store);
+		store.grants[0].generation++;
+		node->fail_countdown = ++n;
+		(void)put(&a, job, "a", "x");
+		if (a.conn)
+			SEND(&a, LEASE, lease, slot_of_id(job), NULL, 2000, .job = job,
+			     .session = a.session, .epoch = a.epoch, .request = n, .need = 1,
+			     .size = SEGMENT_BYTES_MIN);
+		if (a.conn)
+			(void)wait_for(&a);
+		if (a.conn)
+			(void)ASK(&a, LIST, list, slot_of_id(job), .job = job);
+		if (a.conn)
+			SEND(&a, WAIT, wait, slot_of_id(job), NULL, 100, .job = job,
+			     .path = text("never"));
+		if (a.conn)
+			(void)wait_for(&a);
+		if (a.conn)
+			(void)ASK(&a, JOB_END, job_end, slot_of_name(JOB), .name = JOB);
+		left = node->fail_countdown;
+		node->fail_countdown = 0;
+		turn_for(100 * MS);
+		if (!a.conn)
+			assert_int_equal(proxy_hello(&a), 0);
+		deadline = loop->now_ns + 100 * SECOND;
+		assert_int_equal(ASK(&a, JOB_END, job_end, slot_of_name(JOB), .name = JOB), 0);
+		do {
+			turn_for(SECOND);
+			assert_int_equal(beat(&a, a.session, a.epoch), 0);
+			if (!store.conn)
+				store_hello(&store);
+			assert_int_equal(
+				ASK(&a, JOB_SHOW, job_show, slot_of_name(JOB), .name = JOB), 0);
+		} while (GET(&a, job_show).dram_bytes > 0 && loop->now_ns < deadline);
+		assert_int_equal(GET(&a, job_show).dram_bytes, 0);
+	} while (left == 0);
+	printf("%u allocations\n", (unsigned)n);
+	assert_true(n > 8);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(a_put_and_a_get_of_a_small_value),
+		T(nothing_is_served_before_hello),
+		T(a_job_lies_in_the_slot_of_its_name),
+		T(a_slot_of_another_shard_is_routed),
+		T(a_lease_becomes_a_segment_and_the_segment_is_given_back),
+		T(a_duty_is_sent_until_it_is_answered),
+		T(a_lease_waits_for_a_store_and_says_when_none_came),
+		T(a_store_that_says_no_is_passed_on_with_the_jobs_own_use),
+		T(an_ask_is_sent_again_with_the_same_request),
+		T(a_repeated_lease_joins_the_ask_in_progress),
+		T(a_grant_that_nobody_waits_for_goes_back),
+		T(an_ask_that_was_late_is_settled_all_the_same),
+		T(lists_are_compared_when_a_store_says_hello),
+		T(another_store_at_the_same_address_means_that_all_is_lost),
+		T(who_comes_back_has_the_next_epoch),
+		T(a_session_lives_by_being_heard),
+		T(a_shard_that_was_stopped_ends_nobody),
+		T(who_waits_hears_of_path_and_count),
+		T(waiting_ends_with_its_time_its_connection_or_its_job),
+		T(a_crowd_is_woken_in_turns),
+		T(of_many_readers_as_many_as_there_are_reads_get_it),
+		T(a_jobs_end_is_acknowledged_when_all_have_heard),
+		T(a_jobs_end_waits_no_longer_than_its_caller),
+		T(who_comes_back_hears_of_the_jobs_that_ended),
+		T(a_lease_runs_out),
+		T(jobs_of_all_slots_are_listed),
+		T(a_token_opens_its_own_job_only),
+		T(a_narrowed_token_is_held_to_its_rights),
+		T(a_narrowed_token_is_held_to_its_prefix_and_its_time),
+		T(on_an_open_loopback_the_default_job_needs_no_token),
+		T(the_clock_of_the_wall_may_jump),
+		T(every_change_is_taken_down),
+		T(the_nth_allocation_may_fail_for_every_n),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
