@@ -400,13 +400,9 @@ static void cut_connections(struct store *s, uint64_t job)
 {
 	struct hlink *l = htable_first(&s->jobs, job);
 
-	/* They leave the table when they are freed, which is later. */
-	for (; l; l = htable_next(l)) {
-		struct client *k = container_of(l, struct client, of_job);
-
-		if (k->conn->access->job == job)
-			conn_close(k->conn);
-	}
+	/* The hash is the job itself. They leave the table when they are freed, which is later. */
+	for (; l; l = htable_next(l))
+		conn_close(container_of(l, struct client, of_job)->conn);
 }
 
 void store_job_over_serve(struct request *r)

@@ -14,10 +14,10 @@
 
 #include "base/container.h"
 
-/* A step is at most so long: two milliseconds of touching. */
-#define PIECE_BYTES (8u << 20)
+/* A step is at most so long: a millisecond of touching. */
+#define PIECE_BYTES (4u << 20)
 
-/* With what somebody waits for, nothing else is sent off that would delay the report. */
+/* Of what somebody waits for, so much is reported at once. */
 #define WANTED_BYTES (4u << 20)
 
 /* Decisions ahead of the work; more of them only make the queues longer. */
@@ -106,8 +106,9 @@ static void decide(struct planning *g, struct segment *s, enum segment_state sta
 		pool_disown(g->p, s);
 	s->done = 0;
 	pool_enter(g->p, s, state);
-	s->urgency = (uint8_t)urgency;
-	list_insert(&g->p->begun[urgency], &s->link);
+	s->urgency =
+		urgency == POOL_WANTED && s->size > PIECE_BYTES ? POOL_LARGE : (uint8_t)urgency;
+	list_insert(&g->p->begun[s->urgency], &s->link);
 	g->decisions++;
 }
 
@@ -349,6 +350,8 @@ unsigned pool_plan(struct pool *p, struct step *steps, unsigned cap, uint64_t by
 		sum += step_add(&steps[n++],
 				punch_of(container_of(p->punches.next, struct segment, link)));
 	n = emit(p, POOL_WANTED, steps, n, cap, bytes < WANTED_BYTES ? bytes : WANTED_BYTES, &sum);
+	/* And a piece of a large one, so that neither kind waits for all of the other. */
+	n = emit(p, POOL_LARGE, steps, n, n < cap ? n + 1 : cap, bytes, &sum);
 	if (n > 0 && p->ask_count > 0)
 		return n;
 	/* What is in the making for the stock may be just what somebody waits for. */
@@ -402,7 +405,6 @@ static void step_done(struct pool *p, const struct step *step, uint64_t now_ns)
 			fail(p, s, now_ns);
 			return;
 		}
-		p->failed_ns = 0;
 		p->counters.made_bytes += len;
 		break;
 	case STEP_SCRUB:

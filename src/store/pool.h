@@ -55,8 +55,8 @@ enum segment_state {
 	SEGMENT_STATES,
 };
 
-/* What the janitor begins and has not finished: for somebody who waits; to be rid of; ahead. */
-enum pool_urgency { POOL_WANTED, POOL_CLEARED, POOL_STOCKED, POOL_URGENCIES };
+/* What the janitor begins: for those who wait, small and large; to be rid of; for the stock. */
+enum pool_urgency { POOL_WANTED, POOL_LARGE, POOL_CLEARED, POOL_STOCKED, POOL_URGENCIES };
 
 struct pool_job;
 
@@ -164,7 +164,7 @@ struct pool {
 	uint64_t asked_bytes;                           /* that they need */
 	uint64_t demand[POOL_CLASSES], demand_ns;       /* bytes granted lately */
 	uint64_t granted_ns;                            /* the last time */
-	uint64_t failed_ns; /* 0: no step that reserves has failed lately */
+	uint64_t failed_ns; /* a step that reserves, the last time; 0: none */
 };
 
 /*

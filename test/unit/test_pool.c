@@ -270,11 +270,24 @@ static void a_segment_goes_back_to_its_job_as_it_was(void **state)
 
 	write_all(&g, JOB_A, 7);
 	assert_int_equal(free_it(&g, 2000000), 0);
+	now += 900 * MS;
+	work();
 	again = get_one(JOB_A, 2, MB);
 	assert_int_equal(again.segment, g.segment);
 	assert_int_equal(again.generation, g.generation + 1);
 	assert_true(again.key != g.key);
 	assert_int_equal(count_bytes(&again, JOB_A, 7), MB);
+	assert_int_equal(p.counters.warm_count, 1);
+
+	/* After a second it is anybody's, and so nobody's bytes are in it. */
+	assert_int_equal(free_it(&again, 3000000), 0);
+	assert_true(pool_due_ns(&p, now) <= now + SECOND);
+	now += SECOND;
+	work();
+	for (unsigned i = 0; i < POOL_CLASSES; i++)
+		assert_int_equal(p.dirty_count[i], 0);
+	again = get_one(JOB_A, 3, MB);
+	assert_int_equal(count_bytes(&again, JOB_A, 0), MB);
 	assert_int_equal(p.counters.warm_count, 1);
 }
 
@@ -527,6 +540,8 @@ static void when_a_job_is_over_nothing_of_it_is_read_or_written_at_once(void **s
 	assert_int_equal(pin(&g, JOB_A, 0, 10, &bytes), 0);
 	pool_job_over(&p, JOB_A);
 	pool_job_over(&p, JOB_A);
+	work();
+	assert_int_equal(p.counters.scrubbed_bytes + p.counters.unmade_bytes, MB);
 	assert_int_equal(pin(&g, JOB_A, 0, 10, &bytes), -EIDRM);
 	assert_int_equal(pin_to_write(&g, JOB_A, &bytes), -EIDRM);
 	assert_int_equal(pin(&b, JOB_B, 0, 10, &bytes), 0);
@@ -671,6 +686,105 @@ static void nobody_younger_takes_what_the_older_lacks(void **state)
 	pool_forget(&p, &small);
 }
 
+/* 63 of 64 MiB are used, so that each who waits is one too many. */
+static void only_the_oldest_takes_less_than_he_asked_for(void **state)
+{
+	struct ask first = make_ask(JOB_B, 1, 256 * KB, 256 * KB),
+		   second = make_ask(JOB_B, 2, 4 * MB, MB), third = make_ask(JOB_B, 3, 4 * MB, MB);
+	struct grant list[64];
+	struct grants g;
+	unsigned n = fill(JOB_A, list, 64);
+	int r;
+
+	/* 60 MiB are used; 0.8 may be had by those who need not wait. */
+	for (unsigned i = 0; i < 8; i++)
+		(void)get_one(JOB_B, 50 + i, 64 * KB);
+	now += SECOND;
+	work();
+	assert_int_equal(n, 60);
+	first.age_ns = 3 * SECOND;
+	second.age_ns = 2 * SECOND;
+	assert_int_equal(pool_ask(&p, &first, now, &g), -EAGAIN);
+	assert_int_equal(pool_ask(&p, &second, now, &g), -EAGAIN);
+	assert_null(pool_next(&p, now, &g, &r));
+	/* Not for one that comes last, either. */
+	assert_int_equal(pool_ask(&p, &third, now, &g), -EAGAIN);
+	assert_null(pool_next(&p, now, &g, &r));
+	work();
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &first);
+	assert_int_equal(g.list[0].size, 256 * KB);
+	assert_null(pool_next(&p, now, &g, &r));
+	now += 50 * MS;
+	work();
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &second);
+	assert_true(g.list[0].size >= 256 * KB);
+	pool_forget(&p, &third);
+}
+
+static void no_more_wait_than_may(void **state)
+{
+	struct ask *asks = calloc(POOL_ASKS_MAX + 1, sizeof(*asks));
+	struct grants g;
+
+	for (unsigned i = 0; i < POOL_ASKS_MAX; i++) {
+		asks[i] = make_ask(JOB_A, i, MB, MB);
+		assert_int_equal(pool_ask(&p, &asks[i], now, &g), -EAGAIN);
+	}
+	asks[POOL_ASKS_MAX] = make_ask(JOB_A, POOL_ASKS_MAX, MB, MB);
+	assert_int_equal(pool_ask(&p, &asks[POOL_ASKS_MAX], now, &g), -EUSERS);
+	for (unsigned i = 0; i < POOL_ASKS_MAX; i++)
+		pool_forget(&p, &asks[i]);
+	assert_int_equal(p.ask_count, 0);
+	free(asks);
+}
+
+static unsigned made_count;
+
+static int counted_make(size_t size, struct memory *ret)
+{
+	made_count++;
+	return media_heap.make(size, ret);
+}
+
+static void a_large_segment_is_made_in_pieces_so_that_a_small_one_need_not_wait_for_it(void **state)
+{
+	struct ask large = make_ask(JOB_A, 1, 64 * MB, 64 * MB), small = make_ask(JOB_B, 2, MB, MB);
+	struct media counted = media_heap;
+	struct step steps[8];
+	struct grants g;
+	unsigned n;
+	int r;
+
+	pool_fini(&p, media);
+	assert_int_equal(pool_init(&p, NUMBER, 4096ull * MB, UINT_MAX), 0);
+	counted.make = counted_make;
+	media = &counted;
+	made_count = 0;
+	assert_int_equal(pool_ask(&p, &large, now, &g), -EAGAIN);
+	n = pool_plan(&p, steps, 8, 8 * MB, now);
+	assert_int_equal(n, 1);
+	assert_true(steps[0].to - steps[0].from < 64 * MB);
+	assert_int_equal(pool_ask(&p, &small, now, &g), -EAGAIN);
+	for (unsigned i = 0; i < n; i++)
+		janitor_step(media, &steps[i]);
+	pool_done(&p, steps, n, now);
+	/* Within the next two rounds of it. */
+	for (unsigned k = 0; k < 2; k++) {
+		n = pool_plan(&p, steps, 8, 8 * MB, now);
+		for (unsigned i = 0; i < n; i++)
+			janitor_step(media, &steps[i]);
+		pool_done(&p, steps, n, now);
+	}
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &small);
+	work();
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &large);
+	assert_int_equal(g.list[0].size, 64 * MB);
+	assert_int_equal(count_bytes(&g.list[0], JOB_A, 0), 64 * MB);
+	assert_int_equal(p.counters.made_bytes, 64 * MB + MB + pool_clean_bytes(&p));
+	assert_int_equal(made_count, 2 + p.clean_count[0] + p.clean_count[4] + p.clean_count[10]);
+	media = &media_heap;
+}
+
 static void waiting_for_the_janitor_holds_up_nobody_else(void **state)
 {
 	struct ask large = make_ask(JOB_A, 1, MB, MB), small = make_ask(JOB_B, 2, 100, 64 * KB),
@@ -768,16 +882,20 @@ static void memory_of_one_size_becomes_memory_of_another(void **state)
 
 static void the_stock_follows_the_demand_and_an_idle_pool_is_small(void **state)
 {
-	struct grant list[20];
+	struct grant list[40];
 
-	for (unsigned i = 0; i < 20; i++) {
+	for (unsigned i = 0; i < 40; i++) {
+		if (i == 20) {
+			work();
+			assert_in_range(p.clean_count[4], 4, 6);
+		}
 		list[i] = get_one(JOB_A, i, MB);
 		now += 5 * MS;
 	}
 	work();
-	assert_in_range(p.clean_count[4], 4, 8);
-	assert_true(pool_clean_bytes(&p) <= LIMIT / 8);
-	for (unsigned i = 0; i < 20; i++)
+	assert_int_equal(p.clean_count[4], 7);
+	assert_int_equal(pool_clean_bytes(&p), 7 * MB + 256 * KB); /* not above 1/8 */
+	for (unsigned i = 0; i < 40; i++)
 		assert_int_equal(free_it(&list[i], 1), 0);
 	pool_job_over(&p, JOB_A);
 	work();
@@ -877,6 +995,16 @@ static void a_machine_with_less_memory_than_promised_makes_puts_wait(void **stat
 	assert_ptr_equal(pool_next(&p, now, &g, &r), &a);
 	assert_int_equal(r, 0);
 	media = &media_heap;
+}
+
+static void nothing_is_booked_before_the_first_stamp(void **state)
+{
+	struct book b = { 0 };
+
+	book_add(&b, 100, 1000);
+	assert_true(book_integral(&b, 999) == 0);
+	assert_true(book_integral(&b, 1000) == 0);
+	assert_true(book_integral(&b, 1003) == 300);
 }
 
 static void both_sides_book_the_same_bytes_at_the_same_times(void **state)
@@ -1052,6 +1180,9 @@ int main(void)
 		TEST(the_last_20th_is_for_the_oldest_who_waits_and_only_after_a_moment),
 		TEST(who_waits_is_served_by_the_age_of_the_put),
 		TEST(nobody_younger_takes_what_the_older_lacks),
+		TEST(only_the_oldest_takes_less_than_he_asked_for),
+		TEST(no_more_wait_than_may),
+		TEST(a_large_segment_is_made_in_pieces_so_that_a_small_one_need_not_wait_for_it),
 		TEST(waiting_for_the_janitor_holds_up_nobody_else),
 		TEST(who_waits_too_long_hears_that_there_is_no_space),
 		TEST(what_can_never_fit_is_refused_at_once),
@@ -1061,6 +1192,7 @@ int main(void)
 		TEST(with_many_segments_the_smallest_ones_grow),
 		TEST(without_a_segment_left_puts_wait_and_go_on_when_there_is_one),
 		TEST(a_machine_with_less_memory_than_promised_makes_puts_wait),
+		TEST(nothing_is_booked_before_the_first_stamp),
 		TEST(both_sides_book_the_same_bytes_at_the_same_times),
 		TEST(segments_in_use_are_listed_by_slot_and_page),
 		TEST(a_put_may_be_older_than_the_machines_start),

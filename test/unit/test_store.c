@@ -601,14 +601,20 @@ static struct stream *stall_write(const struct grant *g)
 
 static void a_writer_that_stands_still_is_cut_so_that_its_segment_can_be_fenced(void **state)
 {
+	const struct reach_ops *ops;
 	struct stream *stalled;
+	struct reach *reach;
 	uint64_t from_ns;
+	uint8_t *bytes;
 	struct grant g;
 	struct call c;
 
 	open_store(is_simulated_of(state), &media_heap);
 	g = grant_one(JOB, 1, 1 << 20);
 	stalled = stall_write(&g);
+	/* Who reads holds up nothing. */
+	store_reach(store, &reach, &ops);
+	assert_int_equal(ops->pin(reach, JOB, g.segment, g.generation, 0, 1, &bytes), 0);
 	from_ns = loop->now_ns;
 	SEND(&c, meta, REVOKE, revoke, loop->now_ns + 10 * SECOND, .segment = g.segment,
 	     .generation = g.generation);
@@ -618,6 +624,7 @@ static void a_writer_that_stands_still_is_cut_so_that_its_segment_can_be_fenced(
 	/* It cannot go on where it was, and others still read. */
 	assert_int_equal(put_at(&g, JOB, 0, "x", 1), -EACCES);
 	assert_int_equal(get_bytes(&g, JOB, 0, 1), 0);
+	ops->unpin(reach, g.segment);
 	stream_close(stalled);
 	close_store();
 }
@@ -687,6 +694,7 @@ static void the_core_of_the_same_process_reaches_segments_without_a_message(void
 	assert_memory_equal(room, "hello", 5);
 	assert_int_equal(ops->pin(reach, JOB, g.segment, g.generation, 64, 5, &out), 0);
 	assert_ptr_equal(in, out);
+	assert_int_equal(ops->pin(reach, JOB, g.segment, g.generation, 0, 5, &in), 0);
 	/* All that is not right is stale, so that the core asks the slot. */
 	assert_int_equal(ops->pin(reach, JOB_2, g.segment, g.generation, 64, 5, &in), -ESTALE);
 	assert_int_equal(
@@ -700,7 +708,14 @@ static void the_core_of_the_same_process_reaches_segments_without_a_message(void
 	assert_int_equal(ops->pin(reach, JOB, g.segment, g.generation, 64, 5, &in), -ESTALE);
 	assert_memory_equal(out, "hello", 5);
 	ops->unpin(reach, g.segment);
+	turn_for(50 * MS);
+	assert_true(c.is_pending);
+	ops->unpin(reach, g.segment);
 	assert_int_equal(end_call(&c), 0);
+
+	g = grant_one(JOB, 2, 64 << 10);
+	(void)CALL(meta, JOB_OVER, job_over, NULL, .job = JOB);
+	assert_int_equal(ops->pin(reach, JOB, g.segment, g.generation, 64, 5, &in), -ESTALE);
 	close_store();
 }
 
@@ -755,6 +770,7 @@ static void the_segments_in_use_are_listed_to_those_who_compare(void **state)
 			is_first = false;
 		}
 		assert_int_equal(rcur_finish(&list), 0);
+		assert_int_equal(rep.count, 150); /* there is room for all in one */
 		seen += rep.count;
 		if (!rep.has_more)
 			break;
