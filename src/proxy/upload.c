@@ -26,7 +26,7 @@ struct upload {
 	bool is_busy;        /* bytes are being put away, or it is being committed */
 	unsigned user_count; /* fibers that look at it */
 	int lease_result;
-	uint64_t due_ns;
+	uint64_t due_ns; /* of the lease */
 	char why[160];
 	struct list waiting; /* of struct waiter: answers without room */
 	struct waitq idle;
@@ -35,10 +35,10 @@ struct upload {
 /* A PUT_DATA whose answer waits for room. It is its request's owner. */
 struct waiter {
 	struct list link;
-	struct timer due; /* of the request: the lease may be a more patient one's */
 	struct request *request;
 	struct upload *upload;
 	uint64_t need; /* how much more may come, at least */
+	bool was_put_off;
 };
 
 static struct upload *upload_find(const struct request *r, uint64_t id)
@@ -96,17 +96,23 @@ static struct request *waiter_end(struct waiter *w)
 {
 	struct request *r = w->request;
 
-	timer_stop(w->upload->proxy->loop, &w->due);
 	list_remove(&w->link);
 	r->closed = NULL;
 	node_free(w);
 	return r;
 }
 
-static void waiter_is_due(struct timer *t)
+/*
+ * A lease that was begun for an earlier piece has an earlier end: who may wait longer
+ * than that gets another one, once, so that a lease that fails at once does not go on
+ * failing.
+ */
+static bool put_off(struct waiter *w, int result)
 {
-	request_fail(waiter_end(container_of(t, struct waiter, due)), -ENOSPC,
-		     "no room came in time for the rest of it");
+	if (result >= 0 || w->was_put_off || w->request->due_ns <= w->upload->due_ns)
+		return false;
+	w->was_put_off = true;
+	return true;
 }
 
 static void answer_waiting(struct upload *u, int result)
@@ -116,6 +122,8 @@ static void answer_waiting(struct upload *u, int result)
 		struct request *r;
 
 		if (result == 0 && fill_room(u->fill) < u->taken + w->need)
+			return;
+		if (!u->is_closed && put_off(w, result))
 			return;
 		r = waiter_end(w);
 		if (result < 0)
@@ -138,6 +146,8 @@ static void lease_ahead(struct fiber *self)
 	u->lease_result = fill_ahead(u->fill, age_ms, u->due_ns, u->why, sizeof(u->why));
 }
 
+static void lease_if_needed(struct upload *u, uint64_t due_ns);
+
 static void leaser_ended(struct fiber *self)
 {
 	struct upload *u = container_of(self, struct upload, leaser);
@@ -146,19 +156,25 @@ static void leaser_ended(struct fiber *self)
 	waitq_wake(&u->idle);
 	if (!u->is_closed)
 		answer_waiting(u, u->lease_result);
+	if (!u->is_closed && !list_is_empty(&u->waiting)) {
+		struct waiter *w = container_of(u->waiting.next, struct waiter, link);
+
+		lease_if_needed(u, w->request->due_ns);
+	}
 	upload_free_if_done(u);
 }
 
 static void lease_if_needed(struct upload *u, uint64_t due_ns)
 {
-	u->due_ns = due_ns;
 	if (u->is_leasing || u->is_closed || fill_is_ahead(u->fill))
 		return;
+	u->due_ns = due_ns;
 	u->is_leasing = true;
 	u->why[0] = '\0';
 	if (fiber_start(&u->proxy->loop->fibers, &u->leaser, lease_ahead, leaser_ended) < 0) {
 		u->is_leasing = false;
 		snprintf(u->why, sizeof(u->why), "too many operations at once");
+		u->due_ns = UINT64_MAX; /* nobody is put off */
 		answer_waiting(u, -EUSERS);
 	}
 }
@@ -180,7 +196,7 @@ static void answer_data(struct request *r, struct upload *u)
 		fill_is_longer(u->fill);
 	if (fill_room(u->fill) >= u->taken + need) {
 		answer_room(r, u);
-		lease_if_needed(u, u->proxy->loop->now_ns + TIMEOUT_MS_DEFAULT * 1000000ull);
+		lease_if_needed(u, r->due_ns);
 		return;
 	}
 	w = node_alloc(sizeof(*w));
@@ -193,8 +209,6 @@ static void answer_data(struct request *r, struct upload *u)
 	r->closed = waiter_closed;
 	list_init(&w->link);
 	list_insert(&u->waiting, &w->link);
-	w->due.fire = waiter_is_due;
-	timer_start(u->proxy->loop, &w->due, r->due_ns);
 	lease_if_needed(u, r->due_ns);
 }
 
