@@ -14,7 +14,7 @@ static void put_row(const struct wadi_job_info *job)
 {
 	char holds[QUANTITY_TEXT_MAX], quota[QUANTITY_TEXT_MAX];
 
-	printf("%-6s %10s %10s %16.6f  ", job->has_ended ? "ended" : "alive",
+	printf("%-5s %10s %10s %12.6f  ", job->has_ended ? "ended" : "alive",
 	       bytes_rough(job->dram_bytes, holds),
 	       job->quota_dram ? bytes_rough(job->quota_dram, quota) : "-",
 	       gb_seconds(job->dram_byte_ms_hi, job->dram_byte_ms_lo));
@@ -25,7 +25,7 @@ static void put_row(const struct wadi_job_info *job)
 static void put_jobs(const struct wadi_job_info *jobs, size_t count, bool is_json)
 {
 	if (!is_json && terminal_is(stdout))
-		printf("%-6s %10s %10s %16s  %s\n", "STATE", "DRAM NOW", "QUOTA", "DRAM GB s",
+		printf("%-5s %10s %10s %12s  %s\n", "STATE", "DRAM NOW", "QUOTA", "DRAM GB s",
 		       "JOB");
 	for (size_t i = 0; i < count; i++) {
 		if (is_json) {
