@@ -1,0 +1,1183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The C API against a real store: a test per promise of wadi/wadi.h.
+ *
+ * usage: capi [NAME...]       prints `ok NAME` or `FAIL NAME why` for each
+ *
+ * WADI_ENDPOINT says where, WADI_TOKEN who; without a token the handle may make jobs.
+ * CAPI_MANY is how many objects are many. capi_cxx.cc compiles the same lines as C++.
+ */
+#include <wadi/wadi.h>
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+
+#define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
+
+/* A test returns NULL, or what was not as it should be. */
+typedef const char *test_fn(struct wadi *w);
+
+static char why[512];
+
+static const char *failed(int line, const char *what, long long r, const struct wadi *w)
+{
+	snprintf(why, sizeof(why), "line %d: %s: %lld %s: %.300s", line, what, r,
+		 r < 0 ? wadi_status_name((int)r) : "", w ? wadi_strerror(w) : "");
+	return why;
+}
+
+#define CHECK(condition)                                              \
+	do {                                                          \
+		if (!(condition))                                     \
+			return failed(__LINE__, #condition, 0, NULL); \
+	} while (0)
+
+/* The result of a call on `w`. */
+#define RETURNS(expected, call)                                      \
+	do {                                                         \
+		long long returned = (long long)(call);              \
+		if (returned != (long long)(expected))               \
+			return failed(__LINE__, #call, returned, w); \
+	} while (0)
+
+static void fill(uint8_t *p, size_t len, uint64_t seed)
+{
+	uint64_t x = seed * 0x9e3779b97f4a7c15ull + 1;
+
+	for (size_t i = 0; i < len; i++) {
+		if (i % 8 == 0)
+			x = x * 6364136223846793005ull + 1442695040888963407ull;
+		p[i] = (uint8_t)(x >> (8 * (i % 8)));
+	}
+}
+
+static uint8_t *filled(size_t len, uint64_t seed)
+{
+	uint8_t *p = (uint8_t *)malloc(len ? len : 1);
+
+	if (!p)
+		abort();
+	fill(p, len, seed);
+	return p;
+}
+
+/* Are these the bytes from `offset` on of filled(.., seed)? */
+static bool is_filled(const void *p, size_t offset, size_t len, uint64_t seed)
+{
+	uint8_t *expected = filled(offset + len, seed);
+	bool same = memcmp(p, expected + offset, len) == 0;
+
+	free(expected);
+	return same;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* Who may make jobs. */
+static int open_admin(struct wadi **ret)
+{
+	struct wadi_options options = WADI_OPTIONS;
+
+	options.token = "";
+	return wadi_open(&options, ret);
+}
+
+static int open_with(const char *token, struct wadi **ret)
+{
+	struct wadi_options options = WADI_OPTIONS;
+
+	options.token = token;
+	return wadi_open(&options, ret);
+}
+
+/* A job of this process's own, and a handle in it. */
+struct own_job {
+	struct wadi *admin, *w;
+	char name[40], token[WADI_TOKEN_MAX];
+};
+
+static int own_job_begin(struct own_job *j, const char *kind, uint64_t quota)
+{
+	struct wadi_job_options options = WADI_JOB_OPTIONS;
+	int r = open_admin(&j->admin);
+
+	snprintf(j->name, sizeof(j->name), "capi-%s-%d", kind, (int)getpid());
+	options.quota_dram = quota;
+	if (r == 0)
+		r = wadi_job_create(j->admin, j->name, &options, j->token);
+	return r == 0 ? open_with(j->token, &j->w) : r;
+}
+
+static void own_job_end(struct own_job *j)
+{
+	wadi_close(j->w);
+	wadi_job_end(j->admin, j->name);
+	wadi_close(j->admin);
+}
+
+static const char *whole_objects(struct wadi *w)
+{
+	static const size_t SIZES[] = { 0,           1,
+					2047,        2048,
+					2049,        64 * KIB - 1,
+					64 * KIB,    64 * KIB + 1,
+					MIB,         4 * MIB - 1,
+					4 * MIB,     4 * MIB + 1,
+					11 * MIB + 3 };
+
+	for (size_t i = 0; i < COUNT_OF(SIZES); i++) {
+		size_t len = SIZES[i];
+		uint8_t *data = filled(len, i), *buf = (uint8_t *)malloc(len + 1);
+		struct wadi_stat stat;
+		uint64_t version = 0;
+		void *copy = NULL;
+
+		RETURNS(0, wadi_put(w, "x", data, len, NULL, &version));
+		CHECK(version > 0);
+		RETURNS(len, wadi_get(w, "x", buf, len + 1, NULL, &stat));
+		CHECK(memcmp(buf, data, len) == 0);
+		CHECK(stat.len == len && stat.version == version && stat.object != 0 &&
+		      !stat.is_directory);
+		CHECK(stat.ttl_left_ms == UINT64_MAX && stat.reads_left == UINT32_MAX);
+		CHECK((stat.extent_count == 0) == (len <= 2048));
+		RETURNS(len, wadi_get(w, "x", buf, len, NULL, NULL));
+		RETURNS(len, wadi_get_alloc(w, "x", NULL, &copy, &stat));
+		CHECK(memcmp(copy, data, len) == 0);
+		wadi_free(copy);
+		if (len > 0) {
+			RETURNS(-EMSGSIZE, wadi_get(w, "x", buf, len - 1, NULL, &stat));
+			CHECK(stat.len == len);
+		}
+		RETURNS(0, wadi_stat(w, "x", &stat));
+		CHECK(stat.len == len && stat.version == version);
+		free(data);
+		free(buf);
+	}
+	return NULL;
+}
+
+static const char *ranges(struct wadi *w)
+{
+	static const struct {
+		uint64_t offset, len, expected;
+	} RANGES[] = { { 0, 1, 1 },
+		       { 65535, 2, 2 },
+		       { 0, 0, 9 * MIB },
+		       { 9 * MIB - 1, 100, 1 },
+		       { 9 * MIB, 1, 0 },
+		       { UINT64_MAX, 1, 0 },
+		       { 4 * MIB - 3, 2 * MIB, 2 * MIB },
+		       { 7, 0, 9 * MIB - 7 },
+		       { 1, UINT64_MAX, 9 * MIB - 1 } };
+	uint8_t *data = filled(9 * MIB, 1), *buf = (uint8_t *)malloc(9 * MIB);
+
+	RETURNS(0, wadi_put(w, "x", data, 9 * MIB, NULL, NULL));
+	for (size_t i = 0; i < COUNT_OF(RANGES); i++) {
+		struct wadi_get_options options = WADI_GET_OPTIONS;
+		struct wadi_stat stat;
+
+		options.offset = RANGES[i].offset;
+		options.len = RANGES[i].len;
+		RETURNS(RANGES[i].expected, wadi_get(w, "x", buf, 9 * MIB, &options, &stat));
+		CHECK(stat.len == 9 * MIB);
+		CHECK(memcmp(buf, data + (RANGES[i].expected ? RANGES[i].offset : 0),
+			     RANGES[i].expected) == 0);
+	}
+	free(data);
+	free(buf);
+	return NULL;
+}
+
+static const char *versions_and_attempts(struct wadi *w)
+{
+	struct wadi_put_options create = WADI_PUT_OPTIONS, attempt = WADI_PUT_OPTIONS,
+				replace = WADI_PUT_OPTIONS;
+	uint64_t first, again, second, third;
+	char buf[16];
+
+	create.flags = WADI_CREATE;
+	attempt.attempt.hi = 7;
+	attempt.attempt.lo = 8;
+	RETURNS(0, wadi_put(w, "x", "one", 3, &attempt, &first));
+	RETURNS(0, wadi_put(w, "x", "one", 3, &attempt, &again));
+	CHECK(first == again);
+	RETURNS(-EEXIST, wadi_put(w, "x", "two", 3, &create, NULL));
+	replace.if_version = first;
+	RETURNS(0, wadi_put(w, "x", "two", 3, &replace, &second));
+	CHECK(second > first);
+	RETURNS(-EBADE, wadi_put(w, "x", "three", 5, &replace, NULL));
+	RETURNS(0, wadi_put(w, "x", "one", 3, &attempt, &again));
+	CHECK(again == first);
+	RETURNS(3, wadi_get(w, "x", buf, sizeof(buf), NULL, NULL));
+	CHECK(memcmp(buf, "two", 3) == 0);
+	RETURNS(-EBADE, wadi_remove(w, "x", first));
+	RETURNS(0, wadi_remove(w, "x", second));
+	RETURNS(-ENOENT, wadi_remove(w, "x", 0));
+	RETURNS(0, wadi_put(w, "x", "new", 3, &create, &third));
+	CHECK(third > second);
+	return NULL;
+}
+
+static const char *lives(struct wadi *w)
+{
+	struct wadi_put_options options = WADI_PUT_OPTIONS;
+	struct wadi_stat stat;
+	uint8_t *data = filled(3 * MIB, 1);
+	uint64_t due = now_ms() + 20000;
+	int r;
+
+	options.reads = 2;
+	options.ttl_ms = 60000;
+	RETURNS(0, wadi_put(w, "x", data, 3 * MIB, &options, NULL));
+	RETURNS(0, wadi_stat(w, "x", &stat));
+	CHECK(stat.reads_left == 2 && stat.ttl_left_ms <= 60000 && stat.ttl_left_ms > 30000);
+	for (int i = 0; i < 2; i++) {
+		void *copy;
+
+		RETURNS(3 * MIB, wadi_get_alloc(w, "x", NULL, &copy, NULL));
+		CHECK(memcmp(copy, data, 3 * MIB) == 0);
+		wadi_free(copy);
+	}
+	r = (int)wadi_get(w, "x", data, 3 * MIB, NULL, NULL);
+	CHECK(r == -ENODATA || r == -ENOENT);
+
+	options.reads = 0;
+	options.ttl_ms = 100;
+	RETURNS(0, wadi_put(w, "y", "y", 1, &options, NULL));
+	do
+		r = wadi_stat(w, "y", &stat);
+	while (r == 0 && now_ms() < due);
+	CHECK(r == -ETIME || r == -ENOENT);
+	free(data);
+	return NULL;
+}
+
+static const char *attributes(struct wadi *w)
+{
+	struct wadi_put_options options = WADI_PUT_OPTIONS;
+	uint8_t bytes[WADI_ATTRIBUTES_MAX + 1];
+	struct wadi_writer *wr;
+	struct wadi_stat stat;
+
+	fill(bytes, sizeof(bytes), 3);
+	options.attributes = bytes;
+	for (size_t len = 0; len <= WADI_ATTRIBUTES_MAX; len += 256) {
+		options.attributes_len = len;
+		RETURNS(0, wadi_put(w, "x", "x", 1, &options, NULL));
+		RETURNS(0, wadi_stat(w, "x", &stat));
+		CHECK(stat.attributes_len == len && memcmp(stat.attributes, bytes, len) == 0);
+		RETURNS(0, wadi_rename(w, "x", "y", 0, NULL));
+		RETURNS(0, wadi_stat(w, "y", &stat));
+		CHECK(stat.attributes_len == len && memcmp(stat.attributes, bytes, len) == 0);
+	}
+	RETURNS(0, wadi_writer_open(w, "z", 0, &options, &wr));
+	RETURNS(0, wadi_writer_commit(&wr, NULL));
+	RETURNS(0, wadi_stat(w, "z", &stat));
+	CHECK(stat.len == 0 && stat.attributes_len == WADI_ATTRIBUTES_MAX);
+	options.attributes_len = WADI_ATTRIBUTES_MAX + 1;
+	RETURNS(-EMSGSIZE, wadi_put(w, "x", "x", 1, &options, NULL));
+	return NULL;
+}
+
+static const char *names(struct wadi *w)
+{
+	char name[WADI_PATH_MAX + 2], full[WADI_PATH_MAX + WADI_JOB_NAME_MAX + 3], buf[8];
+
+	memset(name, 'n', sizeof(name));
+	name[WADI_PATH_MAX] = '\0';
+	RETURNS(0, wadi_put(w, name, "n", 1, NULL, NULL));
+	snprintf(full, sizeof(full), "/%s/%s", wadi_job_name(w), name);
+	RETURNS(1, wadi_get(w, full, buf, sizeof(buf), NULL, NULL));
+	name[WADI_PATH_MAX] = 'n';
+	name[WADI_PATH_MAX + 1] = '\0';
+	RETURNS(-EMSGSIZE, wadi_put(w, name, "n", 1, NULL, NULL));
+	RETURNS(-EINVAL, wadi_put(w, "", "n", 1, NULL, NULL));
+	RETURNS(-EINVAL, wadi_put(w, "\xff", "n", 1, NULL, NULL));
+	RETURNS(-EINVAL, wadi_put(w, NULL, "n", 1, NULL, NULL));
+	RETURNS(-EACCES, wadi_put(w, "/another/x", "n", 1, NULL, NULL));
+	RETURNS(-EACCES, wadi_get(w, "/another/x", buf, sizeof(buf), NULL, NULL));
+	/* A name that only begins like the job's is another. */
+	snprintf(full, sizeof(full), "/%sx/y", wadi_job_name(w));
+	RETURNS(-EACCES, wadi_get(w, full, buf, sizeof(buf), NULL, NULL));
+	return NULL;
+}
+
+static const char *errors_have_names_and_words(struct wadi *w)
+{
+	char buf[8];
+
+	CHECK(strcmp(wadi_status_name(-ENOENT), "NOTFOUND") == 0);
+	CHECK(strcmp(wadi_status_name(-ETIMEDOUT), "TIMEOUT") == 0);
+	CHECK(strcmp(wadi_status_name(-EDQUOT), "QUOTA") == 0);
+	CHECK(strcmp(wadi_status_name(0), "OK") == 0 && strcmp(wadi_status_name(17), "OK") == 0);
+	CHECK(wadi_status_name(-99999) != NULL);
+	RETURNS(-ENOENT, wadi_get(w, "some/name", buf, sizeof(buf), NULL, NULL));
+	CHECK(strstr(wadi_strerror(w), "some/name") && strstr(wadi_strerror(w), "NOTFOUND"));
+	CHECK(strchr(wadi_strerror(w), '\n') == NULL);
+	CHECK(wadi_strerror(NULL) != NULL);
+	CHECK(strlen(wadi_version()) >= 5);
+	wadi_free(NULL);
+	wadi_close(NULL);
+	return NULL;
+}
+
+static const char *parts_are_committed_in_the_order_of_their_numbers(struct wadi *w)
+{
+	/* Part, and bytes; a part that comes again goes on. */
+	static const struct {
+		uint32_t part;
+		size_t len;
+	} STEPS[] = { { 9999, 5 },    { 3, 2 * MIB }, { 1, 3 }, { 2, 70000 },
+		      { 1, MIB + 1 }, { 0, 100 },     { 3, 1 }, { 5, 0 } };
+	static const int ORDER[] = { 5, 2, 4, 3, 1, 6, 0 };
+	struct wadi_writer *wr;
+	struct wadi_stat stat;
+	uint8_t *copy;
+	void *p;
+	size_t at = 0;
+	int64_t n;
+
+	RETURNS(0, wadi_writer_open(w, "x", 0, NULL, &wr));
+	for (size_t i = 0; i < COUNT_OF(STEPS); i++) {
+		uint8_t *data = filled(STEPS[i].len, i);
+
+		RETURNS(0, wadi_writer_part(wr, STEPS[i].part));
+		RETURNS(0, wadi_writer_write(wr, data, STEPS[i].len));
+		free(data);
+	}
+	RETURNS(-EINVAL, wadi_writer_part(wr, 10000));
+	RETURNS(-ENOENT, wadi_stat(w, "x", &stat));
+	RETURNS(0, wadi_writer_commit(&wr, NULL));
+	CHECK(wr == NULL);
+	n = wadi_get_alloc(w, "x", NULL, &p, NULL);
+	CHECK(n == (int64_t)(5 + 2 * MIB + 3 + 70000 + MIB + 1 + 100 + 1));
+	copy = (uint8_t *)p;
+	for (size_t i = 0; i < COUNT_OF(ORDER); i++) {
+		CHECK(is_filled(copy + at, 0, STEPS[ORDER[i]].len, (uint64_t)ORDER[i]));
+		at += STEPS[ORDER[i]].len;
+	}
+	wadi_free(p);
+	return NULL;
+}
+
+static const char *writers_of_any_length_and_hint(struct wadi *w)
+{
+	static const size_t LENGTHS[] = { 0, 1, 2048, 2049, MIB, MIB + 1, 5 * MIB + 7, 40 * MIB };
+	static const size_t HINTS[] = { 0, 1, 5 * MIB, 64 * MIB };
+
+	for (size_t i = 0; i < COUNT_OF(LENGTHS); i++) {
+		size_t len = LENGTHS[i], step = i % 2 ? 100001 : 3 * MIB;
+		uint8_t *data = filled(len, i);
+		struct wadi_writer *wr;
+		uint64_t version;
+		void *copy;
+
+		RETURNS(0, wadi_writer_open(w, "x", i % 3 ? len : HINTS[i % 4], NULL, &wr));
+		for (size_t at = 0; at < len; at += step)
+			RETURNS(0, wadi_writer_write(wr, data + at,
+						     len - at < step ? len - at : step));
+		RETURNS(0, wadi_writer_commit(&wr, &version));
+		RETURNS(len, wadi_get_alloc(w, "x", NULL, &copy, NULL));
+		CHECK(memcmp(copy, data, len) == 0);
+		wadi_free(copy);
+		free(data);
+	}
+	return NULL;
+}
+
+static const char *a_writer_that_is_abandoned_leaves_nothing(struct wadi *w)
+{
+	uint8_t *data = filled(3 * MIB, 1);
+	struct wadi_job_info before, after;
+	struct wadi_stat stat;
+	uint64_t due = now_ms() + 20000;
+	struct own_job j;
+
+	RETURNS(0, own_job_begin(&j, "abandon", 0));
+	RETURNS(0, wadi_put(j.w, "kept", "kept", 4, NULL, NULL));
+	RETURNS(0, wadi_job_show(j.admin, j.name, &before));
+	for (int i = 0; i < 20; i++) {
+		struct wadi_writer *wr;
+
+		RETURNS(0, wadi_writer_open(j.w, i % 2 ? "x" : "kept", 3 * MIB, NULL, &wr));
+		RETURNS(0, wadi_writer_write(wr, data, 3 * MIB));
+		wadi_writer_abandon(&wr);
+		CHECK(wr == NULL);
+	}
+	RETURNS(-ENOENT, wadi_stat(j.w, "x", &stat));
+	RETURNS(0, wadi_stat(j.w, "kept", &stat));
+	CHECK(stat.len == 4);
+	do {
+		RETURNS(0, wadi_job_show(j.admin, j.name, &after));
+	} while (after.dram_bytes > before.dram_bytes && now_ms() < due);
+	CHECK(after.dram_bytes <= before.dram_bytes);
+	own_job_end(&j);
+	free(data);
+	return NULL;
+}
+
+static const char *many_writers_take_turns_on_one_handle(struct wadi *w)
+{
+	enum { WRITERS = 12 };
+	struct wadi_writer *wr[WRITERS];
+	uint8_t *data = filled(300000, 5);
+	char path[16];
+
+	for (int i = 0; i < WRITERS; i++) {
+		snprintf(path, sizeof(path), "x%d", i);
+		RETURNS(0, wadi_writer_open(w, path, 0, NULL, &wr[i]));
+	}
+	for (int round = 0; round < 10; round++)
+		for (int i = 0; i < WRITERS; i++)
+			RETURNS(0, wadi_writer_write(wr[i], data + i, 290000 + (size_t)i));
+	for (int i = WRITERS - 1; i >= 0; i--)
+		RETURNS(0, wadi_writer_commit(&wr[i], NULL));
+	for (int i = 0; i < WRITERS; i++) {
+		size_t len = 290000 + (size_t)i;
+		void *copy;
+
+		snprintf(path, sizeof(path), "x%d", i);
+		RETURNS(10 * len, wadi_get_alloc(w, path, NULL, &copy, NULL));
+		for (size_t round = 0; round < 10; round++)
+			CHECK(memcmp((uint8_t *)copy + round * len, data + i, len) == 0);
+		wadi_free(copy);
+	}
+	free(data);
+	return NULL;
+}
+
+static const char *eight_large_gets_are_read_in_turns_over_one_handle(struct wadi *w)
+{
+	enum { READERS = 8 };
+	const size_t len = 12 * MIB + 5;
+	struct wadi_reader *rd[READERS];
+	size_t at[READERS] = { 0 };
+	uint8_t *expected[READERS], *buf = (uint8_t *)malloc(2 * MIB);
+	unsigned open_count = READERS;
+	char path[16];
+
+	for (int i = 0; i < READERS; i++) {
+		expected[i] = filled(len, 100 + (uint64_t)i);
+		snprintf(path, sizeof(path), "x%d", i);
+		RETURNS(0, wadi_put(w, path, expected[i], len, NULL, NULL));
+	}
+	for (int i = 0; i < READERS; i++) {
+		struct wadi_stat stat;
+
+		snprintf(path, sizeof(path), "x%d", i);
+		RETURNS(0, wadi_reader_open(w, path, NULL, &rd[i]));
+		wadi_reader_stat(rd[i], &stat);
+		CHECK(stat.len == len);
+	}
+	/* Some in sips, some in gulps. */
+	while (open_count > 0) {
+		for (int i = 0; i < READERS; i++) {
+			size_t cap = i % 2 ? 2 * MIB : 40000 + 1000 * (size_t)i;
+			int64_t n;
+
+			if (!rd[i])
+				continue;
+			n = wadi_reader_read(rd[i], buf, cap);
+			if (n < 0)
+				return failed(__LINE__, "wadi_reader_read", n, w);
+			CHECK((size_t)n <= cap && at[i] + (size_t)n <= len);
+			CHECK(memcmp(buf, expected[i] + at[i], (size_t)n) == 0);
+			at[i] += (size_t)n;
+			if (n > 0)
+				continue;
+			CHECK(at[i] == len);
+			wadi_reader_close(&rd[i]);
+			CHECK(rd[i] == NULL);
+			open_count--;
+		}
+	}
+	for (int i = 0; i < READERS; i++)
+		free(expected[i]);
+	free(buf);
+	return NULL;
+}
+
+static const char *a_reader_holds_its_version(struct wadi *w)
+{
+	const size_t len = 9 * MIB;
+	uint8_t *first = filled(len, 1), *second = filled(len, 2), *buf = (uint8_t *)malloc(len);
+	struct wadi_reader *rd[2];
+	size_t at = 0;
+	int64_t n;
+
+	RETURNS(0, wadi_put(w, "x", first, len, NULL, NULL));
+	RETURNS(0, wadi_reader_open(w, "x", NULL, &rd[0]));
+	n = wadi_reader_read(rd[0], buf, 1000);
+	CHECK(n > 0);
+	at = (size_t)n;
+	RETURNS(0, wadi_put(w, "x", second, len, NULL, NULL));
+	RETURNS(0, wadi_reader_open(w, "x", NULL, &rd[1]));
+	RETURNS(0, wadi_remove(w, "x", 0));
+	while ((n = wadi_reader_read(rd[0], buf + at, len - at)) > 0)
+		at += (size_t)n;
+	RETURNS(0, n);
+	CHECK(at == len && memcmp(buf, first, len) == 0);
+	for (at = 0; (n = wadi_reader_read(rd[1], buf + at, len - at)) > 0;)
+		at += (size_t)n;
+	RETURNS(0, n);
+	CHECK(at == len && memcmp(buf, second, len) == 0);
+	RETURNS(-ENOENT, wadi_get(w, "x", buf, len, NULL, NULL));
+	wadi_reader_close(&rd[0]);
+	wadi_reader_close(&rd[1]);
+	free(first);
+	free(second);
+	free(buf);
+	return NULL;
+}
+
+static const char *in_place(struct wadi *w)
+{
+	static const size_t SIZES[] = { 0, 1, 2048, 65537, 5 * MIB + 1 };
+
+	for (size_t i = 0; i < COUNT_OF(SIZES); i++) {
+		struct wadi_put_options options = WADI_PUT_OPTIONS;
+		struct wadi_reservation *r;
+		struct wadi_view *v;
+		struct wadi_stat stat;
+		uint64_t version;
+
+		RETURNS(0, wadi_reserve(w, "x", SIZES[i], &options, &r));
+		fill((uint8_t *)wadi_reservation_data(r), SIZES[i], i);
+		RETURNS(0, wadi_commit(&r, &version));
+		CHECK(r == NULL);
+		RETURNS(0, wadi_view(w, "x", NULL, &v));
+		CHECK(wadi_view_len(v) == SIZES[i] && is_filled(wadi_view_data(v), 0, SIZES[i], i));
+		wadi_view_stat(v, &stat);
+		CHECK(stat.version == version && stat.len == SIZES[i]);
+		/* What is replaced meanwhile is still there. */
+		RETURNS(0, wadi_put(w, "x", "other", 5, NULL, NULL));
+		CHECK(is_filled(wadi_view_data(v), 0, SIZES[i], i));
+		RETURNS(0, wadi_release(&v));
+		CHECK(v == NULL);
+	}
+	for (int i = 0; i < 2; i++) {
+		struct wadi_put_options options = WADI_PUT_OPTIONS;
+		struct wadi_reservation *r;
+		struct wadi_view *v;
+
+		options.flags = WADI_CREATE;
+		RETURNS(0, wadi_reserve(w, "x", 100, &options, &r));
+		if (i == 0) {
+			RETURNS(-EEXIST, wadi_commit(&r, NULL));
+		} else {
+			wadi_abandon(&r);
+		}
+		CHECK(r == NULL);
+		RETURNS(0, wadi_view(w, "x", NULL, &v));
+		CHECK(wadi_view_len(v) == 5);
+		RETURNS(0, wadi_release(&v));
+		RETURNS(-ENOENT, wadi_view(w, "none", NULL, &v));
+	}
+	return NULL;
+}
+
+static const char *operations_in_flight(struct wadi *w)
+{
+	enum { OPS = 500 };
+	static struct wadi_op *ops[OPS];
+	static uint64_t versions[OPS];
+	static char data[OPS][3000], got[OPS][3000];
+	char path[16];
+
+	for (int i = 0; i < OPS; i++) {
+		snprintf(path, sizeof(path), "x%d", i); /* the name is copied */
+		fill((uint8_t *)data[i], sizeof(data[i]), (uint64_t)i);
+		RETURNS(0, wadi_start_put(w, path, data[i], i % 3 ? sizeof(data[i]) : 10, NULL,
+					  &versions[i], &ops[i]));
+	}
+	for (int i = OPS - 1; i >= 0; i--) {
+		RETURNS(0, wadi_op_end(&ops[i]));
+		CHECK(ops[i] == NULL && versions[i] > 0);
+	}
+	for (int i = 0; i < OPS; i++) {
+		snprintf(path, sizeof(path), "x%d", i);
+		RETURNS(0, wadi_start_get(w, path, got[i], sizeof(got[i]), NULL, NULL, &ops[i]));
+	}
+	for (int i = 0; i < OPS; i++) {
+		RETURNS(i % 3 ? sizeof(data[i]) : 10, wadi_op_end(&ops[i]));
+		CHECK(memcmp(got[i], data[i], i % 3 ? sizeof(data[i]) : 10) == 0);
+	}
+	/* Failures are each operation's own. */
+	RETURNS(0, wadi_start_get(w, "none", got[0], 10, NULL, NULL, &ops[0]));
+	RETURNS(0, wadi_start_remove(w, "x1", 0, &ops[1]));
+	RETURNS(0, wadi_start_remove(w, "none", 0, &ops[2]));
+	RETURNS(-ENOENT, wadi_op_end(&ops[0]));
+	CHECK(strstr(wadi_strerror(w), "none"));
+	RETURNS(0, wadi_op_end(&ops[1]));
+	RETURNS(-ENOENT, wadi_op_end(&ops[2]));
+	return NULL;
+}
+
+static const char *waits_do_not_hold_up_others(struct wadi *w)
+{
+	struct wadi_op *waits[50], *op;
+	struct wadi_stat stat;
+	char path[16], buf[8];
+	uint64_t count;
+
+	for (int i = 0; i < 50; i++) {
+		snprintf(path, sizeof(path), "d/x%d", i);
+		RETURNS(0, wadi_start_wait(w, path, 30000, &stat, &waits[i]));
+	}
+	RETURNS(0, wadi_start_wait(w, "never", 30000, NULL, &op));
+	for (int i = 0; i < 50; i++) {
+		CHECK(!wadi_op_has_ended(waits[i]));
+		snprintf(path, sizeof(path), "d/x%d", i);
+		RETURNS(0, wadi_put(w, path, "x", 1, NULL, NULL));
+		RETURNS(1, wadi_get(w, path, buf, sizeof(buf), NULL, NULL));
+		RETURNS(0, wadi_op_end(&waits[i]));
+	}
+	RETURNS(0, wadi_wait_count(w, "d", 50, 10000, &count));
+	CHECK(count == 50 && !wadi_op_has_ended(op));
+	wadi_op_cancel(op);
+	RETURNS(-ECANCELED, wadi_op_end(&op));
+	return NULL;
+}
+
+static const char *an_event_loop_can_drive_a_handle(struct wadi *w)
+{
+	struct pollfd p = { .fd = wadi_fd(w), .events = POLLIN };
+	uint8_t *data = filled(9 * MIB, 4), *buf = (uint8_t *)malloc(9 * MIB);
+	struct wadi_op *put, *get;
+	uint64_t due = now_ms() + 20000;
+	int ended = 0, r = 0;
+
+	CHECK(p.fd >= 0);
+	RETURNS(0, wadi_put(w, "x", data, 9 * MIB, NULL, NULL));
+	RETURNS(0, wadi_start_put(w, "y", data, 9 * MIB, NULL, NULL, &put));
+	RETURNS(0, wadi_start_get(w, "x", buf, 9 * MIB, NULL, NULL, &get));
+	while (r >= 0 && ended < 2 && now_ms() < due) {
+		r = wadi_turn(w, 0);
+		ended += r > 0 ? r : 0;
+		if (r == 0)
+			poll(&p, 1, 100);
+	}
+	CHECK(r >= 0 && ended == 2 && wadi_op_has_ended(put) && wadi_op_has_ended(get));
+	RETURNS(0, wadi_op_end(&put));
+	RETURNS(9 * MIB, wadi_op_end(&get));
+	CHECK(memcmp(buf, data, 9 * MIB) == 0);
+	RETURNS(0, wadi_turn(w, 0));
+	free(data);
+	free(buf);
+	return NULL;
+}
+
+static const char *a_put_waits_for_space_beside_a_remove_on_the_same_handle(struct wadi *w)
+{
+	uint8_t *data = filled(4 * MIB, 1);
+	struct wadi_put_options options = WADI_PUT_OPTIONS;
+	struct wadi_op *put, *removing;
+	struct own_job j;
+	char path[16];
+	unsigned count = 0;
+	uint64_t due;
+	int r;
+
+	options.timeout_ms = 30000;
+	RETURNS(0, own_job_begin(&j, "space", 24 * MIB));
+	do {
+		struct wadi_put_options soon = WADI_PUT_OPTIONS;
+
+		soon.timeout_ms = 200;
+		snprintf(path, sizeof(path), "x%u", count);
+		r = wadi_put(j.w, path, data, 4 * MIB, &soon, NULL);
+		count += r == 0;
+	} while (r == 0 && count < 100);
+	if (r != -EDQUOT || count < 2)
+		return failed(__LINE__, "the put that finds no room", r, j.w);
+	RETURNS(0, wadi_start_put(j.w, "late", data, 4 * MIB, &options, NULL, &put));
+	for (due = now_ms() + 300; now_ms() < due;)
+		CHECK(wadi_turn(j.w, 10) == 0);
+	CHECK(!wadi_op_has_ended(put));
+	/* One removed in flight, the others one after the other. */
+	RETURNS(0, wadi_start_remove(j.w, "x0", 0, &removing));
+	RETURNS(0, wadi_op_end(&removing));
+	for (unsigned i = 1; i < count; i++) {
+		snprintf(path, sizeof(path), "x%u", i);
+		RETURNS(0, wadi_remove(j.w, path, 0));
+	}
+	r = (int)wadi_op_end(&put);
+	if (r)
+		return failed(__LINE__, "the put that waited", r, j.w);
+	RETURNS(4 * MIB, wadi_get(j.w, "late", data, 4 * MIB, NULL, NULL));
+	CHECK(is_filled(data, 0, 4 * MIB, 1));
+	own_job_end(&j);
+	free(data);
+	return NULL;
+}
+
+static const char *two_handles_see_each_others_changes_at_once(struct wadi *w)
+{
+	uint8_t *data = filled(200000, 1), *buf = (uint8_t *)malloc(200000);
+	struct wadi *other;
+
+	RETURNS(0, wadi_open(NULL, &other));
+	CHECK(strcmp(wadi_job_name(w), wadi_job_name(other)) == 0);
+	for (size_t i = 0; i < 100; i++) {
+		size_t len = i * 2000 + 1;
+
+		fill(data, len, i);
+		RETURNS(0, wadi_put(w, "x", data, len, NULL, NULL));
+		RETURNS(len, wadi_get(other, "x", buf, 200000, NULL, NULL));
+		CHECK(memcmp(buf, data, len) == 0);
+		RETURNS(0, wadi_remove(other, "x", 0));
+		RETURNS(-ENOENT, wadi_get(w, "x", buf, 200000, NULL, NULL));
+	}
+	wadi_close(other);
+	free(data);
+	free(buf);
+	return NULL;
+}
+
+static const char *lists(struct wadi *w)
+{
+	static const char *const PATHS[] = { "a", "a/1", "a/2/x", "a/2/y", "b/1", "c" };
+	static const char *const TOP[] = { "a", "a/", "b/", "c" };
+	struct wadi_list_options options = WADI_LIST_OPTIONS;
+	struct wadi_list_entry e;
+	struct wadi_stat stat;
+	struct wadi_list *l;
+
+	for (size_t i = 0; i < COUNT_OF(PATHS); i++)
+		RETURNS(0, wadi_put(w, PATHS[i], PATHS[i], strlen(PATHS[i]), NULL, NULL));
+	RETURNS(0, wadi_list_open(w, "", NULL, &l));
+	for (size_t i = 0; i < COUNT_OF(TOP); i++) {
+		RETURNS(1, wadi_list_next(l, &e));
+		CHECK(strcmp(e.name, TOP[i]) == 0 && e.name_len == strlen(TOP[i]));
+		CHECK(e.stat.is_directory == (strchr(TOP[i], '/') != NULL));
+	}
+	RETURNS(0, wadi_list_next(l, &e));
+	RETURNS(0, wadi_list_next(l, &e));
+	wadi_list_close(&l);
+	CHECK(l == NULL);
+
+	options.is_recursive = true;
+	RETURNS(0, wadi_list_open(w, "", &options, &l));
+	for (size_t i = 0; i < COUNT_OF(PATHS); i++) {
+		RETURNS(1, wadi_list_next(l, &e));
+		CHECK(strcmp(e.name, PATHS[i]) == 0 && e.stat.len == strlen(PATHS[i]));
+	}
+	RETURNS(0, wadi_list_next(l, &e));
+	wadi_list_close(&l);
+
+	options.after = "a/1";
+	RETURNS(0, wadi_list_open(w, "", &options, &l));
+	RETURNS(1, wadi_list_next(l, &e));
+	CHECK(strcmp(e.name, "a/2/x") == 0);
+	wadi_list_close(&l);
+	RETURNS(0, wadi_stat(w, "a/", &stat));
+	CHECK(stat.is_directory && stat.len == 1);
+	return NULL;
+}
+
+static const char *jobs(struct wadi *w)
+{
+	struct wadi_job_info info, *all;
+	struct wadi_store_info store;
+	struct own_job j;
+	char token[WADI_TOKEN_MAX], buf[8];
+	struct wadi *narrow;
+	bool is_listed = false;
+	int count, r;
+
+	RETURNS(0, own_job_begin(&j, "jobs", 32 * MIB));
+	CHECK(strcmp(wadi_job_name(j.w), j.name) == 0);
+	RETURNS(-EEXIST, wadi_job_create(j.admin, j.name, NULL, token));
+	RETURNS(0, wadi_put(j.w, "a/x", "x", 1, NULL, NULL));
+	RETURNS(0, wadi_job_renew(j.w, j.name, 123456));
+	RETURNS(0, wadi_job_show(j.w, j.name, &info));
+	CHECK(strcmp(info.name, j.name) == 0 && !info.has_ended && info.quota_dram == 32 * MIB);
+	CHECK(info.lease_left_ms <= 123456 && info.lease_left_ms > 100000);
+	CHECK(info.object_count == 1 && info.object_bytes == 1);
+	count = wadi_job_list(j.admin, NULL, 0);
+	CHECK(count >= 2);
+	all = (struct wadi_job_info *)calloc((size_t)count + 100, sizeof(*all));
+	count = wadi_job_list(j.admin, all, (size_t)count + 100);
+	for (int i = 0; i < count; i++)
+		is_listed = is_listed || strcmp(all[i].name, j.name) == 0;
+	CHECK(is_listed);
+	free(all);
+	RETURNS(0, wadi_store_info(j.admin, &store));
+	CHECK(store.dram_limit > 0 && store.dram_used <= store.dram_limit && store.job_count >= 2);
+	CHECK(store.object_count >= 1 && store.uptime_ms > 0);
+
+	RETURNS(0, wadi_token_narrow(j.token, "a/", WADI_RIGHT_READ, 60, token));
+	RETURNS(0, open_with(token, &narrow));
+	RETURNS(1, wadi_get(narrow, "a/x", buf, sizeof(buf), NULL, NULL));
+	RETURNS(-EACCES, wadi_put(narrow, "a/y", "y", 1, NULL, NULL));
+	RETURNS(-EACCES, wadi_get(narrow, "b", buf, sizeof(buf), NULL, NULL));
+	RETURNS(-EACCES, wadi_job_end(narrow, j.name));
+	RETURNS(-EACCES, wadi_job_renew(narrow, j.name, 1000));
+	RETURNS(-EACCES, wadi_job_create(j.w, "another", NULL, token));
+	RETURNS(-EKEYREJECTED, wadi_token_narrow("nonsense", NULL, WADI_RIGHT_READ, 0, token));
+	wadi_close(narrow);
+
+	RETURNS(0, wadi_job_end(j.w, j.name));
+	r = (int)wadi_get(j.w, "a/x", buf, sizeof(buf), NULL, NULL);
+	CHECK(r == -EIDRM || r == -ENXIO || r == -EKEYREJECTED);
+	r = wadi_put(j.w, "a/y", "y", 1, NULL, NULL);
+	CHECK(r == -EIDRM || r == -ENXIO || r == -EKEYREJECTED);
+	own_job_end(&j);
+	return NULL;
+}
+
+static const char *the_end_of_a_job_ends_what_waits_in_it(struct wadi *w)
+{
+	struct wadi_op *ops[3];
+	struct own_job j;
+	char buf[8];
+
+	RETURNS(0, own_job_begin(&j, "end", 0));
+	RETURNS(0, wadi_start_wait(j.w, "x", 30000, NULL, &ops[0]));
+	RETURNS(0, wadi_start_wait(j.w, "y", 30000, NULL, &ops[1]));
+	{
+		struct wadi_get_options options = WADI_GET_OPTIONS;
+
+		options.wait_ms = 30000;
+		RETURNS(0, wadi_start_get(j.w, "z", buf, sizeof(buf), &options, NULL, &ops[2]));
+	}
+	CHECK(wadi_turn(j.w, 50) == 0);
+	RETURNS(0, wadi_job_end(j.admin, j.name));
+	for (int i = 0; i < 3; i++) {
+		int64_t r = wadi_op_end(&ops[i]);
+
+		if (r != -EIDRM && r != -ENXIO && r != -EKEYREJECTED)
+			return failed(__LINE__, "a wait in an ended job", r, j.w);
+	}
+	own_job_end(&j);
+	return NULL;
+}
+
+static const char *after_a_fork_the_child_opens_its_own(struct wadi *w)
+{
+	struct wadi_op *op;
+	struct wadi *own;
+	char buf[8];
+	int status, r;
+	pid_t pid;
+
+	RETURNS(0, wadi_put(w, "x", "parent", 6, NULL, NULL));
+	RETURNS(0, wadi_start_wait(w, "y", 30000, NULL, &op));
+	pid = fork();
+	if (pid == 0) {
+		r = wadi_put(w, "x", "child", 5, NULL, NULL) == -EOWNERDEAD &&
+		    wadi_get(w, "x", buf, sizeof(buf), NULL, NULL) == -EOWNERDEAD &&
+		    wadi_turn(w, 0) == -EOWNERDEAD && wadi_op_end(&op) == -EOWNERDEAD &&
+		    strstr(wadi_strerror(w), "fork") != NULL;
+		wadi_close(w);
+		if (r && wadi_open(NULL, &own) == 0 &&
+		    wadi_put(own, "y", "child", 5, NULL, NULL) == 0) {
+			wadi_close(own);
+			_exit(0);
+		}
+		_exit(1);
+	}
+	CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	RETURNS(0, wadi_op_end(&op));
+	RETURNS(6, wadi_get(w, "x", buf, sizeof(buf), NULL, NULL));
+	CHECK(memcmp(buf, "parent", 6) == 0);
+	return NULL;
+}
+
+/* Reads what is left, over and over, on a thread and a handle of its own. */
+struct beside {
+	pthread_t thread;
+	bool must_stop; /* atomic */
+	unsigned rounds, read_count;
+	const char *error;
+	char text[256];
+};
+
+static const char *read_beside(struct beside *b, struct wadi *w)
+{
+	struct wadi_list_options options = WADI_LIST_OPTIONS;
+	struct wadi_list_entry e;
+	struct wadi_list *l;
+	char last[32] = "", path[64], buf[64];
+	int r = wadi_list_open(w, "many/", &options, &l), seen = 0;
+
+	if (r == -ENOENT)
+		return NULL;
+	if (r < 0)
+		return "list";
+	while (seen < 3000 && (r = wadi_list_next(l, &e)) > 0) {
+		if (strcmp(e.name, last) <= 0)
+			return "the names are not in order";
+		snprintf(last, sizeof(last), "%s", e.name);
+		if (seen++ % 64 == 0) {
+			int64_t n;
+
+			snprintf(path, sizeof(path), "many/%s", last);
+			n = wadi_get(w, path, buf, sizeof(buf), NULL, NULL);
+			if (n != -ENOENT &&
+			    (n != (int64_t)strlen(last) || memcmp(buf, last, strlen(last)) != 0))
+				return "an object is neither whole nor gone";
+			b->read_count += n > 0;
+		}
+	}
+	wadi_list_close(&l);
+	return r < 0 && r != -ENOENT ? "list" : NULL;
+}
+
+static void *beside_main(void *arg)
+{
+	struct beside *b = (struct beside *)arg;
+	struct wadi *w;
+
+	if (wadi_open(NULL, &w) < 0) {
+		b->error = "the reader's handle";
+		return NULL;
+	}
+	while (!b->error && !__atomic_load_n(&b->must_stop, __ATOMIC_ACQUIRE)) {
+		b->error = read_beside(b, w);
+		__atomic_add_fetch(&b->rounds, 1, __ATOMIC_RELAXED);
+	}
+	if (b->error) {
+		snprintf(b->text, sizeof(b->text), "%s: %.200s", b->error, wadi_strerror(w));
+		b->error = b->text;
+	}
+	wadi_close(w);
+	return NULL;
+}
+
+static const char *many_objects_are_removed_beside_a_reader(struct wadi *w)
+{
+	enum { FLIGHT = 256 };
+	static struct wadi_op *ops[FLIGHT];
+	static char names[FLIGHT][16];
+	const char *text = getenv("CAPI_MANY");
+	unsigned many = text ? (unsigned)atoi(text) : 3000;
+	uint8_t *large = filled(6 * MIB, 1), *buf = (uint8_t *)malloc(6 * MIB);
+	static struct beside beside;
+	struct wadi_reader *rd;
+	struct wadi_stat stat;
+	uint64_t count, due;
+	size_t at = 0;
+	int64_t n;
+
+	for (unsigned i = 0; i < many + FLIGHT; i++) {
+		struct wadi_op **op = &ops[i % FLIGHT];
+		char *name = names[i % FLIGHT], path[32];
+
+		if (*op)
+			RETURNS(0, wadi_op_end(op));
+		if (i >= many)
+			continue;
+		snprintf(name, 16, "%06u", i);
+		snprintf(path, sizeof(path), "many/%s", name);
+		RETURNS(0, wadi_start_put(w, path, name, 6, NULL, NULL, op));
+	}
+	RETURNS(0, wadi_put(w, "many/large", large, 6 * MIB, NULL, NULL));
+	RETURNS(0, wadi_put(w, "manyother", "x", 1, NULL, NULL));
+	RETURNS(0, wadi_stat(w, "many/", &stat));
+	CHECK(stat.is_directory && stat.len == many + 1);
+	RETURNS(0, wadi_reader_open(w, "many/large", NULL, &rd));
+	CHECK(wadi_reader_read(rd, buf, 1000) == 1000);
+
+	CHECK(pthread_create(&beside.thread, NULL, beside_main, &beside) == 0);
+	for (due = now_ms() + 20000; now_ms() < due;)
+		if (__atomic_load_n(&beside.rounds, __ATOMIC_RELAXED) > 0)
+			break;
+	RETURNS(0, wadi_remove_tree(w, "many", &count));
+	__atomic_store_n(&beside.must_stop, true, __ATOMIC_RELEASE);
+	pthread_join(beside.thread, NULL);
+	if (beside.error) {
+		snprintf(why, sizeof(why), "beside: %s", beside.error);
+		return why;
+	}
+	CHECK(count == many + 1 && beside.rounds > 0);
+	RETURNS(-ENOENT, wadi_stat(w, "many/", &stat));
+	RETURNS(0, wadi_stat(w, "manyother", &stat));
+	/* The reader holds its version, to its end. */
+	for (at = 1000; (n = wadi_reader_read(rd, buf + at, 6 * MIB - at)) > 0;)
+		at += (size_t)n;
+	RETURNS(0, n);
+	CHECK(at == 6 * MIB && memcmp(buf + 1000, large + 1000, 6 * MIB - 1000) == 0);
+	wadi_reader_close(&rd);
+	free(large);
+	free(buf);
+	return NULL;
+}
+
+static const char *every_wait_has_a_deadline(struct wadi *w)
+{
+	struct wadi_get_options get = WADI_GET_OPTIONS;
+	struct wadi_options options = WADI_OPTIONS;
+	uint64_t begun = now_ms(), count;
+	struct wadi_stat stat;
+	struct wadi_op *op;
+	struct wadi *other;
+	char buf[8];
+	int r;
+
+	RETURNS(-ETIMEDOUT, wadi_wait(w, "x", 100, &stat));
+	RETURNS(-ETIMEDOUT, wadi_wait_count(w, "d", 1, 100, &count));
+	get.wait_ms = 100;
+	r = (int)wadi_get(w, "x", buf, sizeof(buf), &get, NULL);
+	CHECK(r == -ENOENT || r == -ETIMEDOUT);
+	RETURNS(0, wadi_start_wait(w, "x", 100, NULL, &op));
+	RETURNS(-ETIMEDOUT, wadi_op_end(&op));
+	CHECK(now_ms() - begun >= 400 && now_ms() - begun < 20000);
+
+	/* Nobody is there: told at once, and the handle can say so. */
+	options.endpoint = "tcp://127.0.0.1:1";
+	RETURNS(-EHOSTUNREACH, wadi_open(&options, &other));
+	CHECK(other && strstr(wadi_strerror(other), "127.0.0.1:1"));
+	wadi_close(other);
+	options.endpoint = "nonsense";
+	RETURNS(-EINVAL, wadi_open(&options, &other));
+	wadi_close(other);
+	options.endpoint = "direct://127.0.0.1:1";
+	RETURNS(-EOPNOTSUPP, wadi_open(&options, &other));
+	wadi_close(other);
+	return NULL;
+}
+
+static const char *a_program_of_an_older_header_goes_on(struct wadi *w)
+{
+	struct wadi_put_options options;
+	char buf[8];
+
+	/* What lies behind its size is not looked at. */
+	memset(&options, 0xff, sizeof(options));
+	options.size = offsetof(struct wadi_put_options, ttl_ms);
+	options.flags = WADI_CREATE;
+	RETURNS(0, wadi_put(w, "x", "x", 1, &options, NULL));
+	RETURNS(-EEXIST, wadi_put(w, "x", "y", 1, &options, NULL));
+	RETURNS(1, wadi_get(w, "x", buf, sizeof(buf), NULL, NULL));
+	return NULL;
+}
+
+static const char *what_is_not_in_this_build_is_refused(struct wadi *w)
+{
+	struct wadi_put_options options = WADI_PUT_OPTIONS;
+
+	options.copies = 2;
+	RETURNS(-EOPNOTSUPP, wadi_put(w, "x", "x", 1, &options, NULL));
+	options.copies = 1;
+	options.tier = WADI_TIER_NVMF;
+	RETURNS(-EOPNOTSUPP, wadi_put(w, "x", "x", 1, &options, NULL));
+	options.tier = WADI_TIER_DRAM;
+	RETURNS(0, wadi_put(w, "x", "x", 1, &options, NULL));
+	options.flags = WADI_DURABLE;
+	RETURNS(-EOPNOTSUPP, wadi_put(w, "x", "x", 1, &options, NULL));
+	return NULL;
+}
+
+static const char *handles_are_closed_whatever_is_in_flight(struct wadi *w)
+{
+	static char data[100000];
+	struct wadi_stat stat;
+
+	for (int i = 0; i < 20; i++) {
+		struct wadi *other;
+		struct wadi_op *op;
+
+		RETURNS(0, wadi_open(NULL, &other));
+		RETURNS(0, wadi_start_put(other, "x", data, sizeof(data), NULL, NULL, &op));
+		if (i % 2)
+			RETURNS(0, wadi_op_end(&op));
+		else
+			wadi_op_cancel(op), wadi_op_end(&op);
+		wadi_close(other);
+	}
+	RETURNS(0, wadi_stat(w, "x", &stat));
+	CHECK(stat.len == sizeof(data));
+	return NULL;
+}
+
+/* clang-format off */
+#define TESTS(T)                                                        \
+	T(whole_objects)                                                \
+	T(ranges)                                                       \
+	T(versions_and_attempts)                                        \
+	T(lives)                                                        \
+	T(attributes)                                                   \
+	T(names)                                                        \
+	T(errors_have_names_and_words)                                  \
+	T(parts_are_committed_in_the_order_of_their_numbers)            \
+	T(writers_of_any_length_and_hint)                               \
+	T(a_writer_that_is_abandoned_leaves_nothing)                    \
+	T(many_writers_take_turns_on_one_handle)                        \
+	T(eight_large_gets_are_read_in_turns_over_one_handle)           \
+	T(a_reader_holds_its_version)                                   \
+	T(in_place)                                                     \
+	T(operations_in_flight)                                         \
+	T(waits_do_not_hold_up_others)                                  \
+	T(an_event_loop_can_drive_a_handle)                             \
+	T(a_put_waits_for_space_beside_a_remove_on_the_same_handle)     \
+	T(two_handles_see_each_others_changes_at_once)                  \
+	T(lists)                                                        \
+	T(jobs)                                                         \
+	T(the_end_of_a_job_ends_what_waits_in_it)                       \
+	T(after_a_fork_the_child_opens_its_own)                         \
+	T(many_objects_are_removed_beside_a_reader)                     \
+	T(every_wait_has_a_deadline)                                    \
+	T(a_program_of_an_older_header_goes_on)                         \
+	T(what_is_not_in_this_build_is_refused)                         \
+	T(handles_are_closed_whatever_is_in_flight)
+
+#define TEST_ENTRY(name) { #name, name },
+static const struct {
+	const char *name;
+	test_fn *run;
+} ALL[] = { TESTS(TEST_ENTRY) };
+/* clang-format on */
+
+static bool is_wanted(const char *name, int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		if (strcmp(argv[i], name) == 0)
+			return true;
+	return argc < 2;
+}
+
+int main(int argc, char **argv)
+{
+	int failures = 0;
+
+	for (size_t i = 0; i < COUNT_OF(ALL); i++) {
+		const char *error;
+		struct wadi *w;
+		int r;
+
+		if (!is_wanted(ALL[i].name, argc, argv))
+			continue;
+		r = wadi_open(NULL, &w);
+		error = r < 0 ? failed(__LINE__, "wadi_open", r, w) : ALL[i].run(w);
+		if (error)
+			printf("FAIL %s %s\n", ALL[i].name, error);
+		else
+			printf("ok %s\n", ALL[i].name);
+		fflush(stdout);
+		failures += error != NULL;
+		/* After a failure its streams and operations are still on the handle. */
+		if (!error) {
+			wadi_remove_tree(w, "", NULL);
+			wadi_close(w);
+		}
+	}
+	return failures > 0;
+}

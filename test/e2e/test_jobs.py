@@ -1,0 +1,273 @@
+"""Jobs: what they hold, when they end, who may do what in them."""
+import json
+import subprocess
+import time
+
+import pytest
+from conftest import DONE, LATE, REFUSED, USAGE, clean_environment, finish, pattern, run_wadi, until
+
+KIB, MIB = 1 << 10, 1 << 20
+
+
+def info(w):
+    return w.json("job", "show", w.job)
+
+
+def test_a_job_is_made_shown_and_ended(store):
+    admin = store.client()
+    token = admin("job", "create", "made.1", "--lease", "90s", "--quota", "dram=64M").decode().strip()
+    w = admin.at(token)
+    w.job = "made.1"
+    w("put", "-", "x", input=pattern(100_000))
+    shown = info(w)
+    assert shown["name"] == "made.1" and not shown["has_ended"]
+    assert 80_000 < shown["lease_left_ms"] <= 90_000
+    assert shown["quota_dram"] == 64 * MIB
+    assert shown["objects"] == 1 and shown["object_bytes"] == 100_000
+    assert 100_000 <= shown["dram_bytes"] <= 64 * MIB
+    admin("job", "create", "made.1", code=REFUSED, status="EXISTS")
+    assert "made.1" in [json.loads(j)["name"] for j in admin("job", "ls", "--json").decode().splitlines()]
+    admin("job", "renew", "made.1", "--lease", "1h")
+    assert info(w)["lease_left_ms"] > 3_500_000
+    w("job", "end", "made.1")
+    for command in (("get", "x"), ("put", "-", "x"), ("ls",), ("stat", "x"), ("rm", "x")):
+        w(*command, input=b"", code=REFUSED)
+    # The name is free again, the old token is not one for it.
+    again = admin.at(admin("job", "create", "made.1").decode().strip())
+    assert again.names("-r") == []
+    w("get", "x", code=REFUSED)
+    again("job", "end", "made.1")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", ".hidden", "x" * 65, "ümlaut", "a b"])
+def test_a_jobs_name_is_checked(store, name):
+    store.client()("job", "create", "--", name, code=REFUSED, status="INVALID")
+
+
+def test_a_job_that_nobody_renews_ends_by_itself(store):
+    w = store.job(None, "--lease", "1s")
+    w("put", "-", "x", input=pattern(3 * MIB))
+    until(lambda: w.run("get", "x").returncode == REFUSED, "the lease to end")
+    until(lambda: [j for j in store.client().top()["jobs"] if j["name"] == w.job and
+                   not (j["has_ended"] and j["dram_bytes"] == 0)] == [], "its bytes to go")
+
+
+def test_ended_jobs_leave_no_byte(new_store):
+    store = new_store(memory="256M")
+    for _ in range(3):
+        jobs = [store.job() for _ in range(3)]
+        for w in jobs:
+            for size in (10, 3000, 100_000, 5 * MIB):
+                w("put", "-", f"x{size}", input=pattern(size))
+        for w in jobs:
+            store.client()("job", "end", w.job)
+        top = store.client().top()
+        assert top["dram_used"] == 0 and top["objects"] == 0 and top["value_bytes"] == 0, top
+    bills = [json.loads(line) for line in store.client().run("doctor", "--json").stdout.decode().splitlines()
+             if '"bills"' in line]
+    assert [b["level"] for b in bills] == ["ok"], bills
+    assert store.stop() == 0
+
+
+def test_a_quota_is_a_limit(store, tmp_path):
+    w = store.job(None, "--quota", "dram=8M")
+    (tmp_path / "huge").write_bytes(pattern(16 * MIB))
+    (tmp_path / "x").write_bytes(pattern(2 * MIB))
+    w("put", tmp_path / "huge", "huge", "--timeout", "1s", code=REFUSED, status="QUOTA")
+    full, number = None, 0
+    while not full:
+        done = w.run("put", tmp_path / "x", f"x{number}", "--timeout", "300ms")
+        full = done if done.returncode else None
+        number += 1
+        assert number < 10
+    assert full.returncode == REFUSED and b": QUOTA: " in full.stderr, full.stderr
+    assert b"8388608" in full.stderr or b"8 MiB" in full.stderr  # the limit is named
+    assert info(w)["dram_bytes"] <= 8 * MIB
+    # Others are not concerned, and who waits goes on when something is removed.
+    other = store.job()
+    other("put", tmp_path / "huge", "x")
+    waiting = w.start("put", tmp_path / "x", "late", "--timeout", "30s")
+    assert w.names() == [f"x{i}" for i in range(number - 1)]
+    assert waiting.poll() is None
+    w("rm", "x0", "x1")
+    assert finish(waiting) == (DONE, b"", b"")
+    assert w("get", "late") == pattern(2 * MIB)
+    for one in (w, other):
+        store.client()("job", "end", one.job)
+
+
+def test_a_full_store_lets_puts_wait_and_then_says_so(new_store, tmp_path):
+    (tmp_path / "x").write_bytes(pattern(2 * MIB))
+    store = new_store(memory="96M")
+    w = store.job()
+    # What can never fit is refused at once.
+    begun = time.monotonic()
+    (tmp_path / "huge").write_bytes(pattern(128 * MIB))
+    w("put", tmp_path / "huge", "never", "--timeout", "60s", code=REFUSED, status="NOSPACE")
+    assert time.monotonic() - begun < 30
+    number = 0
+    while True:
+        done = w.run("put", "-", f"x{number}", "--timeout", "300ms", input=pattern(2 * MIB))
+        if done.returncode:
+            break
+        number += 1
+    assert done.returncode == REFUSED and b": NOSPACE: " in done.stderr, done.stderr
+    assert number * 2 >= 32  # most of it was to be had
+    for i in range(number):
+        assert w("get", f"x{i}") == pattern(2 * MIB), i
+    waiting = [w.start("put", tmp_path / "x", f"late{i}", "--timeout", "30s") for i in range(3)]
+    until(lambda: w.top()["waiting"] >= 1, "a put to wait for space")
+    assert all(one.poll() is None for one in waiting)
+    w("rm", *[f"x{i}" for i in range(number)])
+    assert [finish(one)[0] for one in waiting] == [DONE] * 3
+    for i in range(3):
+        assert w("get", f"late{i}") == pattern(2 * MIB)
+    assert store.stop() == 0
+
+
+# Every command that asks the store, with words for an object x that is there.
+COMMANDS = {
+    "put": (["put", "-", "{}x"], "write"),
+    "put large": (["put", "-", "{}x"], "write"),
+    "get": (["get", "{}x"], "read"),
+    "stat": (["stat", "{}x"], "read"),
+    "wait": (["wait", "{}x"], "read"),
+    "wait count": (["wait", "{}d", "--count", "1"], "list"),
+    "ls": (["ls", "{}d"], "list"),
+    "ls -r": (["ls", "-r", "{}d"], "list"),
+    "rm": (["rm", "{}x"], "remove"),
+    "rm -r": (["rm", "-r", "{}d"], "remove"),
+    "mv": (["mv", "{}x", "{}y"], "remove and write"),
+}
+JOB_COMMANDS = {
+    "job create": ["job", "create", "made-by-{}"],
+    "job renew": ["job", "renew", "{}"],
+    "job end": ["job", "end", "{}"],
+    "job show": ["job", "show", "{}"],
+    "usage": ["usage", "{}"],
+}
+
+
+@pytest.fixture
+def filled(w):
+    for prefix in ("", "in/"):
+        w("put", "-", prefix + "x", input=b"secret")
+        w("put", "-", prefix + "d/1", input=b"secret")
+    return w
+
+
+def run_command(w, name, prefix):
+    words = [word.format(prefix) for word in COMMANDS[name][0]]
+    return w.run(*words, input=pattern(3 * MIB) if name == "put large" else b"new")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_another_jobs_token_opens_nothing(store, filled, name):
+    other = store.job()
+    for prefix in (f"/{filled.job}/", f"/{filled.job}/in/"):
+        done = run_command(other, name, prefix)
+        assert done.returncode == REFUSED and b": DENIED: " in done.stderr, done.stderr
+        assert b"secret" not in done.stdout
+    assert filled.names("-r") == ["d/1", "in/d/1", "in/x", "x"]
+    assert filled("get", "x") == b"secret"
+    store.client()("job", "end", other.job)
+
+
+@pytest.mark.parametrize("name", JOB_COMMANDS)
+def test_another_jobs_token_does_nothing_to_a_job(store, filled, name):
+    other = store.job()
+    done = other.run(*[word.format(filled.job) for word in JOB_COMMANDS[name]])
+    assert done.returncode == REFUSED and b": DENIED: " in done.stderr, done.stderr
+    assert filled("get", "x") == b"secret"
+    store.client()("job", "end", other.job)
+
+
+def narrow(w, *options):
+    token = w("job", "token", *options).decode().strip()
+    narrower = w.at(token)
+    narrower.job = w.job
+    return narrower
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("right", ["read", "write", "remove", "list"])
+def test_a_token_without_the_right_is_refused(filled, name, right):
+    needs = COMMANDS[name][1]
+    done = run_command(narrow(filled, "--rights", right), name, "")
+    if needs == right:
+        assert done.returncode == DONE, done.stderr
+    else:
+        assert done.returncode == REFUSED and b": DENIED: " in done.stderr, done.stderr
+        assert b"secret" not in done.stdout
+        assert filled("get", "x") == b"secret"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_token_with_a_prefix_sees_nothing_else(filled, name):
+    inside = narrow(filled, "--prefix", "in/")
+    done = run_command(inside, name, "")
+    assert done.returncode == REFUSED and b": DENIED: " in done.stderr, done.stderr
+    assert b"secret" not in done.stdout
+    assert filled("get", "x") == b"secret"
+    assert run_command(inside, name, "in/").returncode == DONE
+
+
+@pytest.mark.parametrize("name", JOB_COMMANDS)
+def test_a_token_without_the_right_to_its_job_does_not_end_it(filled, name):
+    narrower = narrow(filled, "--rights", "read,write,remove,list")
+    done = narrower.run(*[word.format(filled.job) for word in JOB_COMMANDS[name]])
+    assert done.returncode == REFUSED and b": DENIED: " in done.stderr, done.stderr
+    assert filled("get", "x") == b"secret"
+
+
+def test_a_narrow_token_is_not_widened(filled):
+    inside = narrow(narrow(filled, "--prefix", "in/"), "--rights", "read")
+    wider = narrow(narrow(inside, "--rights", "read,write,remove,list,job"), "--prefix", "i")
+    done = narrow(inside, "--prefix", "x").run("get", "x")  # nothing begins with both
+    assert done.returncode == REFUSED
+    for one in (inside, wider):
+        one("get", "x", code=REFUSED, status="DENIED")
+        one("put", "-", "in/x", input=b"", code=REFUSED, status="DENIED")
+    assert inside("get", "in/x") == b"secret"
+    narrow(filled, "--prefix", "in/d/")("mv", "in/d/1", "x", code=REFUSED, status="DENIED")
+    narrow(filled, "--prefix", "in/d/")("mv", "x", "in/d/2", code=REFUSED, status="DENIED")
+
+
+def test_a_token_ends_with_its_time(filled):
+    short = narrow(filled, "--valid", "1s")
+    done = until(lambda: (lambda d: d if d.returncode else None)(short.run("get", "x")), "the token to end")
+    assert done.returncode == REFUSED and b": OLDTOKEN: " in done.stderr
+    assert narrow(filled, "--valid", "1h")("get", "x") == b"secret"
+
+
+def test_what_is_no_token_is_refused(store, filled):
+    token = filled.token
+    for wrong in (token[:-1] + ("A" if token[-1] != "A" else "B"), token[:-4], "x", "A" * 1000,
+                  token + "AAAA", token[:10] + ("A" if token[10] != "A" else "B") + token[11:]):
+        filled.at(wrong)("get", "x", code=REFUSED, status="BADTOKEN")
+    filled.at("x" * 5000)("get", "x", code=REFUSED, status="BADTOKEN")
+
+
+def test_narrowing_asks_nobody_and_needs_a_token():
+    done = run_wadi("job", "token", "--rights", "read")
+    assert done.returncode == USAGE and b"WADI_TOKEN" in done.stderr
+    done = run_wadi("job", "token", "--rights", "read", env=clean_environment(WADI_TOKEN="nonsense"))
+    assert done.returncode == REFUSED and b": BADTOKEN: " in done.stderr
+
+
+def test_bills_and_the_stores_own_count_agree(store):
+    """The sum over all jobs, the ended ones too, of what other tests have left as well."""
+    w = store.job()
+    for size in (100, 50_000, 7 * MIB):
+        w("put", "-", f"x{size}", input=pattern(size))
+    w("rm", "x50000")
+    before = json.loads(store.client()("usage", "--json", w.job))
+    until(lambda: int(json.loads(store.client()("usage", "--json", w.job))["dram_byte_ms"]) >
+          int(before["dram_byte_ms"]) + 7 * MIB, "the bill to grow")
+    checked = [json.loads(line) for line in store.client().run("doctor", "--json").stdout.decode().splitlines()]
+    assert [c["level"] for c in checked if c["about"] == "bills"] == ["ok"], checked
+    store.client()("job", "end", w.job)
+    after = int(json.loads(store.client()("usage", "--json", w.job))["dram_byte_ms"])
+    assert after == int(json.loads(store.client()("usage", "--json", w.job))["dram_byte_ms"])
+    checked = [json.loads(line) for line in store.client().run("doctor", "--json").stdout.decode().splitlines()]
+    assert [c["level"] for c in checked if c["about"] == "bills"] == ["ok"], checked

@@ -1,0 +1,189 @@
+"""`wadi dev` itself: its endpoints, its end, IPv6, several shards."""
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+
+import pytest
+from conftest import (DONE, LATE_S, REFUSED, UNREACHABLE, USAGE, WADI, clean_environment, finish, pattern,
+                      run_wadi, until)
+
+MIB = 1 << 20
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as s:
+            s.bind(("::1", 0))
+        return True
+    except OSError:
+        return False
+
+
+def test_dev_prints_its_endpoints_then_ready(store):
+    lines = store.printed.splitlines()
+    assert lines[-1] == "ready"
+    assert all(re.fullmatch(r"endpoint=\S+", line) for line in lines[:-1] if line.startswith("endpoint"))
+    assert {"tcp", "unix", "http", "redis"} <= set(store.endpoints)
+    assert re.fullmatch(r"tcp://127\.0\.0\.1:[1-9]\d*", store.endpoints["tcp"])
+    assert store.endpoints["unix"] == f"unix://{store.directory}/s"
+    assert os.stat(f"{store.directory}/s").st_mode & 0o077 == 0
+
+
+def test_without_a_token_there_is_the_job_default(store):
+    admin = store.client()
+    admin("put", "-", "/default/e2e/x", input=b"hello")
+    assert admin("get", "e2e/x") == b"hello"
+    admin("rm", "-r", "e2e")
+
+
+def http_get(url):
+    try:
+        with urllib.request.urlopen(url, timeout=LATE_S) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_http_has_health_and_metrics(store):
+    url = store.endpoints["http"].rstrip("/")
+    assert http_get(url + "/healthz")[0] == 200
+    status, text = http_get(url + "/metrics")
+    assert status == 200
+    assert re.search(r"^wadi_\w+(\{.*\})? \d", text, re.M)
+    for line in text.splitlines():
+        assert re.fullmatch(r"#.*|[a-z_0-9]+(\{[^}]*\})? [-+0-9.eE]+", line), line
+    assert http_get(url + "/nothing")[0] == 404
+
+
+def test_redis_says_that_it_is_not_in_this_build(store):
+    host, port = store.endpoints["redis"].split("//")[1].rsplit(":", 1)
+    with socket.create_connection((host, int(port)), LATE_S) as s:
+        s.sendall(b"*1\r\n$4\r\nPING\r\n")
+        assert s.recv(1000).startswith(b"-ERR not in this build")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_with_0_and_leaves_nothing(new_store, number):
+    store = new_store()
+    w = store.job()
+    w("put", "-", "x", input=pattern(MIB))
+    waiter = w.start("wait", "y", "--timeout", "2s")
+    until(lambda: w.top()["waiting"] >= 1, "wait to wait")
+    store.process.send_signal(number)
+    assert store.process.wait(LATE_S) == 0
+    code, _, err = finish(waiter)
+    assert code in (REFUSED, UNREACHABLE), err
+    assert os.listdir(store.directory) == ["log"]
+    w("get", "x", "--timeout", "1s", code=UNREACHABLE)
+
+
+def test_its_default_socket_is_of_its_user_alone(tmp_path):
+    os.chmod(tmp_path, 0o700)
+    process = subprocess.Popen([WADI, "dev", "--memory", "64M", "--listen", "127.0.0.1:0", "--http",
+                                "127.0.0.1:0", "--redis", "127.0.0.1:0"],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                               env=clean_environment(XDG_RUNTIME_DIR=str(tmp_path)))
+    try:
+        lines = []
+        for line in process.stdout:
+            lines.append(line.decode().strip())
+            if lines[-1] == "ready":
+                break
+        directory = f"{tmp_path}/" + os.listdir(tmp_path)[0]
+        assert re.fullmatch(r".*/wadi-\d+", directory)
+        assert f"endpoint=unix://{directory}/proxy.sock" in lines
+        assert os.stat(directory).st_mode & 0o777 == 0o700
+        process.terminate()
+        assert process.wait(LATE_S) == 0
+        assert os.listdir(tmp_path) == []
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_an_address_in_use_is_told(store):
+    for option, scheme in (("--listen", "tcp"), ("--http", "http"), ("--redis", "redis")):
+        words = {"--listen": "127.0.0.1:0", "--http": "127.0.0.1:0", "--redis": "127.0.0.1:0"}
+        words[option] = store.endpoints[scheme].split("//")[1].rstrip("/")
+        done = run_wadi("dev", "--memory", "64M", *[w for pair in words.items() for w in pair],
+                        "--socket", f"{store.directory}/other")
+        assert done.returncode == REFUSED, done.stderr
+        assert words[option] in done.stderr.decode(), done.stderr
+    done = run_wadi("dev", "--memory", "64M", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
+                    "--redis", "127.0.0.1:0", "--socket", f"{store.directory}/s")
+    assert done.returncode == REFUSED and f"{store.directory}/s" in done.stderr.decode()
+    assert store.client(scheme="unix")("ls", "/")
+
+
+def test_other_addresses_than_loopback_need_tokens():
+    done = run_wadi("dev", "--memory", "64M", "--listen", "0.0.0.0:0", "--http", "127.0.0.1:0",
+                    "--redis", "127.0.0.1:0")
+    assert done.returncode in (REFUSED, USAGE) and b"token" in done.stderr, done.stderr
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on loopback here")
+def test_ipv6(new_store):
+    store = new_store(listen="[::1]:0")
+    assert re.fullmatch(r"tcp://\[::1\]:\d+", store.endpoints["tcp"])
+    w = store.job()
+    for size in (3, 100_000, 6 * MIB):
+        w("put", "-", "x", input=pattern(size))
+        assert w("get", "x") == pattern(size)
+    assert store.stop() == 0
+
+
+def test_four_shards_are_one_store(new_store):
+    store = new_store("--shards", "4")
+    jobs = [store.job(f"job-{i}") for i in range(16)]
+    for number, w in enumerate(jobs):
+        w("put", "-", "small", input=b"%d" % number)
+        w("put", "-", "d/large", input=pattern(2 * MIB, number))
+    for number, w in enumerate(jobs):
+        assert w("get", "small") == b"%d" % number
+        assert w("get", "d/large") == pattern(2 * MIB, number)
+        assert w.names("-r") == ["d/large", "small"]
+        w("mv", "small", "d/small")
+        w("wait", "d", "--count", 2)
+    listed = [json.loads(line)["name"] for line in store.client()("job", "ls", "--json").decode().splitlines()]
+    assert sorted(listed) == sorted([w.job for w in jobs] + ["default"])
+    top = store.client().top()
+    assert top["objects"] == 32 and len(top["jobs"]) == 17
+    for w in jobs[:8]:
+        store.client()("job", "end", w.job)
+    for w in jobs[8:]:
+        w("rm", "-r", "d")
+        store.client()("job", "end", w.job)
+    assert store.client().top()["dram_used"] == 0
+    assert b"ok    bills" in store.client().run("doctor").stdout
+    assert store.stop() == 0
+
+
+def test_jobs_go_on_when_one_is_ended_among_many(new_store):
+    store = new_store()
+    kept = store.job()
+    kept("put", "-", "x", input=pattern(MIB))
+    for _ in range(5):
+        w = store.job()
+        putters = [w.start("put", "-", f"x{i}", stdin=subprocess.PIPE) for i in range(4)]
+        for putter in putters:
+            putter.stdin.write(pattern(5 * MIB))
+            putter.stdin.flush()
+        store.client()("job", "end", w.job)
+        for putter in putters:
+            try:
+                putter.stdin.close()
+            except BrokenPipeError:
+                pass
+            putter.stdin = None
+            code, _, err = finish(putter)
+            assert code == REFUSED, err
+    assert kept("get", "x") == pattern(MIB)
+    store.client()("job", "end", kept.job)
+    assert until(lambda: store.client().top()["dram_used"] == 0, "all bytes to go")
+    assert store.stop() == 0
