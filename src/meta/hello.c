@@ -33,22 +33,32 @@ static void heard(struct shard *s, struct presence *p)
 	list_insert(&s->presence_order, &p->link);
 }
 
-/* A new one, or the next epoch of one that may have been over. */
-static int presence_begin(struct shard *s, const struct hello_req *req, struct presence **ret)
+/*
+ * A new one, or the next epoch of one that may have been over. Servers are believed what
+ * they were called; a function only if it is there, and its own job's.
+ */
+static int presence_begin(struct shard *s, const struct hello_req *req, const struct access *a,
+			  struct presence **ret)
 {
-	struct presence *p = req->session ? presence_find(s, req->session) : NULL;
+	uint64_t id = req->session;
+	struct presence *p = id ? presence_find(s, id) : NULL;
 
+	if (a->role == ROLE_JOB && (!p || p->job != a->job)) {
+		p = NULL;
+		id = 0;
+	}
 	if (!p) {
 		if (s->presences.count >= SESSIONS_PER_SLOT)
 			return -EUSERS;
 		p = node_alloc(sizeof(*p));
 		if (!p)
 			return -ENOMEM;
-		p->id = req->session ? req->session : node_random_u64() | 1;
+		p->id = id ? id : node_random_u64() | 1;
+		p->job = a->job;
 		list_init(&p->link);
 		htable_add(&s->presences, &p->by_id, p->id);
 	}
-	p->epoch = 1 + (req->epoch > p->epoch && req->session ? req->epoch : p->epoch);
+	p->epoch = 1 + (id && req->epoch > p->epoch ? req->epoch : p->epoch);
 	heard(s, p);
 	*ret = p;
 	return 0;
@@ -268,7 +278,7 @@ static void greet(struct request *r, struct shard *s, struct greeting *g)
 	if (g->req->role == ROLE_STORE)
 		e = store_attach(r, g->req);
 	else if (g->req->role != ROLE_META)
-		e = presence_begin(s, g->req, &p);
+		e = presence_begin(s, g->req, g->access, &p);
 	if (e < 0) {
 		node_free(g->access);
 		request_fail(r, e, e == -EUSERS ? "a shard has at most %u sessions" : NULL,

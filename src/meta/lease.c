@@ -61,6 +61,12 @@ int catalog_lease(struct catalog *c, const struct lease_req *req, uint32_t segme
 	ret->rep.lease.count = req->request ? put_granted(c, req, payload) : 0;
 	if (ret->rep.lease.count > 0)
 		return 0;
+	if (j->quota > 0 && req->need > j->quota)
+		return refuse(ret, -EDQUOT,
+			      "job %.*s: %llu bytes can never fit its quota of %llu "
+			      "bytes of dram",
+			      (int)j->name_len, j->name, (unsigned long long)req->need,
+			      (unsigned long long)j->quota);
 	while (size < req->size && size < segment_max && size < SEGMENT_BYTES_MAX)
 		size *= 2;
 	/* A quota that is nearly used up is better used in small pieces than not at all. */

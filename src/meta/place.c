@@ -260,6 +260,8 @@ static void asking_done(struct call *call)
 	} else if (r == -ECONNRESET || r == -EHOSTUNREACH) {
 		/* Perhaps granted: it is asked again when it comes back. */
 		asking_wait(a, a->due_ns > now_ns ? a->due_ns : now_ns);
+	} else if (r == -ETIMEDOUT && now_ns < a->due_ns) {
+		asking_wait(a, now_ns); /* who has joined meanwhile has more time */
 	} else if (r == -ETIMEDOUT) {
 		refuse_asker(a, -ENOSPC, "the store of dram did not answer in time");
 		asking_wait(a, now_ns + DUTY_AGAIN_MS * MS);

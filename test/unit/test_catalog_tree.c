@@ -218,6 +218,22 @@ static void one_call_removes_no_more_than_a_step(void **state)
 	assert_int_equal(t.out.rep.remove_tree.count, 10);
 }
 
+static void the_longest_path_may_be_a_directory(void **state)
+{
+	char path[PATH_BYTES_MAX + 1] = "";
+	struct list_req req = { .job = job };
+
+	memset(path, 'p', PATH_BYTES_MAX);
+	path[PATH_BYTES_MAX - 2] = '/';
+	put(path);
+	path[PATH_BYTES_MAX - 2] = '\0';
+	req.directory = text(path);
+	assert_int_equal(catalog_list(t.c, &req, t.now, slot_payload(&t), &t.out), 0);
+	assert_int_equal(t.out.rep.list.count, 1);
+	path[PATH_BYTES_MAX - 2] = 'p';
+	assert_int_equal(catalog_stat(t.c, job, text(path), t.now, &t.out), -ENOENT);
+}
+
 static void too_long_a_path_is_refused(void **state)
 {
 	char path[PATH_BYTES_MAX + 2] = "";
@@ -250,6 +266,7 @@ int main(void)
 		T(a_page_looks_at_a_bounded_number_of_names),
 		T(a_tree_is_removed_in_steps),
 		T(one_call_removes_no_more_than_a_step),
+		T(the_longest_path_may_be_a_directory),
 		T(too_long_a_path_is_refused),
 	};
 

@@ -366,6 +366,11 @@ static void open_again(uint16_t count, bool is_open)
 	open_shard(count, is_open);
 }
 
+static int beat(struct client *k, uint64_t session, uint64_t epoch)
+{
+	return ASK(k, HEARTBEAT, heartbeat, 0, .session = session, .epoch = epoch);
+}
+
 static void a_put_and_a_get_of_a_small_value(void **state)
 {
 	uint64_t job = job_create(&a, "job");
@@ -649,6 +654,66 @@ static void an_ask_that_was_late_is_settled_all_the_same(void **state)
 	assert_int_equal(store.segments_asked, 2);
 }
 
+static void a_lease_that_is_repeated_on_its_connection_is_answered_once(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+	struct call first = { .net = net };
+	struct wcur w = call_body(net, &first);
+
+	store.keeps = true;
+	store_hello(&store);
+	lease_req_put(&w, &(struct lease_req){ .job = job,
+					       .session = a.session,
+					       .epoch = a.epoch,
+					       .request = 1,
+					       .need = 1,
+					       .size = SEGMENT_BYTES_MIN });
+	call_send(a.conn, &first, MSG_LEASE, slot_of_id(job), &w, NULL, loop->now_ns + SECOND);
+	WAIT_FOR(store.segments_asked == 1);
+	SEND(&a, LEASE, lease, slot_of_id(job), NULL, 20000, .job = job, .session = a.session,
+	     .epoch = a.epoch, .request = 1, .need = 1, .size = SEGMENT_BYTES_MIN);
+	turn_for(2 * SECOND);
+	assert_false(first.is_pending);
+	assert_int_equal(first.result, -ETIMEDOUT);
+	call_end(&first);
+	store.grants[0] = grant_of(1);
+	store.grant_count = 1;
+	WAIT_FOR(store.kept != NULL);
+	answer_segment(TAKE_PTR(store.kept), store.last_stamp);
+	assert_int_equal(wait_for(&a), 0);
+}
+
+static void the_store_with_most_room_is_asked(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	store_hello(&store);
+	connect_to(&b);
+	assert_int_equal(ASK(&b, HELLO, hello, 0, .version = PROTOCOL_VERSION, .role = ROLE_STORE,
+			     .secret = { KEY, sizeof(KEY) }, .incarnation = STORE_ID + 1,
+			     .limit_bytes = (1u << 30) + SEGMENT_BYTES_MIN / 2,
+			     .address = text("tcp://store:2")),
+			 0);
+	b.grants[0] = (struct grant){ .segment = (uint64_t)(STORE_ID + 1) << 20,
+				      .generation = 1,
+				      .size = SEGMENT_BYTES_MIN,
+				      .store = STORE_ID + 1 };
+	b.grant_count = 1;
+	store.grants[0] = grant_of(1);
+	store.grant_count = 1;
+	assert_int_equal(lease(&a, job, 1, 5000), 0);
+	assert_int_equal(b.segments_asked, 1);
+	assert_int_equal(lease(&a, job, 2, 5000), 0);
+	assert_int_equal(store.segments_asked, 1);
+	assert_int_equal(ASK(&a, INFO, info, 0), 0);
+	assert_int_equal(GET(&a, info).segment_count, 2);
+	/* One that is away is not asked. */
+	disconnect(&b);
+	store.grants[0] = grant_of(2);
+	assert_int_equal(lease(&a, job, 3, 5000), 0);
+	assert_int_equal(store.segments_asked, 2);
+}
+
 static void lists_are_compared_when_a_store_says_hello(void **state)
 {
 	uint64_t job = job_create(&a, "job");
@@ -704,11 +769,6 @@ static void another_store_at_the_same_address_means_that_all_is_lost(void **stat
 }
 
 /* Sessions. */
-
-static int beat(struct client *k, uint64_t session, uint64_t epoch)
-{
-	return ASK(k, HEARTBEAT, heartbeat, 0, .session = session, .epoch = epoch);
-}
 
 static void who_comes_back_has_the_next_epoch(void **state)
 {
@@ -965,6 +1025,15 @@ static void who_comes_back_hears_of_the_jobs_that_ended(void **state)
 	assert_int_equal(b.overs, 1);
 }
 
+static void a_lease_runs_out_though_nobody_asks_for_anything(void **state)
+{
+	job_create(&a, "job");
+	turn_for(59 * SECOND);
+	assert_int_equal(a.overs, 0);
+	turn_for(2 * SECOND);
+	assert_int_equal(a.overs, 1);
+}
+
 static void a_lease_runs_out(void **state)
 {
 	uint64_t job = job_create(&a, "job");
@@ -1059,10 +1128,17 @@ static void a_token_opens_its_own_job_only(void **state)
 	assert_int_equal(ASK(&b, JOB_LIST, job_list, 0), -EACCES);
 	assert_int_equal(ASK(&b, JOB_RENEW, job_renew, slot_of_name(JOB), .name = JOB), 0);
 	assert_int_equal(ASK(&b, JOB_SHOW, job_show, slot_of_name(JOB), .name = JOB), 0);
-	/* Another's session is not his. */
+	/* Another's session is not his, neither to use nor to go on with. */
 	b.session = a.session;
 	b.epoch = a.epoch;
 	assert_int_equal(put(&b, job, "a", "x"), -ENOLINK);
+	disconnect(&b);
+	assert_int_equal(hello_as(&b, ROLE_JOB, text(token)), 0);
+	assert_true(b.session != a.session);
+	assert_int_equal(beat(&a, a.session, a.epoch), 0);
+	disconnect(&b);
+	assert_int_equal(hello_as(&b, ROLE_JOB, text(token)), 0);
+	assert_int_equal(b.epoch, 2);
 	assert_int_equal(ASK(&a, JOB_END, job_end, slot_of_name(JOB), .name = JOB), 0);
 	b.session = 0;
 	disconnect(&b);
@@ -1336,6 +1412,8 @@ int main(void)
 		T(a_repeated_lease_joins_the_ask_in_progress),
 		T(a_grant_that_nobody_waits_for_goes_back),
 		T(an_ask_that_was_late_is_settled_all_the_same),
+		T(a_lease_that_is_repeated_on_its_connection_is_answered_once),
+		T(the_store_with_most_room_is_asked),
 		T(lists_are_compared_when_a_store_says_hello),
 		T(another_store_at_the_same_address_means_that_all_is_lost),
 		T(who_comes_back_has_the_next_epoch),
@@ -1348,6 +1426,7 @@ int main(void)
 		T(a_jobs_end_is_acknowledged_when_all_have_heard),
 		T(a_jobs_end_waits_no_longer_than_its_caller),
 		T(who_comes_back_hears_of_the_jobs_that_ended),
+		T(a_lease_runs_out_though_nobody_asks_for_anything),
 		T(a_lease_runs_out),
 		T(jobs_of_all_slots_are_listed),
 		T(a_token_opens_its_own_job_only),
