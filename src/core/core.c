@@ -64,6 +64,11 @@ struct loop *core_loop(const struct core *c)
 	return c->loop;
 }
 
+unsigned core_waiting_count(const struct core *c)
+{
+	return c->waiting_count;
+}
+
 uint16_t core_shard_count(const struct core *c)
 {
 	return c->shard_count;

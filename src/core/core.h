@@ -51,6 +51,8 @@ bool core_is_ready(const struct core *c);
 int core_wait_ready(struct core *c, uint64_t due_ns);
 struct net *core_net(const struct core *c);
 struct loop *core_loop(const struct core *c);
+/* Requests that found no room, or nobody, and are about to be made again. */
+unsigned core_waiting_count(const struct core *c);
 uint16_t core_shard_count(const struct core *c); /* 0: not known yet */
 
 /* The running fiber does nothing until then. 0 or -ECANCELED. */

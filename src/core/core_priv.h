@@ -71,6 +71,7 @@ struct core {
 	struct shard_link *links;
 	uint16_t shard_count;
 	struct waitq sleeping;
+	unsigned waiting_count; /* requests that are to be asked again */
 	struct list stores;
 	struct htable writers;
 	struct list segments;

@@ -338,7 +338,9 @@ int ask_wait(struct ask *a, const struct wcur *body, const struct payload *paylo
 		r = ask_once(a, (size_t)len, payload, due_ns);
 		if (!is_worth_repeating(r) || a->core->is_closing)
 			break;
+		a->core->waiting_count++;
 		sleep = core_sleep(a->core, sooner(a->core->loop->now_ns + pause_ns, due_ns));
+		a->core->waiting_count--;
 		if (sleep < 0)
 			return sleep;
 		if (a->core->loop->now_ns >= due_ns)

@@ -161,14 +161,18 @@ void get_serve(struct request *r)
 {
 	struct rcur body = request_body(r);
 	struct get_req req;
+	const char *why = "GET";
 	struct op *op;
+	int x = get_req_get(&body, &req);
 
-	if (get_req_get(&body, &req) < 0) {
-		request_fail(r, -EBADMSG, "GET");
+	if (x == 0)
+		x = access_check(r->conn->access, RIGHT_READ, r->conn->access->job, req.path, &why);
+	if (x == 0 && !path_is_valid(req.path, &why))
+		x = -EINVAL;
+	if (x < 0) {
+		request_fail(r, x, "%s", why);
 		return;
 	}
-	if (request_check(r, RIGHT_READ, req.path) < 0)
-		return;
 	op = op_new(proxy_of(r), r);
 	if (op)
 		op->reading = node_alloc(sizeof(*op->reading));

@@ -68,20 +68,9 @@ int op_begin(struct op *op, fiber_fn *run)
 	return fiber_start(&op->proxy->loop->fibers, &op->fiber, run, op_ended);
 }
 
-int request_check(struct request *r, unsigned right, struct slice path)
-{
-	const char *why;
-	int x = access_check(r->conn->access, right, r->conn->access->job, path, &why);
-
-	if (x < 0)
-		request_fail(r, x, "%s", why);
-	return x;
-}
-
-int check_put(struct request *r, struct slice path, uint16_t flags, uint16_t tier, uint16_t copies,
+int check_put(struct slice path, uint16_t flags, uint16_t tier, uint16_t copies,
 	      struct slice attributes, const char **ret_why)
 {
-	(void)r;
 	if (!path_is_valid(path, ret_why))
 		return -EINVAL;
 	*ret_why = "unknown flags";

@@ -57,10 +57,8 @@ void op_free(struct op *op);
 struct proxy *proxy_of(const struct request *r);
 struct native *native_of(const struct request *r);
 
-/* 0, or the request has been refused (not sunk: for serve()). */
-int request_check(struct request *r, unsigned right, struct slice path);
 /* A path that may be put: else why not. */
-int check_put(struct request *r, struct slice path, uint16_t flags, uint16_t tier, uint16_t copies,
+int check_put(struct slice path, uint16_t flags, uint16_t tier, uint16_t copies,
 	      struct slice attributes, const char **ret_why);
 
 void put_place(struct request *r);

@@ -22,7 +22,7 @@ static int decode(struct request *r, struct put_req *ret, const char **ret_why)
 		x = access_check(r->conn->access, RIGHT_WRITE, r->conn->access->job, ret->path,
 				 ret_why);
 	if (x == 0)
-		x = check_put(r, ret->path, ret->flags, ret->tier, ret->copies, ret->attributes,
+		x = check_put(ret->path, ret->flags, ret->tier, ret->copies, ret->attributes,
 			      ret_why);
 	return x;
 }

@@ -100,7 +100,7 @@ void relay_path_serve(struct request *r)
 	struct stat_req req = { 0 };
 	int x = stat_req_get(&body, &req);
 
-	if (check(r, x, RIGHT_READ, req.job, req.path, false) == 0)
+	if (check(r, x, RIGHT_READ, req.job, req.path, req.path.len > 0) == 0)
 		relay(r, slot_of_id(req.job));
 }
 
@@ -110,7 +110,7 @@ void relay_list_serve(struct request *r)
 	struct list_req req = { 0 };
 	int x = list_req_get(&body, &req);
 
-	if (check(r, x, RIGHT_LIST, req.job, req.directory, false) == 0)
+	if (check(r, x, RIGHT_LIST, req.job, req.directory, req.directory.len > 0) == 0)
 		relay(r, slot_of_id(req.job));
 }
 
@@ -130,7 +130,7 @@ void relay_tree_serve(struct request *r)
 	struct remove_tree_req req = { 0 };
 	int x = remove_tree_req_get(&body, &req);
 
-	if (check(r, x, RIGHT_REMOVE, req.job, req.directory, false) == 0)
+	if (check(r, x, RIGHT_REMOVE, req.job, req.directory, req.directory.len > 0) == 0)
 		relay(r, slot_of_id(req.job));
 }
 
@@ -331,7 +331,7 @@ void relay_count_serve(struct request *r)
 	struct wait_count_req req = { 0 };
 	int x = wait_count_req_get(&body, &req);
 
-	if (check(r, x, RIGHT_LIST, req.job, req.directory, false) == 0)
+	if (check(r, x, RIGHT_LIST, req.job, req.directory, req.directory.len > 0) == 0)
 		park(r, slot_of_id(req.job));
 }
 
@@ -378,7 +378,8 @@ void info_add_integral(struct info_rep *sum, const struct info_rep *one)
 
 int proxy_info(struct proxy *p, uint64_t due_ns, struct info_rep *ret)
 {
-	*ret = (struct info_rep){ .uptime_ms = (p->loop->now_ns - p->started_ns) / 1000000 };
+	*ret = (struct info_rep){ .uptime_ms = (p->loop->now_ns - p->started_ns) / 1000000,
+				  .parked_count = core_waiting_count(p->core) };
 	for (uint16_t i = 0; i < core_shard_count(p->core); i++) {
 		struct info_rep one;
 		int r = shard_info(p, i, due_ns, &one);

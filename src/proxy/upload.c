@@ -275,7 +275,7 @@ void put_open_serve(struct request *r)
 		x = access_check(r->conn->access, RIGHT_WRITE, r->conn->access->job, req.path,
 				 &why);
 	if (x == 0)
-		x = check_put(r, req.path, req.flags, req.tier, req.copies, req.attributes, &why);
+		x = check_put(req.path, req.flags, req.tier, req.copies, req.attributes, &why);
 	if (x < 0) {
 		request_fail(r, x, "%s", why);
 		return;
