@@ -167,7 +167,7 @@ void get_serve(struct request *r)
 
 	if (x == 0)
 		x = access_check(r->conn->access, RIGHT_READ, r->conn->access->job, req.path, &why);
-	if (x == 0 && !path_is_valid(req.path, &why))
+	if (x == 0 && req.path.len > 0 && !path_is_valid(req.path, &why))
 		x = -EINVAL;
 	if (x < 0) {
 		request_fail(r, x, "%s", why);

@@ -318,8 +318,8 @@ static void play_many_extents(void)
 	note("fill:%d ", r);
 	note("commit:%d ", fill_commit(f, &how, due(), &done, why, sizeof(why)));
 	fill_close(f);
-	note("find:%d extents:%u held:%d ", find("many", 29950, &found), found.stat.extent_count,
-	     found.hold != 0);
+	note("find:%d ", find("many", 29950, &found));
+	note("extents:%u held:%d ", found.stat.extent_count, found.hold != 0);
 	note("end:%d ",
 	     read_all(&found, 29950, 50, back) == 50 && memcmp(back, sample + 29950, 50) == 0);
 	object_release(core, &found, false);
@@ -354,7 +354,8 @@ static void play_damage(void)
 	for (int i = 0; i < 3; i++) {
 		struct extent e;
 
-		note("put:%d find:%d ", put("d", sample, lens[i]), find("d", 0, &found));
+		note("put:%d ", put("d", sample, lens[i]));
+		note("find:%d ", find("d", 0, &found));
 		e = found.u.extents[0];
 		flip(&e, lens[i] - 1);
 		note("read:%d ", (int)read_all(&found, 0, lens[i], back));
@@ -392,8 +393,9 @@ static void play_hold(void)
 {
 	struct span s;
 
-	note("put:%d find:%d held:%d ", put("h", sample, 200000), find("h", 0, &found),
-	     found.hold != 0);
+	note("put:%d ", put("h", sample, 200000));
+	note("find:%d ", find("h", 0, &found));
+	note("held:%d ", found.hold != 0);
 	for (int i = 0; i < 20; i++)
 		if (put("h", sample + 1, 200000) < 0)
 			note("replace ");
