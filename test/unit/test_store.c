@@ -125,6 +125,7 @@ static int finish(struct call *c, struct rcur *ret_body)
 
 static int result;
 static size_t room_len;
+static bool is_far; /* connections come from another host */
 
 static struct conn *connect_as(enum role role, const char *key, int *ret_result)
 {
@@ -134,6 +135,7 @@ static struct conn *connect_as(enum role role, const char *key, int *ret_result)
 	assert_int_equal(stream_pair(loop, 256 << 10, pair), 0);
 	c = conn_open(net, pair[0], NULL, NULL);
 	assert_non_null(c);
+	pair[1]->peer.is_loopback = !is_far;
 	assert_int_equal(store_accept(store, pair[1]), 0);
 	(void)CALL(c, HELLO, hello, NULL, .version = PROTOCOL_VERSION, .role = (uint16_t)role,
 		   .secret = { (const uint8_t *)key, strlen(key) });
@@ -272,6 +274,31 @@ static void only_who_knows_the_key_is_served(void **state)
 		   .secret = { (const uint8_t *)"secret", 6 });
 	assert_int_equal(result, -EINVAL);
 	conn_close(c);
+	close_store();
+}
+
+static void without_a_key_only_this_host_is_served(void **state)
+{
+	struct store_config config = { .limit_bytes = LIMIT,
+				       .tier = TIER_DRAM,
+				       .name = "test",
+				       .address = "",
+				       .media = &media_heap };
+	struct store *keyed, *open;
+	int r;
+
+	open_store(is_simulated_of(state), &media_heap);
+	keyed = store;
+	assert_int_equal(store_open(&config, loop, net, &open), 0);
+	store = open;
+	conn_close(connect_as(ROLE_PROXY, "", &r));
+	assert_int_equal(r, 0);
+	is_far = true;
+	conn_close(connect_as(ROLE_PROXY, "", &r));
+	assert_int_equal(r, -EACCES);
+	is_far = false;
+	store_close(open);
+	store = keyed;
 	close_store();
 }
 
@@ -432,7 +459,7 @@ static void who_waits_and_goes_away_is_forgotten(void **state)
 	fill_pool(&g);
 	other = connect_as(ROLE_META, "secret", &r);
 	assert_int_equal(r, 0);
-	SEND(&c, other, SEGMENT, segment, loop->now_ns + 5 * SECOND, .job = JOB_2, .request = 1,
+	SEND(&c, other, SEGMENT, segment, loop->now_ns + 600 * SECOND, .job = JOB_2, .request = 1,
 	     .need = 1 << 20, .size = 1 << 20);
 	WAIT_FOR(store->pool.ask_count == 1);
 	conn_close(other);
@@ -940,6 +967,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH(bytes_are_written_in_place_and_read_back),
 		BOTH(only_who_knows_the_key_is_served),
+		BOTH(without_a_key_only_this_host_is_served),
 		BOTH(duties_are_of_metadata_servers_only),
 		BOTH(a_write_or_read_that_is_not_allowed_moves_no_byte),
 		BOTH(a_duty_that_comes_twice_is_answered_the_same),
