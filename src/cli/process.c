@@ -168,7 +168,7 @@ static int unit_open(struct shard_unit *u)
 	struct shard_config config = {
 		.index = u->index,
 		.count = (uint16_t)s->unit_count,
-		.is_open_loopback = s->config->is_dev,
+		.is_open_loopback = s->config->is_dev || !s->config->key_file,
 		.key = { s->key, s->key_len },
 		.token_key = { s->token_key, s->token_key_len },
 	};
@@ -363,7 +363,7 @@ static int core_start(struct process *s)
 {
 	struct core_config config = {
 		.owner = s,
-		.key = s->key_len ? (const char *)s->key : NULL,
+		.key = { s->key, s->key_len },
 		.job_over = job_over,
 		.metas = s->metas,
 		.meta_count = s->meta_count,
@@ -606,7 +606,8 @@ static int process_start(struct process *s)
 			.core = s->core,
 			.token_key = s->token_key,
 			.token_key_len = s->token_key_len,
-			.is_open_loopback = c->is_dev,
+			.key = { s->key, s->key_len },
+			.is_open_loopback = c->is_dev || !c->key_file,
 			.add_info = add_info,
 			.owner = s,
 		};

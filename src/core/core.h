@@ -29,8 +29,8 @@ struct core_config {
 	int (*to_shard)(void *owner, uint16_t shard, struct stream **ret);
 	const struct address *metas;
 	unsigned meta_count;
-	void *owner;     /* of the callbacks; not ours */
-	const char *key; /* the roles' shared key; NULL: none */
+	void *owner;      /* of the callbacks; not ours */
+	struct slice key; /* the roles' shared key; empty: none */
 
 	/* The pool of this process, if it has one. */
 	const struct reach_ops *reach_ops;

@@ -157,7 +157,6 @@ static int link_stream(struct shard_link *l, struct stream **ret)
 
 static void link_connect(struct shard_link *l)
 {
-	const char *key = l->core->config.key ? l->core->config.key : "";
 	struct stream *s;
 	struct wcur w;
 
@@ -177,7 +176,7 @@ static void link_connect(struct shard_link *l)
 					       .role = ROLE_PROXY,
 					       .session = l->session,
 					       .epoch = l->epoch,
-					       .secret = { (const uint8_t *)key, strlen(key) } });
+					       .secret = l->core->config.key });
 	call_send(l->conn, &l->hello, MSG_HELLO, 0, &w, NULL,
 		  l->core->loop->now_ns + HELLO_MS_MAX * 1000000ull);
 }

@@ -73,7 +73,6 @@ out:
 
 static int store_hello(struct store_link *l, uint64_t due_ns)
 {
-	const char *key = l->core->config.key ? l->core->config.key : "";
 	struct wcur w;
 	int r;
 
@@ -81,7 +80,7 @@ static int store_hello(struct store_link *l, uint64_t due_ns)
 	w = call_body(l->core->net, &l->hello);
 	hello_req_put(&w, &(struct hello_req){ .version = PROTOCOL_VERSION,
 					       .role = ROLE_PROXY,
-					       .secret = { (const uint8_t *)key, strlen(key) } });
+					       .secret = l->core->config.key });
 	call_send(l->conn, &l->hello, MSG_HELLO, 0, &w, NULL, due_ns);
 	r = call_wait(&l->hello);
 	call_end(&l->hello);

@@ -233,18 +233,6 @@ static int admit_token(struct shard *s, struct greeting *g)
 	return e;
 }
 
-/* How long it takes tells nothing about where they differ. */
-static bool is_same_secret(struct slice a, struct slice b)
-{
-	uint8_t differ = 0;
-
-	if (a.len != b.len)
-		return false;
-	for (size_t i = 0; i < a.len; i++)
-		differ |= a.ptr[i] ^ b.ptr[i];
-	return differ == 0;
-}
-
 static int admit(struct request *r, struct shard *s, struct greeting *g)
 {
 	const struct hello_req *req = g->req;
@@ -261,7 +249,7 @@ static int admit(struct request *r, struct shard *s, struct greeting *g)
 		return admit_token(s, g);
 	if (req->role >= ROLE_COUNT)
 		return -EINVAL;
-	if (s->config.key.len > 0 ? is_same_secret(s->config.key, req->secret) : is_here)
+	if (s->config.key.len > 0 ? secret_is(req->secret, s->config.key) : is_here)
 		return 0;
 	snprintf(g->why, sizeof(g->why), "not the key of this store's servers");
 	return -EACCES;

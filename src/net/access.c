@@ -18,8 +18,8 @@ int access_check(const struct access *a, unsigned right, uint64_t job, struct sl
 	if (job != a->job && !(right & RIGHT_ADMIN))
 		return -EACCES;
 	*ret_why = "the token is for paths with another beginning";
-	if (a->prefix_len > 0 && (path.len < a->prefix_len ||
-				  memcmp(path.ptr, a->prefix, a->prefix_len) != 0))
+	if (a->prefix_len > 0 &&
+	    (path.len < a->prefix_len || memcmp(path.ptr, a->prefix, a->prefix_len) != 0))
 		return -EACCES;
 	return 0;
 }

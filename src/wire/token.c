@@ -67,6 +67,12 @@ static ptrdiff_t from_text(struct slice text, uint8_t *ret, size_t cap)
 	return (ptrdiff_t)n;
 }
 
+bool secret_is(struct slice given, struct slice secret)
+{
+	return secret.len > 0 && given.len == secret.len &&
+	       CRYPTO_memcmp(given.ptr, secret.ptr, secret.len) == 0;
+}
+
 int token_make(const uint8_t *key, size_t key_len, uint64_t job, struct slice job_name, char *ret)
 {
 	uint8_t bytes[JOB_NAME_BYTES_MAX + 16 + SIGNATURE_BYTES];

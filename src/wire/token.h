@@ -25,6 +25,9 @@ struct token {
 	uint8_t bytes[TOKEN_BYTES_MAX]; /* what the slices point into */
 };
 
+/* In a time that does not tell where they differ. An empty secret equals nothing. */
+bool secret_is(struct slice given, struct slice secret);
+
 /* A token of the whole job, with its NUL, into `ret` of TOKEN_BYTES_MAX + 1 bytes. 0 or -EINVAL. */
 int token_make(const uint8_t *key, size_t key_len, uint64_t job, struct slice job_name, char *ret);
 
