@@ -576,6 +576,12 @@ static int process_start(struct process *s)
 	else if (c->is_dev)
 		snprintf(s->socket_path, sizeof(s->socket_path), "%s/proxy.sock", s->dir.path);
 	r = load_keys(s);
+	if (r == 0 && !c->token_key_file && c->roles & (WITH_META | WITH_PROXY) &&
+	    !(c->roles & WITH_META && c->roles & WITH_PROXY)) {
+		fprintf(stderr, "wadi: --token-key is needed: metadata makes tokens with it, and "
+				"proxies know them by it\n");
+		r = -EINVAL;
+	}
 	if (r == 0 && !c->is_dev && !address_is_loopback(&a) &&
 	    (!c->key_file || !c->token_key_file)) {
 		fprintf(stderr,
