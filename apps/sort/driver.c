@@ -1,13 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- *	generate   makes the input, if it is to be made
- *	sample     keys of each share --> the driver chooses splitters
- *	map        a share --> a sorted object for each bucket
- *	reduce     the objects of a bucket --> a part of the output
- *	validate   a part --> is it in order, and what is its sum
- *
- * Map and reduce are one list for the crew: reducers start as soon as places are free,
- * and wait for the last mappers in the store.
+ * What a sort is besides its stages: options, signals, sizes, running the tasks of a
+ * stage while the job is kept alive, and the report. The stages are in stages.c.
  */
 #include "driver.h"
 
@@ -19,34 +13,10 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "crew.h"
-#include "job.h"
-#include "keys.h"
-#include "options.h"
-#include "plan.h"
-#include "progress.h"
-#include "report.h"
 #include "runs.h"
-#include "verify.h"
+#include "sort.h"
 
 #define TICK_NS (100 * NS_PER_MS)
-
-/* Per bucket: its size then varies by 6 %, and the largest of hundreds stays below 1.3 x the mean.
- */
-#define SAMPLES_PER_BUCKET 256
-#define SAMPLES_MIN        4096
-
-struct sort {
-	struct options options;
-	struct problem problem;
-	struct plan plan;
-	struct job job;
-	struct platform *platform;
-	struct progress progress;
-	struct report report;
-	struct tally in;
-	uint32_t maps, reduces, parallel;
-};
 
 static volatile sig_atomic_t stop_signal; /* the one variable that a handler may touch */
 
@@ -55,53 +25,38 @@ static void on_signal(int number)
 	stop_signal = number;
 }
 
-/* Blocked but for the platform's waits, so that none is missed between two of them. */
-static void signals_init(void)
+static sigset_t stop_signals(void)
 {
-	struct sigaction action = { .sa_handler = on_signal };
 	sigset_t set;
 
-	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&set);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGHUP);
+	return set;
+}
+
+/* Blocked but for the platform's waits, so that none is missed between two of them. */
+static void signals_init(void)
+{
+	struct sigaction action = { .sa_handler = on_signal };
+	sigset_t set = stop_signals();
+
+	signal(SIGPIPE, SIG_IGN);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
 }
 
-static int no_memory(struct sort *s)
-{
-	return problem_set(&s->problem, -ENOMEM, "no memory");
-}
-
-/* What every request has. */
-static json_t *request_make(const struct sort *s, const char *op, uint32_t index)
-{
-	const struct store_config *store = &s->job.function_store;
-	char format[16];
-	json_t *o = json_pack("{ss sI ss sI sI s{ss ss ss*}}", "op", op, "index", (json_int_t)index,
-			      "format",
-			      word_of(WORDS_FORMAT, s->options.format, format, sizeof(format)),
-			      "function_memory", (json_int_t)s->options.function_memory,
-			      "timeout_ms", (json_int_t)s->options.timeout_ms, "store", "url",
-			      store->url, "job", store->job, "token", store->token);
-
-	return o;
-}
-
-/* Adds what only this kind has; takes both. */
-static json_t *request_add(json_t *o, json_t *more)
-{
-	json_object_update(o, more);
-	json_decref(more);
-	return o;
-}
-
 static int look_round(struct sort *s)
 {
+	sigset_t set = stop_signals();
+	int pending = sigtimedwait(&set, NULL, &(struct timespec){ 0 });
+
+	/* A wait that has other things to tell does not let signals through. */
+	if (pending > 0)
+		stop_signal = pending;
 	if (stop_signal)
 		return problem_set(&s->problem, -EINTR, "stopped by %s", strsignal(stop_signal));
 	return job_tick(&s->job);
@@ -138,37 +93,26 @@ static int stage_note(struct sort *s, const struct task *t)
 	return r < 0 ? r : store_job_usage(s->job.admin, s->job.name, &stage->usage);
 }
 
-static size_t running_of(const struct task *tasks, size_t count, size_t stage)
-{
-	size_t n = 0;
-
-	for (size_t i = 0; i < count; i++)
-		n += tasks[i].stage == stage && tasks[i].has_started && !tasks[i].reply;
-	return n;
-}
-
 /* The first stage that has not ended. */
 static void progress_show(struct sort *s, const struct task *tasks, size_t count)
 {
-	static const char *const NAMES[] = { "generate", "sample", "map", "reduce", "validate" };
-	size_t stage = 0, ended = 0, all = 0;
+	size_t ended = 0, running = 0, all = 0, stage = STAGE_COUNT;
 
-	for (size_t i = 0; i < count; i++) {
-		if (!tasks[i].reply && all == 0)
+	for (size_t i = 0; i < count; i++)
+		if (!tasks[i].reply && tasks[i].stage < stage)
 			stage = tasks[i].stage;
-		if (!tasks[i].reply)
-			all++;
-	}
-	all = 0;
 	for (size_t i = 0; i < count; i++) {
-		all += tasks[i].stage == stage;
-		ended += tasks[i].stage == stage && tasks[i].reply;
+		if (tasks[i].stage != stage)
+			continue;
+		all++;
+		ended += tasks[i].reply != NULL;
+		running += tasks[i].has_started && !tasks[i].reply;
 	}
-	s->progress.name = NAMES[stage];
-	progress_draw(&s->progress, ended, running_of(tasks, count, stage), all);
+	if (all > 0)
+		progress_draw(&s->progress, stage_name(stage), ended, running, all);
 }
 
-static int tasks_run(struct sort *s, struct task *tasks, size_t count)
+int tasks_run(struct sort *s, struct task *tasks, size_t count)
 {
 	struct crew crew = {
 		.platform = s->platform,
@@ -182,14 +126,14 @@ static int tasks_run(struct sort *s, struct task *tasks, size_t count)
 	};
 	int r;
 
-	progress_begin(&s->progress, "");
+	progress_begin(&s->progress);
 	for (;;) {
 		struct task *t;
 
 		r = crew_next(&crew, clock_ns() + TICK_NS, &t);
 		if (r == 1)
 			r = stage_note(s, t);
-		if (r == 0)
+		if (r >= 0)
 			r = look_round(s);
 		if (r < 0)
 			break;
@@ -198,193 +142,6 @@ static int tasks_run(struct sort *s, struct task *tasks, size_t count)
 	crew_fini(&crew);
 	progress_end(&s->progress);
 	return r == -ENOENT ? 0 : r;
-}
-
-static struct task *tasks_new(struct sort *s, size_t count)
-{
-	struct task *tasks = calloc(count, sizeof(*tasks));
-
-	if (!tasks)
-		no_memory(s);
-	return tasks;
-}
-
-static int generate(struct sort *s)
-{
-	uint64_t count = s->options.generate / RECORD_SIZE;
-	struct task *tasks = tasks_new(s, s->maps);
-	char skew[16];
-	int r = tasks ? 0 : -ENOMEM;
-
-	for (uint32_t i = 0; r == 0 && i < s->maps; i++) {
-		uint64_t from = (uint64_t)((u128)count * i / s->maps);
-		uint64_t to = (uint64_t)((u128)count * (i + 1) / s->maps);
-		char first[U128_DIGITS], *path = job_path(s->job.work, "input", i);
-
-		/* Another seed is a stretch of the standard's sequence that nobody reaches. */
-		u128_format((u128)s->options.seed << 64 | from, first);
-		tasks[i].stage = STAGE_GENERATE;
-		tasks[i].request = request_add(
-			request_make(s, "generate", i),
-			json_pack("{ss sI ss ss}", "first", first, "count", (json_int_t)(to - from),
-				  "skew", word_of(WORDS_SKEW, s->options.skew, skew, sizeof(skew)),
-				  "output", path ? path : ""));
-		r = path ? plan_add(&s->plan, path, (to - from) * RECORD_SIZE) : -ENOMEM;
-		free(path);
-	}
-	if (r == 0)
-		r = tasks_run(s, tasks, s->maps);
-	if (tasks)
-		tasks_fini(tasks, s->maps);
-	return r;
-}
-
-static int samples_read(struct sort *s, struct keys *ret)
-{
-	struct store_list list;
-	int r = store_list(s->job.store, "samples", &list);
-
-	if (r < 0)
-		return r;
-	for (size_t i = 0; r == 0 && i < list.count; i++) {
-		struct store_read read = { .len = list.entries[i].len };
-		char path[STORE_PATH_MAX];
-
-		snprintf(path, sizeof(path), "samples/%s", list.entries[i].name);
-		read.path = path;
-		if (read.len == 0)
-			continue;
-		read.buf = keys_room(ret, read.len);
-		r = read.buf ? store_read(s->job.store, &read, 1) : no_memory(s);
-	}
-	store_list_fini(&list);
-	return r == 0 ? keys_index(ret) : r;
-}
-
-static int splitters_write(struct sort *s)
-{
-	struct keys samples = { 0 }, splitters = { 0 };
-	int r = samples_read(s, &samples);
-
-	if (r == 0) {
-		keys_sort(&samples);
-		r = splitters_choose(&samples, s->reduces, &splitters);
-	}
-	if (r == 0)
-		r = store_put(s->job.store, "splitters/00000", splitters.bytes, splitters.len);
-	keys_fini(&samples);
-	keys_fini(&splitters);
-	return r < 0 ? problem_set(&s->problem, r, "cannot make splitters: %s", strerror(-r)) : 0;
-}
-
-static int sample(struct sort *s)
-{
-	struct task *tasks = tasks_new(s, s->maps);
-	uint32_t samples = s->reduces * SAMPLES_PER_BUCKET;
-	int r;
-
-	if (!tasks)
-		return -ENOMEM;
-	if (samples < SAMPLES_MIN)
-		samples = SAMPLES_MIN;
-	for (uint32_t i = 0; i < s->maps; i++) {
-		tasks[i].stage = STAGE_SAMPLE;
-		tasks[i].request =
-			request_add(request_make(s, "sample", i),
-				    json_pack("{so sI}", "input", plan_share(&s->plan, i, s->maps),
-					      "samples", (json_int_t)(samples / s->maps + 1)));
-	}
-	r = tasks_run(s, tasks, s->maps);
-	tasks_fini(tasks, s->maps);
-	return r < 0 ? r : splitters_write(s);
-}
-
-static int map_and_reduce(struct sort *s)
-{
-	size_t count = s->maps + s->reduces;
-	struct task *tasks = tasks_new(s, count);
-	int r;
-
-	if (!tasks)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < s->maps; i++) {
-		tasks[i].stage = STAGE_MAP;
-		tasks[i].request =
-			request_add(request_make(s, "map", i),
-				    json_pack("{so sI}", "input", plan_share(&s->plan, i, s->maps),
-					      "reduces", (json_int_t)s->reduces));
-	}
-	for (uint32_t i = 0; i < s->reduces; i++) {
-		char *path = job_path(s->job.output, "part", i);
-
-		tasks[s->maps + i].stage = STAGE_REDUCE;
-		tasks[s->maps + i].request =
-			request_add(request_make(s, "reduce", i),
-				    json_pack("{ss sI}", "output", path ? path : "", "maps",
-					      (json_int_t)s->maps));
-		free(path);
-	}
-	r = tasks_run(s, tasks, count);
-	for (uint32_t i = 0; r == 0 && i < s->maps; i++)
-		tally_add(&s->in, tasks[i].reply);
-	tasks_fini(tasks, count);
-	return r;
-}
-
-static uint64_t file_len(const char *path)
-{
-	struct plan p = { .format = FORMAT_LINES };
-	struct problem ignored = { 0 };
-	const char *list[] = { path };
-	uint64_t len;
-
-	(void)plan_input(&p, &(struct paths){ list, 1 }, &ignored); /* then the validator tells */
-	len = p.len;
-	plan_fini(&p);
-	return len;
-}
-
-static int parts_verify(struct sort *s, const struct task *tasks, char *const *paths)
-{
-	struct part *parts = calloc(s->reduces, sizeof(*parts));
-	int r = -ENOMEM;
-
-	for (uint32_t i = 0; parts && i < s->reduces; i++)
-		parts[i] = (struct part){ .path = paths[i], .reply = tasks[i].reply };
-	if (parts)
-		r = verify_parts(parts, s->reduces, s->in, &s->report.duplicates, &s->problem);
-	s->report.is_verified = r == 0;
-	free(parts);
-	return r;
-}
-
-static int validate(struct sort *s)
-{
-	struct task *tasks = tasks_new(s, s->reduces);
-	char **paths = calloc(s->reduces, sizeof(*paths));
-	int r = tasks && paths ? 0 : no_memory(s);
-
-	for (uint32_t i = 0; r == 0 && i < s->reduces; i++) {
-		paths[i] = job_path(s->job.output, "part", i);
-		if (!paths[i]) {
-			r = no_memory(s);
-			break;
-		}
-		tasks[i].stage = STAGE_VALIDATE;
-		tasks[i].request = request_add(request_make(s, "validate", i),
-					       json_pack("{s[[siI]]}", "input", paths[i], 0,
-							 (json_int_t)file_len(paths[i])));
-	}
-	if (r == 0)
-		r = tasks_run(s, tasks, s->reduces);
-	if (r == 0)
-		r = parts_verify(s, tasks, paths);
-	for (uint32_t i = 0; paths && i < s->reduces; i++)
-		free(paths[i]);
-	free(paths);
-	if (tasks)
-		tasks_fini(tasks, s->reduces);
-	return r;
 }
 
 static uint32_t between(uint64_t v, uint64_t min, uint64_t max)
@@ -432,19 +189,6 @@ static void announce(const struct sort *s, uint64_t len)
 	else
 		printf("store: %s\n", s->job.function_store.url);
 	fflush(stdout);
-}
-
-static int stages_run(struct sort *s)
-{
-	int r = s->options.generate ? generate(s) : 0;
-
-	if (r == 0)
-		r = sample(s);
-	if (r == 0)
-		r = map_and_reduce(s);
-	if (r == 0)
-		r = validate(s);
-	return r;
 }
 
 static int sort_run(struct sort *s)

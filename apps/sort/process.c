@@ -112,7 +112,7 @@ static void child_run(const struct process_platform *p, pid_t parent, int input,
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
-#ifndef __SANITIZE_ADDRESS__
+#ifndef SORT_IS_SANITIZED
 	setrlimit(RLIMIT_DATA, &memory);
 #else
 	(void)memory; /* its shadow is larger than any of our limits */

@@ -15,9 +15,8 @@ void progress_init(struct progress *p, bool is_wanted)
 	*p = (struct progress){ .is_shown = is_wanted && isatty(STDERR_FILENO) };
 }
 
-void progress_begin(struct progress *p, const char *name)
+void progress_begin(struct progress *p)
 {
-	p->name = name;
 	p->start_ns = clock_ns();
 }
 
@@ -30,7 +29,7 @@ static size_t terminal_width(void)
 	return size.ws_col < WIDTH_MAX ? size.ws_col : WIDTH_MAX;
 }
 
-void progress_draw(struct progress *p, size_t ended, size_t running, size_t count)
+void progress_draw(struct progress *p, const char *name, size_t ended, size_t running, size_t count)
 {
 	uint64_t passed_ns = clock_ns() - p->start_ns;
 	char bar[WIDTH_MAX + 1], tail[48];
@@ -50,7 +49,7 @@ void progress_draw(struct progress *p, size_t ended, size_t running, size_t coun
 	memset(bar, '-', part);
 	memset(bar, '#', full);
 	bar[width] = '\0';
-	fprintf(stderr, "\r%-8s [%s]%s\x1b[K", p->name, bar, tail);
+	fprintf(stderr, "\r%-8s [%s]%s\x1b[K", name, bar, tail);
 	fflush(stderr);
 	p->is_drawn = true;
 }

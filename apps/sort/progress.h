@@ -14,15 +14,15 @@ struct progress {
 
 	/* progress.c's own. */
 	bool is_drawn;
-	const char *name; /* not ours */
 	uint64_t start_ns;
 };
 
 void progress_init(struct progress *p, bool is_wanted);
-void progress_begin(struct progress *p, const char *name);
+void progress_begin(struct progress *p);
 
 /* Looks at the clock and at the width of the terminal each time; ten times a second is right. */
-void progress_draw(struct progress *p, size_t ended, size_t running, size_t count);
+void progress_draw(struct progress *p, const char *name, size_t ended, size_t running,
+		   size_t count);
 
 /* Wipes the bar, so that what is printed next begins on an empty line. */
 void progress_end(struct progress *p);

@@ -6,7 +6,13 @@
 
 #include "clock.h"
 
-static const char *const NAMES[STAGE_COUNT] = { "generate", "sample", "map", "reduce", "validate" };
+const char *stage_name(size_t stage)
+{
+	static const char *const NAMES[STAGE_COUNT] = { "generate", "sample", "map", "reduce",
+							"validate" };
+
+	return NAMES[stage];
+}
 
 static uint64_t number(const json_t *reply, const char *name)
 {
@@ -129,7 +135,7 @@ static void table_print(const struct report *r, FILE *to)
 		"time", "MB/s", "i/o", "wait", "dram");
 	for (size_t i = 0; i < STAGE_COUNT; i++)
 		if (r->stages[i].functions > 0)
-			stage_print(&r->stages[i], NAMES[i], to);
+			stage_print(&r->stages[i], stage_name(i), to);
 }
 
 static uint32_t killed_count(const struct report *r)
@@ -190,7 +196,7 @@ void report_print_json(const struct report *r, FILE *to)
 	for (size_t i = 0; i < STAGE_COUNT; i++) {
 		if (r->stages[i].functions == 0)
 			continue;
-		json_array_append_new(stages, stage_json(&r->stages[i], NAMES[i]));
+		json_array_append_new(stages, stage_json(&r->stages[i], stage_name(i)));
 		io_ns += r->stages[i].io_ns;
 		wait_ns += r->stages[i].wait_ns;
 	}

@@ -44,6 +44,8 @@ struct report {
 	bool is_verified;
 };
 
+const char *stage_name(size_t stage);
+
 /* Adds a task that has ended to its stage. */
 void report_add(struct report *r, const struct task *t);
 
