@@ -92,8 +92,8 @@ static void ask_refuse(struct store *s, struct request *r, const struct ask *a, 
 
 	if (e == -ENOSPC)
 		request_fail(r, e,
-			     "store %s: %llu bytes are needed; of its limit of %llu, %llu are in "
-			     "use, %llu by this job; remove objects, end jobs, or raise --memory",
+			     "%s: %llu bytes needed, limit %llu, used %llu, by this job %llu; "
+			     "remove objects, end jobs, or raise --memory",
 			     s->name, (unsigned long long)a->need, (unsigned long long)p->limit,
 			     (unsigned long long)p->used,
 			     (unsigned long long)pool_job_bytes(p, a->job));

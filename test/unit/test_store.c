@@ -420,9 +420,8 @@ static void a_full_store_says_so_before_the_deadline_and_what_its_limit_is(void 
 	assert_int_equal(end_call(&c), -ENOSPC);
 	assert_true(loop->now_ns - from_ns >= 250 * MS);
 	assert_string_equal(detail,
-			    "store test: 1048576 bytes are needed; of its limit of 67108864, "
-			    "67108864 are in use, 0 by this job; remove objects, end jobs, or "
-			    "raise --memory");
+			    "test: 1048576 bytes needed, limit 67108864, used 67108864, by this "
+			    "job 0; remove objects, end jobs, or raise --memory");
 	from_ns = loop->now_ns;
 	(void)CALL(meta, SEGMENT, segment, NULL, .job = JOB_2, .request = 1, .need = LIMIT + 1,
 		   .size = 1 << 20);
