@@ -143,7 +143,7 @@ static int embedded_start(struct job *j, uint64_t input_len)
 	if (r < 0)
 		return r;
 	j->function_store.url =
-		j->options->attach == ATTACH_HOST ? j->embedded.local : j->embedded.tcp;
+		j->options->attach == ATTACH_PROXY ? j->embedded.tcp : j->embedded.local;
 	if (!*j->function_store.url)
 		return problem_set(j->problem, -EHOSTUNREACH,
 				   "the store that was started has no such endpoint");
@@ -163,10 +163,11 @@ static int store_choose(struct job *j, uint64_t input_len)
 	if (!endpoint || !*endpoint)
 		return embedded_start(j, input_len);
 	is_unix = strncmp(endpoint, "unix://", 7) == 0;
-	if (j->options->attach == ATTACH_HOST && !is_unix)
+	if ((j->options->attach == ATTACH_HOST && !is_unix) ||
+	    (j->options->attach == ATTACH_PROXY && is_unix))
 		return problem_set(j->problem, -EINVAL,
-				   "--attach host wants the endpoint of a Unix socket, and "
-				   "WADI_ENDPOINT is %s",
+				   "--attach host wants a unix:// endpoint and proxy a tcp:// one, "
+				   "and WADI_ENDPOINT is %s",
 				   endpoint);
 	j->function_store.url = endpoint;
 	return 0;

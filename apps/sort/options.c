@@ -144,6 +144,15 @@ static int word_parse(const char *name, const char *words, const char *text, siz
 			   text, (int)nearest_len, nearest, words);
 }
 
+static void time_format(uint64_t ms, char *buf, size_t cap)
+{
+	size_t i = sizeof(TIMES) / sizeof(TIMES[0]) - 2; /* the last one, the longest */
+
+	while (ms % TIMES[i].factor)
+		i--;
+	snprintf(buf, cap, "%llu%s", (unsigned long long)(ms / TIMES[i].factor), TIMES[i].name);
+}
+
 /* A number as people write it, for messages. */
 static const char *amount(const struct option_line *line, uint64_t v, char *buf, size_t cap)
 {
@@ -154,7 +163,7 @@ static const char *amount(const struct option_line *line, uint64_t v, char *buf,
 		for (; i < 4 && v >= 1024 && v % 1024 == 0; i++)
 			v /= 1024;
 	if (line->kind == KIND_TIME)
-		snprintf(buf, cap, "%llums", (unsigned long long)v);
+		time_format(v, buf, cap);
 	else
 		snprintf(buf, cap, "%llu%.1s", (unsigned long long)v, &SUFFIX[i]);
 	return buf;
@@ -295,10 +304,13 @@ static int options_check(const struct options *o, struct problem *problem)
 		return problem_set(problem, -EINVAL, "--generate and --input: only one of them");
 	if (o->generate && o->format != FORMAT_RECORDS)
 		return problem_set(problem, -EINVAL, "--generate makes records, not lines");
+	if (o->attach != ATTACH_ANY && o->store && strcmp(o->store, "wadi") != 0)
+		return problem_set(problem, -EINVAL,
+				   "--attach is how to reach Wadi, and --store is %s", o->store);
 	if (o->attach == ATTACH_DIRECT || o->attach == ATTACH_SIDECAR)
 		return problem_set(problem, -EINVAL,
 				   "--attach direct and sidecar are not in this "
-				   "build; proxy and host are");
+				   "build; host and proxy are");
 	return 0;
 }
 

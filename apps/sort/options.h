@@ -10,7 +10,8 @@
 #include "options.def"
 #include "request.h"
 
-enum attach { ATTACH_PROXY, ATTACH_HOST, ATTACH_DIRECT, ATTACH_SIDECAR };
+/* In the order of WORDS_ATTACH; ANY is what nobody asked for otherwise. */
+enum attach { ATTACH_HOST, ATTACH_PROXY, ATTACH_DIRECT, ATTACH_SIDECAR, ATTACH_ANY };
 
 struct paths {
 	const char **list; /* owned; the strings are not */

@@ -60,7 +60,7 @@ static void what_was_not_said_has_a_default(void **state)
 static void a_wrong_word_is_answered_with_the_nearest_right_one(void **state)
 {
 	static const struct {
-		const char *argv[5];
+		const char *argv[6];
 		const char *want;
 	} cases[] = {
 		{ { "sort", "--map", "3" }, "no option --map; the nearest is --maps" },
@@ -79,17 +79,19 @@ static void a_wrong_word_is_answered_with_the_nearest_right_one(void **state)
 		{ { "sort", "--generate", "1X" },
 		  "--generate takes a size as 64M from 100 to 64T, not '1X'" },
 		{ { "sort", "--timeout", "soon" },
-		  "--timeout takes a time as 30s from 100ms to 86400000ms, not 'soon'" },
+		  "--timeout takes a time as 30s from 100ms to 24h, not 'soon'" },
 		{ { "sort" }, "nothing to sort: --generate SIZE or --input PATH" },
 		{ { "sort", "--generate", "1M", "--input=x" },
 		  "--generate and --input: only one of them" },
 		{ { "sort", "--generate", "1M", "--format=lines" },
 		  "--generate makes records, not lines" },
 		{ { "sort", "--generate", "1M", "--attach=direct" },
-		  "--attach direct and sidecar are not in this build; proxy and host are" },
+		  "--attach direct and sidecar are not in this build; host and proxy are" },
 		{ { "sort", "--generate", "1M", "--store=reddis://h:1" },
 		  "--store has no 'reddis://h:1'; the nearest is 'redis://' of "
 		  "wadi|redis://|dir:" },
+		{ { "sort", "--generate", "1M", "--store=dir:x", "--attach=host" },
+		  "--attach is how to reach Wadi, and --store is dir:x" },
 		{ { "sort", "--generate", "1M", "--store=wady" },
 		  "--store has no 'wady'; the nearest is 'wadi' of wadi|redis://|dir:" },
 	};
