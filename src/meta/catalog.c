@@ -10,6 +10,7 @@
 #include "meta/catalog_priv.h"
 
 /* What one tick does of each kind: a few dozen microseconds. */
+#define CLEAR_STEP  (TICK_STEP / 4)
 #define DEBRIS_STEP 2
 #define LEASE_STEP  16
 
@@ -257,14 +258,14 @@ static int clear_some(struct catalog *c, uint64_t now_ns)
 	if (!list_is_empty(&c->clearing)) {
 		e.kind = EFFECT_JOB_CLEARED;
 		e.u.job_cleared.job = container_of(c->clearing.next, struct job, link)->id;
-		e.u.job_cleared.count = TICK_STEP;
+		e.u.job_cleared.count = CLEAR_STEP;
 		r = effect_do(c, &e);
 	}
 	if (r == 0 && !list_is_empty(&c->over_sessions)) {
 		e = (struct effect){ .kind = EFFECT_SESSION_CLEARED, .at_ns = now_ns };
 		e.u.session_cleared.session =
 			container_of(c->over_sessions.next, struct session, link)->id;
-		e.u.session_cleared.count = TICK_STEP;
+		e.u.session_cleared.count = CLEAR_STEP;
 		r = effect_do(c, &e);
 	}
 	if (r == 0 && (!list_is_empty(&c->debris) || !list_is_empty(&c->dropped))) {
@@ -291,7 +292,7 @@ int catalog_expire(struct catalog *c, uint64_t now_ns)
 {
 	int r = 0;
 
-	for (int i = 0; r == 0 && i < TICK_STEP; i++) {
+	for (int i = 0; r == 0 && i < CLEAR_STEP; i++) {
 		struct heap_link *l = heap_top(&c->expiries);
 
 		if (!l || l->due > now_ns)

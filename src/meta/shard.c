@@ -9,7 +9,7 @@
 #include "meta/shard_priv.h"
 
 /* Ticks of one turn: each does some dozens of microseconds of work. */
-#define TICKS_PER_TURN 4
+#define TICKS_PER_TURN 2
 
 /* A tick that found no memory is tried again after so long. */
 #define RETRY_MS 20

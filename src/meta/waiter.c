@@ -11,6 +11,9 @@
 #include "base/node.h"
 #include "meta/shard_priv.h"
 
+/* Each is a look at the catalog, and an answer. */
+#define WAKES_PER_TURN (TICK_STEP / 4)
+
 static uint64_t hash_of(const struct wake_key *key)
 {
 	return key->hash.hi ^ key->job;
@@ -205,7 +208,7 @@ void waiters_work(struct task *t)
 {
 	struct shard *s = container_of(t, struct shard, wake);
 
-	for (int i = 0; i < TICK_STEP; i++) {
+	for (int i = 0; i < WAKES_PER_TURN; i++) {
 		struct waiter *w = next_woken(s);
 		struct slot *slot;
 

@@ -252,7 +252,7 @@ static void the_tick_removes_what_has_expired_in_steps(void **state)
 	}
 	assert_int_equal(catalog_tick(t.c, &at, &t.out), 0);
 	catalog_sums(t.c, at.now_ns, &sums);
-	assert_int_equal(sums.object_count, 2 * TICK_STEP);
+	assert_in_range(sums.object_count, 2 * TICK_STEP, 3 * TICK_STEP - 1);
 	t.now = at.now_ns;
 	slot_tick(&t);
 	catalog_sums(t.c, at.now_ns, &sums);

@@ -1297,6 +1297,28 @@ static void on_an_open_loopback_the_default_job_needs_no_token(void **state)
 	assert_true(GET(&c, hello).job != job);
 }
 
+static void the_default_job_is_renewed_for_ever(void **state)
+{
+	uint64_t job;
+
+	open_again(1, true);
+	assert_int_equal(hello_as(&b, ROLE_JOB, text("")), 0);
+	job = GET(&b, hello).job;
+	for (int days = 0; days < 9; days++) {
+		turn_for(86400 * SECOND);
+		if (!b.conn)
+			b.session = 0;
+	}
+	if (b.conn)
+		disconnect(&b);
+	assert_int_equal(hello_as(&b, ROLE_JOB, text("")), 0);
+	assert_true(GET(&b, hello).job == job);
+	assert_int_equal(
+		ASK(&b, JOB_SHOW, job_show, slot_of_name(text("default")), .name = text("default")),
+		0);
+	assert_true(GET(&b, job_show).lease_left_ms > JOB_LEASE_MS_MAX / 2);
+}
+
 static void the_clock_of_the_wall_may_jump(void **state)
 {
 	uint64_t job = job_create(&a, "job");
@@ -1392,7 +1414,6 @@ static void the_nth_allocation_may_fail_for_every_n(void **state)
 		} while (GET(&a, job_show).dram_bytes > 0 && loop->now_ns < deadline);
 		assert_int_equal(GET(&a, job_show).dram_bytes, 0);
 	} while (left == 0);
-	printf("%u allocations\n", (unsigned)n);
 	assert_true(n > 8);
 }
 
@@ -1433,6 +1454,7 @@ int main(void)
 		T(a_narrowed_token_is_held_to_its_rights),
 		T(a_narrowed_token_is_held_to_its_prefix_and_its_time),
 		T(on_an_open_loopback_the_default_job_needs_no_token),
+		T(the_default_job_is_renewed_for_ever),
 		T(the_clock_of_the_wall_may_jump),
 		T(every_change_is_taken_down),
 		T(the_nth_allocation_may_fail_for_every_n),
