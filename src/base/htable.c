@@ -111,18 +111,36 @@ struct hlink *htable_next(const struct hlink *l)
 	return same(l->next, l->hash);
 }
 
-struct hlink *htable_walk(const struct htable *t, size_t *at, struct hlink *previous)
+/* Those of `old`, if it still grows, then the others; NULL behind the last one. */
+static struct hlink **bucket(const struct htable *t, size_t i)
 {
 	size_t old_count = t->old ? t->old_mask + 1 : 0;
 
+	if (!t->buckets || i >= old_count + t->mask + 1)
+		return NULL;
+	return i < old_count ? &t->old[i] : &t->buckets[i - old_count];
+}
+
+struct hlink *htable_any(const struct htable *t, size_t *at)
+{
+	struct hlink **b;
+
+	for (; (b = bucket(t, *at)) != NULL; (*at)++)
+		if (*b)
+			return *b;
+	return NULL;
+}
+
+struct hlink *htable_walk(const struct htable *t, size_t *at, struct hlink *previous)
+{
+	struct hlink **b;
+
 	if (previous && previous->next)
 		return previous->next;
-	while (t->buckets && *at < old_count + t->mask + 1) {
-		size_t i = (*at)++;
-		struct hlink *l = i < old_count ? t->old[i] : t->buckets[i - old_count];
-
-		if (l)
-			return l;
+	while ((b = bucket(t, *at)) != NULL) {
+		(*at)++;
+		if (*b)
+			return *b;
 	}
 	return NULL;
 }

@@ -35,5 +35,8 @@ void htable_remove(struct htable *t, struct hlink *l);
 struct hlink *htable_first(const struct htable *t, uint64_t hash);
 struct hlink *htable_next(const struct hlink *l);
 
+/* Any link in the bucket *at or behind it, which then is where it was: to empty a table. */
+struct hlink *htable_any(const struct htable *t, size_t *at);
+
 /* Walks over all links in any order; `at` begins as 0. NULL at the end. No changes meanwhile. */
 struct hlink *htable_walk(const struct htable *t, size_t *at, struct hlink *previous);

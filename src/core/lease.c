@@ -359,7 +359,8 @@ void leases_close(struct core *c)
 	struct hlink *l;
 	size_t at;
 
-	while (at = 0, l = htable_walk(&c->writers, &at, NULL), l) {
+	at = 0;
+	while ((l = htable_any(&c->writers, &at)) != NULL) {
 		htable_remove(&c->writers, l);
 		node_free(container_of(l, struct writer, link));
 	}

@@ -298,7 +298,8 @@ const char *catalog_check(const struct catalog *c)
 	if (htable_reserve(&k.tallies) < 0)
 		return "there is memory to check with";
 	check_all(&k);
-	while (at = 0, l = htable_walk(&k.tallies, &at, NULL), l) {
+	at = 0;
+	while ((l = htable_any(&k.tallies, &at)) != NULL) {
 		htable_remove(&k.tallies, l);
 		node_free(container_of(l, struct tally, by_thing));
 	}

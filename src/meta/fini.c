@@ -47,7 +47,8 @@ static void free_holds(struct catalog *c)
 	struct hlink *l;
 	size_t at;
 
-	while (at = 0, l = htable_walk(&c->holds, &at, NULL), l) {
+	at = 0;
+	while ((l = htable_any(&c->holds, &at)) != NULL) {
 		struct hold *h = container_of(l, struct hold, by_id);
 
 		htable_remove(&c->holds, l);
@@ -65,15 +66,18 @@ static void free_objects(struct catalog *c)
 	struct hlink *l;
 	size_t at;
 
-	while (at = 0, l = htable_walk(&c->entries, &at, NULL), l) {
+	at = 0;
+	while ((l = htable_any(&c->entries, &at)) != NULL) {
 		htable_remove(&c->entries, l);
 		free_entry(container_of(l, struct entry, by_path));
 	}
-	while (at = 0, l = htable_walk(&c->directories, &at, NULL), l) {
+	at = 0;
+	while ((l = htable_any(&c->directories, &at)) != NULL) {
 		htable_remove(&c->directories, l);
 		node_free(container_of(l, struct directory, by_path));
 	}
-	while (at = 0, l = htable_walk(&c->opens, &at, NULL), l) {
+	at = 0;
+	while ((l = htable_any(&c->opens, &at)) != NULL) {
 		htable_remove(&c->opens, l);
 		free_open(container_of(l, struct open, by_id));
 	}
@@ -96,7 +100,8 @@ static void free_sessions(struct catalog *c)
 	struct hlink *l;
 	size_t at;
 
-	while (at = 0, l = htable_walk(&c->sessions, &at, NULL), l) {
+	at = 0;
+	while ((l = htable_any(&c->sessions, &at)) != NULL) {
 		htable_remove(&c->sessions, l);
 		node_free(container_of(l, struct session, by_id));
 	}
@@ -113,7 +118,8 @@ static void free_jobs(struct catalog *c)
 	struct hlink *l;
 	size_t at;
 
-	while (at = 0, l = htable_walk(&c->jobs, &at, NULL), l) {
+	at = 0;
+	while ((l = htable_any(&c->jobs, &at)) != NULL) {
 		struct job *j = container_of(l, struct job, by_id);
 
 		htable_remove(&c->jobs, l);
@@ -139,7 +145,8 @@ struct catalog *catalog_free(struct catalog *c)
 	free_objects(c);
 	free_sessions(c);
 	free_jobs(c);
-	while (at = 0, l = htable_walk(&c->segments, &at, NULL), l) {
+	at = 0;
+	while ((l = htable_any(&c->segments, &at)) != NULL) {
 		htable_remove(&c->segments, l);
 		node_free(container_of(l, struct segment, by_id)->claimed);
 		node_free(container_of(l, struct segment, by_id));

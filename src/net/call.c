@@ -67,6 +67,16 @@ static void is_due(struct timer *t)
 {
 	struct call *c = container_of(t, struct call, timer);
 
+	/*
+	 * Timers run before anything is read. Who slept past the deadline (a program between
+	 * two calls of the library, a process that was stopped) has perhaps not read an answer
+	 * that is there: one more turn.
+	 */
+	if (c->conn && !c->was_due) {
+		c->was_due = true;
+		timer_start(c->net->loop, t, c->net->loop->now_ns);
+		return;
+	}
 	if (c->conn)
 		c->result = -ETIMEDOUT;
 	end(c);
@@ -110,6 +120,7 @@ void call_send(struct conn *conn, struct call *c, uint16_t msg, uint16_t slot,
 	c->conn = NULL;
 	c->sending = NULL;
 	c->is_pending = true;
+	c->was_due = false;
 	if (len < 0 || !conn || conn->is_closed || htable_reserve(&conn->priv->calls) < 0) {
 		body_give(n, b);
 		end_soon(c, len < 0 || (conn && !conn->is_closed) ? -ENOMEM : -ECONNRESET);
@@ -152,7 +163,8 @@ void calls_end_all(struct conn *c)
 	struct hlink *l;
 	size_t at;
 
-	while (at = 0, l = htable_walk(t, &at, NULL), l) {
+	at = 0;
+	while ((l = htable_any(t, &at)) != NULL) {
 		struct call *call = container_of(l, struct call, by_id);
 
 		htable_remove(t, l);

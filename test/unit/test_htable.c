@@ -135,6 +135,25 @@ static void what_is_removed_while_it_grows_is_gone(void **state)
 	check_all();
 }
 
+/* One pass finds each of them, whatever stage of growth it is in. */
+static void a_table_is_emptied_in_one_pass(void **state)
+{
+	assert_int_equal(htable_reserve(&table), 0);
+	for (size_t count = 0; count <= COUNT; count = 2 * count + 1) {
+		size_t at = 0, found = 0;
+		struct hlink *l;
+
+		for (size_t i = 0; i < count; i++)
+			add(&items[i]);
+		while ((l = htable_any(&table, &at)) != NULL) {
+			htable_remove(&table, l);
+			found++;
+		}
+		assert_int_equal(found, count);
+		assert_int_equal(table.count, 0);
+	}
+}
+
 static void no_memory_to_begin_is_an_error_and_no_memory_to_grow_is_none(void **state)
 {
 	struct node failing = { .fail_countdown = 1 };
@@ -161,6 +180,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(an_empty_table_has_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(all_are_found_at_every_moment_of_growth, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(a_table_is_emptied_in_one_pass, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_removed_while_it_grows_is_gone, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(
