@@ -124,9 +124,17 @@ static int reserve_and_touch(struct memory *m, size_t from, size_t to)
 	return 0;
 }
 
+static bool has_blocks(const struct memory *m, size_t bytes)
+{
+	struct stat st;
+
+	return fstat(m->fd, &st) == 0 && (uint64_t)st.st_blocks * 512 >= bytes;
+}
+
 /*
  * To populate is to reserve, too, and says so if it cannot. To fallocate() first would
- * cost huge pages: it knows nothing of the advice, which is the mapping's.
+ * cost huge pages: it knows nothing of the advice, which is the mapping's. An emulated
+ * kernel may answer yes to any advice and do nothing, so the blocks are looked for.
  */
 static int memfd_fill(struct memory *m, size_t from, size_t to)
 {
@@ -139,7 +147,7 @@ static int memfd_fill(struct memory *m, size_t from, size_t to)
 		if (errno != EINTR && errno != EAGAIN)
 			return errno == EFAULT ? -ENOMEM : -errno;
 	}
-	return 0;
+	return has_blocks(m, to - from) ? 0 : reserve_and_touch(m, from, to);
 }
 
 static void any_scrub(struct memory *m, size_t from, size_t to)
