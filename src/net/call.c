@@ -10,6 +10,9 @@
 #define WORD_NS_MIN 10000000ull
 #define WORD_NS_MAX 250000000ull
 
+/* From the kernel to the reader in two turns; between two roles of one loop in four. */
+#define OVERDUE_TURNS 4
+
 struct wcur call_body(struct net *n, struct call *c)
 {
 	c->net = n;
@@ -70,10 +73,10 @@ static void is_due(struct timer *t)
 	/*
 	 * Timers run before anything is read. Who slept past the deadline (a program between
 	 * two calls of the library, a process that was stopped) has perhaps not read an answer
-	 * that is there: one more turn.
+	 * that is there: some more turns, which do not wait.
 	 */
-	if (c->conn && !c->was_due) {
-		c->was_due = true;
+	if (c->conn && c->overdue_turns < OVERDUE_TURNS) {
+		c->overdue_turns++;
 		timer_start(c->net->loop, t, c->net->loop->now_ns);
 		return;
 	}
@@ -120,7 +123,7 @@ void call_send(struct conn *conn, struct call *c, uint16_t msg, uint16_t slot,
 	c->conn = NULL;
 	c->sending = NULL;
 	c->is_pending = true;
-	c->was_due = false;
+	c->overdue_turns = 0;
 	if (len < 0 || !conn || conn->is_closed || htable_reserve(&conn->priv->calls) < 0) {
 		body_give(n, b);
 		end_soon(c, len < 0 || (conn && !conn->is_closed) ? -ENOMEM : -ECONNRESET);
@@ -190,6 +193,14 @@ int call_wait(struct call *c)
 		}
 	}
 	return c->result;
+}
+
+void call_extend(struct call *c, uint64_t due_ns)
+{
+	if (!c->is_pending || !c->conn)
+		return;
+	c->overdue_turns = 0;
+	timer_start(c->net->loop, &c->timer, word_due_ns(c->net->loop->now_ns, due_ns));
 }
 
 void call_cancel(struct call *c)

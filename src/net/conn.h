@@ -205,6 +205,7 @@ struct call {
 	struct body *body;       /* of the request until it is sent, then of the reply */
 	struct sending *sending; /* while not all of it is sent */
 	bool is_pending;
+	uint8_t overdue_turns;
 };
 
 /* Begins: a body to encode into. -ENOMEM makes the cursor bad. */
@@ -223,5 +224,7 @@ struct rcur call_reply(const struct call *c);
 const char *call_detail(const struct call *c, char *buf, size_t cap);
 /* Ends it at once, without done(). Fine after its end. */
 void call_cancel(struct call *c);
+/* A deadline counted anew, of a call that is pending. */
+void call_extend(struct call *c, uint64_t due_ns);
 /* Gives the buffers back; every call needs it, whatever its result. */
 void call_end(struct call *c);

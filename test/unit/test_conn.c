@@ -8,6 +8,7 @@
 #include "test.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 #include "base/container.h"
 #include "base/node.h"
@@ -376,6 +377,25 @@ static void a_late_answer_is_nobodys(void **state)
 	call_end(&b);
 }
 
+static void an_answer_that_lies_unread_is_not_late(void **state)
+{
+	struct call a;
+	struct payload p;
+	struct wcur w;
+
+	answers_later = true;
+	ask_put(&a, &p, 0, 1);
+	turn(5);
+	assert_true(a.is_pending);
+	w = request_answer(kept);
+	put_rep_put(&w, &(struct put_rep){ .version = 9 });
+	request_reply(kept, &w, NULL);
+	usleep(50000); /* the caller does something else */
+	wait_for(&a);
+	assert_int_equal(a.result, 0);
+	call_end(&a);
+}
+
 /* In the middle of a long payload: the frame is filled up and taken back, the connection goes on.
  */
 static void a_canceled_put_is_taken_back(void **state)
@@ -605,6 +625,7 @@ int main(void)
 		CONN_TEST(what_nobody_serves_is_unsupported),
 		CONN_TEST(before_hello_nothing_is_served),
 		CONN_TEST(a_late_answer_is_nobodys),
+		CONN_TEST(an_answer_that_lies_unread_is_not_late),
 		CONN_TEST(a_canceled_put_is_taken_back),
 		CONN_TEST(a_canceled_short_put_needs_its_bytes_no_longer),
 		CONN_TEST(a_canceled_get_leaves_its_room_alone),
