@@ -29,10 +29,10 @@ fuzz: ## run each fuzzer for a minute, or SECONDS=N
 	@tools/install-packages test
 	@tools/fuzz --seconds $(or $(SECONDS),60) $(NAMES)
 
-bench: ## compare with the floors and the peers of this machine
+bench: ## the sort over Wadi, Redis and a directory, in turn
 	@tools/install-packages test
 	@$(MAKE) -s all
-	@build/wadi bench $(or $(ARGS),all)
+	@bench/sort $(ARGS)
 
 format: ## lay out all C as .clang-format says
 	@tools/format
