@@ -155,6 +155,19 @@ static int64_t write_run(struct wadi_op *op)
 	return r;
 }
 
+/*
+ * Pieces on their way move only while the handle is turned: how long the program took for
+ * its next bytes is not counted as theirs.
+ */
+static void forgive_pause(struct wadi_writer *wr, uint32_t timeout_ms)
+{
+	uint64_t due_ns = node_now_ns() + timeout_ms * 1000000ull;
+
+	for (unsigned i = 0; i < LANES; i++)
+		if (wr->upload.lanes[i].is_busy)
+			call_extend(&wr->upload.lanes[i].call, due_ns);
+}
+
 static int64_t writer_run(struct write_op *o, struct wadi_writer *wr,
 			  int64_t (*run)(struct wadi_op *op))
 {
@@ -164,6 +177,8 @@ static int64_t writer_run(struct write_op *o, struct wadi_writer *wr,
 		return handle_fail(wr->w, "write", wr->path, -ECANCELED, "an earlier write failed");
 	op_init(&o->op, wr->w, "write", wr->path, wr->how.options.timeout_ms, run);
 	o->wr = wr;
+	if (handle_check(wr->w) == 0)
+		forgive_pause(wr, o->op.timeout_ms);
 	r = op_run(&o->op);
 	wr->is_broken = r < 0;
 	return r;

@@ -727,6 +727,43 @@ static const char *a_put_waits_for_space_beside_a_remove_on_the_same_handle(stru
 	return NULL;
 }
 
+static const char *a_program_may_take_its_time_between_calls(struct wadi *w)
+{
+	struct wadi_put_options put = WADI_PUT_OPTIONS;
+	struct wadi_get_options get = WADI_GET_OPTIONS;
+	uint8_t *data = filled(5 * MIB, 1), *buf = (uint8_t *)malloc(5 * MIB);
+	struct wadi_writer *wr;
+	struct wadi_reader *rd;
+	struct wadi_op *op;
+	size_t at = 0;
+	int64_t n;
+
+	/* Each pause is longer than the deadline, which is for the store. */
+	put.timeout_ms = get.timeout_ms = 200;
+	RETURNS(0, wadi_writer_open(w, "x", 0, &put, &wr));
+	for (int i = 0; i < 3; i++) {
+		RETURNS(0, wadi_writer_write(wr, data + i * MIB, MIB));
+		usleep(300000);
+	}
+	RETURNS(0, wadi_writer_write(wr, data + 3 * MIB, 2 * MIB));
+	RETURNS(0, wadi_writer_commit(&wr, NULL));
+	RETURNS(0, wadi_reader_open(w, "x", &get, &rd));
+	while ((n = wadi_reader_read(rd, buf + at, MIB)) > 0) {
+		at += (size_t)n;
+		if (at < 4 * MIB)
+			usleep(300000);
+	}
+	RETURNS(0, n);
+	CHECK(at == 5 * MIB && memcmp(buf, data, 5 * MIB) == 0);
+	wadi_reader_close(&rd);
+	RETURNS(0, wadi_start_get(w, "x", buf, 5 * MIB, &get, NULL, &op));
+	usleep(300000);
+	RETURNS(5 * MIB, wadi_op_end(&op));
+	free(data);
+	free(buf);
+	return NULL;
+}
+
 static const char *two_handles_see_each_others_changes_at_once(struct wadi *w)
 {
 	uint8_t *data = filled(200000, 1), *buf = (uint8_t *)malloc(200000);
@@ -1128,6 +1165,7 @@ static const char *handles_are_closed_whatever_is_in_flight(struct wadi *w)
 	T(waits_do_not_hold_up_others)                                  \
 	T(an_event_loop_can_drive_a_handle)                             \
 	T(a_put_waits_for_space_beside_a_remove_on_the_same_handle)     \
+	T(a_program_may_take_its_time_between_calls)                    \
 	T(two_handles_see_each_others_changes_at_once)                  \
 	T(lists)                                                        \
 	T(jobs)                                                         \
