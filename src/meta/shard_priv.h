@@ -167,16 +167,13 @@ bool default_job_make(struct shard *s);
 extern const struct service META_SERVICE;
 struct slot *request_slot(struct request *r);
 void request_refuse(struct request *r, int err, const struct outcome *out);
-#define SERVES(F)                                                                                  \
-	F(stat)                                                                                    \
-	F(list)                                                                                    \
-	F(remove)                                                                                  \
-	F(remove_tree)                                                                             \
-	F(rename)                                                                                  \
-	F(wait)                                                                                    \
-	F(wait_count)                                                                              \
-	F(commit) F(open) F(extend) F(drop) F(lookup) F(find) F(release) F(settle) F(lease) F(map) \
-		F(shard_info) F(job_create) F(job_renew) F(job_end) F(job_show) F(job_list)
+/* clang-format off */
+#define SERVES(F)                                                             \
+	F(stat) F(list) F(remove) F(remove_tree) F(rename) F(wait) F(wait_count)\
+	F(commit) F(open) F(extend) F(drop) F(lookup) F(find) F(release)      \
+	F(settle) F(lease) F(map) F(shard_info) F(job_create) F(job_renew)    \
+	F(job_end) F(job_show) F(job_list)
+/* clang-format on */
 #define F(name) void name##_serve(struct request *r);
 SERVES(F)
 #undef F
