@@ -200,6 +200,44 @@ static void a_read_that_nobody_confirms_is_given_back(void **state)
 	assert_int_equal(reads_left("a"), 1);
 }
 
+static void a_read_that_is_tried_again_has_its_time_anew(void **state)
+{
+	assert_int_equal(catalog_job_renew(t.c,
+					   &(struct job_renew_req){ .lease_ms = 10000000,
+								    .name = text("job") },
+					   t.now, &t.out),
+			 0);
+	assert_int_equal(put_reads("a", 1), 0);
+	assert_int_equal(read_as(5, 1, "a"), 0);
+	t.now += HOLD_MS_MAX / 2 * MS;
+	assert_int_equal(read_as(5, 1, "a"), 0);
+	t.now += HOLD_MS_MAX / 2 * MS;
+	slot_tick(&t);
+	assert_int_equal(reads_left("a"), 0);
+	t.now += HOLD_MS_MAX / 2 * MS;
+	slot_tick(&t);
+	assert_int_equal(reads_left("a"), 1);
+}
+
+static void a_session_with_many_holds_ends_in_steps(void **state)
+{
+	const struct moment at = { .now_ns = t.now };
+	unsigned ticks = 0;
+
+	assert_int_equal(put_reads("a", 2000), 0);
+	for (unsigned i = 0; i < 1000; i++)
+		assert_int_equal(read_as(5, 1 + i, "a"), 0);
+	assert_int_equal(catalog_session_over(t.c, 5, t.now, &t.out), 0);
+	for (; catalog_due(t.c) == 0; ticks++) {
+		uint32_t before = reads_left("a");
+
+		assert_int_equal(catalog_tick(t.c, &at, &t.out), 0);
+		assert_true(reads_left("a") - before <= TICK_STEP);
+	}
+	assert_true(ticks >= 4);
+	assert_int_equal(reads_left("a"), 2000);
+}
+
 static void a_reader_who_asks_on_keeps_his_read(void **state)
 {
 	struct commit_req req = { .job = job, .session = 5, .reads = 1 };
@@ -411,6 +449,8 @@ int main(void)
 		T(whichever_try_has_the_last_byte_uses_it_up),
 		T(the_end_of_a_session_gives_its_reads_back),
 		T(a_read_that_nobody_confirms_is_given_back),
+		T(a_read_that_is_tried_again_has_its_time_anew),
+		T(a_session_with_many_holds_ends_in_steps),
 		T(a_reader_who_asks_on_keeps_his_read),
 		T(a_read_belongs_to_a_session),
 		T(a_replaced_object_is_read_to_its_end),

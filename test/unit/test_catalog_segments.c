@@ -428,6 +428,8 @@ static void the_size_is_a_power_of_two_within_the_pools(void **state)
 
 	assert_int_equal(catalog_lease(t.c, &req, 262144, t.now, slot_payload(&t), &t.out), 0);
 	assert_int_equal(t.out.ask.size, 131072);
+	assert_int_equal(t.out.ask.need, 1000000);
+	assert_int_equal(t.out.ask.bytes, 7 * 131072 + 131072);
 	req.size = 64u << 20;
 	req.request++;
 	assert_int_equal(catalog_lease(t.c, &req, 262144, t.now, slot_payload(&t), &t.out), 0);

@@ -43,7 +43,8 @@ struct client {
 
 	/* What it is asked, as a store or a proxy. */
 	unsigned segments_asked, seals, revokes, frees, overs, lists;
-	uint64_t last_request, last_job, last_stamp;
+	uint64_t last_request, last_job, last_stamp, last_need, last_age;
+	uint32_t last_size;
 	uint32_t last_generation;
 	struct request *kept;
 	bool keeps;  /* requests are kept, not answered */
@@ -105,6 +106,9 @@ static void segment_serve(struct request *r)
 	k->last_request = req.request;
 	k->last_job = req.job;
 	k->last_stamp = req.stamp_ns;
+	k->last_need = req.need;
+	k->last_size = req.size;
+	k->last_age = req.age_ms;
 	if (!is_held_up(r))
 		answer_segment(r, req.stamp_ns);
 }
@@ -493,6 +497,9 @@ static void a_lease_becomes_a_segment_and_the_segment_is_given_back(void **state
 	assert_int_equal(GET(&a, lease).count, 1);
 	assert_memory_equal(&store.last_job, &job, sizeof(job));
 	assert_int_equal(store.segments_asked, 1);
+	assert_int_equal(store.last_need, 1);
+	assert_int_equal(store.last_size, SEGMENT_BYTES_MIN);
+	assert_int_equal(store.last_age, 5);
 	assert_int_equal(put_extent(&a, job, "a", &g, 0), 0);
 	assert_int_equal(settle(&a, job, &g, 4096), 0);
 	WAIT_FOR(store.seals == 1);
