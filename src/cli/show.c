@@ -68,6 +68,14 @@ void job_json(struct json *j, const struct wadi_job_info *job)
 	json_real(j, "dram_gb_s", gb_seconds(job->dram_byte_ms_hi, job->dram_byte_ms_lo), 6);
 }
 
+static int by_name(const void *a, const void *b)
+{
+	const struct wadi_job_info *x = a, *y = b;
+
+	return x->has_ended != y->has_ended ? x->has_ended - y->has_ended
+					    : strcmp(x->name, y->name);
+}
+
 int jobs_list(struct wadi *w, struct wadi_job_info **ret, size_t *ret_count)
 {
 	size_t cap = 256;
@@ -78,6 +86,7 @@ int jobs_list(struct wadi *w, struct wadi_job_info **ret, size_t *ret_count)
 		int n = jobs ? wadi_job_list(w, jobs, cap) : -ENOMEM;
 
 		if (n >= 0 && (size_t)n <= cap) {
+			qsort(jobs, (size_t)n, sizeof(*jobs), by_name);
 			*ret = jobs;
 			*ret_count = (size_t)n;
 			return 0;

@@ -13,7 +13,7 @@ const char *tier_name(enum wadi_tier tier);
 void stat_json(struct json *j, const struct wadi_stat *s);
 void job_json(struct json *j, const struct wadi_job_info *job);
 
-/* All jobs, living ones first; whoever calls frees them. 0 or a negative errno. */
+/* All jobs, living ones first, by name; whoever calls frees them. 0 or a negative errno. */
 int jobs_list(struct wadi *w, struct wadi_job_info **ret, size_t *ret_count);
 
 /* GB·s of a bill: 10^9 bytes for a second. */

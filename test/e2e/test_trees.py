@@ -33,7 +33,8 @@ def test_ls_of_an_empty_job_is_empty(w):
 
 
 def test_ls_of_the_root_lists_the_jobs(store, w):
-    assert f"{w.job}/" in store.client()("ls", "/").decode().splitlines()
+    listed = store.client()("ls", "/").decode().splitlines()
+    assert f"{w.job}/" in listed and "default/" in listed and listed == sorted(listed)
 
 
 def test_ls_l_shows_lengths_and_lives(w):
