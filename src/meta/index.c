@@ -16,10 +16,13 @@ int slice_compare(struct slice a, struct slice b)
 #define KEY_LINE 128
 static inline void prefetch_below(const struct index_link *l)
 {
-	__builtin_prefetch(l->left);
-	__builtin_prefetch(l->right);
-	__builtin_prefetch((const char *)l->left + KEY_LINE);
-	__builtin_prefetch((const char *)l->right + KEY_LINE);
+	/* By numbers: there may be nothing at a side, and to nothing nothing may be added. */
+	uintptr_t left = (uintptr_t)l->left, right = (uintptr_t)l->right;
+
+	__builtin_prefetch((const void *)left);
+	__builtin_prefetch((const void *)right);
+	__builtin_prefetch((const void *)(left + KEY_LINE));
+	__builtin_prefetch((const void *)(right + KEY_LINE));
 }
 
 static void hang(struct index_link **at, struct index_link *l, struct index_link *parent)
