@@ -229,6 +229,9 @@ static void *unit_main(void *arg)
 		(void)loop_run(u->loop);
 	else
 		unit_close(u);
+	/* Its letter may have arrived before loop_post() was done with the loop. */
+	pthread_mutex_lock(&u->process->lock);
+	pthread_mutex_unlock(&u->process->lock);
 	if (u->loop) {
 		(void)loop_turn(u->loop, 0);
 		net_close(u->net);
@@ -278,8 +281,10 @@ static void units_close(struct process *s)
 
 		if (!u->has_thread)
 			continue;
+		pthread_mutex_lock(&s->lock);
 		if (u->result == 0)
 			loop_post(u->loop, &u->stop);
+		pthread_mutex_unlock(&s->lock);
 		pthread_join(u->thread, NULL);
 	}
 	if (s->unit_count > 0)
@@ -568,7 +573,8 @@ static int process_start(struct process *s)
 	if (a.kind == ADDRESS_TCP)
 		port = ntohs(a.u.any.sa_family == AF_INET6 ? a.u.in6.sin6_port : a.u.in.sin_port);
 	/* With a port that the kernel chooses, the process's number keeps directories apart. */
-	r = c->is_dev ? rundir_open(&s->dir, port ? port : (uint16_t)getpid()) : 0;
+	if (c->is_dev && (!c->socket || c->shard_count > 1))
+		r = rundir_open(&s->dir, port ? port : (uint16_t)getpid());
 	if (r < 0)
 		return r;
 	if (c->socket)
