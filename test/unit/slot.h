@@ -119,15 +119,17 @@ static inline const char *slot_replay(struct slot_test *t)
 	t->replayed = t->log_len;
 	a = catalog_dump(t->c);
 	b = catalog_dump(t->replica);
-	for (char *p = a, *q = b; p && q && !differs && (*p || *q);) {
-		size_t n = strcspn(p, "\n"), m = strcspn(q, "\n");
+	if (!a || !b) {
+		differs = "no memory to compare with";
+	} else if (strcmp(a, b) != 0) {
+		size_t line = 0;
 
-		if (n != m || memcmp(p, q, n) != 0) {
-			printf("live:   %.*s\nreplay: %.*s\n", (int)n, p, (int)m, q);
-			differs = "the replay differs";
-		}
-		p += n + (p[n] == '\n');
-		q += m + (q[m] == '\n');
+		for (size_t i = 0; a[i] == b[i]; i++)
+			if (a[i] == '\n')
+				line = i + 1;
+		printf("live:   %.*s\nreplay: %.*s\n", (int)strcspn(a + line, "\n"), a + line,
+		       (int)strcspn(b + line, "\n"), b + line);
+		differs = "the replay differs";
 	}
 	node_free(a);
 	node_free(b);
