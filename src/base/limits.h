@@ -87,6 +87,9 @@
 /* The last so much of a pool is only for the oldest of those who wait. */
 #define POOL_RESERVE_SHARE 20
 
+/* What a keeper holds for a process: a descriptor each, and a kernel gives a process no more. */
+#define KEEP_REGIONS_MAX 65536
+
 /* Values lie in blocks of one job, the blocks in segments of the slot. */
 #define VALUE_BLOCK_BYTES   4096
 #define VALUE_SEGMENT_BYTES (1u << 20)
