@@ -173,7 +173,8 @@ static int put_content(const struct catalog *c, const struct lookup_req *req, co
 	if (is_lost)
 		return refuse(ret, -EREMOTEIO, "the store that had bytes of %.*s has lost them",
 			      (int)req->path.len, req->path.ptr);
-	*ret_goes_on = end < e->len || until < e->len;
+	/* Extents may lie in different segments, or at different servers: one is read at a time. */
+	*ret_goes_on = end < e->len || until < e->len || rep->found > 1;
 	return 0;
 }
 

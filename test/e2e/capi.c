@@ -376,6 +376,38 @@ static const char *parts_are_committed_in_the_order_of_their_numbers(struct wadi
 	return NULL;
 }
 
+/* Each part is an extent, and each answer has bytes of one only. */
+static const char *ranges_to_the_end_of_an_object_of_many_extents(struct wadi *w)
+{
+	static const size_t PART = 70001, COUNT = 9;
+	const size_t len = PART * COUNT;
+	uint8_t *data = filled(len, 1), *buf = (uint8_t *)malloc(len);
+	struct wadi_get_options options = WADI_GET_OPTIONS;
+	struct wadi_writer *wr;
+	struct wadi_stat stat;
+
+	RETURNS(0, wadi_writer_open(w, "x", 0, NULL, &wr));
+	for (uint32_t i = 0; i < COUNT; i++) {
+		RETURNS(0, wadi_writer_part(wr, i));
+		RETURNS(0, wadi_writer_write(wr, data + i * PART, PART));
+	}
+	RETURNS(0, wadi_writer_commit(&wr, NULL));
+	RETURNS(0, wadi_stat(w, "x", &stat));
+	CHECK(stat.extent_count == COUNT);
+	RETURNS(len, wadi_get(w, "x", buf, len, NULL, NULL));
+	CHECK(memcmp(buf, data, len) == 0);
+	for (size_t left = 1; left < len; left += 9999) {
+		options.offset = len - left;
+		options.len = left;
+		memset(buf, 0, left);
+		RETURNS(left, wadi_get(w, "x", buf, left, &options, NULL));
+		CHECK(memcmp(buf, data + options.offset, left) == 0);
+	}
+	free(data);
+	free(buf);
+	return NULL;
+}
+
 static const char *writers_of_any_length_and_hint(struct wadi *w)
 {
 	static const size_t LENGTHS[] = { 0, 1, 2048, 2049, MIB, MIB + 1, 5 * MIB + 7, 40 * MIB };
@@ -1155,6 +1187,7 @@ static const char *handles_are_closed_whatever_is_in_flight(struct wadi *w)
 	T(names)                                                        \
 	T(errors_have_names_and_words)                                  \
 	T(parts_are_committed_in_the_order_of_their_numbers)            \
+	T(ranges_to_the_end_of_an_object_of_many_extents)               \
 	T(writers_of_any_length_and_hint)                               \
 	T(a_writer_that_is_abandoned_leaves_nothing)                    \
 	T(many_writers_take_turns_on_one_handle)                        \

@@ -978,7 +978,8 @@ static void step_lookup(void)
 		n->nth_try++;
 		n->session = req.session;
 		CHECK(t.out.rep.lookup.hold == n->hold && t.out.rep.lookup.nth_try == n->nth_try);
-	} else if (o->reads || (req.is_held && o->extent_count && req.take < o->len)) {
+	} else if (o->reads ||
+		   (req.is_held && o->extent_count && (req.take < o->len || o->extent_count > 1))) {
 		CHECK(t.out.rep.lookup.hold != 0);
 		read_new(job, o, &req);
 		counts[8]++;

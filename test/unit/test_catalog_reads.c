@@ -323,14 +323,32 @@ static int look_held(uint32_t take, uint16_t is_held)
 	return slot_look(&t, req, "a");
 }
 
+static int look_held_from(uint64_t offset, uint32_t take)
+{
+	struct lookup_req req = {
+		.job = job, .session = 5, .offset = offset, .take = take, .is_held = 1
+	};
+
+	return slot_look(&t, req, "a");
+}
+
 static void a_hold_is_given_to_who_must_come_again(void **state)
 {
 	struct grant g;
 
 	put_large("a", &g);
-	assert_int_equal(look_held(24000, 1), 0);
+	assert_int_equal(look_held(24000, 0), 0);
 	assert_int_equal(t.out.rep.lookup.hold, 0);
 	assert_int_equal(t.out.rep.lookup.found, 3);
+	/* All of it was asked for, and two extents of it are read by messages of their own. */
+	assert_int_equal(look_held(24000, 1), 0);
+	assert_true(t.out.rep.lookup.hold != 0);
+	assert_int_equal(look_held_from(16000, 24000), 0);
+	assert_int_equal(t.out.rep.lookup.found, 1);
+	assert_int_equal(t.out.rep.lookup.hold, 0);
+	assert_int_equal(look_held_from(15999, 24000), 0);
+	assert_int_equal(t.out.rep.lookup.found, 2);
+	assert_true(t.out.rep.lookup.hold != 0);
 	assert_int_equal(look_held(23999, 0), 0);
 	assert_int_equal(t.out.rep.lookup.hold, 0);
 	assert_int_equal(look_held(23999, 1), 0);
