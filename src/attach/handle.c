@@ -264,6 +264,10 @@ int question_ask_once(struct question *q, const struct wcur *body, const struct 
 	if (r < 0)
 		return r;
 	q->call.body = body_give(op->w->net, q->call.body);
+	if (q->sent_ns)
+		request_grow_old(q->msg, q->kept->u.bytes, (size_t)len,
+				 (op->w->loop->now_ns - q->sent_ns) / 1000000 + 1);
+	q->sent_ns = op->w->loop->now_ns;
 	w = call_body(op->w->net, &q->call);
 	put_bytes(&w, q->kept->u.bytes, (size_t)len);
 	call_send(c, &q->call, q->msg, slot_of_id(op->w->job), &w, payload, op->due_ns);

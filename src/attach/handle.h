@@ -92,6 +92,7 @@ struct question {
 	struct wadi_op *op;
 	uint16_t msg;
 	struct body *kept;
+	uint64_t sent_ns; /* the last time; 0: not yet */
 	struct call call; /* room and room_cap: the caller's */
 };
 struct wcur question_begin(struct wadi_op *op, struct question *q, uint16_t msg);

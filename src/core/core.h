@@ -67,6 +67,7 @@ struct ask {
 	struct core *core;
 	uint16_t msg, slot;
 	struct body *kept; /* the request, to be sent again */
+	uint64_t sent_ns;  /* the last time; 0: not yet */
 	struct call call;  /* room, room_cap: set by the caller */
 	char detail[160];  /* the peer's words about an error */
 };

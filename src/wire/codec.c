@@ -91,6 +91,38 @@ const struct message_info *message_table(size_t *ret_count)
 	return TABLE;
 }
 
+/* Before it there are numbers only. 0: there is none. */
+static size_t age_at(uint16_t msg)
+{
+	switch (msg) {
+	case MSG_PUT:
+		return 16;
+	case MSG_PUT_OPEN:
+	case MSG_REMOVE:
+	case MSG_RENAME:
+		return 24;
+	case MSG_LEASE:
+		return 32;
+	case MSG_COMMIT:
+		return 72;
+	default:
+		return 0;
+	}
+}
+
+void request_grow_old(uint16_t msg, uint8_t *body, size_t len, uint64_t more_ms)
+{
+	size_t at = age_at(msg);
+	struct rcur r = rcur_make(body + at, 8);
+	struct wcur w = wcur_make(body + at, 8);
+	uint64_t age_ms;
+
+	if (at == 0 || at + 8 > len)
+		return;
+	age_ms = get_u64(&r);
+	put_u64(&w, age_ms + more_ms < age_ms ? UINT64_MAX : age_ms + more_ms);
+}
+
 /* An unknown message passes: the answer to it is UNSUPPORTED, not a hang-up. */
 static uint32_t payload_max(const struct frame *f)
 {

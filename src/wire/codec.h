@@ -122,6 +122,12 @@ const struct message_info *message_info(uint16_t msg);
 /* All of them, in the order of the table: for documents and tests. */
 const struct message_info *message_table(size_t *ret_count);
 
+/*
+ * A repeat carries the same body, and says in it how old it is by then: `more_ms` more
+ * than was encoded. A message without `age_ms` stays as it is.
+ */
+void request_grow_old(uint16_t msg, uint8_t *body, size_t len, uint64_t more_ms);
+
 /* Checks the magic (-EPROTO), and the lengths against limits.h and the table (-EMSGSIZE). */
 int frame_get(struct rcur *c, struct frame *ret);
 void frame_put(struct wcur *c, const struct frame *m);
