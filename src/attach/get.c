@@ -172,7 +172,7 @@ int get_range(struct wadi_op *op, struct got *g, uint64_t at, void *buf, uint64_
 	uint64_t end = at + len;
 	uint8_t *to = buf;
 	unsigned turn = 0;
-	int r = parts ? 0 : -ENOMEM;
+	int r = parts ? 0 : op_no_memory(op);
 
 	for (unsigned i = 0; r == 0 && i < LANES; i++)
 		part_next(op, g, &parts[i], &at, end, &to);
@@ -243,7 +243,7 @@ static int64_t get_whole(struct wadi_op *op, struct get_op *g)
 	if (g->is_ours && !g->buf) {
 		g->buf = node_alloc(FIRST_BYTES);
 		if (!g->buf)
-			return -ENOMEM;
+			return op_no_memory(op);
 	}
 	r = get_begin(op, &g->how, g->buf, cap, &got);
 	if (r < 0)
@@ -252,7 +252,7 @@ static int64_t get_whole(struct wadi_op *op, struct get_op *g)
 		*g->ret_stat = got.stat;
 	if (g->is_ours) {
 		grown = node_resize(g->buf, got.want ? got.want : 1);
-		r = grown ? 0 : -ENOMEM;
+		r = grown ? 0 : op_no_memory(op);
 		g->buf = grown ? grown : g->buf;
 	} else if (got.want > g->cap) {
 		snprintf(op->why, sizeof(op->why), "it has %llu bytes, and there is room for %zu",
@@ -401,7 +401,7 @@ int wadi_start_get(struct wadi *w, const char *path, void *buf, size_t cap,
 	int r = handle_check(w);
 
 	if (r == 0 && !s)
-		r = (int)handle_fail(w, "get", path, path ? -ENOMEM : -EINVAL, "");
+		r = (int)handle_fail(w, "get", path, path ? -ENOMEM : -EINVAL, why_no_room(path));
 	if (r == 0) {
 		strcpy(s->path, path);
 		s->get.buf = buf;
@@ -411,8 +411,8 @@ int wadi_start_get(struct wadi *w, const char *path, void *buf, size_t cap,
 	}
 	if (r == 0) {
 		s->get.op.free = started_free;
-		r = (int)handle_fail(w, "get", path, op_start(&s->get.op),
-				     "too many operations in flight");
+		r = op_start(&s->get.op);
+		r = (int)handle_fail(w, "get", path, r, why_not_started(r));
 	}
 	if (r < 0)
 		node_free(s);

@@ -56,9 +56,10 @@ int handle_check(struct wadi *w)
 {
 	if (w->pid != getpid())
 		return (int)handle_fail(w, "wadi", NULL, -EOWNERDEAD,
-					"this handle is of the process before fork; open another");
+					"open another in this process");
 	if (w->is_poisoned)
-		return (int)handle_fail(w, "wadi", NULL, -ENOTRECOVERABLE, "an earlier error");
+		return (int)handle_fail(w, "wadi", NULL, -ENOTRECOVERABLE,
+					"an earlier error; open another");
 	return 0;
 }
 
@@ -108,18 +109,31 @@ int op_start(struct wadi_op *op)
 	return 0;
 }
 
+/* The loop turns no more: an operation ends at its next wait, for its memory is the caller's. */
+static int64_t op_give_up(struct wadi_op *op, int r)
+{
+	op->w->is_poisoned = true;
+	fiber_cancel(&op->fiber);
+	while (!op->has_ended)
+		(void)fibers_run(&op->w->loop->fibers, op->w->loop->now_ns);
+	return handle_fail(op->w, op->verb, op->what, -ENOTRECOVERABLE, strerror(-r));
+}
+
 int64_t op_finish(struct wadi_op *op)
 {
 	while (!op->has_ended) {
 		int r = loop_turn(op->w->loop, UINT64_MAX);
 
-		if (r < 0) {
-			op->w->is_poisoned = true;
-			return handle_fail(op->w, op->verb, op->what, -ENOTRECOVERABLE,
-					   strerror(-r));
-		}
+		if (r < 0)
+			return op_give_up(op, r);
 	}
 	return handle_fail(op->w, op->verb, op->what, op->result, op->why);
+}
+
+int op_no_memory(struct wadi_op *op)
+{
+	snprintf(op->why, sizeof(op->why), "in this process");
+	return -ENOMEM;
 }
 
 int64_t op_run(struct wadi_op *op)
@@ -130,8 +144,14 @@ int64_t op_run(struct wadi_op *op)
 		return r;
 	r = op_start(op);
 	if (r < 0)
-		return handle_fail(op->w, op->verb, op->what, r, "too many operations in flight");
+		return handle_fail(op->w, op->verb, op->what, r, why_not_started(r));
 	return op_finish(op);
+}
+
+/* What this process may have no more of is no fault of the store. */
+static int local_limit(int r)
+{
+	return r == -EMFILE || r == -ENFILE ? -EUSERS : r;
 }
 
 /* The connection. */
@@ -200,7 +220,8 @@ static int connect_once(struct wadi_op *op)
 
 	if (r < 0) {
 		snprintf(op->why, sizeof(op->why), "%s: %s", w->endpoint, strerror(-r));
-		return -EHOSTUNREACH;
+		r = local_limit(r);
+		return r == -EUSERS || r == -ENOMEM ? r : -EHOSTUNREACH;
 	}
 	c = conn_open(w->net, s, &CLIENT, w);
 	if (!c)
@@ -390,7 +411,7 @@ int wadi_open(const struct wadi_options *options, struct wadi **ret)
 	if (r == 0)
 		r = handle_init(w, w->loop);
 	if (r < 0)
-		return (int)handle_fail(w, "open", w->endpoint, r, strerror(-r));
+		return (int)handle_fail(w, "open", w->endpoint, local_limit(r), strerror(-r));
 	op_init(&op, w, "open", w->endpoint, 0, open_run);
 	return (int)op_run(&op);
 }
@@ -404,6 +425,9 @@ void wadi_close(struct wadi *w)
 	if (w->pid == getpid() && w->loop) {
 		conn_close(w->conn);
 		conn_close(w->opening);
+	}
+	/* Of a poisoned handle the rest is left to the end of the process: its loop is broken. */
+	if (w->pid == getpid() && w->loop && !w->is_poisoned) {
 		(void)loop_turn(w->loop, 0);
 		net_close(w->net);
 		loop_close(w->loop);
@@ -429,6 +453,10 @@ int wadi_turn(struct wadi *w, uint32_t timeout_ms)
 		if (w->ended_count != before || w->loop->now_ns >= due_ns)
 			break;
 	}
+	if (r < 0 && !w->is_poisoned && w->pid == getpid()) {
+		w->is_poisoned = true;
+		r = (int)handle_fail(w, "turn", NULL, -ENOTRECOVERABLE, strerror(-r));
+	}
 	return r < 0 ? r : (int)(w->ended_count - before);
 }
 
@@ -445,7 +473,9 @@ int path_of(struct wadi *w, const char *path, struct slice *ret, const char **re
 	if (path[0] == '/') {
 		if (strncmp(path + 1, w->job_name, job) != 0 ||
 		    (path[1 + job] != '/' && path[1 + job] != '\0')) {
-			*ret_why = "the path is of another job than the token";
+			snprintf(w->why, sizeof(w->why),
+				 "the token is of job %s, and the path of another", w->job_name);
+			*ret_why = w->why;
 			return -EACCES;
 		}
 		path += 1 + job;

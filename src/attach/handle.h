@@ -11,13 +11,18 @@
  */
 #pragma once
 
+#include <errno.h>
+
 #include "net/conn.h"
 #include "wadi/wadi.h"
 #include "wire/codec.h"
 #include "wire/extent.h"
 
-#define HANDLE_FIBERS_MAX 4096
+#define TEXT_OF_NUMBER(n) #n
+#define TEXT_OF(limit)    TEXT_OF_NUMBER(limit)
 #define WHY_BYTES         200
+#define TOO_MANY_OPS \
+	"a handle has at most " TEXT_OF(FIBERS_PER_LOOP) " operations in flight: end some"
 
 /* Pieces of one transfer that are on their way at once: the credit of a connection. */
 #define LANES (CONN_CREDIT / TRANSFER_PIECE)
@@ -41,6 +46,7 @@ struct wadi {
 
 	unsigned ended_count; /* operations, for wadi_turn() */
 	unsigned op_count;
+	char why[WHY_BYTES]; /* words about an argument, for path_of() */
 	char error[PATH_BYTES_MAX + WHY_BYTES + 300];
 };
 
@@ -64,6 +70,18 @@ struct wadi_op {
 int handle_init(struct wadi *w, struct loop *l);
 /* -EOWNERDEAD after fork, -ENOTRECOVERABLE if poisoned, else 0. */
 int handle_check(struct wadi *w);
+/* -ENOMEM, said to be of this process. */
+int op_no_memory(struct wadi_op *op);
+/* Words about what was not allocated, or not named at all. */
+static inline const char *why_no_room(const char *path)
+{
+	return path ? "in this process" : "no path was given";
+}
+/* Words about an operation that was not started. */
+static inline const char *why_not_started(int r)
+{
+	return r == -EUSERS ? TOO_MANY_OPS : "in this process";
+}
 /* Sets the fields for a call; `timeout_ms` 0: the handle's. */
 void op_init(struct wadi_op *op, struct wadi *w, const char *verb, const char *what,
 	     uint32_t timeout_ms, int64_t (*run)(struct wadi_op *op));

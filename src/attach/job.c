@@ -237,7 +237,7 @@ static int64_t list_run(struct wadi_op *op)
 	uint8_t *room = node_alloc(LIST_BYTES);
 	uint16_t slot = 0;
 	size_t count = 0;
-	int r = room ? 0 : -ENOMEM;
+	int r = room ? 0 : op_no_memory(op);
 
 	while (r == 0 && rep.has_more) {
 		r = list_page(op, o, room, after, &rep, slot, &count);

@@ -277,7 +277,7 @@ static int start(struct wadi *w, const char *verb, const char *path, const struc
 	int r = handle_check(w);
 
 	if (r == 0 && !s)
-		r = (int)handle_fail(w, verb, path, path ? -ENOMEM : -EINVAL, "");
+		r = (int)handle_fail(w, verb, path, path ? -ENOMEM : -EINVAL, why_no_room(path));
 	if (r == 0) {
 		strcpy(s->path, path);
 		s->name = *model;
@@ -285,8 +285,8 @@ static int start(struct wadi *w, const char *verb, const char *path, const struc
 	}
 	if (r == 0) {
 		s->name.op.free = started_free;
-		r = (int)handle_fail(w, verb, path, op_start(&s->name.op),
-				     "too many operations in flight");
+		r = op_start(&s->name.op);
+		r = (int)handle_fail(w, verb, path, r, why_not_started(r));
 	}
 	if (r < 0)
 		node_free(s);
@@ -374,7 +374,8 @@ int wadi_list_open(struct wadi *w, const char *directory, const struct wadi_list
 
 	*ret = NULL;
 	if (!l)
-		return (int)handle_fail(w, "list", directory, directory ? -ENOMEM : -EINVAL, "");
+		return (int)handle_fail(w, "list", directory, directory ? -ENOMEM : -EINVAL,
+					why_no_room(directory));
 	if (options)
 		memcpy(&o, options, options->size < sizeof(o) ? options->size : sizeof(o));
 	strcpy(l->path, directory);

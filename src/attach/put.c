@@ -287,7 +287,7 @@ static int put_in_pieces(struct wadi_op *op, const struct put_how *how, const ui
 			 size_t len, uint64_t *ret_version)
 {
 	struct upload *u = node_alloc(sizeof(*u));
-	int r = u ? upload_open(op, u, how, len) : -ENOMEM;
+	int r = u ? upload_open(op, u, how, len) : op_no_memory(op);
 
 	for (size_t at = 0, n; r == 0 && at < len; at += n) {
 		struct lane *lane = upload_lane(op, u);
@@ -448,7 +448,7 @@ int wadi_start_put(struct wadi *w, const char *path, const void *data, size_t le
 		op_init(&s->put.op, w, "put", s->path, s->put.how.options.timeout_ms, put_run);
 		s->put.op.free = started_free;
 		r = op_start(&s->put.op);
-		why = "too many operations in flight";
+		why = why_not_started(r);
 	}
 	if (r < 0) {
 		node_free(s);

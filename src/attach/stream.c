@@ -33,7 +33,7 @@ int wadi_writer_open(struct wadi *w, const char *path, uint64_t len_hint,
 		     const struct wadi_put_options *options, struct wadi_writer **ret)
 {
 	struct wadi_writer *wr = path ? node_alloc(sizeof(*wr) + strlen(path) + 1) : NULL;
-	const char *why = "";
+	const char *why = wr ? "attributes have at most 512 bytes" : why_no_room(path);
 	int r = wr ? put_how_init(w, &wr->how, options) : path ? -ENOMEM : -EINVAL;
 
 	if (r == 0) {
@@ -128,7 +128,7 @@ static int collect(struct wadi_op *op, struct wadi_writer *wr, const uint8_t *da
 	if (len > 0 && !wr->lane)
 		wr->lane = lane_take(op, wr);
 	if (len > 0 && !wr->lane)
-		return wr->upload.result < 0 ? wr->upload.result : -ENOMEM;
+		return wr->upload.result < 0 ? wr->upload.result : op_no_memory(op);
 	if (len > 0)
 		memcpy(wr->lane->buf + wr->have, data, len);
 	wr->have += (uint32_t)len;
@@ -207,7 +207,7 @@ static int64_t part_run(struct wadi_op *op)
 	if (!wr->part_lens) {
 		wr->part_lens = node_alloc(PARTS_MAX * sizeof(*wr->part_lens));
 		if (!wr->part_lens)
-			return -ENOMEM;
+			return op_no_memory(op);
 	}
 	if (wr->have > 0 || !wr->is_open)
 		r = flush(op, wr);
@@ -306,7 +306,7 @@ int wadi_reader_open(struct wadi *w, const char *path, const struct wadi_get_opt
 		     struct wadi_reader **ret)
 {
 	struct wadi_reader *rd = path ? node_alloc(sizeof(*rd) + strlen(path) + 1) : NULL;
-	const char *why = "";
+	const char *why = why_no_room(path);
 	struct read_op o = { .rd = rd };
 	int r = rd ? get_how_init(w, &rd->how, options) : path ? -ENOMEM : -EINVAL;
 
