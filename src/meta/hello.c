@@ -220,10 +220,12 @@ static int admit_token(struct shard *s, struct greeting *g)
 	if (s->config.token_key.len >= TOKEN_KEY_BYTES)
 		e = token_verify(g->req->secret, s->config.token_key.ptr, s->config.token_key.len,
 				 node_wall_ns(), t);
-	if (e < 0)
-		return e;
-	if (shard_slot(s, slot_of_id(t->job), &slot) == 0)
+	if (e == 0 && shard_slot(s, slot_of_id(t->job), &slot) == 0)
 		e = catalog_job_lives(slot->catalog, t->job);
+	if (e < 0) {
+		snprintf(g->why, sizeof(g->why), "%s", token_why(e));
+		return e;
+	}
 	a->job = t->job;
 	a->rights = t->rights & RIGHTS_OF_JOB;
 	a->valid_until_ns = t->valid_until_ns;

@@ -17,6 +17,34 @@ int directory_path(struct slice path, uint8_t *buf, struct slice *ret)
 	return 0;
 }
 
+/* Is there anything visible in it, at any depth? Its path ends in '/'. */
+static bool is_directory(const struct job *j, struct slice directory, uint64_t now_ns)
+{
+	struct index_link *l = index_seek(&j->index, directory, false);
+
+	for (int i = 0; l && i < LIST_STEP; i++, l = index_next(l)) {
+		const struct entry *e = entry_of(l);
+
+		if (!slice_begins_with(entry_path(e), directory))
+			return false;
+		if (!entry_has_expired(e, now_ns))
+			return true;
+	}
+	return l != NULL;
+}
+
+static int refuse_missing(const struct job *j, struct slice path, uint64_t now_ns,
+			  struct outcome *ret)
+{
+	uint8_t buf[PATH_BYTES_MAX + 1];
+	struct slice directory;
+	bool is_one = directory_path(path, buf, &directory) == 0 && directory.len > path.len &&
+		      is_directory(j, directory, now_ns);
+
+	return refuse(ret, -ENOENT, "there is no %.*s in job %.*s%s", (int)path.len, path.ptr,
+		      (int)j->name_len, j->name, is_one ? "; it is a directory" : "");
+}
+
 int catalog_missing(const struct catalog *c, const struct job *j, struct slice path,
 		    uint64_t now_ns, struct outcome *ret)
 {
@@ -28,8 +56,7 @@ int catalog_missing(const struct catalog *c, const struct job *j, struct slice p
 	if (!e && a)
 		return refuse(ret, -ENODATA, "the last read of %.*s was taken", (int)path.len,
 			      path.ptr);
-	return refuse(ret, -ENOENT, "there is no %.*s in job %.*s", (int)path.len, path.ptr,
-		      (int)j->name_len, j->name);
+	return refuse_missing(j, path, now_ns, ret);
 }
 
 void entry_stat(const struct entry *e, uint64_t now_ns, struct stat_rep *ret)
@@ -51,22 +78,6 @@ void entry_stat(const struct entry *e, uint64_t now_ns, struct stat_rep *ret)
 		ret->ttl_left_ms = life->expiry.due > now_ns ? (life->expiry.due - now_ns) / MS : 0;
 	if (life && life->reads > 0)
 		ret->reads_left = life->reads - life->granted;
-}
-
-/* Is there anything visible in it, at any depth? Its path ends in '/'. */
-static bool is_directory(const struct job *j, struct slice directory, uint64_t now_ns)
-{
-	struct index_link *l = index_seek(&j->index, directory, false);
-
-	for (int i = 0; l && i < LIST_STEP; i++, l = index_next(l)) {
-		const struct entry *e = entry_of(l);
-
-		if (!slice_begins_with(entry_path(e), directory))
-			return false;
-		if (!entry_has_expired(e, now_ns))
-			return true;
-	}
-	return l != NULL;
 }
 
 static int stat_directory(struct catalog *c, const struct job *j, struct slice path,
@@ -171,7 +182,8 @@ static int put_content(const struct catalog *c, const struct lookup_req *req, co
 	}
 	rep->found = pieces_put(e, req->offset, until, payload, &rep->first, &end, &is_lost);
 	if (is_lost)
-		return refuse(ret, -EREMOTEIO, "the store that had bytes of %.*s has lost them",
+		return refuse(ret, -EREMOTEIO,
+			      "the store that had bytes of %.*s has lost them; put it again",
 			      (int)req->path.len, req->path.ptr);
 	/* Extents may lie in different segments, or at different servers: one is read at a time. */
 	*ret_goes_on = end < e->len || until < e->len || rep->found > 1;
@@ -262,7 +274,9 @@ int catalog_find(struct catalog *c, const struct find_req *req, uint64_t now_ns,
 		return 0;
 	rep->found =
 		pieces_put(h->entry, req->offset, UINT64_MAX, payload, &rep->first, &end, &is_lost);
-	return is_lost ? refuse(ret, -EREMOTEIO, "the store that had the bytes has lost them") : 0;
+	return is_lost ? refuse(ret, -EREMOTEIO,
+				"the store that had the bytes has lost them; put them again")
+		       : 0;
 }
 
 /* Waiting. */

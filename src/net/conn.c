@@ -94,7 +94,7 @@ static int refuse(const struct conn *c, const struct message_info *info, const s
 	*ret_why = "only for a job's connections";
 	if (info->callers == CALLERS_JOB && c->access->role != ROLE_JOB)
 		return -EACCES;
-	*ret_why = "the token's time is over";
+	*ret_why = "the token's time is over; ask whoever gave it for another";
 	if (c->access->valid_until_ns && c->access->valid_until_ns <= node_wall_ns())
 		return -EKEYEXPIRED;
 	return 0;

@@ -72,6 +72,24 @@ static uint64_t wanted(const struct get_req *req, uint64_t object_len)
 	return req->len && req->len < left ? req->len : left;
 }
 
+/* What the core has no words for. */
+static const char *why_not_read(int x)
+{
+	switch (x) {
+	case -EIO:
+		return "they do not have the checksum that they were put with; put them again";
+	case -ECONNRESET:
+	case -EHOSTUNREACH:
+		return "the store that has its bytes does not answer; get it again";
+	case -EREMOTEIO:
+		return "the store that had its bytes is gone; put it again";
+	case -ESTALE:
+		return "the bytes that were held are gone";
+	default:
+		return "";
+	}
+}
+
 static int find_and_read(struct op *op, struct reading *g, const struct get_req *req)
 {
 	struct core *core = op->proxy->core;
@@ -126,7 +144,7 @@ static void get_run(struct fiber *self)
 	}
 	if (x < 0) {
 		span_end(&op->span);
-		request_fail(r, x, "%s", op->why);
+		request_fail(r, x, "%s", op->why[0] ? op->why : why_not_read(x));
 		return;
 	}
 	if (g->found.hold && op->span.payload.len >= wanted(&req, g->found.stat.len) &&
@@ -183,7 +201,7 @@ void get_serve(struct request *r)
 	}
 	if (!op || !op->reading || op_begin(op, get_run) < 0) {
 		op_free(op);
-		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
+		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
 	}
 }
 
@@ -202,7 +220,7 @@ static void get_on_run(struct fiber *self)
 				r->due_ns, &op->span);
 	if (x < 0) {
 		span_end(&op->span);
-		request_fail(r, x, "the bytes that were held are gone");
+		request_fail(r, x, "%s", why_not_read(x));
 		return;
 	}
 	w = request_answer(r);
@@ -230,7 +248,7 @@ void get_on_serve(struct request *r)
 	}
 	if (!op || op_begin(op, get_on_run) < 0) {
 		op_free(op);
-		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
+		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
 	}
 }
 

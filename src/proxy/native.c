@@ -143,18 +143,17 @@ static int hello_token(struct op *op, struct slice secret, struct access *a, str
 	const struct proxy_config *config = &op->proxy->config;
 	int r = -EKEYREJECTED;
 
-	snprintf(op->why, sizeof(op->why), "not signed by this store");
 	if (config->token_key)
 		r = token_verify(secret, config->token_key, config->token_key_len, node_wall_ns(),
 				 t);
-	if (r < 0)
-		return r;
-	r = show_job(op, t->job_name, job);
-	if (r == 0 && (job->job != t->job || job->has_ended))
-		r = -EIDRM;
+	if (r == 0) {
+		r = show_job(op, t->job_name, job);
+		if (r == -ENXIO || (r == 0 && (job->job != t->job || job->has_ended)))
+			r = -EIDRM;
+	}
 	if (r < 0) {
-		snprintf(op->why, sizeof(op->why), "the token's job has ended");
-		return r == -ENXIO ? -EIDRM : r;
+		snprintf(op->why, sizeof(op->why), "%s", token_why(r));
+		return r;
 	}
 	a->job = t->job;
 	a->rights = t->rights & RIGHTS_OF_JOB;
@@ -237,7 +236,7 @@ static void hello_serve(struct request *r)
 	op = op_new(proxy_of(r), r);
 	if (!op || op_begin(op, hello_run) < 0) {
 		op_free(op);
-		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
+		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
 	}
 }
 

@@ -57,6 +57,9 @@ void op_free(struct op *op);
 struct proxy *proxy_of(const struct request *r);
 struct native *native_of(const struct request *r);
 
+/* Of -EUSERS, with FIBERS_PER_LOOP. */
+#define TOO_MANY_OPS "this proxy has %d operations in progress, which is its limit; try again"
+
 /* A path that may be put: else why not. */
 int check_put(struct slice path, uint16_t flags, uint16_t tier, uint16_t copies,
 	      struct slice attributes, const char **ret_why);

@@ -147,7 +147,7 @@ void put_serve(struct request *r)
 	}
 	if (!op || op_begin(op, commit) < 0) {
 		op_free(op);
-		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
+		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
 	}
 }
 

@@ -74,7 +74,7 @@ static void relay(struct request *r, uint16_t slot)
 		op->slot = slot;
 	if (!op || op_begin(op, relay_run) < 0) {
 		op_free(op);
-		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
+		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
 	}
 }
 
@@ -160,7 +160,7 @@ static void relay_job(struct request *r, int decoded, struct slice name)
 		if (name.len != n->job_name_len || memcmp(name.ptr, n->job_name, name.len) != 0)
 			x = -EACCES;
 		if (!(a->rights & RIGHT_JOB)) {
-			why = "the token does not give this right";
+			why = "the token gives no right to its job";
 			x = -EACCES;
 		}
 	}
@@ -265,7 +265,7 @@ void relay_job_list_serve(struct request *r)
 	op = op_new(proxy_of(r), r);
 	if (!op || op_begin(op, job_list_run) < 0) {
 		op_free(op);
-		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
+		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
 	}
 }
 
@@ -426,6 +426,6 @@ void info_serve(struct request *r)
 	op = op_new(proxy_of(r), r);
 	if (!op || op_begin(op, info_run) < 0) {
 		op_free(op);
-		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
+		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
 	}
 }

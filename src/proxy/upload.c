@@ -283,7 +283,7 @@ void put_open_serve(struct request *r)
 	op = op_new(proxy_of(r), r);
 	if (!op || op_begin(op, open_run) < 0) {
 		op_free(op);
-		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
+		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
 	}
 }
 
@@ -415,7 +415,7 @@ void put_data_serve(struct request *r)
 	if (op_begin(op, add_run) < 0) {
 		upload_leave(u);
 		op_free(op);
-		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
+		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
 	}
 }
 
@@ -505,7 +505,7 @@ void put_commit_serve(struct request *r)
 		if (op)
 			upload_leave(u);
 		op_free(op);
-		request_fail(r, -EUSERS, "too many operations at once (%d)", FIBERS_PER_LOOP);
+		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
 	}
 }
 

@@ -54,7 +54,8 @@ void store_transfers_fini(struct store *s)
 /* A server acts for any job, a function for its own. */
 static int check_access(const struct access *a, unsigned right, uint64_t job, const char **ret_why)
 {
-	*ret_why = "the token does not give this right";
+	*ret_why = right == RIGHT_READ ? "the token gives no right to read"
+				       : "the token gives no right to write";
 	if (a->role != ROLE_JOB)
 		return 0;
 	if (!(a->rights & right))

@@ -67,6 +67,21 @@ static ptrdiff_t from_text(struct slice text, uint8_t *ret, size_t cap)
 	return (ptrdiff_t)n;
 }
 
+const char *token_why(int r)
+{
+	switch (r) {
+	case -EKEYREJECTED:
+		return "not signed by this store; `wadi job create` prints tokens";
+	case -EKEYEXPIRED:
+		return "its time is over; ask whoever gave it for another";
+	case -EIDRM:
+	case -ENXIO:
+		return "the token's job has ended; `wadi job create` makes another";
+	default:
+		return "";
+	}
+}
+
 bool secret_is(struct slice given, struct slice secret)
 {
 	return secret.len > 0 && given.len == secret.len &&

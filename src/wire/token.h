@@ -25,6 +25,9 @@ struct token {
 	uint8_t bytes[TOKEN_BYTES_MAX]; /* what the slices point into */
 };
 
+/* Words about a token that was not accepted: "" if there are none. */
+const char *token_why(int r);
+
 /* In a time that does not tell where they differ. An empty secret equals nothing. */
 bool secret_is(struct slice given, struct slice secret);
 

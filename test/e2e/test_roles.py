@@ -1,80 +1,20 @@
 """Metadata with two shards, a store and a proxy as processes of their own, with keys."""
 import os
-import select
-import signal
-import socket
 import subprocess
-import time
 
 import pytest
-
-from conftest import LATE_S, REFUSED, USAGE, WADI, Client, clean_environment, run_wadi
-
-
-def free_ports(count):
-    """Of consecutive numbers: the shards of a metadata server have one each."""
-    for first in range(20000 + os.getpid() % 10000, 32000):
-        taken = []
-        try:
-            for port in range(first, first + count):
-                s = socket.socket()
-                taken.append(s)
-                s.bind(("127.0.0.1", port))
-            return list(range(first, first + count))
-        except OSError:
-            continue
-        finally:
-            for s in taken:
-                s.close()
-    raise AssertionError("no free ports")
-
-
-class Role:
-    def __init__(self, directory, name, *options):
-        self.log = open(os.path.join(directory, name + ".log"), "w+b")
-        self.process = subprocess.Popen([WADI, name, *options], stdin=subprocess.DEVNULL, stderr=self.log,
-                                        stdout=subprocess.PIPE, env=clean_environment())
-        text, due = b"", time.monotonic() + LATE_S
-        while b"ready\n" not in text:
-            assert select.select([self.process.stdout], [], [], max(0, due - time.monotonic()))[0], self.told()
-            more = os.read(self.process.stdout.fileno(), 65536)
-            assert more, self.told()
-            text += more
-
-    def told(self):
-        self.log.seek(0)
-        return self.log.read().decode(errors="replace")
-
-    def end(self, with_signal=signal.SIGTERM):
-        if self.process.poll() is None:
-            self.process.send_signal(with_signal)
-        code = self.process.wait(LATE_S)
-        self.process.stdout.close()
-        self.log.close()
-        return code
+from cluster import Cluster
+from conftest import REFUSED, USAGE, WADI, run_wadi
 
 
 @pytest.fixture
 def cluster(tmp_path):
-    m0, m1, s, p = free_ports(4)
-    metas = f"127.0.0.1:{m0},127.0.0.1:{m1}"
-    for name in ("key", "token-key"):
-        (tmp_path / name).write_text(os.urandom(40).hex() + "\n")
-    key = ["--key", str(tmp_path / "key")]
-    token_key = ["--token-key", str(tmp_path / "token-key")]
-    roles = []
+    made = Cluster(tmp_path)
     try:
-        roles.append(Role(tmp_path, "meta", "--listen", f"127.0.0.1:{m0}", "--shards", "2", *key, *token_key))
-        roles.append(Role(tmp_path, "store", "--listen", f"127.0.0.1:{s}", "--meta", metas, "--memory", "512M", *key))
-        roles.append(Role(tmp_path, "proxy", "--listen", f"127.0.0.1:{p}", "--http", "127.0.0.1:0", "--redis",
-                          "127.0.0.1:0", "--meta", metas, *key, *token_key))
-        yield Client(f"tcp://127.0.0.1:{p}", (tmp_path / "key").read_text().strip())
-        for role in reversed(roles):
-            assert role.end() == 0
+        yield made.admin
+        made.stop()
     finally:
-        for role in roles:
-            if role.process.poll() is None:
-                role.end(signal.SIGKILL)
+        made.kill()
 
 
 def test_objects_cross_between_hosts_roles(cluster, tmp_path):

@@ -1,0 +1,116 @@
+"""Roles as processes of their own: metadata in shards, stores, a proxy, with keys."""
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+
+from conftest import LATE_S, WADI, Client, clean_environment
+from wire import META, PROXY, Wire
+
+
+def free_ports(count):
+    """Of consecutive numbers: the shards of a metadata server have one each."""
+    for first in range(20000 + os.getpid() % 10000, 32000):
+        taken = []
+        try:
+            for port in range(first, first + count):
+                s = socket.socket()
+                taken.append(s)
+                s.bind(("127.0.0.1", port))
+            return list(range(first, first + count))
+        except OSError:
+            continue
+        finally:
+            for s in taken:
+                s.close()
+    raise AssertionError("no free ports")
+
+
+class Role:
+    def __init__(self, directory, name, *options):
+        self.log = open(os.path.join(directory, name + ".log"), "a+b")
+        self.process = subprocess.Popen([WADI, name, *options], stdin=subprocess.DEVNULL, stderr=self.log,
+                                        stdout=subprocess.PIPE, env=clean_environment())
+        text, due = b"", time.monotonic() + LATE_S
+        while b"ready\n" not in text:
+            assert select.select([self.process.stdout], [], [], max(0, due - time.monotonic()))[0], self.told()
+            more = os.read(self.process.stdout.fileno(), 65536)
+            assert more, self.told()
+            text += more
+
+    def told(self):
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
+
+    def end(self, with_signal=signal.SIGTERM):
+        if self.process.poll() is None:
+            self.process.send_signal(with_signal)
+        code = self.process.wait(LATE_S)
+        self.process.stdout.close()
+        self.log.close()
+        return code
+
+
+class Cluster:
+    """`wadi meta`, `store` and `proxy` on loopback; whoever knows the key administers it."""
+
+    def __init__(self, directory, shards=2, memory="512M"):
+        self.directory, self.memory = directory, memory
+        *self.meta_ports, self.store_port, self.proxy_port = free_ports(shards + 2)
+        self.metas = ",".join(f"127.0.0.1:{port}" for port in self.meta_ports)
+        for name in ("key", "token-key"):
+            with open(os.path.join(directory, name), "w", encoding="ascii") as file:
+                file.write(os.urandom(40).hex() + "\n")
+        with open(os.path.join(directory, "key"), encoding="ascii") as file:
+            self.key = file.read().strip()
+        self.with_key = ["--key", os.path.join(directory, "key")]
+        self.with_token_key = ["--token-key", os.path.join(directory, "token-key")]
+        self.roles = {}
+        try:
+            self.roles["meta"] = Role(directory, "meta", "--listen", f"127.0.0.1:{self.meta_ports[0]}", "--shards",
+                                      str(shards), *self.with_key, *self.with_token_key)
+            self.start_store()
+            self.start_proxy()
+        except BaseException:
+            self.kill()
+            raise
+        self.admin = Client(f"tcp://127.0.0.1:{self.proxy_port}", self.key)
+
+    def start_store(self):
+        self.roles["store"] = Role(self.directory, "store", "--listen", f"127.0.0.1:{self.store_port}", "--meta",
+                                   self.metas, "--memory", self.memory, *self.with_key)
+
+    def start_proxy(self):
+        self.roles["proxy"] = Role(self.directory, "proxy", "--listen", f"127.0.0.1:{self.proxy_port}", "--http",
+                                   "127.0.0.1:0", "--redis", "127.0.0.1:0", "--meta", self.metas, *self.with_key,
+                                   *self.with_token_key)
+
+    def job(self, name, *options):
+        client = self.admin.at(self.admin("job", "create", name, *options).decode().strip())
+        client.job = name
+        return client
+
+    def to_meta(self, shard=0, role=PROXY, **fields):
+        """A connection as a server of this store has it."""
+        wire = Wire("127.0.0.1", self.meta_ports[shard])
+        wire.hello(role=role, secret=self.key, **fields)
+        return wire
+
+    def to_store(self, role=META):
+        wire = Wire("127.0.0.1", self.store_port)
+        wire.hello(role=role, secret=self.key)
+        return wire
+
+    def pid(self, name):
+        return self.roles[name].process.pid
+
+    def stop(self):
+        for name in ("proxy", "store", "meta"):
+            assert self.roles[name].end() == 0, name
+
+    def kill(self):
+        for role in self.roles.values():
+            if role.process.poll() is None:
+                role.end(signal.SIGKILL)
