@@ -90,6 +90,9 @@
 /* What a keeper holds for a process: a descriptor each, and a kernel gives a process no more. */
 #define KEEP_REGIONS_MAX 65536
 
+/* A keeper that says nothing for so long is as good as dead: another one is started. */
+#define KEEP_ANSWER_MS 2000
+
 /* Values lie in blocks of one job, the blocks in segments of the slot. */
 #define VALUE_BLOCK_BYTES   4096
 #define VALUE_SEGMENT_BYTES (1u << 20)

@@ -47,7 +47,7 @@ enum keep_kind {
 struct keep_name {
 	uint16_t kind;   /* enum keep_kind */
 	uint16_t owner;  /* a shard's index, or 0 */
-	uint64_t number; /* the owner's to choose */
+	uint64_t number; /* the owner's to choose; below UINT64_MAX */
 };
 
 struct keep;

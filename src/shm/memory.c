@@ -15,6 +15,7 @@
 
 #include "base/limits.h"
 #include "base/node.h"
+#include "shm/memory_priv.h"
 
 /* Newer than Debian 12's headers, or than its libc's. */
 #ifndef MFD_NOEXEC_SEAL
@@ -29,6 +30,9 @@
 
 /* A region that is smaller cannot have one of its own. */
 #define HUGE_PAGE (2u << 20)
+
+/* Nobody can resize it, nor seal it further. */
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 #define MAPPINGS_PATH   "/proc/sys/vm/max_map_count"
 #define HUGE_PAGES_PATH "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
@@ -70,7 +74,6 @@ const char *memory_huge_pages(char *buf, size_t cap)
 
 static int open_sealed(size_t size)
 {
-	int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
 	unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
 	int fd = memfd_create("wadi-segment", flags | MFD_NOEXEC_SEAL);
 	int r;
@@ -81,7 +84,7 @@ static int open_sealed(size_t size)
 	if (fd < 0)
 		return -errno;
 	if (fchmod(fd, 0600) < 0 || ftruncate(fd, (off_t)size) < 0 ||
-	    fcntl(fd, F_ADD_SEALS, seals) < 0) {
+	    fcntl(fd, F_ADD_SEALS, SEALS) < 0) {
 		r = -errno;
 		close(fd);
 		return r;
@@ -89,25 +92,43 @@ static int open_sealed(size_t size)
 	return fd;
 }
 
-static int memfd_make(size_t size, struct memory *ret)
+static int map(int fd, size_t size, struct memory *ret)
 {
-	int fd = open_sealed(size);
-	void *p;
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
-	if (fd < 0)
-		return fd;
-	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (p == MAP_FAILED) {
-		int r = -errno;
-
-		close(fd);
-		return r;
-	}
+	if (p == MAP_FAILED)
+		return -errno;
 	/* Advice: where the machine gives none, it has no effect. */
 	if (size >= HUGE_PAGE)
 		(void)madvise(p, size, MADV_HUGEPAGE);
 	*ret = (struct memory){ .ptr = p, .size = size, .fd = fd };
 	return 0;
+}
+
+static int memfd_make(size_t size, struct memory *ret)
+{
+	int fd = open_sealed(size);
+	int r;
+
+	if (fd < 0)
+		return fd;
+	r = map(fd, size, ret);
+	if (r < 0)
+		close(fd);
+	return r;
+}
+
+int memory_adopt(int fd, struct memory *ret)
+{
+	int seals = fcntl(fd, F_GET_SEALS); /* fails for what is no memfd */
+	struct stat st;
+
+	if (seals < 0 || (seals & SEALS) != SEALS || fstat(fd, &st) < 0)
+		return -EBADF;
+	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_size <= 0 ||
+	    st.st_size % SEGMENT_PAGE != 0)
+		return -EBADF;
+	return map(fd, (size_t)st.st_size, ret);
 }
 
 /* Before 5.14 there is no MADV_POPULATE_WRITE. Reserved first, so that no access can fail. */
@@ -199,19 +220,37 @@ const struct media media_memfd = {
 	.count_max = memfd_count_max,
 };
 
+struct plain *plain_new(size_t head, size_t size, void (*free)(struct plain *p))
+{
+	struct plain *p = node_alloc(head + size + SEGMENT_PAGE);
+
+	if (p)
+		*p = (struct plain){ .free = free, .size = size };
+	return p;
+}
+
+struct memory plain_memory(struct plain *p, size_t head)
+{
+	uintptr_t from = (uintptr_t)p + head + SEGMENT_PAGE - 1;
+
+	return (struct memory){ .ptr = (uint8_t *)(from & ~(uintptr_t)(SEGMENT_PAGE - 1)),
+				.size = p->size,
+				.fd = -1,
+				.base = p };
+}
+
+static void plain_free(struct plain *p)
+{
+	node_free(p);
+}
+
 static int heap_make(size_t size, struct memory *ret)
 {
-	void *base = node_alloc(size + SEGMENT_PAGE);
+	struct plain *p = plain_new(sizeof(*p), size, plain_free);
 
-	if (!base)
+	if (!p)
 		return -ENOMEM;
-	*ret = (struct memory){
-		.ptr = (uint8_t *)(((uintptr_t)base + SEGMENT_PAGE - 1) &
-				   ~(uintptr_t)(SEGMENT_PAGE - 1)),
-		.size = size,
-		.fd = -1,
-		.base = base,
-	};
+	*ret = plain_memory(p, sizeof(*p));
 	return 0;
 }
 
@@ -230,7 +269,8 @@ static int heap_punch(struct memory *m, size_t from, size_t to)
 
 static void heap_free(struct memory *m)
 {
-	node_free(m->base);
+	if (m->base)
+		m->base->free(m->base);
 	*m = (struct memory){ .fd = -1 };
 }
 

@@ -20,11 +20,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct plain;
+
 struct memory {
-	uint8_t *ptr; /* on a page; NULL: no region */
-	size_t size;  /* a multiple of the page */
-	int fd;       /* -1 if it is plain memory */
-	void *base;   /* of plain memory: as allocated */
+	uint8_t *ptr;       /* on a page; NULL: no region */
+	size_t size;        /* a multiple of the page */
+	int fd;             /* -1 if it is plain memory */
+	struct plain *base; /* of plain memory: as allocated */
 };
 
 /* Ranges are of whole pages. */
@@ -45,6 +47,12 @@ struct media {
 };
 
 extern const struct media media_memfd, media_heap;
+
+/*
+ * A region that media_memfd made, in this process or another: maps it, and takes the
+ * descriptor. -EBADF: it is no such region; -ENOMEM.
+ */
+int memory_adopt(int fd, struct memory *ret);
 
 /* What the kernel says of huge pages for shared memory: "never", "advise" ...; for `wadi doctor`.
  */
