@@ -23,8 +23,6 @@ int command_dev(int argc, char **argv)
 
 	if (!invocation_begin(&in, argc, argv, &o, &code))
 		return code;
-	if (o.data)
-		return fail_usage(&in, "--data is not in this build: it keeps nothing on disk");
 	set_log(o.log_level, o.log_json);
 	return process_run(&(struct process_config){
 		.roles = WITH_META | WITH_STORE | WITH_PROXY,
@@ -34,6 +32,8 @@ int command_dev(int argc, char **argv)
 		.http = o.http,
 		.redis = o.redis,
 		.socket = o.socket,
+		.data = o.data,
+		.keep_ms = o.keep_s,
 		.token_key_file = o.token_key,
 		.is_dev = true,
 	});
@@ -71,8 +71,6 @@ static int run(int argc, char **argv, unsigned roles)
 
 	if (!invocation_begin(&in, argc, argv, &o, &code))
 		return code;
-	if (o.data)
-		return fail_usage(&in, "--data is not in this build: it keeps nothing on disk");
 	if (!roles)
 		roles = roles_of(o.roles);
 	if (!roles)
@@ -89,6 +87,8 @@ static int run(int argc, char **argv, unsigned roles)
 		.http = roles & WITH_PROXY ? o.http : NULL,
 		.redis = roles & WITH_PROXY ? o.redis : NULL,
 		.socket = o.socket,
+		.data = o.data,
+		.keep_ms = o.keep_s,
 		.metas = o.meta,
 		.key_file = o.key,
 		.token_key_file = o.token_key,

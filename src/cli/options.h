@@ -27,6 +27,7 @@
 	S(doctor_options, doctor_table, DOCTOR_OPTIONS)             \
 	S(no_options, no_table, CONFIG_OPTION)                      \
 	S(dev_options, dev_table, DEV_OPTIONS)                      \
+	S(keep_options, keep_table, KEEP_OPTIONS)                   \
 	S(role_options, role_table, ROLE_OPTIONS)
 
 #define OPTION_SET_DECLARE(name, table, LIST) \

@@ -14,7 +14,7 @@
 #include "base/container.h"
 #include "base/log.h"
 #include "base/node.h"
-#include "cli/rundir.h"
+#include "cli/kept.h"
 #include "core/core.h"
 #include "meta/meta.h"
 #include "proxy/proxy.h"
@@ -49,7 +49,8 @@ struct shard_unit {
 
 struct process {
 	const struct process_config *config;
-	struct rundir dir;
+	struct kept_config kept_config;
+	struct kept kept;
 	char socket_path[ADDRESS_TEXT_MAX];
 	struct loop *loop;
 	struct net *net;
@@ -114,6 +115,7 @@ static int load_keys(struct process *s)
 	} else {
 		s->token_key_len = TOKEN_KEY_BYTES;
 		node_random(s->token_key, TOKEN_KEY_BYTES);
+		kept_key(&s->kept, s->token_key, TOKEN_KEY_BYTES);
 	}
 	if (r == 0 && c->key_file)
 		r = read_key(c->key_file, s->key, KEY_MAX, &s->key_len);
@@ -124,7 +126,7 @@ static int load_keys(struct process *s)
 
 static const char *unit_socket(const struct shard_unit *u, char *buf, size_t cap)
 {
-	snprintf(buf, cap, "unix://%s/shard-%u.sock", u->process->dir.path, u->index);
+	snprintf(buf, cap, "unix://%s/shard-%u.sock", u->process->kept.dir.path, u->index);
 	return buf;
 }
 
@@ -425,12 +427,19 @@ static void accept_store(struct listener *lr, struct stream *stream)
 	(void)store_accept(((struct process *)lr->owner)->store, stream);
 }
 
-static int listen_at(struct process *s, struct listener *lr, const char *text, const char *scheme,
+static int listen_at(struct process *s, struct listener *lr, enum kept_door door, const char *text,
 		     void (*accepted)(struct listener *lr, struct stream *stream))
 {
+	static const char *const schemes[KEPT_DOORS] = { [KEPT_LISTEN] = "tcp",
+							 [KEPT_UNIX] = "unix",
+							 [KEPT_HTTP] = "http",
+							 [KEPT_REDIS] = "redis" };
 	char shown[ADDRESS_TEXT_MAX];
 	struct address a;
-	int r = address_parse(text, &a);
+	int r;
+
+	text = kept_door(&s->kept, door, text);
+	r = address_parse(text, &a);
 
 	*lr = (struct listener){ .accepted = accepted, .owner = s };
 	if (r == 0 && s->config->is_dev && !address_is_loopback(&a)) {
@@ -444,11 +453,12 @@ static int listen_at(struct process *s, struct listener *lr, const char *text, c
 		r = listener_open(s->loop, &a, lr);
 	if (r < 0)
 		return complain("cannot listen at", text, r);
+	kept_set_door(&s->kept, door, &lr->address);
 	address_format(&lr->address, shown, sizeof(shown));
-	if (scheme) {
+	if (schemes[door]) {
 		const char *at = strstr(shown, "://");
 
-		printf("endpoint=%s%s\n", scheme, at ? at : shown);
+		printf("endpoint=%s%s\n", schemes[door], at ? at : shown);
 	}
 	return 0;
 }
@@ -462,14 +472,14 @@ static int doors_open(struct process *s)
 	/* A process with metadata alone listens there for it; one with a store, for that. */
 	if (c->roles & WITH_PROXY) {
 		if (c->is_dev || !(c->roles & (WITH_META | WITH_STORE)))
-			r = listen_at(s, &s->listen, c->listen, "tcp", accept_native);
+			r = listen_at(s, &s->listen, KEPT_LISTEN, c->listen, accept_native);
 		snprintf(text, sizeof(text), "unix://%s", s->socket_path);
 		if (r == 0 && s->socket_path[0])
-			r = listen_at(s, &s->unix_listen, text, "unix", accept_native);
+			r = listen_at(s, &s->unix_listen, KEPT_UNIX, text, accept_native);
 		if (r == 0 && c->http)
-			r = listen_at(s, &s->http, c->http, "http", accept_http);
+			r = listen_at(s, &s->http, KEPT_HTTP, c->http, accept_http);
 		if (r == 0 && c->redis)
-			r = listen_at(s, &s->redis, c->redis, "redis", accept_redis);
+			r = listen_at(s, &s->redis, KEPT_REDIS, c->redis, accept_redis);
 	}
 	return r;
 }
@@ -482,7 +492,7 @@ static int store_listen(struct process *s)
 
 	if (c->is_dev || c->roles & WITH_META || !(c->roles & WITH_STORE))
 		return 0;
-	r = listen_at(s, &s->store_listen, c->listen, NULL, accept_store);
+	r = listen_at(s, &s->store_listen, KEPT_STORE, c->listen, accept_store);
 	if (r < 0)
 		return r;
 	if (c->advertise)
@@ -572,15 +582,18 @@ static int process_start(struct process *s)
 		return complain("not an address:", c->listen, r);
 	if (a.kind == ADDRESS_TCP)
 		port = ntohs(a.u.any.sa_family == AF_INET6 ? a.u.in6.sin6_port : a.u.in.sin_port);
-	/* With a port that the kernel chooses, the process's number keeps directories apart. */
-	if (c->is_dev && (!c->socket || c->shard_count > 1))
-		r = rundir_open(&s->dir, port ? port : (uint16_t)getpid());
+	s->kept_config = (struct kept_config){ .port = port,
+					       .data = c->data,
+					       .has_keeper = c->roles & (WITH_META | WITH_STORE),
+					       .keep_ms = c->keep_ms };
+	if (c->is_dev || s->kept_config.has_keeper)
+		r = kept_open(&s->kept, &s->kept_config);
 	if (r < 0)
 		return r;
 	if (c->socket)
 		snprintf(s->socket_path, sizeof(s->socket_path), "%s", c->socket);
 	else if (c->is_dev)
-		snprintf(s->socket_path, sizeof(s->socket_path), "%s/proxy.sock", s->dir.path);
+		snprintf(s->socket_path, sizeof(s->socket_path), "%s/proxy.sock", s->kept.dir.path);
 	r = load_keys(s);
 	if (r == 0 && !c->token_key_file && c->roles & (WITH_META | WITH_PROXY) &&
 	    !(c->roles & WITH_META && c->roles & WITH_PROXY)) {
@@ -627,13 +640,17 @@ static int process_start(struct process *s)
 		r = proxy_open(s->net, &config, &s->proxy);
 	}
 	if (r == 0)
+		r = kept_start(&s->kept);
+	if (r == 0)
 		r = fiber_start(&s->loop->fibers, &s->starter, start_run, NULL);
 	return r;
 }
 
-/* Fibers end, connections close, memory goes back; what does not end in time is left to the kernel.
+/*
+ * Fibers end, connections close, memory goes back; what does not end in time is left to the
+ * kernel. Who was told to end ends for good; who failed leaves what it found.
  */
-static void process_stop(struct process *s)
+static void process_stop(struct process *s, bool is_over)
 {
 	uint64_t due_ns = node_now_ns() + STOP_NS;
 
@@ -667,7 +684,7 @@ static void process_stop(struct process *s)
 		net_close(s->net);
 	if (s->loop && s->loop->fibers.alive_count == 0)
 		loop_close(s->loop);
-	rundir_close(&s->dir);
+	kept_close(&s->kept, is_over);
 }
 
 int process_run(const struct process_config *config)
@@ -678,7 +695,7 @@ int process_run(const struct process_config *config)
 	if (!s)
 		return complain("cannot start", "", -ENOMEM), 1;
 	s->config = config;
-	s->dir.lock_fd = -1;
+	s->kept.dir.lock_fd = s->kept.wake_fd = -1;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->changed, NULL);
 	raise_limits();
@@ -687,7 +704,7 @@ int process_run(const struct process_config *config)
 		r = loop_run(s->loop);
 	if (s->is_failed)
 		r = -EIO;
-	process_stop(s);
+	process_stop(s, r == 0 || !s->kept.is_again);
 	node_free(s);
 	return r < 0 ? 1 : 0;
 }

@@ -22,6 +22,8 @@ struct process_config {
 	unsigned shard_count;
 	const char *listen, *http, *redis; /* addresses; NULL: not that door */
 	const char *socket;                /* NULL: in the run directory */
+	const char *data;                  /* a directory; NULL: none */
+	uint64_t keep_ms;                  /* that the keeper waits for the next process */
 	const char *metas;                 /* addresses, with commas between; NULL: our own */
 	const char *key_file, *token_key_file, *advertise;
 	bool is_dev; /* on this host without tokens; the run directory is found and locked */

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include <stdint.h>
+#include <stdbool.h>
 
 /* A socket in it has room in a sockaddr_un. */
 #define RUNDIR_PATH_MAX 80
@@ -15,7 +15,12 @@ struct rundir {
 	int lock_fd; /* -1: none is open */
 };
 
-/* Told on stderr: why not. -EBUSY: another server has it. */
-int rundir_open(struct rundir *d, uint16_t port);
+/* Of this number: a port, or what is none. Told on stderr: why not. -EBUSY: another server has it.
+ */
+int rundir_open(struct rundir *d, unsigned number);
+/* One that a predecessor had, if it is there still: else -ENOENT, and nothing is told. */
+int rundir_open_again(struct rundir *d, const char *path);
 /* Removes it; fine if not open. */
 void rundir_close(struct rundir *d);
+/* Leaves it, and what is in it, to a successor. */
+void rundir_leave(struct rundir *d);

@@ -53,7 +53,8 @@ int keeper_listen(const char *directory)
 	if (fd < 0)
 		return r < 0 ? r : -errno;
 	(void)unlink(at.sun_path); /* of one that is gone; whoever calls has the lock */
-	if (bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0 || listen(fd, 8) < 0) {
+	if (fchmod(fd, 0600) < 0 || bind(fd, (struct sockaddr *)&at, sizeof(at)) < 0 ||
+	    listen(fd, 8) < 0) {
 		r = -errno;
 		close(fd);
 		return r;

@@ -10,7 +10,7 @@ from conftest import (DONE, LATE, REFUSED, UNREACHABLE, USAGE, WADI, Client, cle
 
 COMMANDS = ["put", "get", "ls", "stat", "rm", "mv", "wait", "job create", "job ls", "job show", "job renew",
             "job end", "job token", "usage", "top", "doctor", "config show", "dev", "run", "meta", "store",
-            "proxy"]
+            "proxy", "keep"]
 
 WRONG = [
     # A misspelt command, and what there is.
@@ -30,7 +30,7 @@ WRONG = [
     ("mount /mnt", "not in this build"),
     ("csi", "not in this build"),
     ("control", "not in this build"),
-    ("keep", "not in this build"),
+    ("keep", "there is a word missing"),
     ("get x --follow", "not in this build"),
     ("doctor --repair", "not in this build"),
     # Each command: an option, a word too few, a word too many.

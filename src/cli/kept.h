@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kept: the part of a process that outlives it: its run directory, its keeper, and the
+ * facts about it that a successor needs to be the same to everybody: where it listens, and
+ * the key of its tokens. It starts the keeper, and starts another whenever that dies.
+ *
+ *	kept_open    finds the predecessor's directory and keeper, or makes new ones
+ *	kept_start   when the predecessor's is taken: what nobody took goes
+ *	kept_close   ends the keeper, or leaves it to a successor
+ *
+ * A predecessor is found by the port that both were given; where the kernel chose it, by
+ * the file `run` in the directory of --data.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cli/rundir.h"
+#include "shm/keep_client.h"
+
+struct address;
+
+/* Listeners of a process. */
+enum kept_door { KEPT_LISTEN, KEPT_UNIX, KEPT_HTTP, KEPT_REDIS, KEPT_STORE, KEPT_DOORS };
+
+struct kept_config {
+	uint16_t port;    /* 0: the kernel chooses */
+	const char *data; /* a directory, made if need be; NULL: none */
+	bool has_keeper;  /* false: only a directory */
+	uint64_t keep_ms; /* that the keeper waits for a successor */
+};
+
+struct about;
+
+struct kept {
+	struct rundir dir;
+	struct keep *keep; /* NULL: nothing is kept */
+	bool is_again;     /* there was a predecessor, and its memory is here */
+
+	/* kept.c's own. */
+	const struct kept_config *config;
+	struct keep_client *client;
+	struct memory about;
+	pthread_t watcher;
+	bool has_watcher;
+	int wake_fd;
+	pid_t pid; /* of the keeper, if we started it */
+};
+
+/* What went wrong has been told on stderr. */
+int kept_open(struct kept *k, const struct kept_config *config);
+/* The keeper is watched from now on, and may drop what nobody has taken. */
+int kept_start(struct kept *k);
+/* `is_over`: nobody shall come after us. Fine if it was not opened: `dir.lock_fd` is -1. */
+void kept_close(struct kept *k, bool is_over);
+
+/* Where to listen: as `wanted`, or, where the kernel is to choose, where the predecessor did. */
+const char *kept_door(const struct kept *k, enum kept_door door, const char *wanted);
+void kept_set_door(struct kept *k, enum kept_door door, const struct address *at);
+/* The predecessor's key, or else this one, from now on. */
+void kept_key(struct kept *k, uint8_t *key, size_t len);
