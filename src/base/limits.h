@@ -97,6 +97,9 @@
 #define VALUE_BLOCK_BYTES   4096
 #define VALUE_SEGMENT_BYTES (1u << 20)
 
+/* Of one slot: a tebibyte of small values. Their table is then 8 MiB. */
+#define VALUE_SEGMENTS_MAX (1u << 20)
+
 /* The catalog. */
 
 #define SLOT_COUNT 1024

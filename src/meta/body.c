@@ -154,5 +154,7 @@ void debris_cleared_apply(struct catalog *c, struct effect *e)
 			clear_body(c, container_of(c->debris.next, struct body, debris), e->at_ns);
 		else if (!list_is_empty(&c->dropped))
 			clear_open(c, container_of(c->dropped.next, struct open, debris), e->at_ns);
+		else
+			break;
 	}
 }

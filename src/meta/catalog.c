@@ -217,6 +217,8 @@ int catalog_replay(struct catalog *c, struct rcur *effect)
 
 	c->out = NULL;
 	if (r == 0)
+		r = record_check(c, &e);
+	if (r == 0)
 		r = effect_reserve(c, &e);
 	if (r == 0)
 		effect_apply(c, &e);

@@ -310,6 +310,11 @@ void catalog_id_used(struct catalog *c, uint64_t id);
 EFFECTS(E)
 #undef E
 
+/* replay.c */
+
+/* Is it one that a catalog in this state could have logged? -EBADMSG. */
+int record_check(const struct catalog *c, const struct effect *e);
+
 /* job.c */
 
 struct job *catalog_job_find(const struct catalog *c, uint64_t id);
@@ -405,8 +410,11 @@ uint64_t catalog_request_hash(const struct catalog *c, uint64_t session, uint64_
 /* Was anything committed in [front, back)? */
 bool catalog_segment_is_claimed(const struct segment *s, uint32_t front, uint32_t back);
 int catalog_pool_reserve(struct catalog *c, uint64_t store);
-/* Checks the extents of a request: -ESTALE, -EINVAL with words. */
-int extents_check(const struct catalog *c, const struct job *j, uint64_t session,
+/*
+ * Checks the extents of a request: -ESTALE, -EINVAL with words. `session`: whose segments
+ * they lie in; NULL for a record, which does not say.
+ */
+int extents_check(const struct catalog *c, const struct job *j, const uint64_t *session,
 		  struct slice extents, uint64_t *ret_len, struct outcome *out);
 /* They become pieces; their bytes are claimed and live. */
 void pieces_make(struct catalog *c, struct slice extents, struct piece *pieces);
@@ -471,6 +479,8 @@ void value_choose(const struct catalog *c, const struct job *j, uint32_t len, ui
 		  bool *ret_is_new);
 /* -ENOSPC: no memory for another value segment. */
 int value_reserve(struct catalog *c, uint64_t at, uint32_t len);
+/* Behind the job's own values, or in a block that is nobody's. */
+bool value_may_lie(const struct catalog *c, const struct job *j, uint64_t at);
 /* Live only, between reserve and finish. */
 void value_write(struct catalog *c, uint64_t at, struct slice bytes);
 void value_claim(struct catalog *c, struct job *j, uint64_t at, uint32_t len, uint64_t at_ns);

@@ -20,16 +20,29 @@ struct check {
 	const char *broken;
 };
 
-static struct tally *tally_of(struct check *k, const void *thing)
+static struct tally *tally_find(const struct check *k, const void *thing, uint64_t hash)
 {
-	uint64_t hash = hash_64(&thing, sizeof(thing), 0);
-	struct tally *t;
-
 	for (struct hlink *l = htable_first(&k->tallies, hash); l; l = htable_next(l)) {
-		t = container_of(l, struct tally, by_thing);
+		struct tally *t = container_of(l, struct tally, by_thing);
+
 		if (t->thing == thing)
 			return t;
 	}
+	return NULL;
+}
+
+static uint64_t thing_hash(const void *thing)
+{
+	return hash_64(&thing, sizeof(thing), 0);
+}
+
+static struct tally *tally_of(struct check *k, const void *thing)
+{
+	uint64_t hash = thing_hash(thing);
+	struct tally *t = tally_find(k, thing, hash);
+
+	if (t)
+		return t;
 	t = node_alloc(sizeof(*t));
 	t->thing = thing;
 	htable_add(&k->tallies, &t->by_thing, hash);
@@ -185,10 +198,13 @@ static void check_values(struct check *k)
 		for (uint32_t n = 0; s && n < VALUE_BLOCKS; n++) {
 			const struct value_block *b = &s->blocks[n];
 
-			must(k, tally_of(k, b)->live == b->live, "a block counts its values");
 			must(k, (b->job != NULL) == (b->live > 0), "a block with values has a job");
-			if (!b->job)
+			if (!b->job) {
+				must(k, !tally_find(k, b, thing_hash(b)),
+				     "a block without a job has no values");
 				continue;
+			}
+			must(k, tally_of(k, b)->live == b->live, "a block counts its values");
 			used++;
 			tally_of(k, b->job)->bytes += VALUE_BLOCK_BYTES;
 			tally_of(k, b->job)->blocks += VALUE_BLOCK_BYTES;

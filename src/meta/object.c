@@ -241,7 +241,7 @@ static int check_extents(const struct catalog *c, const struct job *j, const str
 
 	if (payload.len != req->extent_count * (size_t)EXTENT_SIZE)
 		return refuse(ret, -EINVAL, "not as many extents as announced");
-	r = extents_check(c, j, req->session, payload, &len, ret);
+	r = extents_check(c, j, &req->session, payload, &len, ret);
 	if (r == 0 && len != req->len)
 		return refuse(ret, -EINVAL, "the extents have %llu bytes, not %llu",
 			      (unsigned long long)len, (unsigned long long)req->len);

@@ -155,7 +155,7 @@ int open_extended_reserve(struct catalog *c, struct effect *e)
 	uint64_t len;
 
 	e->at.open = o;
-	if (!o || extents_check(c, o->job, o->session->id, m->extents, &len, c->out) < 0)
+	if (!o || extents_check(c, o->job, &o->session->id, m->extents, &len, c->out) < 0)
 		return -EBADMSG;
 	e->made.chunk = node_alloc(sizeof(struct chunk) + count * sizeof(struct piece));
 	if (!e->made.chunk)
@@ -241,7 +241,7 @@ int catalog_extend(struct catalog *c, const struct extend_req *req, struct slice
 		return refuse(ret, -EINVAL, "not as many extents as announced");
 	if (o->piece_count + req->extent_count > OBJECT_EXTENTS_MAX)
 		return refuse(ret, -EUSERS, "an object has at most %u extents", OBJECT_EXTENTS_MAX);
-	r = extents_check(c, o->job, req->session, payload, &len, ret);
+	r = extents_check(c, o->job, &req->session, payload, &len, ret);
 	if (r < 0)
 		return r;
 	e.u.open_extended = (struct open_extended_effect){ .open = req->open,

@@ -105,7 +105,7 @@ struct range {
 struct check {
 	const struct catalog *c;
 	const struct job *job;
-	uint64_t session;
+	const uint64_t *session; /* NULL: whosever it was */
 	struct outcome *out;
 	struct range ranges[2 * EXTENTS_MAX];
 	unsigned count;
@@ -122,7 +122,7 @@ static int check_range(struct check *k, uint64_t id, uint32_t generation, uint32
 	if (!s || s->state > SEGMENT_FENCED)
 		return refuse(k->out, -ESTALE, "segment %llx.%u is not being written",
 			      (unsigned long long)id, generation);
-	if (s->job != k->job || s->owner != k->session)
+	if (s->job != k->job || (k->session && s->owner != *k->session))
 		return refuse(k->out, -ESTALE, "segment %llx.%u is somebody else's",
 			      (unsigned long long)id, generation);
 	if (len == 0 || offset % SEGMENT_ALIGN != 0 || offset > s->size || len > s->size - offset)
@@ -139,7 +139,7 @@ static int check_range(struct check *k, uint64_t id, uint32_t generation, uint32
 	return 0;
 }
 
-int extents_check(const struct catalog *c, const struct job *j, uint64_t session,
+int extents_check(const struct catalog *c, const struct job *j, const uint64_t *session,
 		  struct slice extents, uint64_t *ret_len, struct outcome *out)
 {
 	struct check k = { .c = c, .job = j, .session = session, .out = out };
@@ -354,6 +354,20 @@ uint64_t catalog_request_hash(const struct catalog *c, uint64_t session, uint64_
 	return hash_64(key, sizeof(key), c->seed);
 }
 
+/* A store that says so is broken; but it must not break us. */
+static bool is_granted_twice(struct slice before, const struct grant *g)
+{
+	struct rcur at = rcur_make(before.ptr, before.len);
+	struct grant other;
+
+	while (at.p < at.end) {
+		grant_get(&at, &other);
+		if (other.segment == g->segment && other.generation == g->generation)
+			return true;
+	}
+	return false;
+}
+
 int segments_opened_reserve(struct catalog *c, struct effect *e)
 {
 	const struct segments_opened_effect *m = &e->u.segments_opened;
@@ -366,12 +380,14 @@ int segments_opened_reserve(struct catalog *c, struct effect *e)
 	if (m->grants.len == 0 || m->grants.len % GRANT_SIZE != 0 || m->grants.len > GRANTS_BYTES)
 		return -EBADMSG;
 	while (at.p < at.end) {
+		struct slice before = { m->grants.ptr, (size_t)(at.p - m->grants.ptr) };
 		struct grant g;
 		struct segment *s;
 
 		grant_get(&at, &g);
-		if (g.size < SEGMENT_BYTES_MIN || g.size > SEGMENT_BYTES_MAX ||
-		    (g.size & (g.size - 1)) || catalog_segment_find(c, g.segment, g.generation))
+		if (is_granted_twice(before, &g) || g.size < SEGMENT_BYTES_MIN ||
+		    g.size > SEGMENT_BYTES_MAX || (g.size & (g.size - 1)) ||
+		    catalog_segment_find(c, g.segment, g.generation))
 			return -EBADMSG;
 		s = node_alloc(sizeof(*s));
 		if (!s)

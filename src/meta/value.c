@@ -100,9 +100,7 @@ static int segment_make(struct catalog *c, uint32_t index)
 {
 	struct value_segment *s;
 
-	if (make_room(c, index) < 0)
-		return -ENOMEM;
-	if (c->values[index])
+	if (index < c->value_cap && c->values[index])
 		return 0;
 	s = node_alloc(sizeof(*s));
 	if (!s)
@@ -111,6 +109,11 @@ static int segment_make(struct catalog *c, uint32_t index)
 	if (!s->bytes) {
 		node_free(s);
 		return -ENOSPC;
+	}
+	if (make_room(c, index) < 0) {
+		c->ops->value_unmap(c, index, s->bytes);
+		node_free(s);
+		return -ENOMEM;
 	}
 	s->index = index;
 	list_init(&s->link);
@@ -122,10 +125,21 @@ static int segment_make(struct catalog *c, uint32_t index)
 
 int value_reserve(struct catalog *c, uint64_t at, uint32_t len)
 {
-	if (len == 0 || len > INLINE_BYTES_MAX || at >> 52 != 0 ||
+	if (len == 0 || len > INLINE_BYTES_MAX ||
 	    offset_of(at) % VALUE_BLOCK_BYTES + len > VALUE_BLOCK_BYTES)
 		return -EBADMSG;
+	if (at >> VALUE_SEGMENT_SHIFT >= VALUE_SEGMENTS_MAX)
+		return -ENOSPC;
 	return segment_make(c, segment_of(at));
+}
+
+bool value_may_lie(const struct catalog *c, const struct job *j, uint64_t at)
+{
+	const struct value_block *b = block_of(c, at);
+
+	if (at >> VALUE_SEGMENT_SHIFT >= VALUE_SEGMENTS_MAX)
+		return false;
+	return !b || !b->job || (b->job == j && offset_of(at) % VALUE_BLOCK_BYTES >= b->used);
 }
 
 void value_write(struct catalog *c, uint64_t at, struct slice bytes)
