@@ -10,6 +10,7 @@
 
 #include "base/container.h"
 #include "base/node.h"
+#include "proxy/http_request.h"
 #include "proxy/web.h"
 
 #define METRICS_BYTES 8192
@@ -87,49 +88,27 @@ static int respond(struct web *w, int status, const char *reason, const char *ty
 	return r < 0 || is_head ? r : web_write(w, body, len, due_ns);
 }
 
-/* Does the head name this header with this value? Both as literals in lower case. */
-static bool has_header(const char *head, size_t len, const char *name, const char *value)
-{
-	size_t name_len = strlen(name);
-
-	for (const char *p = head, *end; p < head + len; p = end + 2) {
-		end = memmem(p, (size_t)(head + len - p), "\r\n", 2);
-		if (!end)
-			return false;
-		if ((size_t)(end - p) > name_len && strncasecmp(p, name, name_len) == 0 &&
-		    p[name_len] == ':') {
-			const char *v = p + name_len + 1;
-
-			while (v < end && (*v == ' ' || *v == '\t'))
-				v++;
-			return !value || ((size_t)(end - v) >= strlen(value) &&
-					  strncasecmp(v, value, strlen(value)) == 0);
-		}
-	}
-	return false;
-}
-
 struct answer {
 	int status;
 	const char *reason, *type, *body;
 	size_t len;
 };
 
-static struct answer route(struct web *w, const char *method, const char *target, char *buf,
+static struct answer route(struct web *w, const struct http_request *request, char *buf,
 			   uint64_t due_ns)
 {
 	struct text t = { .buf = buf, .cap = METRICS_BYTES };
 	int r;
 
-	if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
+	if (strcmp(request->method, "GET") != 0 && !request->is_head)
 		return (struct answer){ 405, "Method Not Allowed", "text/plain", "GET or HEAD\n",
 					12 };
-	if (strcmp(target, "/metrics") == 0) {
+	if (strcmp(request->target, "/metrics") == 0) {
 		r = metrics(w, &t, due_ns);
 		if (r == 0)
 			return (struct answer){ 200, "OK", "text/plain; version=0.0.4", buf,
 						t.len };
-	} else if (strcmp(target, "/healthz") == 0) {
+	} else if (strcmp(request->target, "/healthz") == 0) {
 		if (core_is_ready(w->proxy->core))
 			return (struct answer){ 200, "OK", "text/plain", "ok\n", 3 };
 	} else {
@@ -143,28 +122,18 @@ static struct answer route(struct web *w, const char *method, const char *target
 /* One request of `len` bytes, head and all. False: the connection ends. */
 static bool serve(struct web *w, size_t len, char *buf, uint64_t due_ns)
 {
-	char method[16], target[256], version[16];
-	bool keep, is_head;
+	struct http_request request;
 	struct answer a;
-	int n = 0;
 
-	w->in[len - 1] = '\0'; /* the last line feed: nobody reads beyond */
-	if (sscanf(w->in, "%15[A-Z] %255[!-~] HTTP/%15[0-9.]%n", method, target, version, &n) !=
-		    3 ||
-	    n <= 0 || w->in[n] != '\r' || strncmp(version, "1.", 2) != 0) {
+	if (http_request_parse(w->in, len, &request) < 0) {
 		(void)respond(w, 400, "Bad Request", "text/plain", "not HTTP/1.1\n", 13, false,
 			      false, due_ns);
 		return false;
 	}
-	keep = strcmp(version, "1.1") == 0 && !has_header(w->in, len, "connection", "close");
-	/* What would be a body is not read, so nothing can be behind it. */
-	if (has_header(w->in, len, "content-length", NULL) ||
-	    has_header(w->in, len, "transfer-encoding", NULL))
-		keep = false;
-	is_head = strcmp(method, "HEAD") == 0;
-	a = route(w, method, target, buf, due_ns);
-	return respond(w, a.status, a.reason, a.type, a.body, a.len, is_head, keep, due_ns) == 0 &&
-	       keep;
+	a = route(w, &request, buf, due_ns);
+	return respond(w, a.status, a.reason, a.type, a.body, a.len, request.is_head, request.keeps,
+		       due_ns) == 0 &&
+	       request.keeps;
 }
 
 static void http_run(struct fiber *self)
