@@ -262,11 +262,13 @@ static void asking_done(struct call *call)
 		asking_wait(a, a->due_ns > now_ns ? a->due_ns : now_ns);
 	} else if (r == -ETIMEDOUT && now_ns < a->due_ns) {
 		asking_wait(a, now_ns); /* who has joined meanwhile has more time */
-	} else if (r == -ETIMEDOUT) {
-		refuse_asker(a, -ENOSPC, "the store of dram did not answer in time");
-		asking_wait(a, now_ns + DUTY_AGAIN_MS * MS);
 	} else if ((r == -EAGAIN || r == -ENOMEM) && now_ns < a->due_ns) {
 		asking_wait(a, now_ns + ASK_AGAIN_MS * MS);
+	} else if (r == -ETIMEDOUT || r == -ENOMEM) {
+		/* Perhaps granted, and there was no memory to say so: it is asked until it does. */
+		refuse_asker(a, r == -ENOMEM ? r : -ENOSPC,
+			     r == -ENOMEM ? words : "the store of dram did not answer in time");
+		asking_wait(a, now_ns + DUTY_AGAIN_MS * MS);
 	} else {
 		refuse_asker(a, r, words);
 		asking_free(a);
