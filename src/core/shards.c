@@ -127,7 +127,10 @@ static void hello_done(struct call *call)
 		char detail[160];
 
 		call_detail(call, detail, sizeof(detail));
-		if (r != -EHOSTUNREACH && r != -ECONNRESET)
+		if (r == -ENOMEM || r == -ETIMEDOUT)
+			log_warning("a metadata shard does not take us yet shard=%u status=%s",
+				    l->index, status_name(status_of(r)));
+		else if (r != -EHOSTUNREACH && r != -ECONNRESET)
 			log_error("a metadata shard does not take us shard=%u status=%s "
 				  "detail=\"%s\"",
 				  l->index, status_name(status_of(r)), detail);
