@@ -138,7 +138,7 @@ static bool is_still(const struct address *at, const struct stat *seen)
 	       now.st_ino == seen->st_ino;
 }
 
-static int bind_unix(int fd, const struct address *at, mode_t mode)
+static int bind_unix(int fd, const struct address *at, mode_t mode, struct stat *ret_path)
 {
 	struct stat seen;
 	int r;
@@ -161,7 +161,12 @@ static int bind_unix(int fd, const struct address *at, mode_t mode)
 			return -errno;
 	}
 	/* Before listen(), so nobody has been refused by too narrow a mode. */
-	return chmod(at->u.un.sun_path, mode) < 0 ? -errno : 0;
+	if (lstat(at->u.un.sun_path, ret_path) < 0 || chmod(at->u.un.sun_path, mode) < 0) {
+		r = -errno;
+		unlink(at->u.un.sun_path);
+		return r;
+	}
+	return 0;
 }
 
 static int bind_and_listen(struct acceptor *a, const struct address *at, unsigned mode)
@@ -173,12 +178,26 @@ static int bind_and_listen(struct acceptor *a, const struct address *at, unsigne
 	if (fd < 0)
 		return -errno;
 	a->source.fd = fd;
-	r = is_unix ? bind_unix(fd, at, mode ? mode : MODE_DEFAULT) : bind_tcp(fd, at);
+	r = is_unix ? bind_unix(fd, at, mode ? mode : MODE_DEFAULT, &a->path) : bind_tcp(fd, at);
 	if (r < 0)
 		return r;
-	if (is_unix && lstat(at->u.un.sun_path, &a->path) < 0)
-		return -errno;
-	return listen(fd, LISTEN_BACKLOG) < 0 ? -errno : 0;
+	if (listen(fd, LISTEN_BACKLOG) < 0)
+		r = -errno;
+	if (r == 0)
+		r = source_open(a->loop, &a->source, EPOLLIN);
+	if (r < 0 && is_unix)
+		unlink(at->u.un.sun_path);
+	return r;
+}
+
+/* With the port that the kernel chose. */
+static int ask_address(int fd, const struct address *at, struct address *ret)
+{
+	*ret = *at;
+	if (at->kind != ADDRESS_TCP)
+		return 0;
+	ret->len = sizeof(ret->u);
+	return getsockname(fd, &ret->u.any, &ret->len) < 0 ? -errno : 0;
 }
 
 static void acceptor_free(struct closing *c)
@@ -202,17 +221,12 @@ int acceptor_open(struct loop *l, const struct address *at, struct listener *lr)
 				.again = { .fire = accept_again },
 				.closing = { .free = acceptor_free } };
 	r = bind_and_listen(a, at, lr->mode);
-	if (r >= 0)
-		r = source_open(l, &a->source, EPOLLIN);
+	if (r == 0)
+		r = ask_address(a->source.fd, at, &lr->address);
 	if (r < 0) {
 		source_close(l, &a->source);
 		node_free(a);
 		return r;
-	}
-	lr->address = *at;
-	if (at->kind == ADDRESS_TCP) {
-		lr->address.len = sizeof(lr->address.u);
-		getsockname(a->source.fd, &lr->address.u.any, &lr->address.len);
 	}
 	lr->acceptor = a;
 	return 0;
