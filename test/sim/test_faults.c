@@ -12,11 +12,13 @@
  */
 #include "../unit/test.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "attach/handle.h"
 #include "base/container.h"
+#include "base/log.h"
 #include "base/node.h"
 #include "core/core.h"
 #include "look.h"
@@ -27,10 +29,10 @@
 #include "store/store.h"
 
 #define SECOND_NS  1000000000ull
-#define POOL_BYTES (64ull << 20)
+#define POOL_BYTES (16ull << 20) /* so the largest segment has 256 KiB */
 #define SMALL_LEN  1000u
 #define MEDIUM_LEN 100000u
-#define LARGE_LEN  (3u << 20)
+#define LARGE_LEN  700000u
 #define TIMEOUT_MS 20000u
 
 enum { META, STORE, PROXY, CLIENT, NODES };
@@ -734,6 +736,9 @@ static void a_server_that_finds_no_memory_does_not_open_and_leaves_nothing(void 
 
 static int setup(void **state)
 {
+	/* A thousand worlds after each other have the same pages. */
+	mallopt(M_MMAP_THRESHOLD, 64 << 20);
+	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	sample = malloc(LARGE_LEN);
 	back = malloc(LARGE_LEN);
 	for (uint32_t i = 0; i < LARGE_LEN; i++)
@@ -756,5 +761,6 @@ int main(void)
 		cmocka_unit_test(memory_may_run_out_at_each_allocation_of_each_step),
 	};
 
+	log_set_level(LOG_ERROR); /* thousands of connections are lost here */
 	return cmocka_run_group_tests(tests, setup, teardown);
 }
