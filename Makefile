@@ -1,7 +1,7 @@
 # What people type. Meson and ninja do the work, in build/; this file only names it.
 
 .DEFAULT_GOAL := all
-.PHONY: all run test style asan tsan arm64 fuzz sim model e2e bench format install prefix clean help
+.PHONY: all run test style asan tsan arm64 fuzz sim model e2e coverage mutate bench format install prefix clean help
 JOBS := $(shell nproc)
 PREFIX ?= /usr/local
 
@@ -28,6 +28,14 @@ style asan tsan arm64 sim model e2e: ## one stage of `make test`
 fuzz: ## run each fuzzer for a minute, or SECONDS=N
 	@tools/install-packages test
 	@tools/fuzz --seconds $(or $(SECONDS),60) $(NAMES)
+
+coverage: ## which lines of src/ the tests run; needs a few minutes
+	@tools/install-packages test
+	@tools/coverage $(ARGS)
+
+mutate: ## break a line of src/ at a time, N=20 of them, and see whether a test fails
+	@tools/install-packages test
+	@tools/mutate --count $(or $(N),20) $(ARGS)
 
 bench: ## the sort over Wadi, Redis and a directory, in turn
 	@tools/install-packages test
