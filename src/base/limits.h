@@ -144,6 +144,13 @@
 
 /* Processes. */
 
+/* Memory of a shard's log: a leaf that is filled, one made ahead, and some on their way to a file.
+ */
+#define LOG_BYTES_MIN (4u << 20)
+
+/* Logged between two snapshots, unless said otherwise: it is replayed in a tenth of a second. */
+#define SNAPSHOT_BYTES_DEFAULT (16u << 20)
+
 /* Generous: an untouched page costs nothing but its address, and sanitizers need more. */
 #define FIBER_STACK_BYTES (128u << 10)
 

@@ -59,12 +59,15 @@ void tombstone_forget(struct catalog *c, uint64_t path)
 
 	if (!a)
 		return;
+	SNAPSHOT(tombstone, a);
 	htable_remove(&c->ends, &a->by_end);
 	a->is_tombstone = false;
 }
 
 static void drop(struct catalog *c, struct job *j, struct attempt *a)
 {
+	SNAPSHOT(attempt, j, a);
+	SNAPSHOT(leave, &a->link);
 	list_remove(&a->link);
 	if (a->has_put)
 		htable_remove(&c->attempts, &a->by_put);
@@ -82,6 +85,7 @@ void attempt_drop_first(struct catalog *c, struct job *j)
 
 void attempt_add(struct catalog *c, struct job *j, struct attempt *a, uint64_t path)
 {
+	a->seen = c->snapshot.round;
 	if (a->is_tombstone)
 		a->has_end = false;
 	if (a->has_put)
@@ -93,6 +97,17 @@ void attempt_add(struct catalog *c, struct job *j, struct attempt *a, uint64_t p
 	list_insert(&j->attempts, &a->link);
 	if (++j->attempt_count > ATTEMPTS_PER_JOB)
 		attempt_drop_first(c, j);
+}
+
+void attempt_restore(struct catalog *c, struct job *j, struct attempt *a, uint64_t put_hash,
+		     uint64_t end_hash)
+{
+	if (a->has_put)
+		htable_add(&c->attempts, &a->by_put, put_hash);
+	if (a->has_end || a->is_tombstone)
+		htable_add(&c->ends, &a->by_end, end_hash);
+	list_insert(&j->attempts, &a->link);
+	j->attempt_count++;
 }
 
 int attempt_check_age(const struct job *j, uint64_t age_ms, uint64_t now_ns, struct outcome *out)

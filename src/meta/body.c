@@ -106,6 +106,8 @@ void chunk_free(struct catalog *c, struct chunk *k, uint64_t at_ns)
 void body_discard(struct catalog *c, struct body *b, uint64_t at_ns)
 {
 	if (b->chunk_count > 1) {
+		b->number = c->next_number++;
+		b->seen = c->snapshot.round;
 		list_insert(&c->debris, &b->debris);
 		b->job->debris_count++;
 		return;
@@ -127,10 +129,12 @@ static void clear_body(struct catalog *c, struct body *b, uint64_t at_ns)
 {
 	struct job *j = b->job;
 
+	SNAPSHOT(debris, b);
 	if (b->chunk_count > 0)
 		chunk_free(c, b->chunks[--b->chunk_count], at_ns);
 	if (b->chunk_count > 0)
 		return;
+	SNAPSHOT(leave, &b->debris);
 	list_remove(&b->debris);
 	node_free(b);
 	j->debris_count--;

@@ -53,6 +53,7 @@ struct catalog *catalog_new(uint16_t slot, uint64_t seed, const struct catalog_o
 			       .owner = owner,
 			       .next_job = 1,
 			       .next_id = 1,
+			       .next_number = 1,
 			       .job_order = { .ops = &JOB_OPS } };
 	list_init(&c->living);
 	list_init(&c->clearing);
@@ -79,6 +80,11 @@ void *catalog_owner(const struct catalog *c)
 uint16_t catalog_slot(const struct catalog *c)
 {
 	return c->slot;
+}
+
+uint64_t catalog_last_ns(const struct catalog *c)
+{
+	return c->last_ns;
 }
 
 int refuse(struct outcome *ret, int r, const char *format, ...)
@@ -158,10 +164,22 @@ static void effect_free(struct effect *e)
 	e->made.body = node_free(e->made.body);
 }
 
+/* What must be done whatever happens, or gives something back. */
+static bool is_own(enum effect_kind kind)
+{
+	return kind != EFFECT_OBJECT_PUT && kind != EFFECT_OBJECT_RENAMED &&
+	       kind != EFFECT_JOB_MADE && kind != EFFECT_OPEN_MADE &&
+	       kind != EFFECT_OPEN_EXTENDED && kind != EFFECT_HOLD_MADE;
+}
+
 int effect_reserve(struct catalog *c, struct effect *e)
 {
 	int r = -EBADMSG;
 
+	if (c->out && c->ops->has_room && !c->ops->has_room(c, is_own(e->kind)))
+		return refuse(c->out, -ENOBUFS,
+			      "the log of the metadata server can take no more for now: it has no "
+			      "memory, or its disk takes nothing");
 	if (e->at_ns < c->last_ns)
 		e->at_ns = c->last_ns;
 	switch (e->kind) {

@@ -31,6 +31,9 @@ struct catalog;
 struct catalog_ops {
 	/* Takes the effect down, before it is applied. */
 	void (*log)(struct catalog *c, const struct effect *e);
+	/* May another one be taken down? Not for a request (is_own: what must be done anyway)
+	 * first. NULL: always. */
+	bool (*has_room)(struct catalog *c, bool is_own);
 	/* The bytes of a value segment: zeros, or what a former life left. NULL: no memory. */
 	void *(*value_map)(struct catalog *c, uint32_t index);
 	void (*value_unmap)(struct catalog *c, uint32_t index, void *bytes);
@@ -74,9 +77,22 @@ struct catalog *catalog_new(uint16_t slot, uint64_t seed, const struct catalog_o
 struct catalog *catalog_free(struct catalog *c);
 void *catalog_owner(const struct catalog *c);
 uint16_t catalog_slot(const struct catalog *c);
+/* The time of the last effect. */
+uint64_t catalog_last_ns(const struct catalog *c);
 
 /* The next effect of a log, encoded. -EBADMSG: it does not fit this state; -ENOMEM. */
 int catalog_replay(struct catalog *c, struct rcur *effect);
+
+/*
+ * A snapshot of what is now, the state after record `lsn`: images to put(), in small steps
+ * of about `n` things each, while requests go on. Step: false when the last image is out.
+ */
+struct image;
+void catalog_snapshot_begin(struct catalog *c, uint64_t lsn,
+			    void (*put)(void *owner, const struct image *im), void *owner);
+bool catalog_snapshot_step(struct catalog *c, unsigned n);
+void catalog_snapshot_stop(struct catalog *c); /* it is not wanted any more */
+bool catalog_snapshot_is_running(const struct catalog *c);
 
 /* When catalog_tick() has something to do: UINT64_MAX for never, 0 for at once. */
 uint64_t catalog_due(const struct catalog *c);
@@ -174,6 +190,9 @@ int catalog_settle(struct catalog *c, const struct settle_req *req, uint64_t now
  */
 int catalog_reclaim(struct catalog *c, uint64_t now_ns, struct outcome *ret);
 int catalog_session_over(struct catalog *c, uint64_t session, uint64_t now_ns, struct outcome *ret);
+/* Each session that the slot keeps something for, in any order, until `each` is not 0. */
+int catalog_sessions(const struct catalog *c, int (*each)(void *owner, uint64_t session),
+		     void *owner);
 /* True while the slot keeps something for the session. */
 bool catalog_session_has(const struct catalog *c, uint64_t session);
 

@@ -13,6 +13,7 @@
 #include "base/list.h"
 #include "meta/account.h"
 #include "meta/catalog.h"
+#include "meta/image.h"
 #include "meta/index.h"
 #include "wire/extent.h"
 
@@ -40,7 +41,9 @@ struct job {
 	struct list link;   /* of its state */
 	struct list untold; /* its end is still to be told to stores and proxies */
 	enum job_state state;
+	uint8_t seen; /* by which round of snapshots; likewise below */
 	uint64_t id, made_ns, ended_ns;
+	uint64_t number; /* in order of its list; likewise below */
 	uint32_t lease_ms, functions, peak_mbps;
 	uint16_t is_latency_sensitive, has_expired;
 	uint64_t quota, capacity;
@@ -83,6 +86,8 @@ struct chunk {
 /* The pieces of an object that has several, or of one that was opened. */
 struct body {
 	struct list debris; /* once it is no object any more */
+	uint64_t number;    /* then */
+	uint8_t seen;       /* likewise */
 	struct job *job;
 	uint32_t chunk_count, piece_count;
 	struct chunk *chunks[];
@@ -117,8 +122,8 @@ struct entry {
 	uint64_t attempt_hi, attempt_lo;
 	struct hold *holds;
 	uint16_t path_len, attributes_len;
-	uint8_t content, tier;
-	bool has_life, is_ghost;
+	uint8_t content, tier, seen;
+	bool has_life : 1, is_ghost : 1;
 };
 
 /*
@@ -132,7 +137,9 @@ struct attempt {
 	uint64_t put_hi, put_lo, end_hi, end_lo;
 	uint64_t version, object, at_ns;
 	uint8_t what; /* enum gone */
+	uint8_t seen;
 	bool has_put, has_end, is_tombstone;
+	bool was_tombstone; /* when the running snapshot began */
 };
 _Static_assert(sizeof(struct attempt) <= sizeof(struct entry), "written over its entry");
 
@@ -178,9 +185,10 @@ struct segment {
 	struct session *session;
 	struct pool *pool;
 	struct segment *next_new;
-	uint64_t id, owner, request, key;
+	uint64_t id, owner, request, key, number;
 	uint32_t generation, size, front, back;
 	enum segment_state state;
+	uint8_t seen;
 	bool is_sealed_told, is_sent; /* not logged */
 	uint32_t compared;            /* likewise: the round that found it at the store */
 	uint64_t live;                /* bytes, each piece rounded up to SEGMENT_ALIGN */
@@ -202,8 +210,9 @@ struct pool {
 struct session {
 	struct hlink by_id; /* until it is over */
 	struct list link;   /* then */
-	uint64_t id;
-	bool is_over;
+	uint64_t id, number;
+	uint64_t over_number; /* 0: it is not over */
+	uint8_t seen;
 	struct list segments, holds, opens;
 	uint32_t hold_count, open_count;
 };
@@ -216,7 +225,7 @@ struct hold {
 	struct entry *entry;
 	struct hold *next, **hook; /* of the entry */
 	struct session *session;
-	uint64_t id, read_hi, read_lo;
+	uint64_t id, number, read_hi, read_lo;
 	uint64_t touched_ns; /* not logged */
 	uint32_t nth_try;
 	bool is_read;
@@ -237,6 +246,8 @@ struct open {
 	struct job *job;
 	struct session *session;
 	uint64_t id, request, len;
+	uint64_t dropped_number; /* 0: it was not */
+	uint8_t seen;
 	uint32_t piece_count, chunk_count, part_count;
 	struct index parts;
 };
@@ -254,6 +265,20 @@ struct value_segment {
 	struct value_block blocks[VALUE_BLOCKS];
 };
 
+/* A snapshot that is being taken. */
+struct snapshot {
+	bool is_running;
+	uint8_t round;
+	unsigned phase, pool;
+	struct list *at; /* of the list that is walked: what comes next */
+	size_t job_len, path_len;
+	uint8_t job[JOB_NAME_BYTES_MAX + 1 + 8 + 1], path[PATH_BYTES_MAX];
+	uint64_t lsn;
+	struct slot_end_image end;
+	void (*put)(void *owner, const struct image *im);
+	void *owner;
+};
+
 struct catalog {
 	uint16_t slot;
 	uint64_t seed;
@@ -261,7 +286,8 @@ struct catalog {
 	void *owner;
 	struct outcome *out; /* of the running call; NULL in a replay */
 
-	uint64_t last_ns, next_job, next_id;
+	uint64_t last_ns, next_job, next_id, next_number;
+	struct snapshot snapshot;
 	struct htable jobs, names, entries, directories, attempts, ends;
 	struct htable segments, requests, sessions, holds, reads, opens, open_requests;
 	struct heap expiries, leases, read_dues;
@@ -327,6 +353,9 @@ void job_book(struct catalog *c, struct job *j, int64_t delta, uint64_t stamp_ns
 int job_charge(const struct job *j, uint64_t bytes, struct outcome *out);
 /* Something of an ended job is gone; perhaps it was the last. */
 void job_rest(struct catalog *c, struct job *j);
+/* From an image: what it was made with; what became of it is the caller's. -EBADMSG, -ENOMEM. */
+int job_restore(struct catalog *c, const struct job_made_effect *m, uint64_t made_ns,
+		bool is_living, struct job **ret);
 
 /* entry.c */
 
@@ -399,6 +428,9 @@ struct attempt *tombstone_find(const struct catalog *c, uint64_t path_hash);
 void attempt_add(struct catalog *c, struct job *j, struct attempt *a, uint64_t path_hash);
 void tombstone_forget(struct catalog *c, uint64_t path_hash);
 void attempt_drop_first(struct catalog *c, struct job *j);
+/* The youngest so far, from an image. */
+void attempt_restore(struct catalog *c, struct job *j, struct attempt *a, uint64_t put_hash,
+		     uint64_t end_hash);
 /* -ESTALE with words if so old an attempt may have been forgotten. */
 int attempt_check_age(const struct job *j, uint64_t age_ms, uint64_t now_ns, struct outcome *out);
 
@@ -448,6 +480,10 @@ void open_discard(struct catalog *c, struct open *o);
 
 /* open.c */
 
+void open_init(struct open *o);
+struct part *open_find_part(const struct open *o, uint32_t number);
+/* A new one is made of *spare, which is taken. */
+struct part *open_get_part(struct open *o, uint32_t number, struct part **spare);
 struct open *catalog_open_find(const struct catalog *c, uint64_t id);
 /* What it has, in order of the parts; it is gone then. */
 void open_to_body(struct catalog *c, struct open *o, struct body *b);
@@ -470,6 +506,7 @@ struct hold *catalog_hold_find(const struct catalog *c, uint64_t id);
 struct hold *read_find(const struct catalog *c, const struct entry *e, uint64_t hi, uint64_t lo);
 /* It is of this entry from now on; it was of none, or of one that goes away. */
 void hold_hang(struct hold *h, struct entry *e);
+void hold_add(struct catalog *c, struct hold *h);
 void hold_end(struct catalog *c, struct hold *h, bool is_confirmed, uint64_t at_ns);
 
 /* value.c */
@@ -485,6 +522,37 @@ bool value_may_lie(const struct catalog *c, const struct job *j, uint64_t at);
 void value_write(struct catalog *c, uint64_t at, struct slice bytes);
 void value_claim(struct catalog *c, struct job *j, uint64_t at, uint32_t len, uint64_t at_ns);
 void value_release(struct catalog *c, struct job *j, uint64_t at, uint64_t at_ns);
+/* From images: a value of the job; the block where its next one goes. -EBADMSG, -ENOMEM, -ENOSPC.
+ */
+int value_restore(struct catalog *c, struct job *j, uint64_t at, uint32_t len);
+int value_restore_block(struct catalog *c, struct job *j, uint32_t block, uint32_t used);
 const uint8_t *value_bytes(const struct catalog *c, uint64_t at);
 void values_tidy(struct catalog *c);
 void values_fini(struct catalog *c);
+
+/* fini.c */
+
+void entry_free_now(struct entry *e);
+
+/* snapshot.c: a thing is about to change, or to go. */
+
+void snapshot_job_now(struct catalog *c, struct job *j);
+void snapshot_session_now(struct catalog *c, struct session *s);
+void snapshot_segment_now(struct catalog *c, struct segment *s);
+/* With its holds. */
+void snapshot_entry_now(struct catalog *c, struct entry *e);
+void snapshot_open_now(struct catalog *c, struct open *o);
+void snapshot_debris_now(struct catalog *c, struct body *b);
+void snapshot_attempt_now(struct catalog *c, struct job *j, struct attempt *a);
+/* It is about to be one no more. */
+void snapshot_tombstone_now(struct catalog *c, struct attempt *a);
+/* `l` is about to leave its list. */
+void snapshot_leave_now(struct catalog *c, struct list *l);
+
+/* clang-format off */
+#define SNAPSHOT(name, ...)                                                   \
+	do {                                                                  \
+		if (c->snapshot.is_running)                                   \
+			snapshot_##name##_now(c, __VA_ARGS__);                \
+	} while (0)
+/* clang-format on */

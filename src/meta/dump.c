@@ -206,8 +206,8 @@ static void session(struct dump *d, const struct session *s)
 
 	for (struct list *l = s->segments.next; l != &s->segments; l = l->next)
 		segments++;
-	word(d, "session %" PRIx64 " over=%d holds=%u opens=%u segments=%u", s->id, s->is_over,
-	     s->hold_count, s->open_count, segments);
+	word(d, "session %" PRIx64 " over=%d holds=%u opens=%u segments=%u", s->id,
+	     s->over_number != 0, s->hold_count, s->open_count, segments);
 	end(d);
 }
 
@@ -235,8 +235,10 @@ static void blocks(struct dump *d, const struct catalog *c)
 
 			if (!b->job)
 				continue;
-			word(d, "block %u.%u job=%" PRIx64 " used=%u live=%u", i, n, b->job->id,
-			     b->used, b->live);
+			word(d, "block %u.%u job=%" PRIx64 " live=%u", i, n, b->job->id, b->live);
+			/* In others nothing is put any more. */
+			if (b->job->block == i * VALUE_BLOCKS + n)
+				word(d, " used=%u", b->used);
 			end(d);
 		}
 	}

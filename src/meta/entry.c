@@ -213,6 +213,7 @@ static void directory_count_down(struct catalog *c, const struct entry *e)
 
 static void begin(struct catalog *c, struct entry *e)
 {
+	e->seen = c->snapshot.round;
 	e->job->object_count++;
 	e->job->object_bytes += e->len;
 	c->object_count++;
@@ -291,6 +292,7 @@ static void end_it(struct catalog *c, struct entry *e, const struct end *end,
 	struct attempt *a;
 	size_t size;
 
+	SNAPSHOT(entry, e);
 	j->object_count--;
 	j->object_bytes -= e->len;
 	if (j->state == JOB_LIVING)

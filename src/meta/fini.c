@@ -12,7 +12,7 @@ static void free_body(struct body *b)
 	node_free(b);
 }
 
-static void free_entry(struct entry *e)
+void entry_free_now(struct entry *e)
 {
 	free_body(body_of(e));
 	node_free(e);
@@ -56,7 +56,7 @@ static void free_holds(struct catalog *c)
 		if (h->next)
 			h->next->hook = h->hook;
 		if (!h->entry->holds && h->entry->is_ghost)
-			free_entry(h->entry);
+			entry_free_now(h->entry);
 		node_free(h);
 	}
 }
@@ -69,7 +69,7 @@ static void free_objects(struct catalog *c)
 	at = 0;
 	while ((l = htable_any(&c->entries, &at)) != NULL) {
 		htable_remove(&c->entries, l);
-		free_entry(container_of(l, struct entry, by_path));
+		entry_free_now(container_of(l, struct entry, by_path));
 	}
 	at = 0;
 	while ((l = htable_any(&c->directories, &at)) != NULL) {

@@ -115,6 +115,34 @@ void presences_renew(struct shard *s)
 		container_of(l, struct presence, link)->heard_ns = s->loop->now_ns;
 }
 
+/* It comes back as the next epoch, or it is over like any that was not heard of. */
+static int recover_one(void *owner, uint64_t session)
+{
+	struct shard *s = owner;
+	struct presence *p;
+
+	if (presence_find(s, session))
+		return 0;
+	p = node_alloc(sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	p->id = session;
+	list_init(&p->link);
+	htable_add(&s->presences, &p->by_id, session);
+	heard(s, p);
+	return 0;
+}
+
+int presences_recover(struct shard *s)
+{
+	int r = 0;
+
+	for (int i = 0; i < SLOT_COUNT && r == 0; i++)
+		if (s->slots[i])
+			r = catalog_sessions(s->slots[i]->catalog, recover_one, s);
+	return r;
+}
+
 void presences_fini(struct shard *s)
 {
 	while (!list_is_empty(&s->presence_order)) {

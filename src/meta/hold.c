@@ -61,6 +61,17 @@ static void unhang(struct hold *h)
 		h->next->hook = h->hook;
 }
 
+/* It can be found, and is of its entry; a read is granted. */
+void hold_add(struct catalog *c, struct hold *h)
+{
+	htable_add(&c->holds, &h->by_id, id_hash(c, h->id));
+	if (!h->is_read)
+		return;
+	htable_add(&c->reads, &h->by_read, read_hash(c, h->entry->object, h->read_hi, h->read_lo));
+	heap_add(&c->read_dues, &h->due, h->touched_ns + HOLD_MS_MAX * MS);
+	entry_life(h->entry)->granted++;
+}
+
 /* HOLD_MADE */
 
 int hold_made_reserve(struct catalog *c, struct effect *e)
@@ -91,9 +102,11 @@ void hold_made_apply(struct catalog *c, struct effect *e)
 	struct session *s = session_get(c, m->session, &e->made.session);
 	struct hold *h = TAKE_PTR(e->made.hold);
 
+	SNAPSHOT(entry, e->at.entry);
 	*h = (struct hold){ .entry = e->at.entry,
 			    .session = s,
 			    .id = m->hold,
+			    .number = c->next_number++,
 			    .read_hi = m->read_hi,
 			    .read_lo = m->read_lo,
 			    .touched_ns = e->at_ns,
@@ -105,13 +118,8 @@ void hold_made_apply(struct catalog *c, struct effect *e)
 	list_insert(&e->at.job->holds, &h->of_job);
 	s->hold_count++;
 	hold_hang(h, h->entry);
-	htable_add(&c->holds, &h->by_id, id_hash(c, h->id));
+	hold_add(c, h);
 	catalog_id_used(c, h->id);
-	if (!h->is_read)
-		return;
-	htable_add(&c->reads, &h->by_read, read_hash(c, h->entry->object, h->read_hi, h->read_lo));
-	heap_add(&c->read_dues, &h->due, e->at_ns + HOLD_MS_MAX * MS);
-	entry_life(h->entry)->granted++;
 }
 
 /* HOLD_TRIED: the same read again, perhaps by another session. */
@@ -130,10 +138,12 @@ void hold_tried_apply(struct catalog *c, struct effect *e)
 	struct session *old = h->session,
 		       *s = session_get(c, e->u.hold_tried.session, &e->made.session);
 
+	SNAPSHOT(entry, h->entry);
 	h->nth_try = e->u.hold_tried.nth_try;
 	h->touched_ns = e->at_ns;
 	if (s == old)
 		return;
+	h->number = c->next_number++;
 	list_remove(&h->of_session);
 	old->hold_count--;
 	list_insert(&s->holds, &h->of_session);
@@ -178,6 +188,8 @@ void hold_end(struct catalog *c, struct hold *h, bool is_confirmed, uint64_t at_
 	struct entry *e = h->entry;
 	struct job *j = e->job;
 
+	SNAPSHOT(entry, e);
+	SNAPSHOT(leave, &h->of_job);
 	htable_remove(&c->holds, &h->by_id);
 	list_remove(&h->of_session);
 	list_remove(&h->of_job);

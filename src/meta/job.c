@@ -105,6 +105,7 @@ void job_book(struct catalog *c, struct job *j, int64_t delta, uint64_t stamp_ns
 {
 	if (j->state != JOB_LIVING)
 		return; /* its bill was closed at its end */
+	SNAPSHOT(job, j);
 	account_book(&j->account, delta, stamp_ns);
 	account_book(&c->account, delta, stamp_ns);
 }
@@ -138,15 +139,16 @@ int job_made_reserve(struct catalog *c, struct effect *e)
 	return e->made.job ? 0 : -ENOMEM;
 }
 
-void job_made_apply(struct catalog *c, struct effect *e)
+/* What it is called, and what was asked for; it is found by id and name. */
+static void make(struct catalog *c, struct job *j, const struct job_made_effect *m,
+		 uint64_t made_ns)
 {
-	const struct job_made_effect *m = &e->u.job_made;
-	struct job *j = TAKE_PTR(e->made.job);
 	uint64_t counter = m->job & ((1ull << ID_SLOT_SHIFT) - 1);
 	struct wcur name;
 
 	*j = (struct job){ .id = m->job,
-			   .made_ns = e->at_ns,
+			   .seen = c->snapshot.round,
+			   .made_ns = made_ns,
 			   .lease_ms = m->lease_ms,
 			   .functions = m->functions,
 			   .peak_mbps = m->peak_mbps,
@@ -169,11 +171,36 @@ void job_made_apply(struct catalog *c, struct effect *e)
 	htable_add(&c->jobs, &j->by_id, hash_64(&j->id, sizeof(j->id), c->seed));
 	htable_add(&c->names, &j->by_name, name_hash(c, m->name));
 	index_add(&c->job_order, &j->in_order);
-	heap_add(&c->leases, &j->lease, e->at_ns + m->lease_ms * MS);
-	list_insert(&c->living, &j->link);
-	c->job_count++;
 	if (counter >= c->next_job)
 		c->next_job = counter + 1;
+}
+
+void job_made_apply(struct catalog *c, struct effect *e)
+{
+	struct job *j = TAKE_PTR(e->made.job);
+
+	make(c, j, &e->u.job_made, e->at_ns);
+	heap_add(&c->leases, &j->lease, e->at_ns + j->lease_ms * MS);
+	list_insert(&c->living, &j->link);
+	c->job_count++;
+}
+
+int job_restore(struct catalog *c, const struct job_made_effect *m, uint64_t made_ns,
+		bool is_living, struct job **ret)
+{
+	const struct job *other = find_name(c, m->name);
+	const char *why;
+	struct job *j;
+
+	if (!job_name_is_valid(m->name, &why) || slot_of_id(m->job) != c->slot ||
+	    catalog_job_find(c, m->job) || (is_living && other && other->state == JOB_LIVING))
+		return -EBADMSG;
+	j = node_alloc(sizeof(*j));
+	if (!j)
+		return -ENOMEM;
+	make(c, j, m, made_ns);
+	*ret = j;
+	return 0;
 }
 
 int catalog_job_create(struct catalog *c, const struct job_create_req *req, uint64_t now_ns,
@@ -224,6 +251,7 @@ void job_renewed_apply(struct catalog *c, struct effect *e)
 {
 	struct job *j = e->at.job;
 
+	SNAPSHOT(job, j);
 	j->lease_ms = e->u.job_renewed.lease_ms;
 	heap_remove(&c->leases, &j->lease);
 	heap_add(&c->leases, &j->lease, e->at_ns + j->lease_ms * MS);
@@ -274,6 +302,7 @@ void job_ended_apply(struct catalog *c, struct effect *e)
 {
 	struct job *j = e->at.job;
 
+	SNAPSHOT(job, j);
 	/* The bill ends here, whenever the bytes go. */
 	job_book(c, j, -(int64_t)j->account.bytes, e->at_ns);
 	account_book(&c->value_account, -(int64_t)j->block_count * VALUE_BLOCK_BYTES, e->at_ns);
@@ -281,6 +310,7 @@ void job_ended_apply(struct catalog *c, struct effect *e)
 	list_remove(&j->link);
 	list_insert(&c->clearing, &j->link);
 	list_insert(&c->untold, &j->untold);
+	j->number = c->next_number++;
 	j->state = JOB_CLEARING;
 	j->ended_ns = e->at_ns;
 	j->has_expired = e->u.job_ended.has_expired;
@@ -312,6 +342,7 @@ int catalog_job_end(struct catalog *c, const struct job_end_req *req, uint64_t n
 
 static void job_forget(struct catalog *c, struct job *j)
 {
+	SNAPSHOT(job, j);
 	list_remove(&j->link);
 	list_remove(&j->untold);
 	htable_remove(&c->jobs, &j->by_id);
@@ -344,8 +375,10 @@ void job_rest(struct catalog *c, struct job *j)
 	if (has_rest(j))
 		return;
 	assert(j->held_bytes == 0 && j->block_count == 0);
+	SNAPSHOT(job, j);
 	list_remove(&j->link);
 	list_insert(&c->ended, &j->link);
+	j->number = c->next_number++;
 	j->state = JOB_ENDED;
 	if (++c->ended_count > ENDED_JOBS_MAX)
 		job_forget(c, container_of(c->ended.next, struct job, link));

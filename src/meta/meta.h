@@ -12,7 +12,9 @@
  *	waiter.c  requests that wait for a path, a count or a read
  *	place.c   segments asked of storage servers
  *	tell.c    what slots owe to stores and proxies
- *	oplog.c   effects, taken down
+ *	oplog.c   effects, taken down; leaf.c what they are written on
+ *	snapshots.c  images of all slots; restart.c, recover.c how a successor goes on
+ *	regions.c where small values are
  *	catalog.h what a slot is: all decisions
  */
 #pragma once
@@ -27,10 +29,19 @@ struct shard_config {
 	bool is_open_loopback;  /* from this host, no token is the job `default`, with all rights */
 	struct slice key;       /* the roles' shared key; empty: roles come from this host only */
 	struct slice token_key; /* signs the jobs' tokens; TOKEN_KEY_BYTES at least */
+	struct keep *keep;      /* what outlives the process; NULL: nothing does */
+	struct archive *archive;   /* files for log and snapshots; NULL: they stay in memory */
+	const struct media *media; /* of log and values; NULL: there is no log */
+	uint64_t log_bytes;        /* of memory for the log; LOG_BYTES_MIN at least */
+	uint64_t snapshot_bytes;   /* logged between two snapshots */
 	const char *addresses[SHARDS_MAX]; /* of all shards; not ours, and may be filled in later */
 };
 
-/* What config points at stays as long as the shard does. */
+/*
+ * What config points at stays as long as the shard does. If keeper or archive have what a
+ * predecessor left, it goes on from there. -EUCLEAN: that is damaged; -EINVAL: it is of
+ * another metadata server; it has been logged then what, where, and what to do.
+ */
 int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
 	       struct shard **ret);
 /*

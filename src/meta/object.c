@@ -138,6 +138,7 @@ void object_put_apply(struct catalog *c, struct effect *e)
 		if (m->ttl_ms)
 			heap_add(&c->expiries, &life->expiry, e->at_ns + m->ttl_ms * MS);
 	}
+	SNAPSHOT(job, e->at.job);
 	e->at.job->version = m->version;
 	catalog_id_used(c, m->object);
 	if (e->at.entry) {
@@ -470,6 +471,8 @@ void object_renamed_apply(struct catalog *c, struct effect *e)
 	struct entry *from = e->at.entry, *to = TAKE_PTR(e->made.entry);
 	struct slice path = entry_path(to), attributes = entry_attributes(to);
 
+	SNAPSHOT(entry, from);
+	SNAPSHOT(job, from->job);
 	memcpy((uint8_t *)path.ptr, m->to.ptr, path.len);
 	if (attributes.len > 0)
 		memcpy((uint8_t *)attributes.ptr, entry_attributes(from).ptr, attributes.len);

@@ -33,7 +33,7 @@ static void make_key(uint32_t number, uint8_t key[4])
 		key[i] = (uint8_t)(number >> (24 - 8 * i));
 }
 
-static struct part *find_part(const struct open *o, uint32_t number)
+struct part *open_find_part(const struct open *o, uint32_t number)
 {
 	uint8_t key[4];
 	struct index_link *l;
@@ -61,6 +61,14 @@ struct open *catalog_open_find(const struct catalog *c, uint64_t id)
 	return NULL;
 }
 
+void open_init(struct open *o)
+{
+	*o = (struct open){ .parts = { .ops = &PART_OPS } };
+	list_init(&o->of_session);
+	list_init(&o->of_job);
+	list_init(&o->debris);
+}
+
 /* OPEN_MADE */
 
 int open_made_reserve(struct catalog *c, struct effect *e)
@@ -84,14 +92,12 @@ void open_made_apply(struct catalog *c, struct effect *e)
 	struct session *s = session_get(c, m->session, &e->made.session);
 	struct open *o = TAKE_PTR(e->made.open);
 
-	*o = (struct open){ .job = e->at.job,
-			    .session = s,
-			    .id = m->open,
-			    .request = m->request,
-			    .parts = { .ops = &PART_OPS } };
-	list_init(&o->of_session);
-	list_init(&o->of_job);
-	list_init(&o->debris);
+	open_init(o);
+	o->job = e->at.job;
+	o->session = s;
+	o->id = m->open;
+	o->seen = c->snapshot.round;
+	o->request = m->request;
 	list_insert(&s->opens, &o->of_session);
 	list_insert(&o->job->opens, &o->of_job);
 	s->open_count++;
@@ -161,15 +167,15 @@ int open_extended_reserve(struct catalog *c, struct effect *e)
 	if (!e->made.chunk)
 		return -ENOMEM;
 	e->made.chunk->count = count;
-	if (find_part(o, m->part))
+	if (open_find_part(o, m->part))
 		return 0;
 	e->made.part = node_alloc(sizeof(struct part));
 	return e->made.part ? 0 : -ENOMEM;
 }
 
-static struct part *get_part(struct open *o, uint32_t number, struct part **spare)
+struct part *open_get_part(struct open *o, uint32_t number, struct part **spare)
 {
-	struct part *p = find_part(o, number);
+	struct part *p = open_find_part(o, number);
 
 	if (p)
 		return p;
@@ -184,9 +190,11 @@ static struct part *get_part(struct open *o, uint32_t number, struct part **spar
 void open_extended_apply(struct catalog *c, struct effect *e)
 {
 	struct open *o = e->at.open;
-	struct part *p = get_part(o, e->u.open_extended.part, &e->made.part);
+	struct part *p;
 	struct chunk *k = TAKE_PTR(e->made.chunk);
 
+	SNAPSHOT(open, o);
+	p = open_get_part(o, e->u.open_extended.part, &e->made.part);
 	pieces_make(c, e->u.open_extended.extents, k->pieces);
 	k->first = p->len;
 	for (uint32_t i = 0; i < k->count; i++)
@@ -228,7 +236,7 @@ int catalog_extend(struct catalog *c, const struct extend_req *req, struct slice
 	r = find_own(c, req->job, req->session, req->open, ret, &o);
 	if (r < 0)
 		return r;
-	p = find_part(o, req->part);
+	p = open_find_part(o, req->part);
 	have = p ? p->len : 0;
 	if (req->offset < have)
 		return 0; /* a repeat */
@@ -254,8 +262,11 @@ int catalog_extend(struct catalog *c, const struct extend_req *req, struct slice
 
 void open_forget(struct catalog *c, struct open *o)
 {
-	struct session *s = TAKE_PTR(o->session);
+	struct session *s;
 
+	SNAPSHOT(open, o);
+	SNAPSHOT(leave, &o->of_job);
+	s = TAKE_PTR(o->session);
 	htable_remove(&c->opens, &o->by_id);
 	htable_remove(&c->open_requests, &o->by_request);
 	list_remove(&o->of_session);
@@ -268,6 +279,7 @@ void open_forget(struct catalog *c, struct open *o)
 void open_drop(struct catalog *c, struct open *o)
 {
 	open_forget(c, o);
+	o->dropped_number = c->next_number++;
 	list_insert(&c->dropped, &o->debris);
 	o->job->debris_count++;
 }
@@ -302,6 +314,7 @@ bool open_clear(struct catalog *c, struct open *o, uint64_t at_ns)
 	struct part *p = l ? container_of(l, struct part, in_open) : NULL;
 	struct chunk *k = p ? p->first : NULL;
 
+	SNAPSHOT(open, o);
 	if (k) {
 		p->first = k->next;
 		chunk_free(c, k, at_ns);
@@ -312,6 +325,7 @@ bool open_clear(struct catalog *c, struct open *o, uint64_t at_ns)
 	}
 	if (o->parts.root)
 		return true;
+	SNAPSHOT(leave, &o->debris);
 	list_remove(&o->debris);
 	node_free(o);
 	return false;
@@ -322,6 +336,7 @@ void open_to_body(struct catalog *c, struct open *o, struct body *b)
 	struct index_link *l;
 	uint64_t at = 0;
 
+	SNAPSHOT(open, o);
 	list_init(&b->debris);
 	b->job = o->job;
 	b->piece_count = o->piece_count;

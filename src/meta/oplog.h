@@ -1,16 +1,133 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * oplog: the effects of a shard, in order, each with a number. For now it counts, and
- * shows them to whoever looks.
+ * oplog: the effects of a shard, in order, each with a number, the lsn.
+ *
+ * A record is in memory that outlives the process before its effect is applied: on a
+ * leaf that a keeper holds. That is what survives kill -9. With an archive, a helper's
+ * thread writes leaves to files of the same bytes behind that, lazily, and syncs them for
+ * those who wait (durable jobs); then the leaf's memory goes. Without one a leaf
+ * stays until a snapshot covers it (snapshots.h).
+ *
+ *	spare --begun--> open --full--> closed --in its file--> filed --covered--> gone
+ *
+ * - The helper makes the next leaf ahead, so that appending never waits. When there is
+ *   none (too many, no memory, no keeper, a disk that takes nothing), oplog_has_room() says
+ *   so: that is LOGFULL. It recovers by itself.
+ * - A disk that fails is tried again every second.
  */
 #pragma once
 
+#include "loop/loop.h"
 #include "meta/effect.h"
+#include "meta/leaf.h"
+#include "shm/archive.h"
+#include "shm/keep.h"
+
+struct oplog;
+
+struct oplog_config {
+	struct keep *keep;         /* may be NULL; not ours, here and below */
+	struct archive *archive;   /* may be NULL */
+	const struct media *media; /* NULL: nothing is kept, effects are only counted */
+	uint64_t limit_bytes;      /* of leaves in memory */
+	uint16_t shard, shard_count;
+};
+
+struct leaf {
+	struct list link;
+	struct leaf_header header;
+	struct memory memory; /* ptr NULL: it is in its file only */
+	uint64_t last_lsn;
+	uint32_t used, filed; /* bytes; what is in the file */
+	bool is_closed;
+};
+
+/* A request of the helper. */
+struct log_work {
+	struct work work;
+	struct oplog *log;
+	struct leaf *leaf;
+	uint32_t from, to;
+	bool must_sync, is_busy;
+	uint64_t lsn; /* of what is written up to `to` */
+	int result;
+};
+
+/* Leaves, and files without one, that are to go: the helper's while it is busy. */
+struct log_waste {
+	struct work work;
+	struct oplog *log;
+	struct list leaves;
+	bool is_busy;
+};
 
 struct oplog {
 	uint64_t lsn;                                                     /* of the last record */
 	void (*sink)(void *owner, uint16_t slot, const struct effect *e); /* may be NULL */
 	void *owner;
+
+	/* oplog.c's own. */
+	struct oplog_config config;
+	struct loop *loop;
+	struct helper *helper;
+	uint64_t seed, incarnation, next_number;
+	struct list leaves; /* oldest first; the last is open */
+	struct leaf *open, *spare;
+	struct list snapshot; /* leaves of the last whole one */
+	uint64_t bytes;       /* of all leaves with memory, the spare and what is made included */
+	uint64_t synced_lsn;  /* up to it the files are synced */
+	uint64_t wanted_lsn;  /* somebody waits for that */
+	uint64_t covered_lsn; /* by the last snapshot */
+	uint64_t begun_bytes; /* appended since the last snapshot began */
+	int disk_error;       /* of the last try; 0: it is well */
+	bool has_complained, is_closing;
+	struct log_work making, filing;
+	struct log_waste waste;
+	struct timer again, lazy;
+	void (*synced)(struct oplog *l); /* synced_lsn has grown, or disk_error changed */
 };
 
+/*
+ * After oplog_recover(), which has set seed, incarnation, lsn and leaves; or of a new shard
+ * with these set by the caller. Blocks for the first leaf.
+ */
+int oplog_open(struct oplog *l, const struct oplog_config *config, struct loop *loop);
+/* What is there goes to its files, if there is an archive. The keeper has nothing of it then. */
+void oplog_close(struct oplog *l);
+
+/* Is there room for one effect more? Not for others' requests (is_own: the shard's work) first. */
+bool oplog_has_room(struct oplog *l, bool is_own);
+/* There is room. */
 void oplog_append(struct oplog *l, uint16_t slot, const struct effect *e);
+/* synced() is wanted for `lsn`. */
+void oplog_sync(struct oplog *l, uint64_t lsn);
+/* Records up to `lsn` are in a snapshot that is safe: their leaves and files go. */
+void oplog_covered(struct oplog *l, uint64_t lsn);
+
+/* Names in keeper and archive. */
+struct keep_name oplog_keep_name(const struct leaf_header *h);
+void oplog_file_name(const struct leaf_header *h, char ret[ARCHIVE_NAME_MAX]);
+
+/* recover.c */
+
+struct recovery {
+	void *owner;
+	/* What it was; before all others. */
+	int (*begin)(void *owner, const struct leaf_header *h);
+	int (*image)(void *owner, uint16_t slot, struct slice bytes);
+	int (*record)(void *owner, uint16_t slot, uint64_t lsn, struct slice bytes);
+};
+
+struct recovered {
+	bool is_found; /* there was something */
+	uint64_t snapshot_number, snapshot_lsn;
+	uint64_t record_count, torn_bytes;
+	char words[400]; /* of an error: what, where, what now */
+};
+
+/*
+ * What keeper and archive have of this shard, through `to`. Leaves are in l->leaves then.
+ * Before oplog_open(). -EUCLEAN: damaged, and words say where; -EINVAL: it is another's.
+ */
+int oplog_recover(struct oplog *l, const struct oplog_config *config, const struct recovery *to,
+		  struct recovered *ret);

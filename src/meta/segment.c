@@ -88,10 +88,11 @@ bool catalog_segment_is_claimed(const struct segment *s, uint32_t front, uint32_
 	return from < back && is_claimed(s, from, (back - from) & ~(uint32_t)(SEGMENT_ALIGN - 1));
 }
 
-static void claim(struct segment *s, uint32_t offset, uint32_t len)
+static void claim(struct catalog *c, struct segment *s, uint32_t offset, uint32_t len)
 {
 	uint32_t from = offset / SEGMENT_ALIGN, to = from + rounded(len) / SEGMENT_ALIGN;
 
+	SNAPSHOT(segment, s);
 	for (uint32_t w = from / BITS; w * BITS < to; w++)
 		s->claimed[w] |= mask(w, from, to);
 	s->live += rounded(len);
@@ -178,12 +179,12 @@ void pieces_make(struct catalog *c, struct slice extents, struct piece *pieces)
 					.offset = x.offset,
 					.len = x.len,
 					.crc = x.crc };
-		claim(pieces->segment, x.offset, x.len);
+		claim(c, pieces->segment, x.offset, x.len);
 		if (extent_table_count(x.len) == 0)
 			continue;
 		pieces->table = catalog_segment_find(c, x.table_segment, x.table_generation);
 		pieces->table_offset = x.table_offset;
-		claim(pieces->table, x.table_offset, extent_table_count(x.len) * 4);
+		claim(c, pieces->table, x.table_offset, extent_table_count(x.len) * 4);
 	}
 }
 
@@ -196,8 +197,10 @@ bool piece_is_lost(const struct piece *p)
 
 static void leave_lists(struct catalog *c, struct segment *s)
 {
-	struct session *session = TAKE_PTR(s->session);
+	struct session *session;
 
+	SNAPSHOT(segment, s);
+	session = TAKE_PTR(s->session);
 	list_remove(&s->of_session);
 	list_remove(&s->owed);
 	if (s->request) {
@@ -215,6 +218,7 @@ static void hold_bytes(struct catalog *c, struct segment *s, uint32_t held, bool
 {
 	int64_t delta = (int64_t)held - s->held;
 
+	SNAPSHOT(segment, s);
 	if (s->job) {
 		s->job->held_bytes += (uint64_t)delta;
 		if (is_billed)
@@ -230,6 +234,7 @@ static void segment_free(struct catalog *c, struct segment *s)
 
 	leave_lists(c, s);
 	list_remove(&s->of_job);
+	SNAPSHOT(leave, &s->of_pool);
 	list_remove(&s->of_pool);
 	htable_remove(&c->segments, &s->by_id);
 	c->segment_count--;
@@ -332,8 +337,10 @@ void catalog_live_sub(struct catalog *c, struct piece *p, uint64_t at_ns)
 
 void catalog_segment_fence(struct catalog *c, struct segment *s)
 {
-	struct session *session = TAKE_PTR(s->session);
+	struct session *session;
 
+	SNAPSHOT(segment, s);
+	session = TAKE_PTR(s->session);
 	list_remove(&s->of_session);
 	if (s->request) {
 		htable_remove(&c->requests, &s->by_request);
@@ -409,6 +416,8 @@ static void segment_open(struct catalog *c, struct effect *e, struct segment *s,
 
 	*s = (struct segment){ .job = e->at.job,
 			       .pool = catalog_pool_find(c, g->store),
+			       .seen = c->snapshot.round,
+			       .number = c->next_number++,
 			       .id = g->segment,
 			       .owner = m->session,
 			       .key = g->key,
@@ -493,6 +502,7 @@ void segment_fenced_apply(struct catalog *c, struct effect *e)
 {
 	struct segment *s = e->at.segment;
 
+	SNAPSHOT(segment, s);
 	s->state = SEGMENT_FENCED;
 	s->fenced_ns = e->at_ns;
 	list_remove(&s->owed);
@@ -511,6 +521,7 @@ void segment_gone_apply(struct catalog *c, struct effect *e)
 {
 	struct segment *s = e->at.segment;
 
+	SNAPSHOT(segment, s);
 	list_remove(&s->owed);
 	s->state = SEGMENT_GONE;
 	hold_bytes(c, s, 0, false, e->at_ns);

@@ -28,6 +28,18 @@ bool catalog_session_has(const struct catalog *c, uint64_t session)
 	return catalog_session_find(c, session) != NULL;
 }
 
+int catalog_sessions(const struct catalog *c, int (*each)(void *owner, uint64_t session),
+		     void *owner)
+{
+	struct hlink *l = NULL;
+	size_t at = 0;
+	int r = 0;
+
+	while (r == 0 && (l = htable_walk(&c->sessions, &at, l)) != NULL)
+		r = each(owner, container_of(l, struct session, by_id)->id);
+	return r;
+}
+
 int session_reserve(struct catalog *c, uint64_t id, struct session **ret_made)
 {
 	if (id == 0)
@@ -46,6 +58,8 @@ struct session *session_get(struct catalog *c, uint64_t id, struct session **spa
 		return s;
 	s = TAKE_PTR(*spare);
 	s->id = id;
+	s->number = c->next_number++;
+	s->seen = c->snapshot.round;
 	list_init(&s->link);
 	list_init(&s->segments);
 	list_init(&s->holds);
@@ -62,7 +76,7 @@ static bool has_rest(const struct session *s)
 
 void session_rest(struct catalog *c, struct session *s)
 {
-	if (s->is_over || has_rest(s))
+	if (s->over_number != 0 || has_rest(s))
 		return;
 	htable_remove(&c->sessions, &s->by_id);
 	node_free(s);
@@ -92,8 +106,9 @@ void session_over_apply(struct catalog *c, struct effect *e)
 {
 	struct session *s = e->at.session;
 
+	SNAPSHOT(session, s);
 	htable_remove(&c->sessions, &s->by_id);
-	s->is_over = true;
+	s->over_number = c->next_number++;
 	list_insert(&c->over_sessions, &s->link);
 }
 

@@ -36,29 +36,31 @@ static void slot_log(struct catalog *c, const struct effect *e)
 	oplog_append(&slot->shard->log, slot->number, e);
 }
 
-/* On a page of its own: a block that is not used costs no memory then. Before it lies where it is
- * freed. */
+static bool slot_has_room(struct catalog *c, bool is_own)
+{
+	struct slot *slot = catalog_owner(c);
+
+	return oplog_has_room(&slot->shard->log, is_own);
+}
+
 static void *slot_value_map(struct catalog *c, uint32_t index)
 {
-	uint8_t *p = node_alloc(VALUE_SEGMENT_BYTES + 2 * SEGMENT_PAGE);
-	void **bytes;
+	struct slot *slot = catalog_owner(c);
 
-	(void)c, (void)index;
-	if (!p)
-		return NULL;
-	bytes = (void **)(((uintptr_t)p + 2 * SEGMENT_PAGE - 1) & ~(uintptr_t)(SEGMENT_PAGE - 1));
-	bytes[-1] = p;
-	return bytes;
+	return regions_map(slot->shard, slot->number, index);
 }
 
 static void slot_value_unmap(struct catalog *c, uint32_t index, void *bytes)
 {
-	(void)c, (void)index;
-	node_free(((void **)bytes)[-1]);
+	struct slot *slot = catalog_owner(c);
+
+	(void)index;
+	regions_unmap(slot->shard, bytes);
 }
 
 static const struct catalog_ops CATALOG_OPS = {
 	.log = slot_log,
+	.has_room = slot_has_room,
 	.value_map = slot_value_map,
 	.value_unmap = slot_value_unmap,
 };
@@ -154,6 +156,7 @@ void shard_after(struct slot *slot, const struct outcome *out)
 	}
 	slot_plan(slot);
 	shard_plan(s);
+	snapshots_look(&s->snapshots);
 }
 
 static void slot_tick(struct slot *slot)
@@ -288,9 +291,37 @@ void meta_conn_closed(struct conn *c)
 	shard_free_if_done(s);
 }
 
+static int log_open(struct shard *s)
+{
+	const struct shard_config *config = &s->config;
+	struct oplog_config log = { .keep = config->keep,
+				    .archive = config->archive,
+				    .media = config->media,
+				    .limit_bytes = config->log_bytes,
+				    .shard = config->index,
+				    .shard_count = config->count };
+	int r = 0;
+
+	s->log.seed = s->seed;
+	s->log.incarnation = s->incarnation;
+	if (log.media)
+		r = shard_recover(s, &log);
+	else
+		s->log.config.media = NULL;
+	if (r == 0)
+		r = oplog_open(&s->log, &log, s->loop);
+	if (r == 0) {
+		snapshots_init(&s->snapshots, s, &s->log);
+		s->snapshots.number = s->recovered_snapshot;
+		regions_look(s);
+	}
+	return r;
+}
+
 int shard_open(const struct shard_config *config, struct loop *l, struct net *n, struct shard **ret)
 {
 	struct shard *s;
+	int r;
 
 	if (config->count == 0 || config->count > SHARDS_MAX || config->index >= config->count)
 		return -EINVAL;
@@ -317,10 +348,16 @@ int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
 	list_init(&s->wake.link);
 	list_init(&s->all_waited);
 	list_init(&s->woken);
-	if (htable_reserve(&s->presences) < 0 || htable_reserve(&s->waited) < 0 ||
-	    htable_reserve(&s->asked) < 0 || (config->is_open_loopback && !default_job_make(s))) {
+	regions_init(s);
+	r = htable_reserve(&s->presences) < 0 || htable_reserve(&s->waited) < 0 ||
+			    htable_reserve(&s->asked) < 0
+		    ? -ENOMEM
+		    : log_open(s);
+	if (r == 0 && config->is_open_loopback && !default_job_make(s))
+		r = -ENOMEM;
+	if (r < 0) {
 		shard_close(s);
-		return -ENOMEM;
+		return r;
 	}
 	shard_plan(s);
 	*ret = s;
@@ -347,6 +384,8 @@ void shard_free_if_done(struct shard *s)
 	while (!list_is_empty(&s->stores))
 		store_forget(container_of(s->stores.next, struct store, link));
 	presences_fini(s);
+	oplog_close(&s->log);
+	snapshots_fini(&s->snapshots);
 	for (int i = 0; i < SLOT_COUNT; i++) {
 		if (s->slots[i])
 			catalog_free(s->slots[i]->catalog);
@@ -355,6 +394,7 @@ void shard_free_if_done(struct shard *s)
 	htable_fini(&s->presences);
 	htable_fini(&s->waited);
 	htable_fini(&s->asked);
+	regions_fini(s);
 	free_spares(s->spare_small);
 	free_spares(s->spare_large);
 	node_free(s);

@@ -12,6 +12,7 @@
 #include "meta/catalog.h"
 #include "meta/meta.h"
 #include "meta/oplog.h"
+#include "meta/snapshots.h"
 
 #define MS 1000000ull
 
@@ -105,6 +106,16 @@ struct reply_bytes {
 	uint8_t bytes[];
 };
 
+/* Regions for the value segments of the slots. */
+struct regions {
+	uint64_t next_number;
+	struct list spare, used, old; /* old: the predecessor's, that nobody has asked for yet */
+	unsigned spare_count;
+	struct value_region *made; /* the helper makes it */
+	struct work work;
+	int result;
+};
+
 struct shard {
 	struct loop *loop;
 	struct net *net;
@@ -113,6 +124,11 @@ struct shard {
 	uint64_t awake_ns; /* the last time that nobody could be heard before; slots' time */
 	uint64_t reading_ns, read_ns; /* what had come by then is being read, has been read */
 	struct oplog log;
+	struct snapshots snapshots;
+	struct regions regions;
+	uint64_t slot_lsns[SLOT_COUNT]; /* while it recovers: what the snapshot has of each */
+	struct restore *restore;        /* likewise: the slot that is being restored */
+	uint64_t recovered_snapshot;    /* its number */
 	struct slot *slots[SLOT_COUNT];
 	struct heap dues; /* of slots */
 	struct list conns, stores, askings, overs;
@@ -148,8 +164,28 @@ struct reply_bytes *reply_bytes_take(struct shard *s, size_t cap);
 void reply_bytes_give(struct payload *p);
 void meta_conn_closed(struct conn *c);
 
+/* regions.c */
+
+void regions_init(struct shard *s);
+/* What the predecessor left; -ENOMEM. */
+int regions_recover(struct shard *s);
+void regions_recovered(struct shard *s);
+void regions_fini(struct shard *s);
+/* Some are made ahead. */
+void regions_look(struct shard *s);
+/* VALUE_SEGMENT_BYTES: as they were, if the slot had this one before; NULL: no memory. */
+void *regions_map(struct shard *s, uint16_t slot, uint32_t index);
+void regions_unmap(struct shard *s, void *bytes);
+
+/* restart.c */
+
+/* Takes over what there is of this shard. Before oplog_open(). */
+int shard_recover(struct shard *s, const struct oplog_config *config);
+
 /* hello.c */
 
+/* Sessions that slots have things of: they may come back. */
+int presences_recover(struct shard *s);
 #define DEFAULT_JOB "default"
 void hello_serve(struct request *r);
 void heartbeat_serve(struct request *r);

@@ -157,7 +157,8 @@ const uint8_t *value_bytes(const struct catalog *c, uint64_t at)
 	return c->values[segment_of(at)]->bytes + offset_of(at);
 }
 
-static void block_take(struct catalog *c, struct job *j, uint64_t at, uint64_t at_ns)
+/* The block becomes the job's; nothing is booked. */
+static void block_own(struct catalog *c, struct job *j, uint64_t at)
 {
 	struct value_segment *s = c->values[segment_of(at)];
 
@@ -167,9 +168,14 @@ static void block_take(struct catalog *c, struct job *j, uint64_t at, uint64_t a
 	s->hint = (offset_of(at) / VALUE_BLOCK_BYTES + 1) % VALUE_BLOCKS;
 	if (s->used_count == VALUE_BLOCKS)
 		list_remove(&s->link);
-	j->block = (uint32_t)(at / VALUE_BLOCK_BYTES);
 	j->block_count++;
 	j->held_bytes += VALUE_BLOCK_BYTES;
+}
+
+static void block_take(struct catalog *c, struct job *j, uint64_t at, uint64_t at_ns)
+{
+	block_own(c, j, at);
+	j->block = (uint32_t)(at / VALUE_BLOCK_BYTES);
 	job_book(c, j, VALUE_BLOCK_BYTES, at_ns);
 	account_book(&c->value_account, VALUE_BLOCK_BYTES, at_ns);
 }
@@ -178,6 +184,7 @@ void value_claim(struct catalog *c, struct job *j, uint64_t at, uint32_t len, ui
 {
 	struct value_block *b = block_of(c, at);
 
+	SNAPSHOT(job, j);
 	if (!b->job)
 		block_take(c, j, at, at_ns);
 	b->live++;
@@ -191,6 +198,7 @@ void value_release(struct catalog *c, struct job *j, uint64_t at, uint64_t at_ns
 
 	if (--b->live > 0)
 		return;
+	SNAPSHOT(job, j);
 	*b = (struct value_block){ 0 };
 	if (s->used_count-- == VALUE_BLOCKS)
 		list_insert(&c->free_values, &s->link);
@@ -203,6 +211,41 @@ void value_release(struct catalog *c, struct job *j, uint64_t at, uint64_t at_ns
 	if (j->state == JOB_LIVING)
 		account_book(&c->value_account, -(int64_t)VALUE_BLOCK_BYTES, at_ns);
 	job_book(c, j, -(int64_t)VALUE_BLOCK_BYTES, at_ns);
+}
+
+int value_restore_block(struct catalog *c, struct job *j, uint32_t block, uint32_t used)
+{
+	uint64_t at = at_of_block(block);
+	int r = used == 0 || used > VALUE_BLOCK_BYTES ? -EBADMSG : value_reserve(c, at, 1);
+
+	if (r < 0)
+		return r;
+	if (block_of(c, at)->job)
+		return -EBADMSG;
+	block_own(c, j, at);
+	block_of(c, at)->used = (uint16_t)used;
+	j->block = block;
+	return 0;
+}
+
+int value_restore(struct catalog *c, struct job *j, uint64_t at, uint32_t len)
+{
+	struct value_block *b;
+	uint32_t end;
+	int r = value_reserve(c, at, len);
+
+	if (r < 0)
+		return r;
+	b = block_of(c, at);
+	if (b->job && b->job != j)
+		return -EBADMSG;
+	if (!b->job)
+		block_own(c, j, at);
+	b->live++;
+	end = round_up(offset_of(at) % VALUE_BLOCK_BYTES + len);
+	if (b->used < end)
+		b->used = (uint16_t)end;
+	return 0;
 }
 
 static void segment_free(struct catalog *c, struct value_segment *s)

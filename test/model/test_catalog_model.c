@@ -4,7 +4,8 @@
  * requests of a few jobs and sessions on a few paths, so that they meet; repeats with
  * the same attempt; time that passes; sessions that end; a store that answers duties
  * when it likes. Every answer is compared. Again and again all invariants are checked
- * and the log is replayed into a second catalog, which must then be the same.
+ * and the log is replayed into a second catalog, which must then be the same; so must be what
+ * is restored from a snapshot that was taken while all this went on.
  *
  * usage: test_catalog_model [SEED [STEPS]]
  */
@@ -1223,6 +1224,36 @@ static void check_everything(void)
 	CHECK(!why);
 }
 
+static uint64_t restore_count, pace = 1; /* steps of ours for one of the snapshot's */
+
+static void compare_restored(void)
+{
+	const char *why = slot_restore(&t);
+
+	if (why)
+		printf("%s\n", why);
+	CHECK(!why);
+	restore_count++;
+}
+
+/* Snapshots are taken beside the steps; what is restored of one, with the log since, is the same.
+ */
+static void step_snapshot(void)
+{
+	if (!catalog_snapshot_is_running(t.c)) {
+		if (t.image_count > 0 && roll(100) == 0)
+			compare_restored();
+		if (roll(20) == 0) {
+			pace = 1 + roll(roll(2) ? 3 : 40);
+			slot_snapshot_begin(&t);
+		}
+	} else if (roll(pace) == 0 &&
+		   !catalog_snapshot_step(t.c, 1 + (unsigned)roll(roll(2) ? 4 : 4000)) &&
+		   roll(2) == 0) {
+		compare_restored();
+	}
+}
+
 static void (*const STEPS[])(void) = {
 	step_put_value,   step_put_value,   step_put_value, step_put_extents, step_put_extents,
 	step_lease,       step_settle,      step_open,      step_extend,      step_extend,
@@ -1274,6 +1305,7 @@ int main(int argc, char **argv)
 		sessions[i] = next_session++;
 	for (step = 0; step < step_count; step++) {
 		STEPS[roll(sizeof(STEPS) / sizeof(STEPS[0]))]();
+		step_snapshot();
 		if (roll(50) == 0) {
 			const char *why = catalog_check(t.c);
 
@@ -1292,8 +1324,8 @@ int main(int argc, char **argv)
 	printf("%" PRIu64 " effects; repeats %" PRIu64 "+%" PRIu64 " extents %" PRIu64
 	       " parts %" PRIu64 " opens %" PRIu64 " renames %" PRIu64 " read waits %" PRIu64
 	       " holds %" PRIu64 " consumed %" PRIu64 " ghosts %" PRIu64 " sessions %" PRIu64
-	       " jobs %" PRIu64 "\n",
+	       " jobs %" PRIu64 " restores %" PRIu64 "\n",
 	       t.effect_count, counts[1], counts[5], counts[2], counts[3], counts[4], counts[6],
-	       counts[7], counts[8], counts[9], counts[10], counts[11], counts[12]);
+	       counts[7], counts[8], counts[9], counts[10], counts[11], counts[12], restore_count);
 	return 0;
 }

@@ -16,6 +16,7 @@
 #include "base/node.h"
 #include "meta/catalog.h"
 #include "meta/catalog_priv.h"
+#include "meta/restore.h"
 
 #define SLOT       7
 #define STORE      0x51
@@ -44,6 +45,10 @@ struct slot_test {
 	size_t stored_count;
 	struct account account; /* of the store */
 	uint64_t lost_bytes;
+
+	uint8_t *images;                            /* of the running or last snapshot */
+	size_t images_len, images_cap, snapshot_at; /* where it is in the log */
+	uint64_t image_count;
 };
 
 static inline struct slice text(const char *s)
@@ -84,7 +89,9 @@ static void slot_unmap(struct catalog *c, uint32_t index, void *bytes)
 	(void)c, (void)index, (void)bytes;
 }
 
-static const struct catalog_ops SLOT_OPS = { slot_log, slot_map, slot_unmap };
+static const struct catalog_ops SLOT_OPS = { .log = slot_log,
+					     .value_map = slot_map,
+					     .value_unmap = slot_unmap };
 
 static inline void slot_open(struct slot_test *t)
 {
@@ -104,21 +111,15 @@ static inline void slot_close(struct slot_test *t)
 		free(t->values[i]);
 	free(t->log);
 	free(t->stored);
+	free(t->images);
 }
 
-/* What was logged since the last time, into the second catalog. NULL, or what differs. */
-static inline const char *slot_replay(struct slot_test *t)
+/* NULL, or what differs. */
+static inline const char *slot_compare(const struct catalog *live, const struct catalog *other)
 {
-	struct rcur c = rcur_make(t->log + t->replayed, t->log_len - t->replayed);
 	const char *differs = NULL;
-	char *a, *b;
+	char *a = catalog_dump(live), *b = catalog_dump(other);
 
-	while (c.p < c.end)
-		if (catalog_replay(t->replica, &c) < 0)
-			return "an effect does not fit";
-	t->replayed = t->log_len;
-	a = catalog_dump(t->c);
-	b = catalog_dump(t->replica);
 	if (!a || !b) {
 		differs = "no memory to compare with";
 	} else if (strcmp(a, b) != 0) {
@@ -127,12 +128,79 @@ static inline const char *slot_replay(struct slot_test *t)
 		for (size_t i = 0; a[i] == b[i]; i++)
 			if (a[i] == '\n')
 				line = i + 1;
-		printf("live:   %.*s\nreplay: %.*s\n", (int)strcspn(a + line, "\n"), a + line,
+		printf("live:   %.*s\nother:  %.*s\n", (int)strcspn(a + line, "\n"), a + line,
 		       (int)strcspn(b + line, "\n"), b + line);
-		differs = "the replay differs";
+		differs = "the other catalog differs";
 	}
 	node_free(a);
 	node_free(b);
+	return differs;
+}
+
+/* What was logged since the last time, into the second catalog. NULL, or what differs. */
+static inline const char *slot_replay(struct slot_test *t)
+{
+	struct rcur c = rcur_make(t->log + t->replayed, t->log_len - t->replayed);
+
+	while (c.p < c.end)
+		if (catalog_replay(t->replica, &c) < 0)
+			return "an effect does not fit";
+	t->replayed = t->log_len;
+	return slot_compare(t->c, t->replica);
+}
+
+/* Snapshots. */
+
+static void slot_image(void *owner, const struct image *im)
+{
+	struct slot_test *t = owner;
+	struct wcur w;
+
+	if (t->images_cap - t->images_len < IMAGE_BYTES_MAX) {
+		t->images_cap = 2 * t->images_cap + IMAGE_BYTES_MAX;
+		t->images = realloc(t->images, t->images_cap);
+	}
+	w = wcur_make(t->images + t->images_len, IMAGE_BYTES_MAX);
+	image_put(&w, im);
+	if (wcur_finish(&w) < 0)
+		abort();
+	t->images_len += (size_t)wcur_finish(&w);
+	t->image_count++;
+}
+
+static inline void slot_snapshot_begin(struct slot_test *t)
+{
+	t->images_len = 0;
+	t->image_count = 0;
+	t->snapshot_at = t->log_len;
+	catalog_snapshot_begin(t->c, t->effect_count, slot_image, t);
+}
+
+/* The last snapshot and what was logged since, in another catalog. NULL, or what differs. */
+static inline const char *slot_restore(struct slot_test *t)
+{
+	struct catalog *c = catalog_new(SLOT, 0x5eed, &SLOT_OPS, t);
+	struct rcur images = rcur_make(t->images, t->images_len);
+	struct rcur log = rcur_make(t->log + t->snapshot_at, t->log_len - t->snapshot_at);
+	const char *differs = NULL;
+	struct restore r;
+
+	if (restore_begin(&r, c) < 0)
+		abort();
+	while (images.p < images.end && !differs)
+		if (restore_next(&r, &images) < 0)
+			differs = "an image does not fit";
+	if (!differs && !r.is_whole)
+		differs = "the last image is missing";
+	restore_end(&r);
+	while (log.p < log.end && !differs)
+		if (catalog_replay(c, &log) < 0)
+			differs = "an effect does not fit what was restored";
+	if (!differs)
+		differs = slot_compare(t->c, c);
+	if (!differs)
+		differs = catalog_check(c);
+	catalog_free(c);
 	return differs;
 }
 

@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "meta/leaf.h"
+
+#include <stdatomic.h>
+
+#include "base/hash.h"
+
+#define MAGIC         0x3166616c69646177ull /* "wadilaf1" */
+#define RECORD_HEADER 24
+#define USED_AT       80 /* behind the crc: it changes */
+#define CRC_AT        72
+
+_Static_assert(USED_AT + 4 <= LEAF_HEADER, "the header has room for it");
+
+void leaf_header_put(uint8_t *leaf, const struct leaf_header *h)
+{
+	struct wcur w = wcur_make(leaf, LEAF_HEADER);
+
+	memset(leaf, 0, LEAF_HEADER);
+	put_u64(&w, MAGIC);
+	put_u16(&w, h->kind);
+	put_u16(&w, h->shard);
+	put_u16(&w, h->shard_count);
+	put_u16(&w, 0);
+	put_u64(&w, h->seed);
+	put_u64(&w, h->incarnation);
+	put_u64(&w, h->number);
+	put_u64(&w, h->lsn);
+	put_u32(&w, h->index);
+	w = wcur_make(leaf + CRC_AT, 4);
+	put_u32(&w, crc_more(0, leaf, CRC_AT));
+	leaf_set_used(leaf, LEAF_HEADER);
+}
+
+static bool is_zero(const uint8_t *p, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (p[i])
+			return false;
+	return true;
+}
+
+int leaf_header_get(const uint8_t *leaf, size_t len, struct leaf_header *ret)
+{
+	struct rcur c = rcur_make(leaf, len), crc = c;
+	bool is_right = get_u64(&c) == MAGIC;
+
+	if (is_zero(leaf, len < LEAF_HEADER ? len : LEAF_HEADER))
+		return -ENODATA;
+	*ret = (struct leaf_header){ .kind = get_u16(&c) };
+	ret->shard = get_u16(&c);
+	ret->shard_count = get_u16(&c);
+	get_u16(&c);
+	ret->seed = get_u64(&c);
+	ret->incarnation = get_u64(&c);
+	ret->number = get_u64(&c);
+	ret->lsn = get_u64(&c);
+	ret->index = get_u32(&c);
+	(void)rcur_take(&crc, CRC_AT);
+	if (!is_right || len < LEAF_HEADER || get_u32(&crc) != crc_more(0, leaf, CRC_AT))
+		return -EBADMSG;
+	return 0;
+}
+
+/*
+ * Release: the record's bytes are there before the length that covers them. Its partner is
+ * the end of this process: whoever reads it comes after that.
+ */
+void leaf_set_used(uint8_t *leaf, uint32_t used)
+{
+	atomic_store_explicit((_Atomic uint32_t *)(void *)(leaf + USED_AT), used,
+			      memory_order_release);
+}
+
+uint32_t leaf_used(const uint8_t *leaf)
+{
+	return atomic_load_explicit((const _Atomic uint32_t *)(const void *)(leaf + USED_AT),
+				    memory_order_acquire);
+}
+
+static uint32_t crc_of(const uint8_t *at, size_t len, const struct leaf_header *h)
+{
+	uint32_t crc = crc_begin(h->seed ^ (h->number << 16) ^ h->index);
+
+	crc = crc_more(crc, at, 4);
+	return crc_more(crc, at + 8, RECORD_HEADER - 8 + len);
+}
+
+uint32_t record_seal(uint8_t *at, const struct leaf_header *h, const struct record *record)
+{
+	uint32_t len = (uint32_t)record->bytes.len, size = record_size(len);
+	struct wcur w = wcur_make(at, RECORD_HEADER);
+
+	put_u32(&w, len);
+	put_u32(&w, 0);
+	put_u64(&w, record->lsn);
+	put_u16(&w, record->slot);
+	put_u16(&w, record->kind);
+	put_u32(&w, 0);
+	memset(at + RECORD_HEADER + len, 0, size - RECORD_HEADER - len);
+	w = wcur_make(at + 4, 4);
+	put_u32(&w, crc_of(at, len, h));
+	return size;
+}
+
+int record_get(const uint8_t *leaf, uint32_t len, const struct leaf_header *h, uint32_t *at,
+	       struct record *ret)
+{
+	uint32_t left = *at < len ? len - *at : 0, bytes, crc;
+	struct rcur c = rcur_make(leaf + *at, left);
+
+	if (is_zero(leaf + *at, left < RECORD_HEADER ? left : RECORD_HEADER))
+		return -ENODATA;
+	bytes = get_u32(&c);
+	crc = get_u32(&c);
+	*ret = (struct record){ .lsn = get_u64(&c) };
+	ret->slot = get_u16(&c);
+	ret->kind = get_u16(&c);
+	if (c.bad || bytes > left - RECORD_HEADER || record_size(bytes) > left ||
+	    crc != crc_of(leaf + *at, bytes, h))
+		return -EBADMSG;
+	ret->bytes = (struct slice){ leaf + *at + RECORD_HEADER, bytes };
+	*at += record_size(bytes);
+	return 0;
+}
+
+bool record_any(const uint8_t *leaf, uint32_t len, const struct leaf_header *h, uint32_t at,
+		unsigned *ret_count)
+{
+	struct record r;
+
+	*ret_count = 0;
+	for (at = (at + 7) & ~7u; at < len;) {
+		if (record_get(leaf, len, h, &at, &r) == 0)
+			++*ret_count;
+		else
+			at += 8;
+	}
+	return *ret_count > 0;
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * restart: a shard takes over from its predecessor: images and records into its slots,
+ * then what follows from them: sessions that may come back, what is due, what is owed.
+ */
+#include "base/log.h"
+#include "base/node.h"
+#include "meta/restore.h"
+#include "meta/shard_priv.h"
+
+static int begin(void *owner, const struct leaf_header *h)
+{
+	struct shard *s = owner;
+
+	s->seed = h->seed;
+	s->incarnation = h->incarnation;
+	return 0;
+}
+
+static void restore_over(struct shard *s)
+{
+	if (s->restore)
+		restore_end(s->restore);
+	s->restore = node_free(s->restore);
+}
+
+static int image(void *owner, uint16_t number, struct slice bytes)
+{
+	struct shard *s = owner;
+	struct rcur c = rcur_make(bytes.ptr, bytes.len);
+	struct slot *slot;
+	int r = shard_slot(s, number, &slot);
+
+	if (r < 0)
+		return r;
+	if (s->restore && s->restore->catalog != slot->catalog)
+		return -EBADMSG; /* the one before is not whole */
+	if (!s->restore) {
+		s->restore = node_alloc(sizeof(*s->restore));
+		if (!s->restore)
+			return -ENOMEM;
+		r = restore_begin(s->restore, slot->catalog);
+	}
+	if (r == 0)
+		r = restore_next(s->restore, &c);
+	if (r == 0)
+		r = rcur_finish(&c);
+	if (r == 0 && s->restore->is_whole) {
+		s->slot_lsns[number] = s->restore->lsn;
+		restore_over(s);
+	}
+	return r;
+}
+
+static int record(void *owner, uint16_t number, uint64_t lsn, struct slice bytes)
+{
+	struct shard *s = owner;
+	struct rcur c = rcur_make(bytes.ptr, bytes.len);
+	struct slot *slot;
+	int r = shard_slot(s, number, &slot);
+
+	if (r < 0 || lsn <= s->slot_lsns[number])
+		return r;
+	r = catalog_replay(slot->catalog, &c);
+	return r == 0 ? rcur_finish(&c) : r;
+}
+
+/* The clock of the catalogs never goes back, whatever the machine's does. */
+static void set_clock(struct shard *s)
+{
+	uint64_t last_ns = 0;
+
+	for (int i = 0; i < SLOT_COUNT; i++)
+		if (s->slots[i] && catalog_last_ns(s->slots[i]->catalog) > last_ns)
+			last_ns = catalog_last_ns(s->slots[i]->catalog);
+	if (last_ns > shard_now(s))
+		s->base_ns = last_ns - s->loop->now_ns;
+	s->awake_ns = shard_now(s);
+}
+
+static void plan_slots(struct shard *s)
+{
+	for (int i = 0; i < SLOT_COUNT; i++) {
+		uint64_t due = s->slots[i] ? catalog_due(s->slots[i]->catalog) : UINT64_MAX;
+
+		if (due != UINT64_MAX)
+			heap_add(&s->dues, &s->slots[i]->due, due);
+	}
+}
+
+int shard_recover(struct shard *s, const struct oplog_config *config)
+{
+	const struct recovery to = { .owner = s, .begin = begin, .image = image, .record = record };
+	uint64_t begun_ns = node_now_ns();
+	struct recovered what;
+	int r;
+
+	what.words[0] = '\0';
+	s->log.config = *config;
+	r = regions_recover(s);
+	if (r == 0)
+		r = oplog_recover(&s->log, config, &to, &what);
+	restore_over(s);
+	if (r == 0)
+		r = presences_recover(s);
+	if (r < 0) {
+		log_error("the state of the metadata server cannot be read: %s shard=%u errno=%d",
+			  what.words[0] ? what.words : "no memory", s->config.index, -r);
+		return r;
+	}
+	regions_recovered(s);
+	set_clock(s);
+	plan_slots(s);
+	for (int i = 0; i < SLOT_COUNT; i++)
+		if (s->slots[i])
+			jobs_over_tell(s->slots[i]);
+	s->recovered_snapshot = what.snapshot_number;
+	if (what.is_found)
+		log_info("went on from what was left shard=%u lsn=%llu snapshot_lsn=%llu "
+			 "records=%llu torn_bytes=%llu ms=%llu",
+			 s->config.index, (unsigned long long)s->log.lsn,
+			 (unsigned long long)what.snapshot_lsn,
+			 (unsigned long long)what.record_count, (unsigned long long)what.torn_bytes,
+			 (unsigned long long)((node_now_ns() - begun_ns) / MS));
+	return 0;
+}

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "meta/snapshots.h"
+
+#include <assert.h>
+
+#include "base/log.h"
+#include "base/node.h"
+#include "meta/image.h"
+#include "meta/shard_priv.h"
+
+/* Things of one step: some dozens of microseconds. */
+#define STEP 32
+
+/* Leaves that the helper has not written yet, before we go on. */
+#define OUT_MAX 4
+
+/* One that failed is tried again after so long. */
+#define AGAIN_MS 1000
+
+#define LAST_SHARE 4
+
+/* A leaf on its way to where it is safe. */
+struct leaf_work {
+	struct work work;
+	struct snapshots *snapshots;
+	struct leaf *leaf;
+	uint8_t *bytes;
+	int result;
+};
+
+/* Leaves of a snapshot that is not wanted any more. */
+struct leaves_gone {
+	struct work work;
+	struct oplog *log;
+	struct list leaves;
+};
+
+/* On the helper's thread. */
+
+static int to_keeper(struct oplog *l, struct leaf *leaf, const uint8_t *bytes)
+{
+	int r = keep_make(l->config.keep, l->config.media, LEAF_BYTES, &leaf->memory);
+
+	if (r < 0)
+		return r;
+	r = l->config.media->fill(&leaf->memory, 0, LEAF_BYTES);
+	if (r == 0) {
+		memcpy(leaf->memory.ptr, bytes, leaf->used);
+		leaf_set_used(leaf->memory.ptr, leaf->used);
+		r = keep_put(l->config.keep, oplog_keep_name(&leaf->header), &leaf->memory);
+	}
+	if (r < 0) {
+		l->config.media->free(&leaf->memory);
+		leaf->memory.ptr = NULL;
+	}
+	return r;
+}
+
+static int to_archive(struct oplog *l, const struct leaf *leaf, const uint8_t *bytes)
+{
+	struct archive *a = l->config.archive;
+	char name[ARCHIVE_NAME_MAX];
+	int r;
+
+	oplog_file_name(&leaf->header, name);
+	r = a->ops->write(a, name, 0, bytes, leaf->used);
+	return r < 0 ? r : a->ops->sync(a, name);
+}
+
+static void write_run(struct work *w)
+{
+	struct leaf_work *k = container_of(w, struct leaf_work, work);
+	struct oplog *l = k->snapshots->log;
+
+	k->result = l->config.archive ? to_archive(l, k->leaf, k->bytes)
+				      : to_keeper(l, k->leaf, k->bytes);
+}
+
+static void gone_run(struct work *w)
+{
+	struct leaves_gone *g = container_of(w, struct leaves_gone, work);
+	struct oplog *l = g->log;
+	char name[ARCHIVE_NAME_MAX];
+
+	for (struct list *i = g->leaves.next; i != &g->leaves; i = i->next) {
+		struct leaf *leaf = container_of(i, struct leaf, link);
+
+		oplog_file_name(&leaf->header, name);
+		if (leaf->memory.ptr) {
+			keep_drop(l->config.keep, oplog_keep_name(&leaf->header));
+			l->config.media->free(&leaf->memory);
+		}
+		if (l->config.archive)
+			(void)l->config.archive->ops->remove(l->config.archive, name);
+	}
+}
+
+static void gone_done(struct work *w)
+{
+	struct leaves_gone *g = container_of(w, struct leaves_gone, work);
+
+	while (!list_is_empty(&g->leaves)) {
+		struct leaf *leaf = container_of(g->leaves.next, struct leaf, link);
+
+		list_remove(&leaf->link);
+		if (g->log->config.archive == NULL)
+			g->log->bytes -= LEAF_BYTES;
+		node_free(leaf);
+	}
+	node_free(g);
+}
+
+static void move_all(struct list *from, struct list *to)
+{
+	while (!list_is_empty(from)) {
+		struct list *l = from->next;
+
+		list_remove(l);
+		list_insert(to, l);
+	}
+}
+
+/* If there is no memory to say so, they stay until the next time. */
+static void drop_leaves(struct snapshots *p, struct list *leaves)
+{
+	struct leaves_gone *g = list_is_empty(leaves) ? NULL : node_alloc(sizeof(*g));
+
+	if (!g)
+		return;
+	*g = (struct leaves_gone){ .log = p->log, .work = { .run = gone_run, .done = gone_done } };
+	list_init(&g->leaves);
+	move_all(leaves, &g->leaves);
+	if (!p->log->is_closing) {
+		helper_do(p->log->helper, &g->work);
+		return;
+	}
+	gone_run(&g->work);
+	gone_done(&g->work);
+}
+
+/* Ends. */
+
+static void snapshot_failed(struct snapshots *p, const char *why)
+{
+	if (!p->has_failed)
+		log_warning("a snapshot was given up, and is tried again: %s shard=%u", why,
+			    p->shard->config.index);
+	p->has_failed = true;
+}
+
+/* Every leaf has come back from the helper. */
+static void snapshot_over(struct snapshots *p)
+{
+	struct oplog *l = p->log;
+
+	p->is_running = false;
+	if (p->has_failed) {
+		p->failed_count++;
+		drop_leaves(p, &p->done);
+		timer_start(l->loop, &p->again, l->loop->now_ns + AGAIN_MS * MS);
+		return;
+	}
+	p->taken_count++;
+	p->last_bytes = ((uint64_t)p->index + 1) * LEAF_BYTES;
+	drop_leaves(p, &l->snapshot);
+	move_all(&p->done, &l->snapshot);
+	oplog_covered(l, p->lsn);
+	snapshots_look(p);
+}
+
+static void stop_slots(struct snapshots *p)
+{
+	if (p->has_slot)
+		catalog_snapshot_stop(p->shard->slots[p->slot]->catalog);
+	p->has_slot = false;
+}
+
+static void give_up(struct snapshots *p, const char *why)
+{
+	snapshot_failed(p, why);
+	stop_slots(p);
+	task_stop(&p->step);
+	if (p->out_count == 0)
+		snapshot_over(p);
+}
+
+/* Leaves. */
+
+static void write_done(struct work *w)
+{
+	struct leaf_work *k = container_of(w, struct leaf_work, work);
+	struct snapshots *p = k->snapshots;
+
+	p->out_count--;
+	if (k->result < 0) {
+		if (!p->log->config.archive)
+			p->log->bytes -= LEAF_BYTES;
+		node_free(k->leaf);
+		snapshot_failed(p, p->log->config.archive ? "the disk takes nothing"
+							  : "no memory, or no keeper");
+	} else {
+		list_insert(&p->done, &k->leaf->link);
+	}
+	node_free(k->bytes);
+	node_free(k);
+	if (p->has_failed) {
+		stop_slots(p);
+		task_stop(&p->step);
+	}
+	if (p->out_count == 0 && (p->has_failed || p->is_last_out))
+		snapshot_over(p);
+	else if (!p->has_failed && !p->is_last_out)
+		loop_defer(p->log->loop, &p->step);
+}
+
+static bool leaf_out(struct snapshots *p)
+{
+	struct leaf_work *k = node_alloc(sizeof(*k));
+
+	if (!k)
+		return false;
+	*k = (struct leaf_work){ .snapshots = p,
+				 .leaf = p->open,
+				 .bytes = p->open->memory.ptr,
+				 .work = { .run = write_run, .done = write_done } };
+	p->open->memory = (struct memory){ .fd = -1 };
+	leaf_set_used(k->bytes, k->leaf->used);
+	p->open = NULL;
+	p->out_count++;
+	if (!p->log->config.archive)
+		p->log->bytes += LEAF_BYTES;
+	helper_do(p->log->helper, &k->work);
+	return true;
+}
+
+static bool leaf_begin(struct snapshots *p)
+{
+	struct oplog *l = p->log;
+	struct leaf *leaf = node_alloc(sizeof(*leaf));
+	uint8_t *bytes = leaf ? node_alloc(LEAF_BYTES) : NULL;
+
+	if (!bytes) {
+		node_free(leaf);
+		return false;
+	}
+	*leaf = (struct leaf){ .header = { .kind = LEAF_SNAPSHOT,
+					   .shard = l->config.shard,
+					   .shard_count = l->config.shard_count,
+					   .seed = l->seed,
+					   .incarnation = l->incarnation,
+					   .number = p->number,
+					   .index = p->index,
+					   .lsn = p->lsn },
+			       .memory = { .ptr = bytes, .fd = -1 },
+			       .used = LEAF_HEADER };
+	list_init(&leaf->link);
+	leaf_header_put(bytes, &leaf->header);
+	p->open = leaf;
+	return true;
+}
+
+static bool put(struct snapshots *p, uint16_t slot, uint16_t kind, const struct image *im)
+{
+	struct record record = { .lsn = p->lsn, .slot = slot, .kind = kind };
+	struct wcur w;
+	uint8_t *at;
+
+	if (LEAF_BYTES - p->open->used < IMAGE_BYTES_MAX + 32) {
+		if (!leaf_out(p))
+			return false;
+		p->index++;
+		if (!leaf_begin(p))
+			return false;
+	}
+	at = p->open->memory.ptr + p->open->used;
+	w = wcur_make(at + 24, IMAGE_BYTES_MAX);
+	if (im)
+		image_put(&w, im);
+	assert(!w.bad);
+	record.bytes = (struct slice){ w.start, (size_t)(w.p - w.start) };
+	p->open->used += record_seal(at, &p->open->header, &record);
+	return true;
+}
+
+/* The catalog's: also while an effect is applied, so a failure ends the snapshot later. */
+static void take_image(void *owner, const struct image *im)
+{
+	struct snapshots *p = owner;
+
+	if (p->has_failed || !p->open || !put(p, (uint16_t)p->slot, RECORD_IMAGE, im))
+		snapshot_failed(p, "no memory");
+}
+
+/* Steps. */
+
+static void last_out(struct snapshots *p)
+{
+	if (!put(p, 0, RECORD_LAST, NULL) || !leaf_out(p)) {
+		give_up(p, "no memory");
+		return;
+	}
+	p->is_last_out = true;
+}
+
+static void step(struct task *t)
+{
+	struct snapshots *p = container_of(t, struct snapshots, step);
+	struct shard *s = p->shard;
+
+	if (!p->is_running || p->is_last_out || p->out_count >= OUT_MAX)
+		return; /* write_done() goes on */
+	if (!p->has_slot) {
+		for (int i = 0; i < TICK_STEP && p->slot < SLOT_COUNT && !s->slots[p->slot]; i++)
+			p->slot++;
+		if (p->slot == SLOT_COUNT) {
+			last_out(p);
+			return;
+		}
+		if (s->slots[p->slot]) {
+			p->has_slot = true;
+			catalog_snapshot_begin(s->slots[p->slot]->catalog, p->log->lsn, take_image,
+					       p);
+		}
+	} else if (!catalog_snapshot_step(s->slots[p->slot]->catalog, STEP)) {
+		p->has_slot = false;
+		p->slot++;
+	}
+	if (p->has_failed)
+		give_up(p, "no memory");
+	else
+		loop_defer(s->loop, t);
+}
+
+static void begin(struct snapshots *p)
+{
+	p->is_running = true;
+	p->has_failed = p->is_last_out = p->has_slot = false;
+	p->number++;
+	p->lsn = p->log->lsn;
+	p->index = 0;
+	p->slot = 0;
+	p->log->begun_bytes = 0;
+	if (!leaf_begin(p)) {
+		give_up(p, "no memory");
+		return;
+	}
+	loop_defer(p->log->loop, &p->step);
+}
+
+void snapshots_look(struct snapshots *p)
+{
+	struct oplog *l = p->log;
+	uint64_t enough = p->shard->config.snapshot_bytes;
+
+	if (p->is_running || !l->helper || l->is_closing || timer_is_running(&p->again))
+		return;
+	if (enough < p->last_bytes / LAST_SHARE)
+		enough = p->last_bytes / LAST_SHARE;
+	if (!l->config.archive && enough > l->config.limit_bytes / 2)
+		enough = l->config.limit_bytes / 2;
+	if (l->begun_bytes >= enough)
+		begin(p);
+}
+
+static void again(struct timer *t)
+{
+	struct snapshots *p = container_of(t, struct snapshots, again);
+
+	begin(p);
+}
+
+void snapshots_init(struct snapshots *p, struct shard *s, struct oplog *l)
+{
+	*p = (struct snapshots){
+		.shard = s, .log = l, .step = { .run = step }, .again = { .fire = again }
+	};
+	list_init(&p->step.link);
+	list_init(&p->done);
+}
+
+/* After oplog_close() has waited for the helper. */
+void snapshots_fini(struct snapshots *p)
+{
+	struct oplog *l = p->log;
+
+	if (!p->shard)
+		return;
+	stop_slots(p);
+	task_stop(&p->step);
+	timer_stop(p->shard->loop, &p->again);
+	if (p->open) {
+		node_free(p->open->memory.ptr);
+		p->open = node_free(p->open);
+	}
+	while (!list_is_empty(&p->done)) {
+		struct leaf *leaf = container_of(p->done.next, struct leaf, link);
+
+		list_remove(&leaf->link);
+		if (leaf->memory.ptr) {
+			keep_drop(l->config.keep, oplog_keep_name(&leaf->header));
+			l->config.media->free(&leaf->memory);
+		}
+		node_free(leaf);
+	}
+}

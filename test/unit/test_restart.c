@@ -1,0 +1,624 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A shard that goes on where its predecessor stopped: after a kill, from what a keeper
+ * has; after the power was cut, from what an archive has. The predecessor is a node of
+ * the simulator with all its memory; its catalogs are asked directly, in several slots, at
+ * random. What they said before must be the same afterwards, to the last line of a dump.
+ */
+#include "test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "meta/shard_priv.h"
+#include "net/conn.h"
+#include "shm/keep_heap.h"
+#include "world.h"
+
+#define SERVER 1
+#define KEEPER 2
+#define DISK   3
+#define JOBS   4
+#define STORE  77
+
+static struct sim_node *server, *keeper, *disk;
+static struct keep_heap *keeps;
+static struct archive *archive;
+static struct net *net;
+static struct shard *shard;
+static uint64_t dice, jobs[JOBS], grant_number, request_number;
+static struct grant open_grant[JOBS];
+static uint32_t grant_used[JOBS];
+static struct outcome out;
+static uint64_t snapshot_bytes = 64 << 10, log_bytes = LOG_BYTES_MIN;
+static bool has_keeper, has_archive;
+
+static uint64_t roll(uint64_t below)
+{
+	uint64_t z = (dice += 0x9e3779b97f4a7c15ull);
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+	return (z ^ (z >> 31)) % below;
+}
+
+static struct slice text(const char *s)
+{
+	return (struct slice){ (const uint8_t *)s, strlen(s) };
+}
+
+static int try_start_of(uint16_t count)
+{
+	struct shard_config config = { .count = count,
+				       .media = &media_heap,
+				       .keep = has_keeper ? keep_heap_keep(keeps) : NULL,
+				       .archive = has_archive ? archive : NULL,
+				       .log_bytes = log_bytes,
+				       .snapshot_bytes = snapshot_bytes };
+	int r;
+
+	node_current = sim_node_of(server);
+	if (sim_loop_open(server, &loop) < 0 || net_open(loop, &net) < 0)
+		abort();
+	r = shard_open(&config, loop, net, &shard);
+	if (r < 0)
+		shard = NULL;
+	return r;
+}
+
+static void start(void)
+{
+	assert_int_equal(try_start_of(1), 0);
+}
+
+static void kill_9(void)
+{
+	node_current = NULL;
+	sim_node_kill(server);
+	keep_heap_owner_gone(keeps);
+	shard = NULL;
+	net = NULL;
+}
+
+static void begin(bool with_keeper, bool with_archive)
+{
+	struct sim_config config = { .seed = 1, .delay_ns_min = MS / 20, .delay_ns_max = MS / 2 };
+
+	dice = 42;
+	has_keeper = with_keeper;
+	has_archive = with_archive;
+	snapshot_bytes = 64 << 10;
+	log_bytes = LOG_BYTES_MIN;
+	grant_number = request_number = 0;
+	memset(jobs, 0, sizeof(jobs));
+	memset(open_grant, 0, sizeof(open_grant));
+	assert_int_equal(sim_open(&config, &sim), 0);
+	assert_int_equal(sim_node_add(sim, SERVER, &server), 0);
+	assert_int_equal(sim_node_add(sim, KEEPER, &keeper), 0);
+	assert_int_equal(sim_node_add(sim, DISK, &disk), 0);
+	assert_int_equal(keep_heap_open(sim_node_of(keeper), &keeps), 0);
+	node_current = sim_node_of(disk);
+	assert_int_equal(archive_new(&archive), 0);
+}
+
+/* With what is still running: its memory goes with the simulator. */
+static void end(void)
+{
+	kill_9();
+	keep_heap_close(keeps);
+	archive_close(archive);
+	assert_int_equal(sim_node_bytes(keeper), 0);
+	assert_int_equal(sim_node_bytes(disk), 0);
+	sim_close(sim);
+}
+
+static struct slot *slot_of(int job)
+{
+	struct slot *slot;
+
+	if (shard_slot(shard, slot_of_id(jobs[job]), &slot) < 0)
+		abort();
+	return slot;
+}
+
+static const char *name_of(int job, char *buf)
+{
+	snprintf(buf, 16, "job%d", job);
+	return buf;
+}
+
+static void create(int job)
+{
+	char name[16];
+	struct job_create_req req = { .lease_ms = 3600 * 1000, .name = text(name_of(job, name)) };
+	struct slot *slot;
+
+	if (shard_slot(shard, slot_of_name(req.name), &slot) < 0)
+		abort();
+	if (catalog_job_create(slot->catalog, &req, shard_now(shard), &out) == 0)
+		jobs[job] = out.rep.job_create.job;
+	shard_after(slot, &out);
+}
+
+static int put_value(int job, const char *path, const char *value, uint64_t attempt)
+{
+	struct commit_req req = { .job = jobs[job],
+				  .attempt_lo = attempt,
+				  .path = text(path),
+				  .len = strlen(value),
+				  .seed = 5 };
+	struct slot *slot = slot_of(job);
+	int r;
+
+	req.crc = crc_more(crc_begin(5), value, strlen(value));
+	r = catalog_commit(slot->catalog, &req, text(value), shard_now(shard), &out);
+	shard_after(slot, &out);
+	return r;
+}
+
+static void get_grant(int job)
+{
+	struct lease_req req = { .job = jobs[job],
+				 .session = 9,
+				 .request = ++request_number,
+				 .need = 1,
+				 .size = SEGMENT_BYTES_MIN };
+	struct slot *slot = slot_of(job);
+	uint8_t payload[GRANTS_BYTES], grant[GRANT_SIZE];
+	struct wcur w = wcur_make(payload, sizeof(payload));
+	uint64_t now_ns = shard_now(shard);
+
+	if (catalog_lease(slot->catalog, &req, SEGMENT_BYTES_MAX, now_ns, &w, &out) < 0 ||
+	    !out.ask.is_needed)
+		return;
+	catalog_ask_over(slot->catalog, req.job, out.ask.bytes);
+	open_grant[job] =
+		(struct grant){ .segment = (uint64_t)STORE << SEGMENT_POOL_SHIFT | ++grant_number,
+				.generation = 1,
+				.size = SEGMENT_BYTES_MIN,
+				.key = 3,
+				.store = STORE };
+	grant_used[job] = 0;
+	w = wcur_make(grant, sizeof(grant));
+	grant_put(&w, &open_grant[job]);
+	(void)catalog_grant(slot->catalog, &req, now_ns, (struct slice){ grant, sizeof(grant) },
+			    now_ns, &out);
+	shard_after(slot, &out);
+}
+
+static int put_extent(int job, const char *path)
+{
+	struct slot *slot = slot_of(job);
+	struct commit_req req = { .job = jobs[job],
+				  .session = 9,
+				  .path = text(path),
+				  .extent_count = 1,
+				  .len = 1 + roll(5000) };
+	uint8_t bytes[EXTENT_SIZE];
+	struct wcur w = wcur_make(bytes, sizeof(bytes));
+	int r;
+
+	if (open_grant[job].size == 0 || grant_used[job] + req.len > SEGMENT_BYTES_MIN)
+		get_grant(job);
+	if (open_grant[job].size == 0)
+		return -ENOSPC;
+	extent_put(&w, &(struct extent){ .segment = open_grant[job].segment,
+					 .generation = 1,
+					 .offset = grant_used[job],
+					 .len = (uint32_t)req.len,
+					 .seed = 1 });
+	grant_used[job] += ((uint32_t)req.len + 63) & ~63u;
+	r = catalog_commit(slot->catalog, &req, (struct slice){ bytes, sizeof(bytes) },
+			   shard_now(shard), &out);
+	shard_after(slot, &out);
+	return r;
+}
+
+static void hold(int job, const char *path)
+{
+	struct slot *slot = slot_of(job);
+	struct lookup_req req = {
+		.job = jobs[job], .session = 9, .path = text(path), .is_held = 1
+	};
+	static uint8_t payload[LIST_BYTES];
+	struct wcur w = wcur_make(payload, sizeof(payload));
+
+	(void)catalog_lookup(slot->catalog, &req, shard_now(shard), &w, &out);
+	shard_after(slot, &out);
+}
+
+static void remove_it(int job, const char *path)
+{
+	struct slot *slot = slot_of(job);
+	struct remove_req req = { .job = jobs[job], .attempt_lo = roll(50), .path = text(path) };
+
+	(void)catalog_remove(slot->catalog, &req, shard_now(shard), &out);
+	shard_after(slot, &out);
+}
+
+static void end_job(int job)
+{
+	char name[16];
+	struct slot *slot = slot_of(job);
+	struct job_end_req req = { .name = text(name_of(job, name)) };
+	uint64_t id;
+
+	(void)catalog_job_end(slot->catalog, &req, shard_now(shard), &out, &id);
+	shard_after(slot, &out);
+	open_grant[job].size = 0;
+}
+
+static void work(unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		int job = (int)roll(JOBS);
+		char path[40], value[200];
+
+		if (!jobs[job] || roll(400) == 0) {
+			if (jobs[job])
+				end_job(job);
+			create(job);
+		}
+		snprintf(path, sizeof(path), "d%u/file-%u", (unsigned)roll(4), (unsigned)roll(40));
+		memset(value, 'a' + (int)roll(26), sizeof(value));
+		value[1 + roll(sizeof(value) - 1)] = '\0';
+		value[sizeof(value) - 1] = '\0';
+		switch (roll(8)) {
+		case 0:
+			remove_it(job, path);
+			break;
+		case 1:
+			hold(job, path);
+			break;
+		case 2:
+		case 3:
+			(void)put_extent(job, path);
+			break;
+		default:
+			(void)put_value(job, path, value, roll(50));
+		}
+		if (roll(5) == 0)
+			(void)loop_turn(loop, loop->now_ns + roll(MS));
+	}
+}
+
+/* All slots, in memory that is nobody's node's; with the bytes of values. */
+static char *dump(void)
+{
+	char *all = NULL;
+	size_t len = 0;
+	FILE *f = open_memstream(&all, &len);
+
+	for (int i = 0; i < SLOT_COUNT; i++) {
+		char *one = shard->slots[i] ? catalog_dump(shard->slots[i]->catalog) : NULL;
+
+		/* A slot that nothing was ever done in is no difference. */
+		if (one && catalog_last_ns(shard->slots[i]->catalog) > 0)
+			fputs(one, f);
+		node_free(one);
+	}
+	fclose(f);
+	return all;
+}
+
+static char *get(int job, const char *path)
+{
+	struct lookup_req req = { .job = jobs[job], .path = text(path), .take = 4096 };
+	static uint8_t payload[EXTENTS_BYTES];
+	struct wcur w = wcur_make(payload, sizeof(payload));
+	int r = catalog_lookup(slot_of(job)->catalog, &req, shard_now(shard), &w, &out);
+
+	payload[w.p - payload] = '\0';
+	return r < 0 ? NULL : (char *)payload;
+}
+
+static void must_be_same(char *before)
+{
+	char *after = dump();
+
+	if (strcmp(before, after) != 0) {
+		size_t line = 0;
+
+		for (size_t i = 0; before[i] && before[i] == after[i]; i++)
+			if (before[i] == '\n')
+				line = i + 1;
+		printf("before: %.*s\nafter:  %.*s\n", (int)strcspn(before + line, "\n"),
+		       before + line, (int)strcspn(after + line, "\n"), after + line);
+	}
+	assert_string_equal(before, after);
+	free(before);
+	free(after);
+	for (int i = 0; i < SLOT_COUNT; i++)
+		if (shard->slots[i])
+			assert_null(catalog_check(shard->slots[i]->catalog));
+}
+
+static void kill_and_compare(int rounds)
+{
+	uint64_t snapshots = 0;
+
+	for (int i = 0; i < rounds; i++) {
+		char *before;
+
+		work((unsigned)roll(2000));
+		before = dump();
+		snapshots += shard->snapshots.taken_count;
+		kill_9();
+		start();
+		must_be_same(before);
+	}
+	assert_true(snapshots > 10);
+}
+
+static void everything_is_there_after_kills(void **state)
+{
+	begin(true, false);
+	start();
+	kill_and_compare(40);
+	end();
+}
+
+static void so_it_is_with_an_archive(void **state)
+{
+	begin(true, true);
+	start();
+	kill_and_compare(40);
+	end();
+}
+
+static void values_are_as_they_were(void **state)
+{
+	begin(true, false);
+	start();
+	create(0);
+	assert_int_equal(put_value(0, "a", "one", 1), 0);
+	assert_int_equal(put_value(0, "b", "two", 2), 0);
+	assert_int_equal(put_value(0, "a", "three", 3), 0);
+	kill_9();
+	start();
+	assert_string_equal(get(0, "a"), "three");
+	assert_string_equal(get(0, "b"), "two");
+	/* A repeat is answered the same. */
+	assert_int_equal(put_value(0, "b", "two", 2), 0);
+	assert_int_equal(out.rep.commit.version, 2);
+	end();
+}
+
+/* What was synced is there when the power was cut; what came later, perhaps. */
+static void what_was_synced_survives_the_power(void **state)
+{
+	uint64_t lsn;
+	char *before;
+
+	begin(false, true);
+	start();
+	for (int i = 0; i < 10; i++) {
+		work(500);
+		oplog_sync(&shard->log, shard->log.lsn);
+		WAIT_FOR(shard->log.synced_lsn == shard->log.lsn);
+		before = dump();
+		lsn = shard->log.lsn;
+		kill_9();
+		archive_lose(archive);
+		start();
+		assert_int_equal(shard->log.lsn, lsn);
+		must_be_same(before);
+	}
+	end();
+}
+
+static void a_power_cut_at_any_time_leaves_a_beginning(void **state)
+{
+	begin(false, true);
+	start();
+	for (int i = 0; i < 20; i++) {
+		uint64_t synced;
+
+		work((unsigned)roll(3000));
+		synced = shard->log.synced_lsn;
+		kill_9();
+		archive_lose(archive);
+		start();
+		assert_true(shard->log.lsn >= synced);
+		/* The jobs of the test may be older than what it believes. */
+		for (int j = 0; j < JOBS; j++) {
+			open_grant[j].size = 0;
+			if (jobs[j] && catalog_job_lives(slot_of(j)->catalog, jobs[j]) < 0)
+				jobs[j] = 0;
+		}
+		for (int s = 0; s < SLOT_COUNT; s++)
+			if (shard->slots[s])
+				assert_null(catalog_check(shard->slots[s]->catalog));
+	}
+	end();
+}
+
+static void last_file(char name[ARCHIVE_NAME_MAX])
+{
+	char next[ARCHIVE_NAME_MAX] = "log-";
+
+	name[0] = '\0';
+	while (archive->ops->next(archive, next, next) && strncmp(next, "log-", 4) == 0)
+		memcpy(name, next, sizeof(next));
+}
+
+static void file_all(void)
+{
+	oplog_sync(&shard->log, shard->log.lsn);
+	WAIT_FOR(shard->log.synced_lsn == shard->log.lsn);
+}
+
+static void a_torn_tail_is_cut_off(void **state)
+{
+	char name[ARCHIVE_NAME_MAX];
+	uint8_t byte = 0xff;
+	uint64_t lsn;
+	int64_t len;
+	static uint8_t all[LEAF_BYTES];
+
+	begin(false, true);
+	start();
+	create(0);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(put_value(0, "a", "value", 0), 0);
+	file_all();
+	lsn = shard->log.lsn;
+	kill_9();
+	last_file(name);
+	len = archive->ops->read(archive, name, 0, all, sizeof(all));
+	assert_int_equal(archive->ops->write(archive, name, (uint64_t)len - 9, &byte, 1), 0);
+	start();
+	assert_int_equal(shard->log.lsn, lsn - 1);
+	/* And it goes on from there. */
+	assert_int_equal(put_value(0, "b", "other", 0), 0);
+	file_all();
+	kill_9();
+	start();
+	assert_non_null(get(0, "b"));
+	assert_int_equal(shard->log.lsn, lsn);
+	end();
+}
+
+static void damage_before_the_tail_is_an_error(void **state)
+{
+	char name[ARCHIVE_NAME_MAX];
+	uint8_t byte = 0xff;
+
+	begin(false, true);
+	start();
+	create(0);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(put_value(0, "a", "value", 0), 0);
+	file_all();
+	kill_9();
+	last_file(name);
+	assert_int_equal(archive->ops->write(archive, name, LEAF_HEADER + 300, &byte, 1), 0);
+	assert_int_equal(try_start_of(1), -EUCLEAN);
+	end();
+}
+
+static void a_missing_file_is_an_error(void **state)
+{
+	char name[ARCHIVE_NAME_MAX] = "log-";
+
+	begin(false, true);
+	snapshot_bytes = UINT64_MAX;
+	start();
+	create(0);
+	while (shard->log.open->header.number < 3) {
+		assert_int_equal(put_value(0, "a", "value", 0), 0);
+		if (roll(100) == 0)
+			(void)loop_turn(loop, loop->now_ns + MS);
+	}
+	file_all();
+	kill_9();
+	assert_true(archive->ops->next(archive, name, name));
+	assert_int_equal(archive->ops->remove(archive, name), 0);
+	assert_int_equal(try_start_of(1), -EUCLEAN);
+	end();
+}
+
+static void another_number_of_shards_is_refused(void **state)
+{
+	begin(true, false);
+	start();
+	create(0);
+	kill_9();
+	assert_int_equal(try_start_of(2), -EINVAL);
+	end();
+}
+
+static void a_full_disk_is_logfull_and_it_recovers(void **state)
+{
+	int r = 0;
+
+	begin(true, true);
+	start();
+	create(0);
+	archive_fail(archive, -ENOSPC, UINT32_MAX);
+	for (int i = 0; i < 200000 && r == 0; i++) {
+		r = put_value(0, "a", "value", 0);
+		if (i % 200 == 0)
+			(void)loop_turn(loop, loop->now_ns + MS);
+	}
+	assert_int_equal(r, -ENOBUFS);
+	assert_true(shard->log.bytes <= log_bytes);
+	/* Reads go on, and so does what gives back: the job's end. */
+	assert_string_equal(get(0, "a"), "value");
+	end_job(0);
+	assert_int_equal(catalog_job_lives(slot_of(0)->catalog, jobs[0]), -EIDRM);
+	archive_fail(archive, 0, 0);
+	turn_for(5 * SECOND);
+	create(0);
+	assert_int_equal(put_value(0, "a", "again", 0), 0);
+	kill_9();
+	start();
+	assert_string_equal(get(0, "a"), "again");
+	end();
+}
+
+static void without_an_archive_snapshots_keep_the_log_short(void **state)
+{
+	begin(true, false);
+	start();
+	create(0);
+	for (int i = 0; i < 100000; i++) {
+		assert_int_equal(put_value(0, "a", "value", 0), 0);
+		if (i % 20 == 0)
+			(void)loop_turn(loop, loop->now_ns + MS);
+		assert_true(shard->log.bytes <= log_bytes + 2 * LEAF_BYTES);
+	}
+	assert_true(shard->snapshots.taken_count > 50);
+	end();
+}
+
+static void the_clock_of_the_catalogs_never_goes_back(void **state)
+{
+	uint64_t now_ns;
+
+	begin(true, false);
+	start();
+	create(0);
+	assert_int_equal(put_value(0, "a", "value", 0), 0);
+	now_ns = shard_now(shard);
+	kill_9();
+	sim_node_set_wall(server, 1000 * SECOND);
+	start();
+	assert_true(shard_now(shard) >= now_ns);
+	assert_true(shard_now(shard) < now_ns + SECOND);
+	end();
+}
+
+static void a_clean_end_leaves_nothing_with_the_keeper(void **state)
+{
+	begin(true, false);
+	start();
+	work(1000);
+	shard_close(shard);
+	turn_for(SECOND);
+	assert_int_equal(keep_heap_count(keeps), 0);
+	end();
+}
+
+#define T(name) cmocka_unit_test(name)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(everything_is_there_after_kills),
+		T(so_it_is_with_an_archive),
+		T(values_are_as_they_were),
+		T(what_was_synced_survives_the_power),
+		T(a_power_cut_at_any_time_leaves_a_beginning),
+		T(a_torn_tail_is_cut_off),
+		T(damage_before_the_tail_is_an_error),
+		T(a_missing_file_is_an_error),
+		T(another_number_of_shards_is_refused),
+		T(a_full_disk_is_logfull_and_it_recovers),
+		T(without_an_archive_snapshots_keep_the_log_short),
+		T(the_clock_of_the_catalogs_never_goes_back),
+		T(a_clean_end_leaves_nothing_with_the_keeper),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
