@@ -620,12 +620,16 @@ static void the_longest_stall_is_known_and_a_wait_is_none(void **state)
 	struct thing a = thing("a"), b = thing("b");
 
 	b.then = stop_loop;
-	start_in(&b, 60 * MS);
-	assert_int_equal(loop_run(loop), 0);
+	/* Unless the machine has others to serve for so long: then once more. */
+	for (unsigned i = 0; i < 50 && (i == 0 || loop->busy_ns_max >= 30 * MS); i++) {
+		loop->busy_ns_max = 0;
+		start_in(&b, 60 * MS);
+		assert_int_equal(loop_run(loop), 0);
+	}
 	assert_true(loop->busy_ns_max < 30 * MS);
 	a.then = sleep_ms;
 	start_in(&a, MS);
-	start_in(&b, 2 * MS);
+	start_in(&b, 200 * MS);
 	assert_int_equal(loop_run(loop), 0);
 	assert_true(loop->busy_ns_max >= 30 * MS);
 	assert_true(loop->busy_ns_max < SECOND);
