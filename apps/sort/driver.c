@@ -179,11 +179,11 @@ static void announce(const struct sort *s, uint64_t len)
 
 	if (s->options.is_json)
 		return;
-	printf("%llu bytes, %u maps, %u reduces, %u at once with %llu MiB each\n",
-	       (unsigned long long)len, s->maps, s->reduces, s->parallel,
-	       (unsigned long long)s->options.function_memory >> 20);
+	printf("%llu bytes to sort\n", (unsigned long long)len);
+	printf("functions: %u maps, %u reduces; %u at once, %llu MiB each\n", s->maps, s->reduces,
+	       s->parallel, (unsigned long long)s->options.function_memory >> 20);
 	if (s->job.store_memory)
-		printf("store: its own, %llu MiB; all processes together: at most %llu MiB\n",
+		printf("store: its own, %llu MiB; with functions %llu MiB at most\n",
 		       (unsigned long long)s->job.store_memory >> 20,
 		       (unsigned long long)(s->job.store_memory + functions + (32u << 20)) >> 20);
 	else

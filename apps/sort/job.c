@@ -3,7 +3,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <ftw.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +12,6 @@
 #include <unistd.h>
 
 #include "clock.h"
-#include "output.h"
 
 #define RENEW_NS (10 * NS_PER_S)
 
@@ -47,6 +45,25 @@ static char *program_find(const char *name)
 	return strdup(name);
 }
 
+/* One that mkdtemp() names, and that goes when we do. */
+static int directory_make(struct job *j, char **path)
+{
+	int r = 0;
+
+	if (!mkdtemp(*path))
+		r = problem_set(j->problem, -errno, "%s: cannot create: %s", *path,
+				strerror(errno));
+	else if (!j->options->is_kept && sweeper_add(&j->sweeper, *path) < 0) {
+		rmdir(*path);
+		r = problem_set(j->problem, -EIO, "%s: nobody is there to remove it", *path);
+	}
+	if (r < 0) {
+		free(*path);
+		*path = NULL;
+	}
+	return r;
+}
+
 static int work_make(struct job *j)
 {
 	const char *tmp = getenv("TMPDIR");
@@ -63,14 +80,7 @@ static int work_make(struct job *j)
 		j->work = NULL;
 		return problem_set(j->problem, -ENOMEM, "no memory");
 	}
-	if (!mkdtemp(j->work)) {
-		r = problem_set(j->problem, -errno, "%s: cannot create: %s", j->work,
-				strerror(errno));
-		free(j->work);
-		j->work = NULL;
-		return r;
-	}
-	return 0;
+	return directory_make(j, &j->work);
 }
 
 /* Parts of another sort would be taken for ours by whoever reads all of them. */
@@ -94,12 +104,12 @@ static int output_check(struct job *j)
 	return 0;
 }
 
+/* The directory that the user named, made if it is not there. */
 static int output_make(struct job *j)
 {
-	const char *wanted = j->options->output;
-	char *path;
+	char *path = strdup(j->options->output);
 
-	if ((wanted ? asprintf(&path, "%s", wanted) : asprintf(&path, "%s/output", j->work)) < 0)
+	if (!path)
 		return problem_set(j->problem, -ENOMEM, "no memory");
 	for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
 		*slash = '\0';
@@ -114,6 +124,44 @@ static int output_make(struct job *j)
 	j->output = realpath(path, NULL);
 	free(path);
 	return j->output ? output_check(j) : problem_set(j->problem, -ENOMEM, "no memory");
+}
+
+/* On the same file system as the output, for that is where they are to be moved. */
+static int parts_make(struct job *j)
+{
+	const char *where = j->options->output ? j->output : j->work;
+
+	if (asprintf(&j->parts, "%s/.wadi-sort-XXXXXX", where) < 0) {
+		j->parts = NULL;
+		return problem_set(j->problem, -ENOMEM, "no memory");
+	}
+	return directory_make(j, &j->parts);
+}
+
+static int part_move(struct job *j, uint32_t index)
+{
+	char *from = job_path(j->parts, "part", index), *to = job_path(j->output, "part", index);
+	int r = from && to ? 0 : -ENOMEM;
+
+	if (r == 0 && rename(from, to) < 0)
+		r = -errno;
+	if (r < 0)
+		problem_set(j->problem, r, "%s: cannot move the parts here: %s", j->output,
+			    strerror(-r));
+	free(from);
+	free(to);
+	return r;
+}
+
+int job_publish(struct job *j, uint32_t count)
+{
+	int r = j->output ? output_check(j) : 0;
+
+	if (!j->output)
+		return 0;
+	for (uint32_t i = count; r == 0 && i > 0; i--)
+		r = part_move(j, i - 1);
+	return r;
 }
 
 /*
@@ -203,9 +251,15 @@ int job_begin(struct job *j, const struct options *o, uint64_t input_len, struct
 	snprintf(j->name, sizeof(j->name), "sort-%016llx", (unsigned long long)unique);
 	j->function_store.timeout_ms = 30000;
 	j->function_program = program_find("wadi-sort-fn");
-	r = j->function_program ? work_make(j) : problem_set(problem, -ENOMEM, "no memory");
+	r = j->function_program ? sweeper_start(&j->sweeper) : -ENOMEM;
+	if (r < 0)
+		problem_set(problem, r, "cannot start: %s", strerror(-r));
 	if (r == 0)
+		r = work_make(j);
+	if (r == 0 && o->output)
 		r = output_make(j);
+	if (r == 0)
+		r = parts_make(j);
 	if (r == 0)
 		r = store_choose(j, input_len);
 	if (r == 0)
@@ -223,44 +277,21 @@ int job_tick(struct job *j)
 	return store_job_renew(j->admin, j->name, JOB_LEASE_MS);
 }
 
-static int entry_remove(const char *path, const struct stat *st, int type, struct FTW *at)
-{
-	(void)st, (void)type, (void)at;
-	remove(path);
-	return 0;
-}
-
-/* Of functions that were killed. */
-static void temporaries_remove(const char *directory)
-{
-	DIR *dir = opendir(directory);
-	struct dirent *e;
-
-	while (dir && (e = readdir(dir)))
-		if (strncmp(e->d_name, OUTPUT_TEMPORARY, strlen(OUTPUT_TEMPORARY)) == 0)
-			unlinkat(dirfd(dir), e->d_name, 0);
-	if (dir)
-		closedir(dir);
-}
-
 int job_end(struct job *j)
 {
-	bool is_kept = j->options->is_kept;
 	int r = 0;
 
 	store_close(j->store);
-	if (j->has_begun && !is_kept)
+	if (j->has_begun && !j->options->is_kept)
 		r = store_job_end(j->admin, j->name);
 	store_close(j->admin);
 	embedded_close(&j->embedded);
-	if (j->output)
-		temporaries_remove(j->output);
-	if (j->work && !is_kept)
-		nftw(j->work, entry_remove, 16, FTW_DEPTH | FTW_PHYS);
+	sweeper_end(&j->sweeper);
 	free(j->work);
 	free(j->output);
+	free(j->parts);
 	free(j->function_program);
-	j->work = j->output = j->function_program = NULL;
+	j->work = j->output = j->parts = j->function_program = NULL;
 	j->store = j->admin = NULL;
 	return r;
 }

@@ -4,12 +4,14 @@
  *
  * job_end() gives back all of it, in whatever state the run was left. After a kill -9
  * of the driver nobody calls it: functions and the embedded store die with the driver,
- * and a job in a store that lives on ends with its lease, which job_tick() renews.
+ * the sweeper removes the directories, and a job in a store that lives on ends with its
+ * lease, which job_tick() renews.
  */
 #pragma once
 
 #include "embedded.h"
 #include "options.h"
+#include "sweeper.h"
 
 #define JOB_LEASE_MS 30000
 
@@ -18,7 +20,8 @@ struct job {
 	struct problem *problem;       /* not ours */
 	char name[32];
 	char *work;   /* a directory for files, removed at the end */
-	char *output; /* the directory of the parts; in `work` if the user named none */
+	char *output; /* the directory that the user named for the parts, or NULL */
+	char *parts;  /* where they are until they are verified */
 	char *function_program;
 	char token[STORE_TOKEN_MAX];
 	struct store_config function_store; /* what functions get */
@@ -27,6 +30,7 @@ struct job {
 	uint64_t store_memory;              /* of the embedded store; 0: there is none */
 
 	/* job.c's own. */
+	struct sweeper sweeper;
 	struct embedded embedded;
 	uint64_t renewed_ns;
 	bool has_begun; /* in the store */
@@ -38,6 +42,12 @@ int job_end(struct job *j); /* fails if the store would not end the job */
 
 /* To be called at least every few seconds. */
 int job_tick(struct job *j);
+
+/*
+ * Moves the verified parts to where the user wants them. The first one comes last: where
+ * there is a part-00000, there are all.
+ */
+int job_publish(struct job *j, uint32_t count);
 
 /* A path below `directory`, to be freed; NULL: no memory. */
 char *job_path(const char *directory, const char *kind, uint32_t index);

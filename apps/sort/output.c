@@ -38,8 +38,8 @@ static char *temporary_of(const char *path)
 	char *temporary;
 
 	(void)!getrandom(&unique, sizeof(unique), 0); /* then O_EXCL says no, and we say why */
-	if (asprintf(&temporary, "%.*s" OUTPUT_TEMPORARY "%s-%016llx", (int)(name - path), path,
-		     name, (unsigned long long)unique) < 0)
+	if (asprintf(&temporary, "%.*s.%s-%016llx", (int)(name - path), path, name,
+		     (unsigned long long)unique) < 0)
 		return NULL;
 	return temporary;
 }

@@ -21,9 +21,6 @@ struct output {
 	char *path, *temporary;
 };
 
-/* What a name under construction begins with; the driver removes those that are left. */
-#define OUTPUT_TEMPORARY ".wadi-"
-
 int output_open(struct output *o, const char *path, struct problem *problem);
 int output_commit(struct output *o);
 

@@ -41,8 +41,8 @@ void progress_draw(struct progress *p, const char *name, size_t ended, size_t ru
 	tail_len = snprintf(tail, sizeof(tail), " %zu of %zu, %llu s", ended, count,
 			    (unsigned long long)(passed_ns / NS_PER_S));
 	width = terminal_width();
-	/* One column stays free, because some terminals wrap at the last one. */
-	width = width > (size_t)tail_len + 14 ? width - (size_t)tail_len - 12 : 0;
+	/* Three columns stay free: for terminals that wrap at the last one, and for a ^C. */
+	width = width > (size_t)tail_len + 16 ? width - (size_t)tail_len - 14 : 0;
 	full = width * ended / count;
 	part = width * (ended + running) / count;
 	memset(bar, ' ', width);

@@ -72,14 +72,26 @@ static double rate_mb(const struct stage *s)
 	return ns ? (double)s->bytes / 1e6 / seconds(ns) : 0;
 }
 
-static double gb_seconds(const struct store_usage *u)
+static double gb_seconds(u128 byte_ms)
 {
-	return (double)u->dram_byte_ms / 1e12;
+	return (double)byte_ms / 1e12;
 }
 
-static double price(const struct store_usage *u)
+static double price(u128 byte_ms)
 {
-	return gb_seconds(u) / 3600 * PRICE_PER_GB_HOUR;
+	return gb_seconds(byte_ms) / 3600 * PRICE_PER_GB_HOUR;
+}
+
+/* From the end of the stage before to the end of this one; reducers that began early count there.
+ */
+static u128 stage_byte_ms(const struct report *r, size_t stage)
+{
+	u128 before = 0;
+
+	for (size_t i = 0; i < stage; i++)
+		if (r->stages[i].functions > 0)
+			before = r->stages[i].usage.dram_byte_ms;
+	return r->stages[stage].usage.dram_byte_ms - before;
 }
 
 /* Bytes in four digits and a letter of powers of 1000. */
@@ -138,6 +150,25 @@ static void table_print(const struct report *r, FILE *to)
 			stage_print(&r->stages[i], stage_name(i), to);
 }
 
+static void bill_line(const char *name, u128 byte_ms, FILE *to)
+{
+	fprintf(to, "%-8s %9.3f %12.8f\n", name, gb_seconds(byte_ms), price(byte_ms));
+}
+
+/* Memory times time; nobody counts it where it is not Wadi's. */
+static void bill_print(const struct report *r, FILE *to)
+{
+	if (!r->usage.is_known) {
+		fprintf(to, "GB*s: -\n");
+		return;
+	}
+	fprintf(to, "\n%-8s %9s %12s at $%.3f per GB*h\n", "bill", "GB*s", "$", PRICE_PER_GB_HOUR);
+	for (size_t i = 0; i < STAGE_COUNT; i++)
+		if (r->stages[i].functions > 0)
+			bill_line(stage_name(i), stage_byte_ms(r, i), to);
+	bill_line("all", r->usage.dram_byte_ms, to);
+}
+
 static uint32_t killed_count(const struct report *r)
 {
 	uint32_t killed = 0;
@@ -147,31 +178,35 @@ static uint32_t killed_count(const struct report *r)
 	return killed;
 }
 
+/* Like the table, lines of less than 60 columns. */
 void report_print(const struct report *r, FILE *to)
 {
 	char bytes[16], sum[U128_DIGITS];
 
 	u128_format(r->sum, sum);
 	table_print(r, to);
-	fprintf(to, "\n%s in %.2f s over %s, %.0f MB/s\n", bytes_text(r->bytes, bytes),
-		seconds(r->total_ns), r->store, (double)r->bytes / 1e6 / seconds(r->total_ns));
 	if (killed_count(r))
 		fprintf(to, "%u functions were killed and ran again\n", killed_count(r));
-	if (r->usage.is_known)
-		fprintf(to, "%.2f GB*s of memory, about $%.7f at $%.3f per GB*h\n",
-			gb_seconds(&r->usage), price(&r->usage), PRICE_PER_GB_HOUR);
-	else
-		fprintf(to, "GB*s: -\n");
-	fprintf(to, "%s: %llu %s, sum %s, %llu with the key of the one before\n",
-		r->is_verified ? "verified" : "NOT VERIFIED", (unsigned long long)r->count,
-		r->format == FORMAT_LINES ? "lines" : "records", sum,
+	bill_print(r, to);
+	fprintf(to, "\n%s in %.2f s over %s, %.0f MB/s\n", bytes_text(r->bytes, bytes),
+		seconds(r->total_ns), r->store, (double)r->bytes / 1e6 / seconds(r->total_ns));
+	fprintf(to, "%s: %llu %s, sum %s\n", r->is_verified ? "verified" : "NOT VERIFIED",
+		(unsigned long long)r->count, r->format == FORMAT_LINES ? "lines" : "records", sum);
+	fprintf(to, "duplicates: %llu have the key of the one before\n",
 		(unsigned long long)r->duplicates);
 }
 
-static json_t *stage_json(const struct stage *s, const char *name)
+static json_t *bill_json(const struct store_usage *u, double v)
 {
+	return u->is_known ? json_real(v) : json_null();
+}
+
+static json_t *stage_json(const struct report *r, size_t stage)
+{
+	const struct stage *s = &r->stages[stage];
+	u128 byte_ms = stage_byte_ms(r, stage);
 	json_t *o = json_pack(
-		"{ss sI sI sI sf sI sf sf sf sf sI sI sI}", "stage", name, "functions",
+		"{ss sI sI sI sf sI sf sf sf sf sI sI sI}", "stage", stage_name(stage), "functions",
 		(json_int_t)s->functions, "runs", (json_int_t)s->attempts, "killed",
 		(json_int_t)s->killed, "cold_start_p50_ms", (double)cold_median_ns(s) / 1e6,
 		"bytes", (json_int_t)s->bytes, "seconds", seconds(s->end_ns - s->start_ns),
@@ -184,6 +219,8 @@ static json_t *stage_json(const struct stage *s, const char *name)
 			    s->usage.is_known
 				    ? json_pack("{sI}", "dram", (json_int_t)s->usage.dram_bytes)
 				    : json_null());
+	json_object_set_new(o, "gb_s", bill_json(&s->usage, gb_seconds(byte_ms)));
+	json_object_set_new(o, "price_usd", bill_json(&s->usage, price(byte_ms)));
 	return o;
 }
 
@@ -196,7 +233,7 @@ void report_print_json(const struct report *r, FILE *to)
 	for (size_t i = 0; i < STAGE_COUNT; i++) {
 		if (r->stages[i].functions == 0)
 			continue;
-		json_array_append_new(stages, stage_json(&r->stages[i], stage_name(i)));
+		json_array_append_new(stages, stage_json(r, i));
 		io_ns += r->stages[i].io_ns;
 		wait_ns += r->stages[i].wait_ns;
 	}
@@ -208,10 +245,8 @@ void report_print_json(const struct report *r, FILE *to)
 		      "mb_per_s", (double)r->bytes / 1e6 / seconds(r->total_ns), "ephemeral_io_s",
 		      seconds(io_ns), "wait_s", seconds(wait_ns), "killed",
 		      (json_int_t)killed_count(r), "stages", stages);
-	json_object_set_new(o, "gb_s",
-			    r->usage.is_known ? json_real(gb_seconds(&r->usage)) : json_null());
-	json_object_set_new(o, "price_usd",
-			    r->usage.is_known ? json_real(price(&r->usage)) : json_null());
+	json_object_set_new(o, "gb_s", bill_json(&r->usage, gb_seconds(r->usage.dram_byte_ms)));
+	json_object_set_new(o, "price_usd", bill_json(&r->usage, price(r->usage.dram_byte_ms)));
 	json_object_set_new(o, "price_per_gb_hour", json_real(PRICE_PER_GB_HOUR));
 	json_dumpf(o, to, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
 	fprintf(to, "\n");

@@ -166,7 +166,7 @@ static int map_and_reduce(struct sort *s)
 					      "reduces", (json_int_t)s->reduces));
 	}
 	for (uint32_t i = 0; i < s->reduces; i++) {
-		char *path = job_path(s->job.output, "part", i);
+		char *path = job_path(s->job.parts, "part", i);
 
 		tasks[s->maps + i].stage = STAGE_REDUCE;
 		tasks[s->maps + i].request =
@@ -216,7 +216,7 @@ static int validate(struct sort *s)
 	int r = tasks && paths ? 0 : no_memory(s);
 
 	for (uint32_t i = 0; r == 0 && i < s->reduces; i++) {
-		paths[i] = job_path(s->job.output, "part", i);
+		paths[i] = job_path(s->job.parts, "part", i);
 		if (!paths[i]) {
 			r = no_memory(s);
 			break;
@@ -230,6 +230,8 @@ static int validate(struct sort *s)
 		r = tasks_run(s, tasks, s->reduces);
 	if (r == 0)
 		r = parts_verify(s, tasks, paths);
+	if (r == 0)
+		r = job_publish(&s->job, s->reduces);
 	for (uint32_t i = 0; paths && i < s->reduces; i++)
 		free(paths[i]);
 	free(paths);
