@@ -148,6 +148,9 @@
  */
 #define LOG_BYTES_MIN (4u << 20)
 
+/* A log that can take nothing for so long is full, and whoever waits for it is told. */
+#define LOGFULL_MS 1000
+
 /* Logged between two snapshots, unless said otherwise: it is replayed in a tenth of a second. */
 #define SNAPSHOT_BYTES_DEFAULT (16u << 20)
 

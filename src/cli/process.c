@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 #include "core/core.h"
 #include "meta/meta.h"
 #include "proxy/proxy.h"
+#include "shm/archive.h"
 #include "store/store.h"
 #include "wire/token.h"
 
@@ -27,6 +29,9 @@
 /* What is not pool: catalogs, values, buffers, stacks, the program itself. */
 #define OTHER_SHARE     8
 #define OTHER_BYTES_MIN (24ull << 20)
+
+/* Of that, for the log. */
+#define LOG_SHARE 4
 
 #define STOP_NS  2000000000ull
 #define START_NS 10000000000ull
@@ -58,6 +63,7 @@ struct process {
 	unsigned unit_count;
 	struct address metas[SHARDS_MAX];
 	unsigned meta_count;
+	struct archive *archives[SHARDS_MAX]; /* of the units; NULL without --data */
 	struct store *store;
 	struct core *core;
 	struct proxy *proxy;
@@ -104,6 +110,25 @@ static int read_key(const char *file, uint8_t *key, size_t cap, size_t *ret_len)
 	return 0;
 }
 
+/* As it was, or from now on, in a file that outlives the keeper, as durable jobs do. */
+static int own_key(const char *directory, uint8_t key[TOKEN_KEY_BYTES])
+{
+	char path[PATH_MAX];
+	int n = snprintf(path, sizeof(path), "%s/token.key", directory);
+	int fd = n < (int)sizeof(path) ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
+	uint8_t found[TOKEN_KEY_BYTES];
+	ssize_t got = fd < 0 ? -1 : pread(fd, found, sizeof(found), 0);
+	int r = 0;
+
+	if (got == sizeof(found))
+		memcpy(key, found, sizeof(found));
+	else if (fd < 0 || pwrite(fd, key, TOKEN_KEY_BYTES, 0) != TOKEN_KEY_BYTES || fsync(fd) < 0)
+		r = errno ? -errno : -ENOSPC;
+	if (fd >= 0)
+		close(fd);
+	return r < 0 ? complain("cannot keep the key of tokens in", path, r) : 0;
+}
+
 static int load_keys(struct process *s)
 {
 	const struct process_config *c = s->config;
@@ -116,6 +141,8 @@ static int load_keys(struct process *s)
 		s->token_key_len = TOKEN_KEY_BYTES;
 		node_random(s->token_key, TOKEN_KEY_BYTES);
 		kept_key(&s->kept, s->token_key, TOKEN_KEY_BYTES);
+		if (c->data)
+			r = own_key(c->data, s->token_key);
 	}
 	if (r == 0 && c->key_file)
 		r = read_key(c->key_file, s->key, KEY_MAX, &s->key_len);
@@ -164,6 +191,21 @@ static int address_plus(const char *text, unsigned more, char *buf, size_t cap)
 	return 0;
 }
 
+static uint64_t other_bytes(const struct process *s)
+{
+	uint64_t other = s->config->memory_bytes / OTHER_SHARE;
+
+	return other > OTHER_BYTES_MIN ? other : OTHER_BYTES_MIN;
+}
+
+/* Of each shard, out of what is not pool. */
+static uint64_t log_bytes(const struct process *s)
+{
+	uint64_t bytes = other_bytes(s) / LOG_SHARE / s->unit_count;
+
+	return bytes > LOG_BYTES_MIN ? bytes : LOG_BYTES_MIN;
+}
+
 static int unit_open(struct shard_unit *u)
 {
 	struct process *s = u->process;
@@ -173,6 +215,11 @@ static int unit_open(struct shard_unit *u)
 		.is_open_loopback = s->config->is_dev || !s->config->key_file,
 		.key = { s->key, s->key_len },
 		.token_key = { s->token_key, s->token_key_len },
+		.keep = s->kept.keep,
+		.archive = s->archives[u->index],
+		.media = &media_memfd,
+		.log_bytes = log_bytes(s),
+		.snapshot_bytes = s->config->snapshot_bytes,
 	};
 	char text[ADDRESS_TEXT_MAX + 16];
 	int r;
@@ -242,9 +289,27 @@ static void *unit_main(void *arg)
 	return NULL;
 }
 
+/* A directory for each shard, since each has a thread of its own that writes there. */
+static int archives_open(struct process *s)
+{
+	char path[PATH_MAX];
+	int r = 0;
+
+	for (unsigned i = 0; i < s->unit_count && r == 0 && s->config->data; i++) {
+		if (snprintf(path, sizeof(path), "%s/shard-%u", s->config->data, i) >=
+		    (int)sizeof(path))
+			r = -ENAMETOOLONG;
+		if (r == 0)
+			r = archive_open(path, &s->archives[i]);
+		if (r < 0)
+			return complain("cannot keep a log in", path, r);
+	}
+	return 0;
+}
+
 static int units_open(struct process *s)
 {
-	int r = 0;
+	int r = archives_open(s);
 
 	for (unsigned i = 0; i < s->unit_count && r == 0; i++) {
 		s->units[i] = (struct shard_unit){ .process = s,
@@ -276,8 +341,12 @@ static int units_open(struct process *s)
 	return r;
 }
 
-static void units_close(struct process *s)
+/* must_leave: the start failed, and what a predecessor left is for the next one. */
+static void units_close(struct process *s, bool must_leave)
 {
+	for (unsigned i = 0; i < s->unit_count && must_leave; i++)
+		if (s->units[i].shard)
+			shard_leave(s->units[i].shard);
 	for (unsigned i = 1; i < s->unit_count; i++) {
 		struct shard_unit *u = &s->units[i];
 
@@ -335,7 +404,6 @@ static int parse_metas(struct process *s)
 
 static int store_start(struct process *s)
 {
-	uint64_t other = s->config->memory_bytes / OTHER_SHARE;
 	struct store_config config = {
 		.tier = TIER_DRAM,
 		.name = "dram",
@@ -345,8 +413,7 @@ static int store_start(struct process *s)
 	struct stream *stream;
 	int r;
 
-	other = other > OTHER_BYTES_MIN ? other : OTHER_BYTES_MIN;
-	config.limit_bytes = s->config->memory_bytes - other;
+	config.limit_bytes = s->config->memory_bytes - other_bytes(s);
 	r = store_open(&config, s->loop, s->net, &s->store);
 	for (unsigned i = 0; i < s->unit_count && r == 0; i++) {
 		r = to_shard(s, (uint16_t)i, &stream);
@@ -673,7 +740,7 @@ static void process_stop(struct process *s, bool is_over)
 	if (s->core)
 		core_close(s->core);
 	store_close(s->store);
-	units_close(s);
+	units_close(s, !is_over);
 	for (int i = 0; s->loop && i < 3; i++)
 		(void)loop_turn(s->loop, 0);
 	if (s->has_signal_thread) {
@@ -684,6 +751,8 @@ static void process_stop(struct process *s, bool is_over)
 		net_close(s->net);
 	if (s->loop && s->loop->fibers.alive_count == 0)
 		loop_close(s->loop);
+	for (unsigned i = 0; i < s->unit_count; i++)
+		archive_close(s->archives[i]);
 	kept_close(&s->kept, is_over);
 }
 

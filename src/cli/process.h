@@ -23,6 +23,7 @@ struct process_config {
 	const char *listen, *http, *redis; /* addresses; NULL: not that door */
 	const char *socket;                /* NULL: in the run directory */
 	const char *data;                  /* a directory; NULL: none */
+	uint64_t snapshot_bytes;           /* logged between two snapshots */
 	uint64_t keep_ms;                  /* that the keeper waits for the next process */
 	const char *metas;                 /* addresses, with commas between; NULL: our own */
 	const char *key_file, *token_key_file, *advertise;

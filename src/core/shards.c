@@ -322,8 +322,11 @@ static int ask_once(struct ask *a, size_t len, const struct payload *payload, ui
 	return call_wait(&a->call);
 }
 
-static bool is_worth_repeating(int r)
+/* A log that is full for a moment only writes what it has; one that stays so has no disk. */
+static bool is_worth_repeating(const struct ask *a, int r, uint64_t begun_ns)
 {
+	if (r == -ENOBUFS)
+		return a->core->loop->now_ns - begun_ns < LOGFULL_MS * 1000000ull;
 	return r == -ECONNRESET || r == -EHOSTUNREACH || r == -ENOLINK || r == -EAGAIN;
 }
 
@@ -335,14 +338,14 @@ static uint64_t sooner(uint64_t a_ns, uint64_t b_ns)
 int ask_wait(struct ask *a, const struct wcur *body, const struct payload *payload, uint64_t due_ns)
 {
 	ptrdiff_t len = wcur_finish(body);
-	uint64_t pause_ns = PAUSE_NS_MIN;
+	uint64_t pause_ns = PAUSE_NS_MIN, begun_ns = a->core->loop->now_ns;
 	int r, sleep;
 
 	if (len < 0)
 		return -ENOMEM;
 	for (;;) {
 		r = ask_once(a, (size_t)len, payload, due_ns);
-		if (!is_worth_repeating(r) || a->core->is_closing)
+		if (!is_worth_repeating(a, r, begun_ns) || a->core->is_closing)
 			break;
 		a->core->waiting_count++;
 		sleep = core_sleep(a->core, sooner(a->core->loop->now_ns + pause_ns, due_ns));

@@ -49,6 +49,8 @@ int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
  * NULL is fine.
  */
 void shard_close(struct shard *s);
+/* Before shard_close(): what the keeper has of it stays there, for a successor. */
+void shard_leave(struct shard *s);
 
 /* Takes the stream. */
 void shard_accept(struct shard *s, struct stream *stream);

@@ -452,21 +452,21 @@ static void close_files(struct oplog *l)
 	}
 }
 
-static void leaves_free(struct oplog *l, struct list *leaves)
+static void leaves_free(struct oplog *l, struct list *leaves, bool must_drop)
 {
 	while (!list_is_empty(leaves)) {
 		struct leaf *leaf = container_of(leaves->next, struct leaf, link);
 
 		list_remove(&leaf->link);
-		if (leaf->memory.ptr) {
+		if (leaf->memory.ptr && must_drop)
 			keep_drop(l->config.keep, oplog_keep_name(&leaf->header));
+		if (leaf->memory.ptr)
 			l->config.media->free(&leaf->memory);
-		}
 		node_free(leaf);
 	}
 }
 
-void oplog_close(struct oplog *l)
+void oplog_close(struct oplog *l, bool must_drop)
 {
 	l->is_closing = true;
 	if (l->helper)
@@ -482,6 +482,6 @@ void oplog_close(struct oplog *l)
 	if (l->spare)
 		list_insert(&l->leaves, &l->spare->link);
 	l->spare = l->open = NULL;
-	leaves_free(l, &l->leaves);
-	leaves_free(l, &l->snapshot);
+	leaves_free(l, &l->leaves, must_drop);
+	leaves_free(l, &l->snapshot, must_drop);
 }

@@ -92,8 +92,11 @@ struct oplog {
  * with these set by the caller. Blocks for the first leaf.
  */
 int oplog_open(struct oplog *l, const struct oplog_config *config, struct loop *loop);
-/* What is there goes to its files, if there is an archive. The keeper has nothing of it then. */
-void oplog_close(struct oplog *l);
+/*
+ * What is there goes to its files, if there is an archive. must_drop: the keeper has nothing
+ * of it then; else a successor finds all of it.
+ */
+void oplog_close(struct oplog *l, bool must_drop);
 
 /* Is there room for one effect more? Not for others' requests (is_own: the shard's work) first. */
 bool oplog_has_room(struct oplog *l, bool is_own);

@@ -169,7 +169,8 @@ void *regions_map(struct shard *s, uint16_t slot, uint32_t index)
 static void region_free(struct shard *s, struct value_region *v)
 {
 	list_remove(&v->link);
-	keep_drop(s->log.config.keep, name_of(s, v));
+	if (!s->is_left)
+		keep_drop(s->log.config.keep, name_of(s, v));
 	media_of(s)->free(&v->memory);
 	node_free(v);
 }

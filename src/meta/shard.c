@@ -384,7 +384,7 @@ void shard_free_if_done(struct shard *s)
 	while (!list_is_empty(&s->stores))
 		store_forget(container_of(s->stores.next, struct store, link));
 	presences_fini(s);
-	oplog_close(&s->log);
+	oplog_close(&s->log, !s->is_left);
 	snapshots_fini(&s->snapshots);
 	for (int i = 0; i < SLOT_COUNT; i++) {
 		if (s->slots[i])
@@ -413,6 +413,11 @@ void shard_close(struct shard *s)
 		conn_close(container_of(l, struct conn, link));
 	}
 	shard_free_if_done(s);
+}
+
+void shard_leave(struct shard *s)
+{
+	s->is_left = true;
 }
 
 void shard_set_sink(struct shard *s,

@@ -140,6 +140,7 @@ struct shard {
 	struct task late;
 	unsigned late_turns;
 	bool is_closing, is_retrying;
+	bool is_left; /* to a successor */
 
 	struct htable waited;
 	struct list all_waited, woken;

@@ -8,8 +8,13 @@
 #include "meta/image.h"
 #include "meta/shard_priv.h"
 
-/* Things of one step: some dozens of microseconds. */
-#define STEP 32
+/*
+ * Things of one step: some dozens of microseconds. While the log grows, so many for each
+ * record: else the log would be full before the snapshot of many objects is whole.
+ */
+#define STEP_MIN   32
+#define STEP_MAX   256
+#define PER_RECORD 8
 
 /* Leaves that the helper has not written yet, before we go on. */
 #define OUT_MAX 4
@@ -302,6 +307,14 @@ static void last_out(struct snapshots *p)
 	p->is_last_out = true;
 }
 
+static unsigned pace(struct snapshots *p)
+{
+	uint64_t n = (p->log->lsn - p->paced_lsn) * PER_RECORD;
+
+	p->paced_lsn = p->log->lsn;
+	return n < STEP_MIN ? STEP_MIN : n > STEP_MAX ? STEP_MAX : (unsigned)n;
+}
+
 static void step(struct task *t)
 {
 	struct snapshots *p = container_of(t, struct snapshots, step);
@@ -321,7 +334,7 @@ static void step(struct task *t)
 			catalog_snapshot_begin(s->slots[p->slot]->catalog, p->log->lsn, take_image,
 					       p);
 		}
-	} else if (!catalog_snapshot_step(s->slots[p->slot]->catalog, STEP)) {
+	} else if (!catalog_snapshot_step(s->slots[p->slot]->catalog, pace(p))) {
 		p->has_slot = false;
 		p->slot++;
 	}
@@ -336,7 +349,7 @@ static void begin(struct snapshots *p)
 	p->is_running = true;
 	p->has_failed = p->is_last_out = p->has_slot = false;
 	p->number++;
-	p->lsn = p->log->lsn;
+	p->lsn = p->paced_lsn = p->log->lsn;
 	p->index = 0;
 	p->slot = 0;
 	p->log->begun_bytes = 0;

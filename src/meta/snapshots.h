@@ -22,6 +22,7 @@ struct snapshots {
 	bool is_running, has_failed, is_last_out;
 	uint64_t number, lsn; /* of the running one, or the last */
 	uint64_t last_bytes;  /* that it took */
+	uint64_t paced_lsn;   /* when the last step was made */
 	uint64_t taken_count, failed_count;
 	unsigned slot;      /* whose turn it is */
 	bool has_slot;      /* its snapshot runs */
