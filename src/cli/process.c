@@ -409,6 +409,7 @@ static int store_start(struct process *s)
 		.name = "dram",
 		.key = { s->key, s->key_len },
 		.address = s->advertised,
+		.keep = s->kept.keep,
 	};
 	struct stream *stream;
 	int r;

@@ -3,15 +3,24 @@
 
 #include "base/container.h"
 
-void janitor_step(const struct media *media, struct step *s)
+/* Nobody is granted what a successor could not find. */
+static int make(const struct media *media, struct keep *keep, struct step *s)
+{
+	int r = s->from == 0 ? keep_make(keep, media, s->size, &s->memory) : 0;
+
+	if (r == 0)
+		r = media->fill(&s->memory, s->from, s->to);
+	if (r == 0 && s->to == s->size)
+		r = keep_put(keep, segment_name(s->index), &s->memory);
+	return r;
+}
+
+void janitor_step(const struct media *media, struct keep *keep, struct step *s)
 {
 	s->result = 0;
 	switch (s->kind) {
 	case STEP_MAKE:
-		if (s->from == 0)
-			s->result = media->make(s->size, &s->memory);
-		if (s->result == 0)
-			s->result = media->fill(&s->memory, s->from, s->to);
+		s->result = make(media, keep, s);
 		break;
 	case STEP_SCRUB:
 		media->scrub(&s->memory, s->from, s->to);
@@ -24,8 +33,10 @@ void janitor_step(const struct media *media, struct step *s)
 		 */
 		if (s->memory.ptr)
 			(void)media->punch(&s->memory, s->from, s->to);
-		if (s->to == s->size)
+		if (s->to == s->size) {
+			keep_drop(keep, segment_name(s->index));
 			media->free(&s->memory);
+		}
 		break;
 	}
 }
@@ -35,7 +46,7 @@ static void run(struct work *w)
 	struct batch *b = container_of(w, struct batch, work);
 
 	for (unsigned i = 0; i < b->count; i++)
-		janitor_step(b->janitor->media, &b->steps[i]);
+		janitor_step(b->janitor->media, b->janitor->keep, &b->steps[i]);
 }
 
 static void done(struct work *w)
@@ -49,9 +60,11 @@ static void done(struct work *w)
 }
 
 int janitor_open(struct janitor *j, struct loop *l, struct pool *p, const struct media *media,
-		 void (*reported)(struct janitor *j))
+		 struct keep *keep, void (*reported)(struct janitor *j))
 {
-	*j = (struct janitor){ .loop = l, .pool = p, .media = media, .reported = reported };
+	*j = (struct janitor){
+		.loop = l, .pool = p, .media = media, .keep = keep, .reported = reported
+	};
 	for (unsigned i = 0; i < JANITOR_BATCHES; i++)
 		j->batches[i] =
 			(struct batch){ .janitor = j, .work = { .run = run, .done = done } };

@@ -8,11 +8,18 @@
 #pragma once
 
 #include "loop/loop.h"
+#include "shm/keep.h"
 #include "store/pool.h"
 
 #define BATCH_STEPS     64
 #define BATCH_BYTES     (8u << 20)
 #define JANITOR_BATCHES 2
+
+/* What a segment's memory is called at the keeper. */
+static inline struct keep_name segment_name(uint32_t index)
+{
+	return (struct keep_name){ .kind = KEEP_SEGMENT, .number = index };
+}
 
 struct janitor;
 
@@ -27,17 +34,18 @@ struct janitor {
 	struct loop *loop;
 	struct pool *pool; /* not ours */
 	const struct media *media;
+	struct keep *keep; /* not ours; NULL: none */
 	struct helper *helper;
 	struct batch batches[JANITOR_BATCHES];
 	void (*reported)(struct janitor *j); /* the owner's: the pool has changed */
 };
 
 int janitor_open(struct janitor *j, struct loop *l, struct pool *p, const struct media *media,
-		 void (*reported)(struct janitor *j));
+		 struct keep *keep, void (*reported)(struct janitor *j));
 /* Gives the helper what there is to do. */
 void janitor_turn(struct janitor *j);
 /* Finishes what was begun; fine if never opened. */
 void janitor_close(struct janitor *j);
 
 /* One step, here and now: what the helper does, and tests. */
-void janitor_step(const struct media *media, struct step *s);
+void janitor_step(const struct media *media, struct keep *keep, struct step *s);

@@ -285,6 +285,7 @@ static struct step step_of(enum step_kind kind, struct segment *s, uint32_t from
 	list_remove(&s->link);
 	return (struct step){ .kind = kind,
 			      .segment = s,
+			      .index = s->index,
 			      .memory = s->memory,
 			      .size = s->size,
 			      .from = from,
@@ -361,10 +362,11 @@ unsigned pool_plan(struct pool *p, struct step *steps, unsigned cap, uint64_t by
 }
 
 /* The machine has no memory, or no descriptor, although the limit says so. */
-static void fail(struct pool *p, struct segment *s, uint64_t now_ns)
+static void fail(struct pool *p, struct segment *s, int failure, uint64_t now_ns)
 {
 	p->counters.failed_count++;
 	p->failed_ns = now_ns;
+	p->failure = failure;
 	if (s->memory.ptr) {
 		s->done = 0;
 		pool_enter(p, s, SEGMENT_UNMAKING);
@@ -402,7 +404,7 @@ static void step_done(struct pool *p, const struct step *step, uint64_t now_ns)
 		return;
 	case STEP_MAKE:
 		if (step->result < 0) {
-			fail(p, s, now_ns);
+			fail(p, s, step->result, now_ns);
 			return;
 		}
 		p->counters.made_bytes += len;

@@ -28,6 +28,38 @@ static bool is_used(const struct segment *s)
 	       s->state == SEGMENT_FREEING;
 }
 
+static struct row row_of(const struct segment *s)
+{
+	struct row row = { .generation = s->generation };
+
+	if (!is_used(s))
+		return row;
+	row.job = s->job->id;
+	row.request = s->request;
+	row.key = s->key;
+	row.stamp_ns = s->stamp_ns;
+	row.sealed_ns = s->sealed_ns;
+	row.freed_ns = s->freed_ns;
+	row.size = s->size;
+	row.front = s->front;
+	row.back = s->back;
+	row.flags = ROW_USED | (s->was_sealed ? ROW_SEALED : 0) |
+		    (s->state == SEGMENT_FREEING ? ROW_FREED : 0) |
+		    (s->is_revoked ? ROW_REVOKED : 0) | (s->job->is_over ? ROW_OVER : 0);
+	return row;
+}
+
+/* Before anybody hears of a change that a successor must know, it is written down. */
+static void note(struct pool *p, const struct segment *s)
+{
+	struct row row;
+
+	if (!p->table.memory.ptr)
+		return;
+	row = row_of(s);
+	table_set_row(&p->table, s->index, &row);
+}
+
 static void count(struct pool *p, const struct segment *s, int sign)
 {
 	uint64_t held = sign > 0 ? s->held : -(uint64_t)s->held;
@@ -90,12 +122,10 @@ static struct segment *segment_at(const struct pool *p, unsigned index)
 	return &p->chunks[index / CHUNK_SEGMENTS][index % CHUNK_SEGMENTS];
 }
 
-struct segment *pool_segment_new(struct pool *p)
+static struct segment *segment_add(struct pool *p)
 {
 	struct segment **chunk = &p->chunks[p->segment_count / CHUNK_SEGMENTS], *s;
 
-	if (!list_is_empty(&p->voids))
-		return container_of(p->voids.next, struct segment, link);
 	if (p->segment_count == p->segment_max)
 		return NULL;
 	if (!*chunk)
@@ -116,6 +146,12 @@ struct segment *pool_segment_new(struct pool *p)
 	list_init(&s->transfers);
 	pool_enter(p, s, SEGMENT_VOID);
 	return s;
+}
+
+struct segment *pool_segment_new(struct pool *p)
+{
+	return list_is_empty(&p->voids) ? segment_add(p)
+					: container_of(p->voids.next, struct segment, link);
 }
 
 int pool_init(struct pool *p, uint64_t number, uint64_t limit, unsigned segment_max)
@@ -205,6 +241,7 @@ void pool_fini(struct pool *p, const struct media *media)
 		if (s->job)
 			pool_disown(p, s);
 	}
+	media->free(&p->table.memory);
 	for (unsigned i = 0; p->chunks && i < POOL_SEGMENTS_MAX / CHUNK_SEGMENTS; i++)
 		node_free(p->chunks[i]);
 	p->chunks = node_free(p->chunks);
@@ -264,9 +301,10 @@ static void give(struct pool *p, struct segment *s, struct pool_job *j, const st
 	s->stamp_ns = stamp_ns;
 	s->front = 0;
 	s->back = s->size;
-	s->is_revoked = false;
+	s->is_revoked = s->was_sealed = false;
 	pool_enter(p, s, SEGMENT_OPEN);
 	htable_add(&p->requests, &s->by_request, hash_of(p, a->job, a->request));
+	note(p, s);
 	book_add(&p->book, s->size, stamp_ns);
 	p->counters.granted_count++;
 	p->counters.granted_bytes += s->size;
@@ -400,14 +438,34 @@ static void consider_punch(struct pool *p, struct segment *s)
 		list_insert(&p->punches, &s->link);
 }
 
-/* The last pin of a freed segment is gone, and this generation is over. */
+/* What a segment adds to the book will not change any more. */
+static void close_row(struct pool *p, unsigned index, const struct row *row)
+{
+	if (!p->table.memory.ptr)
+		return;
+	p->closed.moments += row_book(row).moments;
+	p->closed.index = index;
+	p->closed.generation = row->generation;
+	table_set_closed(&p->table, &p->closed);
+}
+
+/*
+ * The last pin of a freed segment is gone, and this generation is over. That its job is
+ * over is in the row of another one before it goes from this one.
+ */
 static void settle(struct pool *p, struct segment *s, uint64_t now_ns)
 {
+	struct row row = row_of(s);
+
 	htable_remove(&p->requests, &s->by_request);
 	list_remove(&s->of_job);
+	close_row(p, s->index, &row);
+	if (s->job->is_over && !list_is_empty(&s->job->used))
+		note(p, container_of(s->job->used.next, struct segment, of_job));
 	s->generation++;
 	s->key = 0;
 	p->counters.freed_count++;
+	table_set_row(&p->table, s->index, &(struct row){ .generation = s->generation });
 	if (s->held < s->size || s->is_away || s->generation == UINT32_MAX) {
 		pool_disown(p, s);
 		s->done = 0;
@@ -453,7 +511,10 @@ int pool_seal(struct pool *p, uint64_t id, uint32_t generation, uint32_t front, 
 		return 0;
 	s->front = front;
 	s->back = back;
+	s->sealed_ns = stamp_ns;
+	s->was_sealed = true;
 	pool_enter(p, s, SEGMENT_SEALED);
+	note(p, s);
 	book_add(&p->book, (int64_t)booked(s) - s->size, stamp_ns);
 	consider_punch(p, s);
 	return 0;
@@ -466,6 +527,7 @@ int pool_revoke(struct pool *p, uint64_t id, uint32_t generation, struct segment
 	if (pool_find(p, id, generation, &s) < 0)
 		return 0;
 	s->is_revoked = true;
+	note(p, s);
 	if (s->writer_count == 0)
 		return 0;
 	*ret = s;
@@ -483,7 +545,9 @@ int pool_free(struct pool *p, uint64_t id, uint32_t generation, uint64_t stamp_n
 	if (s->state != SEGMENT_FREEING) {
 		book_add(&p->book, -(int64_t)(s->state == SEGMENT_OPEN ? s->size : booked(s)),
 			 stamp_ns);
+		s->freed_ns = stamp_ns;
 		pool_enter(p, s, SEGMENT_FREEING);
+		note(p, s);
 	}
 	if (s->pin_count > 0)
 		return -EAGAIN;
@@ -507,8 +571,67 @@ void pool_job_over(struct pool *p, uint64_t job)
 	if (!j || j->is_over)
 		return;
 	j->is_over = true;
+	if (!list_is_empty(&j->used))
+		note(p, container_of(j->used.next, struct segment, of_job));
 	list_insert(&p->over,
 		    &j->link); /* what it left goes; so does the link, if that is nothing */
+}
+
+static int restore_used(struct pool *p, struct segment *s, const struct row *row,
+			struct memory *memory, uint32_t held)
+{
+	struct pool_job *j = htable_reserve(&p->requests) < 0 ? NULL : job_ref(p, row->job);
+
+	if (!j)
+		return -ENOMEM;
+	s->size = row->size;
+	s->class_of_size = (uint8_t)pool_class_of(row->size);
+	s->key = row->key;
+	s->job = j;
+	s->request = row->request;
+	s->stamp_ns = row->stamp_ns;
+	s->sealed_ns = row->sealed_ns;
+	s->front = row->front;
+	s->back = row->back;
+	s->is_revoked = row->flags & ROW_REVOKED;
+	s->was_sealed = row->flags & ROW_SEALED;
+	s->memory = *memory;
+	*memory = (struct memory){ .fd = -1 };
+	list_insert(&j->used, &s->of_job);
+	htable_add(&p->requests, &s->by_request, hash_of(p, row->job, row->request));
+	pool_hold(p, s, held);
+	pool_enter(p, s, s->was_sealed ? SEGMENT_SEALED : SEGMENT_OPEN);
+	consider_punch(p, s);
+	return 0;
+}
+
+int pool_restore(struct pool *p, const struct row *row, struct memory *memory, uint32_t held)
+{
+	bool is_used = row->flags & ROW_USED;
+	struct book b = row_book(row);
+	struct segment *s;
+
+	s = segment_add(p);
+	if (!s)
+		return -ENOMEM;
+	s->generation = row->generation ? row->generation : 1;
+	if (is_used && memory->ptr) {
+		p->book.bytes += b.bytes;
+		p->book.moments += b.moments;
+		return restore_used(p, s, row, memory, held);
+	}
+	s->generation += is_used;
+	if (s->generation == UINT32_MAX)
+		list_remove(&s->link); /* never again */
+	return 0;
+}
+
+void pool_write_table(struct pool *p)
+{
+	table_set_closed(&p->table, &p->closed);
+	for (unsigned i = 0; i < p->segment_count; i++)
+		if (is_used(segment_at(p, i)) || segment_at(p, i)->generation > 1)
+			note(p, segment_at(p, i));
 }
 
 unsigned pool_list(const struct pool *p, uint16_t of_slot, uint64_t after,

@@ -37,6 +37,7 @@
 #include "shm/memory.h"
 #include "store/book.h"
 #include "store/counters.def"
+#include "store/table.h"
 #include "wire/extent.h"
 
 #define POOL_CLASSES 11 /* powers of two from SEGMENT_BYTES_MIN to SEGMENT_BYTES_MAX */
@@ -66,6 +67,7 @@ struct segment {
 	uint64_t key;
 	struct pool_job *job;              /* OPEN to DIRTY */
 	uint64_t request, stamp_ns;        /* of the grant */
+	uint64_t sealed_ns, freed_ns;      /* likewise the slot's, once it is */
 	uint32_t front, back;              /* used are [0, front) and [back, size) */
 	unsigned pin_count, writer_count;  /* pins of all kinds; those that write, at most */
 	struct list transfers;             /* the server's: reads and writes in progress */
@@ -80,7 +82,7 @@ struct segment {
 	uint8_t class_of_size;
 	uint8_t urgency; /* enum pool_urgency: which `begun` it is on */
 	bool is_away;    /* a step of it is with the janitor */
-	bool is_revoked;
+	bool is_revoked, was_sealed;
 	uint64_t since_ns; /* DIRTY */
 	struct list link;  /* of its state */
 	struct list of_job;
@@ -126,6 +128,7 @@ enum step_kind { STEP_MAKE, STEP_SCRUB, STEP_PUNCH, STEP_UNMAKE };
 struct step {
 	enum step_kind kind;
 	struct segment *segment; /* not to be touched by the janitor */
+	uint32_t index;          /* of the segment */
 	struct memory memory;
 	uint32_t size, from, to; /* bytes; `from` 0 begins, `to` == size ends */
 	int result;
@@ -144,6 +147,8 @@ struct pool {
 	uint64_t reserved, used; /* bytes: of all segments; of OPEN, SEALED and FREEING ones */
 	unsigned used_count;
 	struct book book;
+	struct closed closed; /* the part of the book of what is free */
+	struct table table;   /* all of this for a successor */
 	struct pool_counters counters;
 
 	/* pool's own. */
@@ -165,6 +170,7 @@ struct pool {
 	uint64_t demand[POOL_CLASSES], demand_ns;       /* bytes granted lately */
 	uint64_t granted_ns;                            /* the last time */
 	uint64_t failed_ns; /* a step that reserves, the last time; 0: none */
+	int failure;        /* its error */
 };
 
 /*
@@ -172,6 +178,14 @@ struct pool {
  * segments the smallest ones grow, so that `segment_max` of them are enough.
  */
 int pool_init(struct pool *p, uint64_t number, uint64_t limit, unsigned segment_max);
+/*
+ * The next segment of a predecessor's: row_is_possible(), with its memory, of which `held`
+ * bytes are there. One without memory is not in use any more, whatever its row says.
+ * -ENOMEM: the memory is the caller's then.
+ */
+int pool_restore(struct pool *p, const struct row *row, struct memory *memory, uint32_t held);
+/* All rows, into a new table. */
+void pool_write_table(struct pool *p);
 /* Every step has been reported, nothing is pinned, nobody waits. Frees what is left. */
 void pool_fini(struct pool *p, const struct media *media);
 

@@ -6,6 +6,7 @@
 #include "base/container.h"
 #include "base/log.h"
 #include "base/node.h"
+#include "store/restore.h"
 #include "wire/token.h"
 
 /* Between two tries to reach a metadata server. */
@@ -33,7 +34,8 @@ static void warn_of_failures(struct store *s)
 {
 	const struct pool *p = &s->pool;
 
-	if (p->counters.failed_count == s->failed_logged)
+	/* Without a keeper, whoever starts keepers has told. */
+	if (p->counters.failed_count == s->failed_logged || p->failure == -EHOSTDOWN)
 		return;
 	s->failed_logged = p->counters.failed_count;
 	log_warning("The machine has less memory, or descriptors, than the store may use. "
@@ -77,18 +79,26 @@ static char *copy_of(const void *from, size_t len)
 	return p;
 }
 
-/* The number of a pool is never used again, by no store: it is random. */
-static uint64_t new_number(void)
+static void tell_restored(const struct store *s, const struct restored *r)
 {
-	uint64_t n = 0;
-
-	while (n == 0)
-		n = node_random_u64() >> SEGMENT_POOL_SHIFT;
-	return n;
+	if (!r->is_again)
+		return;
+	log_info("the store goes on with what its predecessor left store=%s segments=%u bytes=%llu",
+		 s->name, r->count, (unsigned long long)s->pool.used);
+	if (r->lost > 0)
+		log_error("Segments are lost: the keeper did not have them, or their rows are "
+			  "damaged store=%s segments=%u",
+			  s->name, r->lost);
+	if (r->limit > 0)
+		log_warning("More than --memory allows is in use; the store keeps the limit that "
+			    "it needs store=%s wanted=%llu limit=%llu",
+			    s->name, (unsigned long long)r->limit,
+			    (unsigned long long)s->pool.limit);
 }
 
 static int init(struct store *s, const struct store_config *config)
 {
+	struct restored restored;
 	int r;
 
 	s->name = copy_of(config->name, strlen(config->name));
@@ -101,10 +111,13 @@ static int init(struct store *s, const struct store_config *config)
 	if (!s->name || !s->key || !s->token_key || !s->address || !s->reach)
 		return -ENOMEM;
 	s->reach->store = s;
-	r = pool_init(&s->pool, new_number(), config->limit_bytes, s->media->count_max());
+	r = pool_open(&s->pool, config->keep, s->media, config->limit_bytes, s->opened_wall_ns,
+		      &restored);
 	if (r < 0)
 		return r;
-	return janitor_open(&s->janitor, s->loop, &s->pool, s->media, janitor_reported);
+	tell_restored(s, &restored);
+	return janitor_open(&s->janitor, s->loop, &s->pool, s->media, config->keep,
+			    janitor_reported);
 }
 
 int store_open(const struct store_config *config, struct loop *l, struct net *n, struct store **ret)

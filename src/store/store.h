@@ -12,6 +12,7 @@
 #include "net/conn.h"
 #include "net/reach.h"
 
+struct keep;
 struct media;
 struct pool_counters;
 
@@ -23,6 +24,7 @@ struct store_config {
 	struct slice token_key; /* signs the jobs\' tokens; empty: no direct clients */
 	const char *address;    /* where it is reached, told to metadata servers; "" for nowhere */
 	const struct media *media; /* NULL: media_memfd */
+	struct keep *keep;         /* where a predecessor's segments are; NULL: nothing is kept */
 };
 
 struct store;

@@ -2,7 +2,9 @@
 /*
  * The life of segments against a naive model. Random requests of a few jobs, random
  * pins, a janitor that takes its time and may find no memory; after each step the
- * pool is counted anew, and every byte that is read must be its job's.
+ * pool is counted anew, and every byte that is read must be its job's. Now and then the
+ * process is killed in the middle of the janitor's work, and its successor must have all
+ * that was granted, and nothing else.
  *
  * usage: test_segment_model [SEED [STEPS]]
  */
@@ -14,7 +16,10 @@
 #include <string.h>
 
 #include "base/node.h"
+#include "loop/sim.h"
+#include "shm/keep_heap.h"
 #include "store/janitor.h"
+#include "store/restore.h"
 
 #define KB      1024u
 #define MB      (1024u * KB)
@@ -49,12 +54,6 @@ static uint64_t roll(uint64_t below)
 	return (z ^ (z >> 31)) % below;
 }
 
-static void roll_bytes(struct node *n, void *buf, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		((uint8_t *)buf)[i] = (uint8_t)roll(256);
-}
-
 /* A segment as its slot knows it. */
 struct held {
 	struct grant g;
@@ -78,6 +77,10 @@ struct flight {
 };
 
 static struct pool p;
+static struct sim *sim;
+static struct sim_node *process, *home; /* the keeper's memory is of a node of its own */
+static struct keep_heap *keeper;
+static struct keep *keep;
 static struct held helds[HELDS];
 static struct waiting asks[ASKS];
 static struct flight flights[FLIGHTS];
@@ -87,7 +90,8 @@ static uint64_t booked_bytes;
 static unsigned __int128 booked_moments;
 static bool machine_is_full;
 static struct {
-	uint64_t grants, waits, refusals, frees, overs, seals, pins, late_frees, repeats, fails;
+	uint64_t grants, waits, refusals, frees, overs, seals, pins, late_frees, repeats, fails,
+		kills, losses;
 } did;
 
 static uint64_t job_id(unsigned j)
@@ -510,11 +514,90 @@ static void janitor_ends(void)
 	struct flight *f = &flights[roll(FLIGHTS)];
 
 	for (unsigned i = 0; i < f->count; i++) {
-		janitor_step(&media, &f->steps[i]);
+		janitor_step(&media, keep, &f->steps[i]);
 		did.fails += f->steps[i].result < 0;
 	}
 	pool_done(&p, f->steps, f->count, now);
 	f->count = 0;
+}
+
+/* Every byte of it is as its job wrote it, but for what was punched. */
+static void check_bytes(const struct held *h)
+{
+	uint32_t low = (h->front + 4095) / 4096 * 4096, high = h->back / 4096 * 4096;
+	uint8_t *bytes = p.chunks[0][0].memory.ptr;
+
+	for (unsigned i = 0; i < p.segment_count; i++)
+		if (p.chunks[i / 256][i % 256].id == h->g.segment)
+			bytes = p.chunks[i / 256][i % 256].memory.ptr;
+	for (uint32_t i = 0; i + 8 <= h->g.size; i += 1024)
+		if (!h->is_sealed || i + 8 <= low || i >= high)
+			CHECK(memcmp(bytes + i, &h->job, 8) == 0);
+}
+
+/* The keeper has lost one: its slot will hear of that. */
+static void lose_some(uint64_t wall_ns)
+{
+	struct held *h = any_held();
+
+	if (!h || h->is_freed)
+		return;
+	keep_drop(keep, segment_name((uint32_t)h->g.segment & 0xfffff));
+	book(-(int64_t)h->booked, wall_ns);
+	h->is_freed = true;
+	did.losses++;
+}
+
+/* Steps that were given may be done, to any of them; nobody hears of it. */
+static void kill_in_the_middle(void)
+{
+	for (unsigned k = 0; k < FLIGHTS; k++) {
+		for (unsigned i = 0; i < flights[k].count && roll(4); i++)
+			janitor_step(&media, keep, &flights[k].steps[i]);
+		flights[k].count = 0;
+	}
+	sim_node_kill(process);
+	keep_heap_owner_gone(keeper);
+	keep_heap_set_down(keeper, false);
+	memset(&p, 0xa5, sizeof(p));
+	for (unsigned k = 0; k < ASKS; k++)
+		asks[k].is_waiting = false;
+}
+
+static void restart(void)
+{
+	uint64_t number = p.number, losses = did.losses, wall_ns = 1700000000ull * 1000000000 + now;
+	struct restored restored;
+	unsigned count = 0;
+	int r;
+
+	kill_in_the_middle();
+	if (roll(4) == 0)
+		lose_some(wall_ns);
+	r = pool_open(&p, keep, &media, LIMIT, wall_ns, &restored);
+	if (r < 0) {
+		/* No memory to start with; all is still there for who has some. */
+		CHECK(r == -ENOMEM && machine_is_full);
+		sim_node_kill(process);
+		keep_heap_owner_gone(keeper);
+		machine_is_full = false;
+		r = pool_open(&p, keep, &media, LIMIT, wall_ns, &restored);
+	}
+	CHECK(r == 0 && restored.is_again && p.number == number && p.limit == LIMIT);
+	keep_drop_rest(keep);
+	for (unsigned k = 0; k < HELDS; k++) {
+		struct held *h = &helds[k];
+
+		h->reads = h->writes = 0;
+		h->is_free_answered = h->is_freed;
+		if (!h->g.segment || h->is_freed)
+			continue;
+		count++;
+		check_bytes(h);
+	}
+	CHECK(restored.count == count && restored.lost == did.losses - losses);
+	CHECK(p.reserved == p.used && keep_heap_count(keeper) == count + 1);
+	did.kills++;
 }
 
 static void check_pool(void)
@@ -622,6 +705,10 @@ static void one_step(void)
 			revoke_some();
 		if (roll(200) == 0)
 			machine_is_full = !machine_is_full;
+		if (roll(100) == 0)
+			keep_heap_set_down(keeper, roll(2));
+		if (roll(30) == 0)
+			restart();
 		break;
 	}
 	serve();
@@ -629,7 +716,8 @@ static void one_step(void)
 
 int main(int argc, char **argv)
 {
-	struct node n = { .random = roll_bytes };
+	struct sim_config config;
+	struct restored restored;
 	const char *given = getenv("WADI_SEED");
 
 	program = argv[0];
@@ -641,18 +729,30 @@ int main(int argc, char **argv)
 	now = 1000 * MS;
 	media = media_heap;
 	media.fill = scarce_fill;
-	node_current = &n;
-	CHECK(pool_init(&p, 1 + roll(1u << 30), LIMIT, UINT32_MAX) == 0);
+	config = (struct sim_config){ .seed = seed };
+	CHECK(sim_open(&config, &sim) == 0);
+	CHECK(sim_node_add(sim, 1, &process) == 0 && sim_node_add(sim, 2, &home) == 0);
+	CHECK(keep_heap_open(sim_node_of(home), &keeper) == 0);
+	keep = keep_heap_keep(keeper);
+	node_current = sim_node_of(process);
+	CHECK(pool_open(&p, keep, &media, LIMIT, now, &restored) == 0 && !restored.is_again);
 	for (step = 0; step < step_count; step++) {
 		one_step();
 		check_pool();
 	}
+	keep_heap_set_down(keeper, false);
 	end_all();
+	CHECK(keep_heap_count(keeper) == 4 + 1); /* clean ones, and the table */
 	pool_fini(&p, &media);
+	keep_heap_close(keeper);
+	CHECK(sim_node_bytes(process) == 0 && sim_node_bytes(home) == 0);
+	node_current = NULL;
+	sim_close(sim);
 	printf("%" PRIu64 " steps: %" PRIu64 " grants, %" PRIu64 " waits, %" PRIu64
 	       " refusals, %" PRIu64 " frees, %" PRIu64 " after pins, %" PRIu64 " seals, %" PRIu64
-	       " pins, %" PRIu64 " repeats, %" PRIu64 " jobs ended, %" PRIu64 " failed steps\n",
+	       " pins, %" PRIu64 " repeats, %" PRIu64 " jobs ended, %" PRIu64
+	       " failed steps, %" PRIu64 " kills, %" PRIu64 " losses\n",
 	       step, did.grants, did.waits, did.refusals, did.frees, did.late_frees, did.seals,
-	       did.pins, did.repeats, did.overs, did.fails);
+	       did.pins, did.repeats, did.overs, did.fails, did.kills, did.losses);
 	return 0;
 }

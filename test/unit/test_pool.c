@@ -37,7 +37,7 @@ static unsigned work(void)
 	while ((n = pool_plan(&p, steps, 8, 8 * MB, now)) > 0) {
 		for (unsigned i = 0; i < n; i++) {
 			assert_true(steps[i].from < steps[i].to);
-			janitor_step(media, &steps[i]);
+			janitor_step(media, NULL, &steps[i]);
 		}
 		pool_done(&p, steps, n, now);
 		assert_true(p.reserved <= p.limit);
@@ -756,13 +756,13 @@ static void a_large_segment_is_made_in_pieces_so_that_a_small_one_need_not_wait_
 	assert_true(steps[0].to - steps[0].from < 64 * MB);
 	assert_int_equal(pool_ask(&p, &small, now, &g), -EAGAIN);
 	for (unsigned i = 0; i < n; i++)
-		janitor_step(media, &steps[i]);
+		janitor_step(media, NULL, &steps[i]);
 	pool_done(&p, steps, n, now);
 	/* Within the next two rounds of it. */
 	for (unsigned k = 0; k < 2; k++) {
 		n = pool_plan(&p, steps, 8, 8 * MB, now);
 		for (unsigned i = 0; i < n; i++)
-			janitor_step(media, &steps[i]);
+			janitor_step(media, NULL, &steps[i]);
 		pool_done(&p, steps, n, now);
 	}
 	assert_ptr_equal(pool_next(&p, now, &g, &r), &small);
