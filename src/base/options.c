@@ -315,7 +315,7 @@ static int unknown_option(struct options *o, const char *who, const char *name)
 			nearest_try(&near, o->table->options[i].name);
 	nearest_try(&near, "help");
 	if (!nearest_end(&near))
-		return fail(o, "there is no option %s", who);
+		return fail(o, "there is no option %s; --help lists them", who);
 	option = option_find(o->table, nearest_end(&near));
 	return fail(o, "there is no option %s; did you mean %s?", who,
 		    option ? option_spelled(option, spelling) : "--help");
@@ -362,6 +362,18 @@ static int read_long(struct options *o, char **argv, int left)
 	return r < 0 ? r : taken;
 }
 
+static int unknown_letter(struct options *o, char letter)
+{
+	char letters[3 * 26 * 2 + 1] = "";
+	size_t len = 0;
+
+	for (unsigned i = 0; i < o->table->count && len + 4 < sizeof(letters); i++)
+		if (letter_of(&o->table->options[i]))
+			len += (size_t)snprintf(letters + len, sizeof(letters) - len, " -%c",
+						letter_of(&o->table->options[i]));
+	return fail(o, "there is no option -%c; there are%s -h", letter, letters);
+}
+
 /* "-lr". */
 static int read_letters(struct options *o, const char *letters)
 {
@@ -378,7 +390,7 @@ static int read_letters(struct options *o, const char *letters)
 			if (letter_of(&o->table->options[i]) == *letters)
 				option = &o->table->options[i];
 		if (!option)
-			return fail(o, "there is no option -%c", *letters);
+			return unknown_letter(o, *letters);
 		(void)set(o, option, "yes", &source, NULL); /* a bool takes yes */
 	}
 	return 1;

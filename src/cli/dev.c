@@ -8,11 +8,26 @@
 #include "cli/cli.h"
 #include "base/log.h"
 #include "cli/process.h"
+#include "loop/stream.h"
 
 static void set_log(unsigned level, bool is_json)
 {
 	log_set_level((enum log_level)level);
 	log_set_json(is_json);
+}
+
+/* 0, or the exit code. Names of hosts are for clients; a server is told a number, or localhost. */
+static int check_listen(const struct invocation *in, const char *const *addresses, size_t count)
+{
+	struct address a;
+
+	for (size_t i = 0; i < count; i++)
+		if (addresses[i] && address_parse(addresses[i], &a) < 0)
+			return fail_usage(in,
+					  "'%.200s' is not an address of this host; type a "
+					  "number, as 127.0.0.1:4870 or [::1]:4870",
+					  addresses[i]);
+	return 0;
 }
 
 int command_dev(int argc, char **argv)
@@ -22,6 +37,9 @@ int command_dev(int argc, char **argv)
 	int code;
 
 	if (!invocation_begin(&in, argc, argv, &o, &code))
+		return code;
+	code = check_listen(&in, (const char *const[]){ o.listen, o.http, o.redis }, 3);
+	if (code)
 		return code;
 	set_log(o.log_level, o.log_json);
 	return process_run(&(struct process_config){
@@ -79,6 +97,9 @@ static int run(int argc, char **argv, unsigned roles)
 				       "commas between");
 	if (!(roles & WITH_META) && !o.meta)
 		return fail_usage(&in, "--meta says where the metadata servers are");
+	code = check_listen(&in, (const char *const[]){ o.listen, o.http, o.redis }, 3);
+	if (code)
+		return code;
 	set_log(o.log_level, o.log_json);
 	return process_run(&(struct process_config){
 		.roles = roles,

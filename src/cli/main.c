@@ -86,11 +86,19 @@ static int fail_family(const char *word)
 	return EXIT_USAGE;
 }
 
+static const char *command_near(const char *name)
+{
+	struct nearest near = nearest_begin(name);
+
+	for (unsigned i = 0; i < COMMAND_COUNT; i++)
+		nearest_try(&near, COMMAND_LIST[i].name);
+	return nearest_end(&near);
+}
+
 static int fail_unknown(char **words, int count)
 {
 	char name[COMMAND_NAME_MAX], safe[4 * COMMAND_NAME_MAX];
 	const char *best;
-	struct nearest near;
 
 	for (size_t i = 0; i < sizeof(NOT_HERE) / sizeof(NOT_HERE[0]); i++) {
 		if (strcmp(words[0], NOT_HERE[i]) != 0)
@@ -107,10 +115,14 @@ static int fail_unknown(char **words, int count)
 		snprintf(name, sizeof(name), "%s", words[0]);
 	}
 
-	near = nearest_begin(name);
-	for (unsigned i = 0; i < COMMAND_COUNT; i++)
-		nearest_try(&near, COMMAND_LIST[i].name);
-	best = nearest_end(&near);
+	best = command_near(name);
+	if (!best && count > 1) {
+		/* "confg show": it may have been meant as one of two words. */
+		join_name(words, count, name, sizeof(name));
+		best = command_near(name);
+		if (!best)
+			snprintf(name, sizeof(name), "%s", words[0]);
+	}
 	name_safe(name, strlen(name), safe, sizeof(safe));
 	if (best)
 		fprintf(stderr, "wadi: there is no command '%s'; did you mean `wadi %s`?\n", safe,

@@ -80,6 +80,20 @@ int command_stat(int argc, char **argv)
 	return EXIT_DONE;
 }
 
+/* What there is at PATH may be a directory: then what to type instead is told. */
+static int fail_missing(const struct invocation *in, struct wadi *w, const char *path, int r,
+			const char *instead)
+{
+	char shown[PATH_TEXT_MAX];
+	struct wadi_stat s;
+
+	if (r != -ENOENT || wadi_stat(w, path, &s) < 0 || !s.is_directory)
+		return fail_status(in, w, path, r);
+	fprintf(stderr, "wadi: %s %s: DIRECTORY: the path names a directory; %s\n",
+		in->command->name, path_shown(w, path, shown), instead);
+	return EXIT_REFUSED;
+}
+
 /* What lies below, then the object of that name itself; one of them must have been there. */
 static int remove_all(struct wadi *w, const char *path)
 {
@@ -117,7 +131,8 @@ int command_rm(int argc, char **argv)
 		int r = o.recursive ? remove_all(w, path) : wadi_remove(w, path, o.if_version);
 
 		if (r < 0) {
-			int one = fail_status(&in, w, path, r);
+			int one = fail_missing(&in, w, path, r,
+					       "`wadi rm -r` removes all that is in it");
 
 			code = code ? code : one;
 		}
@@ -148,7 +163,7 @@ int command_mv(int argc, char **argv)
 	if (code)
 		return code;
 	r = wadi_rename(w, in.words[0], base ? to : in.words[1], o.create ? WADI_CREATE : 0, NULL);
-	return r < 0 ? fail_status(&in, w, in.words[0], r) : EXIT_DONE;
+	return r < 0 ? fail_missing(&in, w, in.words[0], r, "mv moves one object") : EXIT_DONE;
 }
 
 int command_wait(int argc, char **argv)

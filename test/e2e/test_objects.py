@@ -202,6 +202,7 @@ def test_mv_moves_one_object_and_copies_nothing(w):
     w("mv", "d", "c/y")
     assert w("get", "c/y") == b"d"
     w("mv", "nothing", "d", code=REFUSED, status="NOTFOUND")
+    w("mv", "c", "e", code=REFUSED, status="DIRECTORY")
 
 
 def test_rm_removes_what_is_there_and_says_what_is_not(w):
@@ -209,7 +210,8 @@ def test_rm_removes_what_is_there_and_says_what_is_not(w):
         w("put", "-", path, input=b"")
     w("rm", "x", "y")
     w("rm", "x", code=REFUSED, status="NOTFOUND")
-    w("rm", "d", code=REFUSED)
+    w("rm", "d", code=REFUSED, status="DIRECTORY")
+    assert b"`wadi rm -r`" in w.run("rm", "d").stderr
     w("rm", "-r", "d")
     assert w.names("-r") == ["dd"]
     w("rm", "-r", "d", code=REFUSED, status="NOTFOUND")

@@ -24,6 +24,8 @@ WRONG = [
     ("job --json", "`wadi job ls`"),
     ("config", "`wadi config show`"),
     ("config shwo", "`wadi config show`"),
+    ("confg show", "`wadi config show`"),
+    ("jbo create x", "`wadi job create`"),
     ("--json ls", "`wadi ls --help`"),
     ("help gte", "`wadi get`"),
     ("bench", "not in this build"),
@@ -51,7 +53,8 @@ WRONG = [
     ("put -r - x", "-r"),
     ("put -r /etc x --attempt 1", "--attempt"),
     ("put - x --timeout", "--timeout=DURATION"),
-    ("put - x -z", "-z"),
+    ("put - x -z", "-z; there are -r -h"),
+    ("put - x --quota 1", "--help"),
     ("get", "wadi get [OPTION]... PATH [FILE|-]"),
     ("get x --rnage 1-2", "--range"),
     ("get x --range 5-3", "A-B"),
@@ -64,7 +67,7 @@ WRONG = [
     ("get x y z", "'z'"),
     ("ls --lnog", "--"),
     ("ls a b", "'b'"),
-    ("ls -lx", "-x"),
+    ("ls -lx", "-x; there are -l -r -h"),
     ("stat", "wadi stat [OPTION]... PATH"),
     ("stat x --jsno", "--json"),
     ("rm", "wadi rm [OPTION]... PATH..."),
@@ -105,6 +108,10 @@ WRONG = [
     ("dev --memroy 1G", "--memory"),
     ("dev --memory 1M", "64M"),
     ("dev --listen 4870", "127.0.0.1:4870"),
+    ("dev --listen no.such.host.invalid:4870", "127.0.0.1:4870"),
+    ("dev --http no.such.host.invalid:4871", "127.0.0.1:4870"),
+    ("meta --listen no.such.host.invalid:4870", "127.0.0.1:4870"),
+    ("proxy --meta 127.0.0.1:1 --redis no.such.host.invalid:4872", "127.0.0.1:4870"),
     ("dev --log-level inof", "info"),
     ("dev --shards 0", "1"),
     ("dev x", "'x'"),
@@ -270,3 +277,6 @@ def test_sort_is_found_and_told_apart():
     assert done.returncode == DONE, done.stderr
     assert b"--generate" in done.stdout
     assert run_wadi("help", "sort").stdout == done.stdout
+    for columns in (60, 80, 200):
+        lines = run_wadi("sort", "--help", env=clean_environment(COLUMNS=str(columns))).stdout.decode().splitlines()
+        assert len(lines) > 20 and max(map(len, lines)) <= min(columns, 100)

@@ -141,8 +141,8 @@ static void what_is_wrong_is_said_with_what_to_type(void **state)
 	expect_bad("--spoon-cuont=1",
 		   "there is no option --spoon-cuont; did you mean --spoon-count?");
 	expect_bad("--hlep", "there is no option --hlep; did you mean --help?");
-	expect_bad("--xyzzy", "there is no option --xyzzy");
-	expect_bad("-Hx", "there is no option -x");
+	expect_bad("--xyzzy", "there is no option --xyzzy; --help lists them");
+	expect_bad("-Hx", "there is no option -x; there are -H -l -h");
 	expect_bad("--size", "--size needs a value: --size=SIZE");
 	expect_bad("--size=0", "--size: 0 is too small; type 1 to 1M");
 	expect_bad("--size=2M", "--size: 2M is too large; type 1 to 1M");
