@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 enum kind { KIND_BYTES, KIND_NUMBER, KIND_TIME, KIND_WORD, KIND_TEXT, KIND_PATHS, KIND_FLAG };
 
@@ -225,23 +227,61 @@ static void defaults(struct options *o)
 			*(uint64_t *)((char *)o + LINES[i].offset) = LINES[i].def;
 }
 
+/* What is read by people: the window, or what COLUMNS says, and no wider than is legible. */
+static size_t page_width(void)
+{
+	const char *columns = getenv("COLUMNS");
+	struct winsize size = { 0 };
+	size_t width = columns ? strtoul(columns, NULL, 10) : 0;
+
+	if (width == 0 && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0)
+		width = size.ws_col;
+	if (width == 0)
+		width = 80;
+	return width < 40 ? 40 : width > 100 ? 100 : width;
+}
+
+/* Lines begin with `indent` blanks and end between words. */
+static void wrap(size_t indent, const char *text)
+{
+	size_t width = page_width(), column = 0;
+
+	while (*text) {
+		size_t len = strcspn(text, " ");
+
+		if (column > 0 && column + 1 + len > width) {
+			printf("\n");
+			column = 0;
+		}
+		column += (size_t)printf("%*s%.*s", column ? 1 : (int)indent, "", (int)len, text);
+		text += len;
+		text += strspn(text, " ");
+	}
+	printf("\n");
+}
+
 static void help(void)
 {
-	printf("usage: wadi sort --generate SIZE | --input PATH [OPTION]...\n\n"
-	       "Sorts records or lines with functions that leave their data for each other in\n"
-	       "a store, and checks the result. Without WADI_ENDPOINT it starts a store of its\n"
-	       "own and ends it afterwards.\n\n");
+	wrap(0, "usage: wadi sort --generate SIZE | --input PATH [OPTION]...");
+	printf("\n");
+	wrap(0, "Sorts records or lines with functions that leave their data for each other in a "
+		"store, and checks the result. Without WADI_ENDPOINT it starts a store of its own "
+		"and ends it afterwards.");
+	printf("\n");
 	for (size_t i = 0; i < LINE_COUNT; i++) {
 		const struct option_line *l = &LINES[i];
-		char def[32];
+		char def[32], text[256];
+		bool has_default = l->kind <= KIND_TIME && l->def > 0;
 
-		printf("  --%s%s%s\n      %s", l->name, *l->value ? " " : "", l->value, l->help);
-		if (l->kind <= KIND_TIME && l->def > 0)
-			printf("; %s unless said otherwise", amount(l, l->def, def, sizeof(def)));
-		printf("\n");
+		printf("  --%s%s%s\n", l->name, *l->value ? " " : "", l->value);
+		snprintf(text, sizeof(text), "%s%s%s%s", l->help, has_default ? "; " : "",
+			 has_default ? amount(l, l->def, def, sizeof(def)) : "",
+			 has_default ? " unless said otherwise" : "");
+		wrap(6, text);
 	}
-	printf("\nExit status: 0 sorted and verified; 1 not; 2 wrong usage; 3 the store is out of\n"
-	       "reach; 4 a function took too long.\n");
+	printf("\n");
+	wrap(0, "Exit status: 0 sorted and verified; 1 not; 2 wrong usage; 3 the store is out of "
+		"reach; 4 a function took too long.");
 }
 
 static const struct option_line *line_find(const char *name, size_t len)
