@@ -198,6 +198,30 @@ static int parse_word(struct options *o, const struct option *option, const char
 	return fail(o, "%s: there is no '%s'; there are %s", who, text, option->unit);
 }
 
+/* Adds to *ret. */
+static int parse_words(struct options *o, const struct option *option, const char *who,
+		       const char *text, unsigned *ret)
+{
+	unsigned place, set = 0;
+	char word[64];
+
+	for (;;) {
+		size_t len = strcspn(text, ",");
+		int r;
+
+		snprintf(word, sizeof(word), "%.*s", (int)len, text);
+		r = parse_word(o, option, who, word, &place);
+		if (r < 0)
+			return r;
+		set |= 1u << place;
+		if (text[len] == '\0')
+			break;
+		text += len + 1;
+	}
+	*ret |= set;
+	return 0;
+}
+
 static int parse_bool(struct options *o, const char *who, const char *text, bool *ret)
 {
 	static const char *const YES[] = { "yes", "true", "on", "1" };
@@ -252,6 +276,15 @@ static int set(struct options *o, const struct option *option, const char *text,
 	case OPTION_word:
 		r = parse_word(o, option, who, text, (unsigned *)at);
 		break;
+	case OPTION_words: {
+		/* A stronger source replaces what a weaker one said; one source adds. */
+		unsigned words = o->given[i].origin == s->origin ? *(unsigned *)at : 0;
+
+		r = parse_words(o, option, who, text, &words);
+		if (r == 0)
+			*(unsigned *)at = words;
+		break;
+	}
 	case OPTION_bytes:
 	case OPTION_duration:
 	case OPTION_count:
@@ -590,6 +623,18 @@ enum option_origin options_origin(const struct options *o, const char *name)
 	return o->given[option - o->table->options].origin;
 }
 
+/* "raw,redis" of a set; NULL of none. */
+static const char *shown_words(const char *choice, unsigned set, char *buf)
+{
+	const char *word;
+	size_t len, at = 0;
+
+	for (unsigned i = 0; (word = choice_next(&choice, &len)); i++)
+		if (set & 1u << i && at + len + 2 < QUANTITY_TEXT_MAX)
+			at += (size_t)sprintf(buf + at, "%s%.*s", at ? "," : "", (int)len, word);
+	return set ? buf : NULL;
+}
+
 const char *options_shown(const struct options *o, const struct option *option, char *buf)
 {
 	const char *at = (const char *)o->values + option->at, *choice = option->unit, *word;
@@ -607,6 +652,8 @@ const char *options_shown(const struct options *o, const struct option *option, 
 			word = choice_next(&choice, &len);
 		snprintf(buf, QUANTITY_TEXT_MAX, "%.*s", (int)len, word);
 		return buf;
+	case OPTION_words:
+		return shown_words(choice, *(const unsigned *)at, buf);
 	case OPTION_bytes:
 	case OPTION_duration:
 	case OPTION_count:

@@ -11,8 +11,8 @@
  *	OPTIONS_TABLE(cup, cup_table, CUP_OPTIONS)    cup_table(), of struct cup
  *
  * A line is: name, type, preset (what would be typed, or NULL), least and most
- * (0, 0: any), unit, help. The unit stands for the value in the help; of a `word` it is
- * the choice, of a `bool` its letter, if it has one. A name's `_` is typed as `-`.
+ * (0, 0: any), unit, help. The unit stands for the value in the help; of a `word` or
+ * `words` it is the choice, of a `bool` its letter, if it has one. A name's `_` is typed as `-`.
  * A line without help is not listed.
  *
  *	type      in the struct      typed as
@@ -20,6 +20,7 @@
  *	secret    const char *       anything, and never shown
  *	address   const char *       HOST:PORT, [::1]:PORT
  *	word      unsigned           one of the choice; its place there
+ *	words     unsigned           some of the choice, with commas, or given again; a bit for each
  *	bytes     uint64_t           64K, 1.5G
  *	duration  uint64_t, ms       500ms, 30s, 10m
  *	count     uint64_t           a whole number
@@ -48,6 +49,7 @@ enum option_type {
 	OPTION_secret,
 	OPTION_address,
 	OPTION_word,
+	OPTION_words,
 	OPTION_bytes,
 	OPTION_duration,
 	OPTION_count,
@@ -73,6 +75,7 @@ typedef const char *option_string_t;
 typedef const char *option_secret_t;
 typedef const char *option_address_t;
 typedef unsigned option_word_t;
+typedef unsigned option_words_t;
 typedef uint64_t option_bytes_t;
 typedef uint64_t option_duration_t;
 typedef uint64_t option_count_t;

@@ -134,6 +134,35 @@ static void words_stay_in_their_order(void **state)
 	options_fini(&f.options);
 }
 
+/* clang-format off */
+#define TRAY_OPTIONS(OPTION) \
+	OPTION(cakes, words, "plain", 0, 0, "plain|cream|nut", "what is on it")
+/* clang-format on */
+OPTIONS_STRUCT(tray, TRAY_OPTIONS);
+static OPTIONS_TABLE(tray, tray_table, TRAY_OPTIONS);
+
+static void several_words_add_up_and_replace_those_of_a_weaker_source(void **state)
+{
+	char buf[QUANTITY_TEXT_MAX];
+	struct fixture f = begin();
+	struct tray tray;
+
+	options_init(&f.options, tray_table(), &tray);
+	assert_int_equal(tray.cakes, 1);
+	assert_int_equal(arguments(&f, "--cakes=nut,cream"), 0);
+	assert_int_equal(tray.cakes, 2 + 4);
+	assert_string_equal(options_shown(&f.options, option_find(tray_table(), "cakes"), buf),
+			    "cream,nut");
+	assert_int_equal(arguments(&f, "--cakes|plain"), 0);
+	assert_int_equal(tray.cakes, 1 + 2 + 4);
+	assert_int_equal(arguments(&f, "--cakes=plain,nuts"), -EINVAL);
+	assert_string_equal(f.options.error, "--cakes: there is no 'nuts'; did you mean nut? There "
+					     "are plain|cream|nut");
+	assert_int_equal(arguments(&f, "--cakes=cream,"), -EINVAL);
+	assert_int_equal(tray.cakes, 1 + 2 + 4);
+	options_fini(&f.options);
+}
+
 static void what_is_wrong_is_said_with_what_to_type(void **state)
 {
 	expect_bad("--szie=1K", "there is no option --szie; did you mean --size?");
@@ -465,6 +494,7 @@ int main(void)
 		cmocka_unit_test(without_arguments_the_presets_stand),
 		cmocka_unit_test(values_stand_behind_an_equals_sign_or_a_blank),
 		cmocka_unit_test(words_stay_in_their_order),
+		cmocka_unit_test(several_words_add_up_and_replace_those_of_a_weaker_source),
 		cmocka_unit_test(what_is_wrong_is_said_with_what_to_type),
 		cmocka_unit_test(addresses_have_a_host_and_a_port),
 		cmocka_unit_test(help_is_wanted_by_word_and_by_letter),
