@@ -11,9 +11,12 @@
 #include <wadi/wadi.h>
 
 #include "base/words.h"
+#include "bench/benches.def"
 #include "cli/terminal.h"
 
 /* clang-format off */
+#define BENCH_LINE(NAME, name, run, op, sizes, clients, depths, what) "  " name "\n      " what "\n"
+#define BENCH_HELP BENCHES(BENCH_LINE)
 #define COMMAND_ENTRY(...) { __VA_ARGS__ },
 const struct command COMMAND_LIST[] = { COMMANDS(COMMAND_ENTRY) };
 const unsigned COMMAND_COUNT = sizeof(COMMAND_LIST) / sizeof(COMMAND_LIST[0]);

@@ -25,6 +25,7 @@
 	S(job_token_options, job_token_table, JOB_TOKEN_OPTIONS)    \
 	S(top_options, top_table, TOP_OPTIONS)                      \
 	S(doctor_options, doctor_table, DOCTOR_OPTIONS)             \
+	S(bench_options, bench_table, BENCH_OPTIONS)                \
 	S(no_options, no_table, CONFIG_OPTION)                      \
 	S(dev_options, dev_table, DEV_OPTIONS)                      \
 	S(keep_options, keep_table, KEEP_OPTIONS)                   \

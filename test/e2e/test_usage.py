@@ -28,7 +28,7 @@ WRONG = [
     ("jbo create x", "`wadi job create`"),
     ("--json ls", "`wadi ls --help`"),
     ("help gte", "`wadi get`"),
-    ("bench", "not in this build"),
+    ("mount", "not in this build"),
     ("mount /mnt", "not in this build"),
     ("csi", "not in this build"),
     ("control", "not in this build"),

@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bench/bench.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/quantity.h"
+#include "bench/cell.h"
+#include "bench/cpus.h"
+
+#define MOVED_BYTES 10000000
+
+struct bench_entry {
+	const char *name;
+	int (*run)(struct bench *b, enum bench_kind kind);
+	enum bench_op op;
+	const char *sizes, *clients, *depths, *help;
+};
+
+/* clang-format off */
+static const struct bench_entry ENTRIES[] = {
+#define BENCH_ENTRY(NAME, ...) { __VA_ARGS__ },
+	BENCHES(BENCH_ENTRY)
+};
+/* clang-format on */
+
+const char *bench_kind_name(enum bench_kind kind)
+{
+	return ENTRIES[kind].name;
+}
+
+int bench_fail(struct bench *b, int r, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(b->error, sizeof(b->error), format, args);
+	va_end(args);
+	return r;
+}
+
+/* What --sizes and the like say, or the list that the bench has by itself. */
+static struct bench_list list_of(const struct bench_list *given, const char *own)
+{
+	struct bench_list l = { 0 };
+
+	if (given->count)
+		return *given;
+	while (*own && l.count < BENCH_LIST_MAX) {
+		size_t n = strcspn(own, ",");
+		char text[QUANTITY_TEXT_MAX];
+
+		snprintf(text, sizeof(text), "%.*s", (int)n, own);
+		if (bytes_parse(text, &l.values[l.count]) == 0)
+			l.count++;
+		own += n + (own[n] == ',');
+	}
+	return l;
+}
+
+/* One cell for each size, number of clients and depth. */
+static int cells_run(struct bench *b, enum bench_kind kind, struct cell *c)
+{
+	const struct bench_entry *e = &ENTRIES[kind];
+	struct bench_list sizes = list_of(&b->sizes, e->sizes);
+	struct bench_list clients = list_of(&b->clients, e->clients);
+	struct bench_list depths = list_of(&b->depths, e->depths);
+	unsigned count = sizes.count * clients.count * depths.count;
+	int r = 0;
+
+	c->kind = kind;
+	c->load.rate = b->rate;
+	for (unsigned i = 0; i < count && r == 0; i++) {
+		c->load.size = sizes.values[i / clients.count / depths.count];
+		c->load.clients = (unsigned)clients.values[i / depths.count % clients.count];
+		c->load.depth = (unsigned)depths.values[i % depths.count];
+		r = cell_run(b, c);
+	}
+	return r;
+}
+
+/* Names of their own, of which a slice has so many at the most. */
+#define FRESH_MAX 5000
+
+int bench_op_run(struct bench *b, enum bench_kind kind)
+{
+	enum bench_op op = ENTRIES[kind].op;
+	bool is_fresh = op == BENCH_CREATE || op == BENCH_REMOVE || op == BENCH_WAIT;
+	struct cell c = {
+		.load = { .op = op, .other_op = op, .count_max = is_fresh ? FRESH_MAX : 0 }
+	};
+
+	return cells_run(b, kind, &c);
+}
+
+int bench_batch_run(struct bench *b, enum bench_kind kind)
+{
+	struct cell c = { .load = { .op = BENCH_GET, .other_op = BENCH_GET } };
+	int r = cells_run(b, kind, &c);
+
+	c.load.op = c.load.other_op = BENCH_PUT;
+	return r < 0 ? r : cells_run(b, kind, &c);
+}
+
+int bench_mixed_run(struct bench *b, enum bench_kind kind)
+{
+	struct cell c = { .load = { .op = BENCH_GET, .other_op = BENCH_GET },
+			  .beside = { .op = BENCH_PUT,
+				      .other_op = BENCH_GET,
+				      .size = MOVED_BYTES,
+				      .clients = 1,
+				      .depth = 1 } };
+
+	return cells_run(b, kind, &c);
+}
+
+int bench_attach_run(struct bench *b, enum bench_kind kind)
+{
+	struct cell c = { .load = {
+				  .op = BENCH_GET, .other_op = BENCH_GET, .is_attaching = true } };
+
+	return cells_run(b, kind, &c);
+}
+
+/* The run. */
+
+static volatile sig_atomic_t is_interrupted;
+
+static void interrupt(int signal)
+{
+	(void)signal;
+	is_interrupted = 1;
+}
+
+bool bench_is_interrupted(void)
+{
+	return is_interrupted;
+}
+
+const char *bench_directory(struct bench *b)
+{
+	if (!b->directory[0]) {
+		snprintf(b->directory, sizeof(b->directory), "/tmp/wadi-bench-XXXXXX");
+		if (!mkdtemp(b->directory))
+			b->directory[0] = '\0';
+	}
+	return b->directory[0] ? b->directory : NULL;
+}
+
+static void remove_directory(struct bench *b)
+{
+	DIR *d = b->directory[0] ? opendir(b->directory) : NULL;
+	struct dirent *e;
+
+	if (!d)
+		return;
+	while ((e = readdir(d)))
+		unlinkat(dirfd(d), e->d_name, 0);
+	closedir(d);
+	rmdir(b->directory);
+}
+
+/* A peer that cannot be had is left out, and told; without Wadi there is nothing. */
+static int add_system(struct bench *b, struct peer *p)
+{
+	int r;
+
+	if (!p)
+		return bench_fail(b, -ENOMEM, "no memory");
+	p->bench = b;
+	r = p->ops->open(p);
+	if (r < 0) {
+		char why[400];
+
+		snprintf(why, sizeof(why), "%s: %s", p->ops->name,
+			 p->error[0] ? p->error : strerror(-r));
+		p->ops->close(p);
+		if (b->system_count == 0)
+			return bench_fail(b, r, "%s", why);
+		b->sink->skipped(b->sink, why);
+		return 0;
+	}
+	if (p->ops->pause)
+		p->ops->pause(p);
+	b->systems[b->system_count++] = p;
+	return 0;
+}
+
+static int open_systems(struct bench *b)
+{
+	int r = add_system(b, peer_wadi_new());
+
+	if (r == 0 && b->peers & 1u << BENCH_RAW)
+		r = add_system(b, peer_raw_new(false));
+	if (r == 0 && b->peers & 1u << BENCH_RAW)
+		r = add_system(b, peer_raw_new(true));
+	if (r == 0 && b->peers & 1u << BENCH_REDIS)
+		r = add_system(b, peer_redis_new());
+	if (r == 0 && b->peers & 1u << BENCH_MEMCACHED)
+		r = add_system(b, peer_memcached_new());
+	if (r == 0 && b->peers & 1u << BENCH_DIR)
+		r = add_system(b, peer_dir_new());
+	return r;
+}
+
+/* A thousand clients of five systems. */
+static void raise_limits(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
+/* The catalog by itself asks nobody. */
+#define NEED_SYSTEMS (~(1u << BENCH_KIND_CATALOG))
+
+int bench_run(struct bench *b)
+{
+	struct sigaction sa = { .sa_handler = interrupt };
+	struct awake awake = { .count = 0 };
+	int r;
+
+	raise_limits();
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGTERM, &sa, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	r = b->kinds & NEED_SYSTEMS ? open_systems(b) : 0;
+	if (r == 0 && b->is_awake)
+		r = awake_start(&awake);
+	for (unsigned k = 0; k < BENCH_KIND_COUNT && r == 0; k++)
+		if (b->kinds & 1u << k)
+			r = ENTRIES[k].run(b, (enum bench_kind)k);
+	awake_stop(&awake);
+	while (b->system_count) {
+		struct peer *p = b->systems[--b->system_count];
+
+		p->ops->close(p);
+	}
+	remove_directory(b);
+	return r;
+}

@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bench/cell.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SYSTEMS_MAX 8
+#define PAIRS_MAX   1000
+#define THREADS_MAX 64
+
+/* Objects that are put or got in turn: enough not to be one, few enough for memory. */
+#define KEYS_MAX       64
+#define KEYS_BYTES_MAX (256ull << 20)
+
+/* One system in this cell. */
+struct run {
+	struct peer *peer;
+	struct crew_member *crew;
+	unsigned crew_count, main_count; /* main: without the one beside */
+	struct tally *tallies;
+	uint64_t server_cpu_ns;
+	bool is_broken;
+	double p50[PAIRS_MAX], rate[PAIRS_MAX];
+};
+
+/* What a slice has to prepare, and to take away afterwards. */
+static bool is_fresh(const struct load *load)
+{
+	return load->key_count == 0;
+}
+
+static unsigned key_count_of(const struct load *load)
+{
+	uint64_t fit = KEYS_BYTES_MAX / (load->size ? load->size : 1);
+
+	if (load->op == BENCH_CREATE || load->op == BENCH_REMOVE || load->op == BENCH_WAIT)
+		return 0;
+	if (load->op == BENCH_LIST)
+		return (unsigned)load->size;
+	return fit < 1 ? 1 : fit > KEYS_MAX ? KEYS_MAX : (unsigned)fit;
+}
+
+/* All members do the same, side by side. */
+static int crew_all(struct run *run, unsigned count, enum crew_work work)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < count; i++)
+		crew_go(&run->crew[i], work);
+	for (unsigned i = 0; i < count; i++)
+		if (crew_wait(&run->crew[i]) < 0)
+			r = run->crew[i].worker.result;
+	return r;
+}
+
+static int crew_each(struct run *run, enum bench_op op, uint64_t from, uint64_t to)
+{
+	int r = 0;
+
+	if (run->peer->ops->is_floor)
+		return 0;
+	for (unsigned i = 0; i < run->crew_count && r == 0; i++) {
+		run->crew[i].each.op = op;
+		run->crew[i].each.from = from;
+		run->crew[i].each.to = to;
+		crew_go(&run->crew[i], CREW_EACH);
+		r = crew_wait(&run->crew[i]);
+	}
+	return r;
+}
+
+/* What the keys in turn need before, and what is left of them. */
+static int keep_objects(struct run *run, enum bench_op op)
+{
+	int r = 0;
+
+	for (unsigned i = 0; i < run->crew_count && r == 0; i++) {
+		const struct load *load = &run->crew[i].worker.load;
+
+		if (is_fresh(load) || run->peer->ops->is_floor)
+			continue;
+		run->crew[i].each.op = op;
+		run->crew[i].each.from = 0;
+		run->crew[i].each.to = load->key_count;
+		crew_go(&run->crew[i], CREW_EACH);
+		r = crew_wait(&run->crew[i]);
+	}
+	return r;
+}
+
+static void member_init(struct run *run, unsigned i, const struct cell *c, const struct bench *b)
+{
+	struct crew_member *m = &run->crew[i];
+	bool is_beside = i >= run->main_count;
+	struct load *load = &m->worker.load;
+
+	*load = is_beside ? c->beside : c->load;
+	if (!is_beside) {
+		unsigned share = load->clients / run->main_count;
+
+		load->clients = share + (i < load->clients % run->main_count);
+		load->rate /= run->main_count;
+	}
+	load->key_count = key_count_of(load);
+	if (load->op == BENCH_LIST)
+		strcpy(load->prefix, BENCH_DIRECTORY "/list/");
+	else
+		snprintf(load->prefix, sizeof(load->prefix), BENCH_DIRECTORY "/%c",
+			 'a' + (int)(i % 26));
+	m->cpus = cpus_of(CPUS_CLIENT, b->threads);
+	/* Who measures is not to wait for who only makes work. */
+	m->nice = is_beside ? 10 : 0;
+	m->worker.peer = run->peer;
+	m->worker.slice_ns = b->row_ns / b->pairs;
+	m->worker.tally = &run->tallies[i];
+}
+
+static void run_close(struct run *run)
+{
+	for (unsigned i = 0; i < run->crew_count; i++) {
+		crew_stop(&run->crew[i]);
+		free(run->tallies[i].by_client);
+	}
+	free(run->crew);
+	free(run->tallies);
+}
+
+/* Told once, and it takes no part any more. */
+static int run_break(struct bench *b, struct run *run, int r, const char *why)
+{
+	run->is_broken = true;
+	if (run->peer == b->systems[0])
+		return bench_fail(b, r, "%s", why);
+	b->sink->skipped(b->sink, why);
+	return 0;
+}
+
+static const char *why_of(const struct run *run)
+{
+	for (unsigned i = 0; i < run->crew_count; i++)
+		if (run->crew[i].worker.result < 0)
+			return run->crew[i].worker.error;
+	return "no memory";
+}
+
+static int run_open(struct bench *b, const struct cell *c, struct run *run)
+{
+	unsigned threads = b->threads < c->load.clients ? b->threads : c->load.clients;
+	int r = 0;
+
+	run->main_count = threads;
+	run->peer->clients = c->load.clients + c->beside.clients;
+	run->peer->error[0] = '\0';
+	threads += c->beside.clients > 0;
+	run->crew = calloc(threads, sizeof(*run->crew));
+	run->tallies = calloc(threads, sizeof(*run->tallies));
+	if (!run->crew || !run->tallies)
+		return run_break(b, run, -ENOMEM, "no memory");
+	for (unsigned i = 0; i < threads && r == 0; i++) {
+		member_init(run, i, c, b);
+		run->tallies[i].by_client =
+			calloc(run->crew[i].worker.load.clients, sizeof(uint64_t));
+		r = run->tallies[i].by_client ? crew_start(&run->crew[i]) : -ENOMEM;
+		if (r == 0)
+			run->crew_count++;
+		else
+			free(run->tallies[i].by_client);
+	}
+	if (r == 0)
+		r = crew_all(run, run->crew_count, CREW_OPEN);
+	if (r == 0)
+		r = keep_objects(run, BENCH_PUT);
+	return r < 0 ? run_break(b, run, r, why_of(run)) : 0;
+}
+
+/* Slices. */
+
+struct before {
+	uint64_t count, elapsed_ns;
+};
+
+static struct before tally_before(const struct run *run)
+{
+	struct before b = { 0 };
+
+	for (unsigned i = 0; i < run->main_count; i++) {
+		b.count += run->tallies[i].count;
+		if (run->tallies[i].elapsed_ns > b.elapsed_ns)
+			b.elapsed_ns = run->tallies[i].elapsed_ns;
+	}
+	return b;
+}
+
+/* A slice's own median: its latencies are those that were added. */
+static double slice_p50(const struct run *run, const struct histogram *before)
+{
+	static struct histogram diff;
+
+	memset(&diff, 0, sizeof(diff));
+	for (unsigned i = 0; i < run->main_count; i++)
+		histogram_merge(&diff, &run->tallies[i].latency);
+	diff.count -= before->count;
+	for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
+		diff.buckets[i] -= before->buckets[i];
+	return (double)histogram_at(&diff, 0.5);
+}
+
+static int slice(struct bench *b, const struct cell *c, struct run *run, unsigned pair)
+{
+	static struct histogram latency;
+	struct before before = tally_before(run), after;
+	enum bench_op op = c->load.op;
+	uint64_t cpu_ns, fresh = run->crew[0].worker.key_next;
+	int r = 0;
+
+	memset(&latency, 0, sizeof(latency));
+	for (unsigned i = 0; i < run->main_count; i++)
+		histogram_merge(&latency, &run->tallies[i].latency);
+	if (run->peer->ops->resume)
+		run->peer->ops->resume(run->peer);
+	if (op == BENCH_REMOVE)
+		r = crew_each(run, BENCH_PUT, fresh, fresh + c->load.count_max);
+
+	cpu_ns = peer_cpu_ns(run->peer);
+	if (r == 0)
+		r = crew_all(run, run->crew_count, CREW_SLICE);
+	run->server_cpu_ns += peer_cpu_ns(run->peer) - cpu_ns;
+
+	if (r == 0 && op != BENCH_REMOVE && is_fresh(&run->crew[0].worker.load))
+		r = crew_each(run, BENCH_REMOVE, fresh, run->crew[0].worker.key_next);
+	if (run->peer->ops->pause)
+		run->peer->ops->pause(run->peer);
+	if (r < 0)
+		return run_break(b, run, r, why_of(run));
+	after = tally_before(run);
+	run->p50[pair] = slice_p50(run, &latency);
+	run->rate[pair] = (double)(after.count - before.count) * 1e9 /
+			  (double)(after.elapsed_ns - before.elapsed_ns);
+	return 0;
+}
+
+/* Rows. */
+
+static struct interval ratio(const double *ours, const double *theirs, unsigned count)
+{
+	double values[PAIRS_MAX];
+
+	for (unsigned i = 0; i < count; i++)
+		values[i] = ours[i] / theirs[i];
+	return interval_of(values, count);
+}
+
+/* What the slowest client got, of what each would have had by right. */
+static double least_share(const struct run *run)
+{
+	uint64_t least = UINT64_MAX, sum = 0;
+	unsigned clients = 0;
+
+	for (unsigned i = 0; i < run->main_count; i++) {
+		for (unsigned k = 0; k < run->crew[i].worker.load.clients; k++) {
+			uint64_t n = run->tallies[i].by_client[k];
+
+			least = n < least ? n : least;
+			sum += n;
+			clients++;
+		}
+	}
+	return clients > 1 && sum ? (double)least * clients / (double)sum : NAN;
+}
+
+static void row_make(const struct bench *b, const struct cell *c, const struct run *run,
+		     struct bench_row *ret)
+{
+	static struct histogram all;
+	uint64_t bytes = 0, cpu_ns = 0, elapsed_ns = 0;
+	double count;
+
+	memset(&all, 0, sizeof(all));
+	for (unsigned i = 0; i < run->main_count; i++) {
+		histogram_merge(&all, &run->tallies[i].latency);
+		bytes += run->tallies[i].bytes;
+		cpu_ns += run->tallies[i].cpu_ns;
+		if (run->tallies[i].elapsed_ns > elapsed_ns)
+			elapsed_ns = run->tallies[i].elapsed_ns;
+	}
+	count = (double)all.count;
+	*ret = (struct bench_row){
+		.bench = bench_kind_name(c->kind),
+		.op = bench_op_name(c->load.op),
+		.system = run->peer->ops->name,
+		.attach = b->attach == BENCH_HOST ? "host" : "proxy",
+		.mode = b->is_awake ? "awake" : "quiet",
+		.size = c->load.size,
+		.clients = c->load.clients,
+		.depth = c->load.depth,
+		.p50_us = (double)histogram_at(&all, 0.5) / 1e3,
+		.p99_us = (double)histogram_at(&all, 0.99) / 1e3,
+		.p999_us = (double)histogram_at(&all, 0.999) / 1e3,
+		.max_us = (double)all.max / 1e3,
+		.ops_per_s = count * 1e9 / (double)elapsed_ns,
+		.mb_per_s = (double)bytes * 1e3 / (double)elapsed_ns,
+		.server_cpu_us = run->peer->server && !c->beside.clients
+					 ? (double)run->server_cpu_ns / count / 1e3
+					 : NAN,
+		.client_cpu_us = (double)cpu_ns / count / 1e3,
+		.least_share = least_share(run),
+		.object_bytes = NAN,
+	};
+}
+
+static void rows_give(struct bench *b, const struct cell *c, const struct run *runs, unsigned count)
+{
+	for (unsigned i = 0; i < count; i++) {
+		struct bench_row row;
+
+		if (runs[i].is_broken)
+			continue;
+		row_make(b, c, &runs[i], &row);
+		if (i > 0) {
+			row.pairs = b->pairs;
+			row.latency = ratio(runs[0].p50, runs[i].p50, b->pairs);
+			row.rate = ratio(runs[0].rate, runs[i].rate, b->pairs);
+		}
+		b->sink->row(b->sink, &row);
+	}
+}
+
+static bool has_part(const struct bench *b, const struct cell *c, const struct peer *p)
+{
+	if (!(p->ops->ops & 1u << c->load.op))
+		return false;
+	if (p->ops->is_serial && c->load.clients > b->threads)
+		return false;
+	/* A floor answers one after the other, whatever is behind it. */
+	return !p->ops->is_floor || c->beside.clients == 0;
+}
+
+/* What Wadi has as a call only keeps its thread for itself. */
+static bool is_call(enum bench_op op)
+{
+	return op == BENCH_STAT || op == BENCH_LIST || op == BENCH_WAIT;
+}
+
+int cell_run(struct bench *b, const struct cell *c)
+{
+	struct run *runs = calloc(SYSTEMS_MAX, sizeof(*runs));
+	unsigned count = 0;
+	int r = 0;
+
+	if (is_call(c->load.op) && (c->load.clients > b->threads || c->load.depth > 1)) {
+		b->sink->skipped(b->sink, "stat, list and wait are calls: one client for each "
+					  "thread, one request at a time");
+		free(runs);
+		return 0;
+	}
+	if (!runs)
+		return bench_fail(b, -ENOMEM, "no memory");
+	for (unsigned i = 0; i < b->system_count && r == 0; i++) {
+		if (!has_part(b, c, b->systems[i]))
+			continue;
+		runs[count].peer = b->systems[i];
+		r = run_open(b, c, &runs[count++]);
+	}
+	for (unsigned pair = 0; pair < b->pairs && r == 0; pair++) {
+		for (unsigned k = 0; k < count && r == 0; k++) {
+			/* There and back, so that nobody is always after the same other. */
+			struct run *run = &runs[pair % 2 ? count - 1 - k : k];
+
+			if (!run->is_broken)
+				r = slice(b, c, run, pair);
+			if (r == 0 && bench_is_interrupted())
+				r = bench_fail(b, -EINTR, "interrupted");
+		}
+	}
+	if (r == 0)
+		rows_give(b, c, runs, count);
+	for (unsigned i = 0; i < count; i++) {
+		if (!runs[i].is_broken)
+			keep_objects(&runs[i], BENCH_REMOVE);
+		run_close(&runs[i]);
+	}
+	free(runs);
+	return r;
+}

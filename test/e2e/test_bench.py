@@ -1,0 +1,149 @@
+"""`wadi bench`: its lines of JSON, its peers, its picture; and it leaves nothing behind.
+
+What the figures are worth is asked in test_worker.c and test_histogram.c, on a clock of
+their own: here they only have to be there, and to agree with each other.
+"""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+import xml.etree.ElementTree
+
+import pytest
+
+from conftest import DONE, REFUSED, UNREACHABLE, USAGE, WADI, clean_environment, run_wadi, until
+
+FIELDS = ["bench", "op", "system", "attach", "size", "clients", "depth", "p50_us", "p99_us",
+          "p999_us", "max_us", "ops_per_s", "mb_per_s", "server_cpu_us", "client_cpu_us", "mode"]
+QUICK = ["--pairs", "2", "--seconds", "1", "--memory", "512M"]
+
+
+def bench(*args, code=DONE, env=None):
+    done = run_wadi("bench", *args, *QUICK, env=env, timeout=110)
+    told = done.stderr.decode()
+    assert done.returncode == code, told
+    return done.stdout.decode(), told
+
+
+def rows(*args, env=None):
+    out, told = bench(*args, "--json", env=env)
+    assert told == "", told
+    return [json.loads(line) for line in out.splitlines()]
+
+
+def test_each_row_has_the_fields_that_programs_read():
+    all_rows = rows("--sizes", "100K", "--peer", "raw")
+    assert [(r["op"], r["size"], r["system"]) for r in all_rows] == [
+        (op, 102400, system) for op in ("get", "put") for system in ("wadi", "raw", "raw-polling")]
+    for row in all_rows:
+        assert list(row) == FIELDS
+        assert (row["attach"], row["clients"], row["depth"], row["mode"]) == ("proxy", 1, 1, "quiet")
+        assert 0 < row["p50_us"] <= row["p99_us"] <= row["p999_us"] <= row["max_us"]
+        assert row["ops_per_s"] > 0 and row["server_cpu_us"] > 0 and row["client_cpu_us"] > 0
+        assert row["mb_per_s"] == pytest.approx(row["ops_per_s"] * row["size"] / 1e6, rel=0.01)
+
+
+def test_every_bench_of_the_store_runs():
+    names = ["create", "stat", "list", "remove", "wait", "mixed", "attach"]
+    found = {r["bench"]: r for r in rows(*names, "--attach", "host")}
+    assert list(found) == names
+    assert found["mixed"]["op"] == found["attach"]["op"] == "get"
+    assert all(r["attach"] == "host" and r["ops_per_s"] > 0 for r in found.values())
+    batch = rows("batch", "--sizes", "64", "--depth", "16")
+    assert [(r["op"], r["depth"]) for r in batch] == [("get", 16), ("put", 16)]
+
+
+def test_the_catalog_alone_needs_no_store():
+    found = rows("catalog", "--objects", "20000")
+    assert [r["op"] for r in found] == ["create", "get", "put"]
+    assert all(r["attach"] == "none" and r["client_cpu_us"] is None for r in found)
+
+
+@pytest.mark.parametrize("attach, op", [("proxy", "create"), ("host", "get")])
+def test_peers_do_the_same_work(attach, op):
+    peers = ["redis"] * bool(shutil.which("redis-server")) + ["memcached"] * bool(shutil.which("memcached"))
+    if not peers:
+        pytest.skip("neither redis-server nor memcached is installed")
+    found = rows(op, "--peer", ",".join(peers), "--peer", "dir", "--attach", attach, "--sizes", "3000")
+    assert [r["system"] for r in found] == ["wadi", *peers, "dir"]
+    for row in found:
+        assert row["op"] == op and (row["server_cpu_us"] is None) == (row["system"] == "dir")
+    many = rows("get", "--peer", peers[0], "--attach", attach, "--sizes", "100", "--clients", "20")
+    assert [(r["system"], r["clients"]) for r in many] == [("wadi", 20), (peers[0], 20)]
+
+
+def test_a_table_says_how_many_pairs_and_the_interval(tmp_path):
+    plot = tmp_path / "bench.svg"
+    out, _ = bench("get", "--sizes", "4K", "--clients", "1,5", "--peer", "raw", "--awake", "--plot", plot)
+    assert out.count(", proxy, awake, 2 pairs\n") == 2
+    assert "get of 4 KiB, 1 client, 1 in flight" in out and "get of 4 KiB, 5 clients, 1 in flight" in out
+    for line in out.splitlines():
+        if line.startswith("raw"):
+            assert line.count("(") == 2, line
+    picture = xml.etree.ElementTree.parse(plot).getroot()
+    text = "".join(picture.itertext())
+    assert "throughput by clients" in text and "raw-polling" in text
+
+
+def test_another_store_is_measured_where_one_is_named(w, store):
+    for endpoint in (store.endpoints["tcp"], store.endpoints["unix"]):
+        env = clean_environment(WADI_ENDPOINT=endpoint, WADI_TOKEN=w.token)
+        row, = rows("get", "--sizes", "64", env=env)
+        assert row["attach"] == ("host" if endpoint.startswith("unix") else "proxy")
+        # Whose process that is, only a Unix socket tells.
+        assert (row["server_cpu_us"] is None) == endpoint.startswith("tcp")
+
+
+@pytest.mark.parametrize("args, words", [
+    (["gte"], "did you mean get?"),
+    (["--sizes", "64,x"], "is not a list"),
+    (["--clients", "0"], "--clients: 0 is too small"),
+    (["--peer", "raw,redsi"], "did you mean redis?"),
+    (["--seconds", "0"], "--seconds"),
+    (["--endpoint", "udp://x"], "is not an endpoint"),
+])
+def test_wrong_words_are_told(args, words):
+    done = run_wadi("bench", *args)
+    assert done.returncode == USAGE and words in done.stderr.decode()
+    assert done.stderr.count(b"\n") == 1 and done.stdout == b""
+
+
+def test_what_cannot_be_had_is_told():
+    out, told = bench("get", "--endpoint", "tcp://127.0.0.1:1", code=UNREACHABLE)
+    assert out == "" and "127.0.0.1:1" in told
+    _, told = bench("get", "--sizes", "64", "--peer", "redis", env=clean_environment(PATH="/nonexistent"))
+    assert told == ("wadi: bench: left out: redis: redis-server did not become ready; is it installed?\n")
+    _, told = bench("get", "--sizes", "64", "--plot", "/nonexistent/x.svg", code=REFUSED)
+    assert "/nonexistent/x.svg" in told
+
+
+def children_of(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def is_there(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_its_servers_end_with_it_however_it_ends(number):
+    process = subprocess.Popen([WADI, "bench", "get", "--sizes", "64", "--peer", "raw", "--seconds", "30"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=clean_environment())
+    try:
+        # The store and two floors.
+        children = until(lambda: len(children_of(process.pid)) == 3 and children_of(process.pid), "its servers")
+        time.sleep(0.2)
+        process.send_signal(number)
+        told = process.stderr.read().decode()
+        assert process.wait(30) == (-number if number == signal.SIGKILL else REFUSED), told
+        until(lambda: not any(is_there(child) for child in children), "the end of its servers")
+    finally:
+        process.kill()
+        process.wait()
