@@ -10,7 +10,7 @@ from conftest import (DONE, LATE, REFUSED, UNREACHABLE, USAGE, WADI, Client, cle
 
 COMMANDS = ["put", "get", "ls", "stat", "rm", "mv", "wait", "job create", "job ls", "job show", "job renew",
             "job end", "job token", "usage", "top", "doctor", "config show", "dev", "run", "meta", "store",
-            "proxy", "keep"]
+            "proxy", "keep", "bench"]
 
 WRONG = [
     # A misspelt command, and what there is.
@@ -28,7 +28,6 @@ WRONG = [
     ("jbo create x", "`wadi job create`"),
     ("--json ls", "`wadi ls --help`"),
     ("help gte", "`wadi get`"),
-    ("mount", "not in this build"),
     ("mount /mnt", "not in this build"),
     ("csi", "not in this build"),
     ("control", "not in this build"),
