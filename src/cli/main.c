@@ -15,7 +15,7 @@
 #include "cli/terminal.h"
 
 /* clang-format off */
-#define BENCH_LINE(NAME, name, run, op, sizes, clients, depths, what) "  " name "\n      " what "\n"
+#define BENCH_LINE(NAME, name, run, op, sizes, clients, depths, what) "`" name "`: " what ".\n\n"
 #define BENCH_HELP BENCHES(BENCH_LINE)
 #define COMMAND_ENTRY(...) { __VA_ARGS__ },
 const struct command COMMAND_LIST[] = { COMMANDS(COMMAND_ENTRY) };
