@@ -153,7 +153,8 @@ static void get_run(struct fiber *self)
 		object_release(op->proxy->core, &g->found, false);
 		g->found.hold = 0;
 	}
-	if (g->found.hold) {
+	/* A small value is whole in what was found, without a hold. */
+	if (g->found.hold || op->span.payload.len < wanted(&req, g->found.stat.len)) {
 		g->id = ++native_of(r)->next_id;
 		g->user_count++;
 		list_insert(&native_of(r)->readings, &g->link);
