@@ -12,6 +12,10 @@
 #include "base/node.h"
 #include "proxy/proxy_priv.h"
 
+/* A payload whose place must be leased first keeps what is behind it waiting no longer than this.
+ */
+#define PLACE_NS 1000000000ull
+
 struct upload {
 	struct list link; /* of its connection */
 	struct proxy *proxy;
@@ -83,6 +87,16 @@ static bool has_all(const struct upload *u)
 	return u->len_hint > 0 && u->taken >= u->len_hint;
 }
 
+/*
+ * May so much more come? Of an object whose length is known, what is leased for it is
+ * enough, even if odd pieces may waste so much of it that no number can be promised: who
+ * needs more then asks for it.
+ */
+static bool has_room(const struct upload *u, uint64_t need)
+{
+	return fill_room(u->fill) >= u->taken + need || (need == 1 && fill_is_ahead(u->fill));
+}
+
 static void answer_room(struct request *r, const struct upload *u)
 {
 	struct wcur w = request_answer(r);
@@ -121,7 +135,7 @@ static void answer_waiting(struct upload *u, int result)
 		struct waiter *w = container_of(u->waiting.next, struct waiter, link);
 		struct request *r;
 
-		if (result == 0 && fill_room(u->fill) < u->taken + w->need)
+		if (result == 0 && !has_room(u, w->need))
 			return;
 		if (!u->is_closed && put_off(w, result))
 			return;
@@ -194,7 +208,7 @@ static void answer_data(struct request *r, struct upload *u)
 	}
 	if (r->payload_len == 0)
 		fill_is_longer(u->fill);
-	if (fill_room(u->fill) >= u->taken + need) {
+	if (has_room(u, need)) {
 		answer_room(r, u);
 		lease_if_needed(u, r->due_ns);
 		return;
@@ -317,6 +331,22 @@ static int decode_data(struct request *r, struct put_data_req *req, struct uploa
 	return *ret ? 0 : -ENOENT;
 }
 
+/* The same; odd pieces, each of which wastes some of a page, may have used up what was promised. */
+static int place_or_lease(struct request *r, struct upload *u, const struct put_data_req *req)
+{
+	struct loop *l = u->proxy->loop;
+	int x = place_next(r, u, req, r->due_ns);
+
+	if (x != -ENOBUFS)
+		return x;
+	fill_is_longer(u->fill);
+	x = fill_ahead(u->fill, (l->now_ns - u->begun_ns) / 1000000, l->now_ns + PLACE_NS, u->why,
+		       sizeof(u->why));
+	if (x == 0 && u->is_closed)
+		x = -ECANCELED;
+	return x < 0 ? x : place_next(r, u, req, r->due_ns);
+}
+
 /* After the bytes before these, which are still on their way to another host. */
 static void place_run(struct fiber *self)
 {
@@ -333,9 +363,9 @@ static void place_run(struct fiber *self)
 	if (x == 0 && u->is_closed)
 		x = -ECANCELED;
 	if (x == 0)
-		x = place_next(r, u, &req, r->due_ns);
+		x = place_or_lease(r, u, &req);
 	if (x < 0)
-		request_sink(r, x, "the bytes have no place");
+		request_sink(r, x, "the bytes have no place%s%s", u->why[0] ? ": " : "", u->why);
 	u->user_count--;
 	upload_free_if_done(u);
 }
@@ -354,9 +384,10 @@ void put_data_place(struct request *r)
 	r->owner = u;
 	if (!u->is_busy && (!u->piece.segment || !u->piece.is_buffer)) {
 		x = place_next(r, u, &req, r->due_ns);
-		if (x < 0)
+		if (x < 0 && x != -ENOBUFS)
 			request_sink(r, x, "the bytes have no place, or are not the next ones");
-		return;
+		if (x != -ENOBUFS)
+			return;
 	}
 	op = op_new(proxy_of(r), r);
 	if (op)
