@@ -269,6 +269,7 @@ int sim_open(const struct sim_config *config, struct sim **ret)
 	list_init(&s->nodes);
 	list_init(&s->cables);
 	list_init(&s->cuts);
+	list_init(&s->stalls);
 	list_init(&s->closed);
 	*ret = s;
 	return 0;
@@ -292,6 +293,11 @@ void sim_close(struct sim *s)
 uint64_t sim_now_ns(const struct sim *s)
 {
 	return s->now_ns;
+}
+
+void sim_set_delay(struct sim *s, uint64_t delay_ns_max)
+{
+	s->config.delay_ns_max = delay_ns_max;
 }
 
 uint64_t sim_random(struct sim *s)

@@ -50,8 +50,13 @@ size_t sim_node_bytes(const struct sim_node *n); /* that it has allocated: 0 whe
 
 int sim_loop_open(struct sim_node *n, struct loop **ret);
 
+/* From now on each piece that is sent takes up to so long. */
+void sim_set_delay(struct sim *s, uint64_t delay_ns_max);
+
 /* Cuts the connections between two nodes now; new ones fail while it is cut. */
 void sim_cut(struct sim *s, uint32_t a, uint32_t b, bool is_cut);
+/* Holds all that is on its way between two nodes, and tells nobody; then it arrives. */
+void sim_stall(struct sim *s, uint32_t a, uint32_t b, bool is_stalled);
 
 /* Runs until `until_ns` of simulated time or a stop; false if before that nothing is left to
  * happen. */

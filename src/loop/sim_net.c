@@ -14,6 +14,8 @@
  *   RESET if it had not read everything; so does an end whose node was killed, as
  *   the dice say. What arrives for it later is answered by a RESET.
  * - The cable goes when both ends are closed.
+ * - Between two nodes that are stalled everything is held, in its order, and arrives
+ *   when they are not any more: nobody is told, as when a network drops packets.
  */
 #include "loop/sim_priv.h"
 
@@ -57,8 +59,8 @@ struct end {
 	struct end *other;
 	enum end_state state;
 	uint32_t node_id;
-	struct list coming, arrived;
-	size_t unread_bytes; /* in both lists */
+	struct list coming, held, arrived;
+	size_t unread_bytes; /* in all lists */
 	uint64_t last_ns;    /* when the last piece of `coming` arrives */
 	bool was_full, has_ended;
 	int error; /* sticks; what arrived before is read first */
@@ -99,9 +101,9 @@ static struct end *end_of(struct stream *s)
 	return container_of(s, struct end, stream);
 }
 
-static struct cut *cut_find(struct sim *s, uint32_t a, uint32_t b)
+static struct cut *cut_find(const struct list *cuts, uint32_t a, uint32_t b)
 {
-	for (struct list *i = s->cuts.next; i != &s->cuts; i = i->next) {
+	for (struct list *i = cuts->next; i != cuts; i = i->next) {
 		struct cut *c = container_of(i, struct cut, link);
 
 		if ((c->a == a && c->b == b) || (c->a == b && c->b == a))
@@ -161,6 +163,7 @@ static void cable_free(struct closing *c)
 
 	for (int i = 0; i < 2; i++) {
 		pieces_drop(k->sim, &k->ends[i].coming);
+		pieces_drop(k->sim, &k->ends[i].held);
 		pieces_drop(k->sim, &k->ends[i].arrived);
 	}
 	free(k);
@@ -232,7 +235,7 @@ static void arrive_connect(struct end *e)
 	struct acceptor *a = n ? acceptor_find(n, k->port) : NULL;
 
 	if (!a || a->queued_count >= LISTEN_BACKLOG ||
-	    cut_find(k->sim, e->node_id, e->other->node_id)) {
+	    cut_find(&k->sim->cuts, e->node_id, e->other->node_id)) {
 		end_close(e, PIECE_REFUSED);
 		return;
 	}
@@ -257,9 +260,8 @@ static void arrive_data(struct end *e, struct piece *p)
 	notify(e);
 }
 
-static void arrive(struct event *ev)
+static void piece_arrives(struct piece *p)
 {
-	struct piece *p = container_of(ev, struct piece, event);
 	struct end *e = p->to;
 
 	sim_note(e->cable->sim, hash_64(p->bytes, p->len, (uint64_t)p->kind), e->node_id);
@@ -291,6 +293,19 @@ static void arrive(struct event *ev)
 		break;
 	}
 	free(p);
+}
+
+static void arrive(struct event *ev)
+{
+	struct piece *p = container_of(ev, struct piece, event);
+	struct end *e = p->to;
+
+	if (cut_find(&e->cable->sim->stalls, e->node_id, e->other->node_id)) {
+		list_remove(&p->link);
+		list_insert(&e->held, &p->link);
+		return;
+	}
+	piece_arrives(p);
 }
 
 /* Into `buf` what has arrived, up to `len`. */
@@ -401,6 +416,7 @@ static void end_init(struct cable *k, int index, struct loop *l, uint32_t node_i
 	e->notice.tell = tell_end;
 	list_init(&e->notice.link);
 	list_init(&e->coming);
+	list_init(&e->held);
 	list_init(&e->arrived);
 }
 
@@ -536,32 +552,74 @@ void sim_net_kill(struct sim_node *n)
 	}
 }
 
-void sim_cut(struct sim *s, uint32_t a, uint32_t b, bool is_cut)
+/* False: it was so before. */
+static bool cut_set(struct list *cuts, uint32_t a, uint32_t b, bool is_cut)
 {
-	struct cut *c = cut_find(s, a, b);
+	struct cut *c = cut_find(cuts, a, b);
 
-	sim_note(s, a, b);
-	if (!is_cut && c) {
+	if (is_cut == (c != NULL))
+		return false;
+	if (c) {
 		list_remove(&c->link);
 		free(c);
+		return true;
 	}
-	if (!is_cut || c)
-		return;
 	c = calloc(1, sizeof(*c));
 	assert(c);
 	c->a = a;
 	c->b = b;
-	list_insert(&s->cuts, &c->link);
+	list_insert(cuts, &c->link);
+	return true;
+}
+
+/* What was held arrives, but where another stall still holds it. */
+static void cable_flush(struct cable *k)
+{
+	if (cut_find(&k->sim->stalls, k->ends[0].node_id, k->ends[1].node_id))
+		return;
+	for (int j = 0; j < 2; j++)
+		while (!list_is_empty(&k->ends[j].held))
+			piece_arrives(container_of(k->ends[j].held.next, struct piece, link));
+}
+
+void sim_stall(struct sim *s, uint32_t a, uint32_t b, bool is_stalled)
+{
+	assert(!s->turning);
+	sim_note(s, b, a);
+	if (!cut_set(&s->stalls, a, b, is_stalled) || is_stalled)
+		return;
+	/* A cable that goes meanwhile is freed after the next step. */
+	for (struct list *i = s->cables.next, *next = i->next; i != &s->cables;
+	     i = next, next = i->next)
+		cable_flush(container_of(i, struct cable, link));
+}
+
+void sim_cut(struct sim *s, uint32_t a, uint32_t b, bool is_cut)
+{
+	sim_note(s, a, b);
+	if (!cut_set(&s->cuts, a, b, is_cut) || !is_cut)
+		return;
 	for (struct list *i = s->cables.next, *next = i->next; i != &s->cables;
 	     i = next, next = i->next) {
 		struct cable *k = container_of(i, struct cable, link);
 
-		if (!cut_find(s, k->ends[0].node_id, k->ends[1].node_id))
+		if (!cut_find(&s->cuts, k->ends[0].node_id, k->ends[1].node_id))
 			continue;
 		for (int j = 0; j < 2; j++) {
 			pieces_drop(s, &k->ends[j].coming);
+			pieces_drop(s, &k->ends[j].held);
 			end_fail(&k->ends[j], -ECONNRESET);
 		}
+	}
+}
+
+static void cuts_free(struct list *cuts)
+{
+	while (!list_is_empty(cuts)) {
+		struct cut *c = container_of(cuts->next, struct cut, link);
+
+		list_remove(&c->link);
+		free(c);
 	}
 }
 
@@ -573,10 +631,6 @@ void sim_net_close(struct sim *s)
 		list_remove(&k->link);
 		cable_free(&k->closing);
 	}
-	while (!list_is_empty(&s->cuts)) {
-		struct cut *c = container_of(s->cuts.next, struct cut, link);
-
-		list_remove(&c->link);
-		free(c);
-	}
+	cuts_free(&s->cuts);
+	cuts_free(&s->stalls);
 }

@@ -35,7 +35,7 @@ struct sim {
 	uint64_t now_ns, fingerprint;
 	struct dice net, order, workload;
 	struct heap events;
-	struct list nodes, cables, cuts;
+	struct list nodes, cables, cuts, stalls;
 	struct list closed;       /* of struct closing: freed after the step */
 	struct sim_loop *turning; /* by sim_step() */
 	bool must_stop;
