@@ -21,9 +21,19 @@ test: ## everything that CI does; installs what it needs
 	@tools/install-packages test
 	@tools/test $(STAGES)
 
-style asan tsan arm64 sim model e2e: ## one stage of `make test`
+style asan tsan arm64 model e2e: ## one stage of `make test`
 	@tools/install-packages test
 	@tools/test $@
+
+sim: ## simulate clusters with faults; SEEDS=N runs so many seeds, and shrinks what fails
+	@tools/install-packages test
+ifdef SEEDS
+	@test -f build/build.ninja || meson setup build
+	@ninja -C build -j $(JOBS) test/sim/simulate
+	@tools/sim --seeds $(SEEDS) $(ARGS)
+else
+	@tools/test sim
+endif
 
 fuzz: ## run each fuzzer for a minute, or SECONDS=N
 	@tools/install-packages test

@@ -3,8 +3,17 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/node.h"
+#include "shm/memory.h"
+
+#define PAIR_BYTES (256u << 10)
+
+enum { PORT_SHARD = 1, PORT_STORE = 11, PORT_PROXY = 12 };
+
+static const uint8_t TOKEN_KEY[] = "0123456789abcdef0123456789abcdef";
+#define TOKEN_KEY_SLICE ((struct slice){ TOKEN_KEY, sizeof(TOKEN_KEY) - 1 })
 
 static struct address at(uint32_t node, uint32_t port)
 {
@@ -43,110 +52,229 @@ static void listen_at(struct loop *l, struct listener *lr, struct address a,
 	must(listener_open(l, &a, lr));
 }
 
-static void open_meta(struct cluster *c)
+/* Roles. */
+
+static void open_loop(struct process *p, struct loop **loop, struct net **net)
 {
-	struct meta_node *m = &c->meta;
-
-	must(sim_node_add(c->sim, NODE_META, &m->node));
-	node_current = sim_node_of(m->node);
-	must(sim_loop_open(m->node, &m->loop));
-	must(net_open(m->loop, &m->net));
-	for (uint16_t i = 0; i < CLUSTER_SHARDS; i++) {
-		struct shard_config config = { .index = i,
-					       .count = CLUSTER_SHARDS,
-					       .is_open_loopback = true };
-
-		for (unsigned k = 0; k < CLUSTER_SHARDS; k++)
-			config.addresses[k] = k == 0 ? "sim://1:1" : "sim://1:2";
-		must(shard_open(&config, m->loop, m->net, &m->shards[i]));
-		listen_at(m->loop, &m->listeners[i], at(NODE_META, 1u + i), accept_shard,
-			  m->shards[i]);
-	}
-	node_current = NULL;
+	must(sim_loop_open(p->node, loop));
+	must(net_open(*loop, net));
 }
 
-static void open_store(struct cluster *c, uint64_t pool_bytes)
+static void open_shards(struct process *p)
 {
-	struct store_node *s = &c->store;
-	struct store_config config = { .limit_bytes = pool_bytes,
+	struct cluster *c = p->cluster;
+
+	for (uint16_t i = 0; i < c->shape.shards; i++) {
+		struct shard_config config = { .index = i,
+					       .count = (uint16_t)c->shape.shards,
+					       .is_open_loopback = true,
+					       .token_key = TOKEN_KEY_SLICE };
+
+		for (unsigned k = 0; k < c->shape.shards; k++)
+			config.addresses[k] = c->shard_texts[k];
+		p->loops[i] = p->loop;
+		p->nets[i] = p->net;
+		if (i > 0)
+			open_loop(p, &p->loops[i], &p->nets[i]);
+		must(shard_open(&config, p->loops[i], p->nets[i], &p->shards[i]));
+		listen_at(p->loops[i], &p->shard_listeners[i], at(p->id, PORT_SHARD + i),
+			  accept_shard, p->shards[i]);
+	}
+}
+
+/* As a process does it whose shard 0 is on the loop of the asker. */
+static int to_shard(void *owner, uint16_t index, struct stream **ret)
+{
+	struct process *p = owner;
+	struct stream *ends[2];
+	int r;
+
+	if (index > 0)
+		return stream_connect(p->loop, &p->cluster->shards[index], ret);
+	r = stream_pair(p->loop, PAIR_BYTES, ends);
+	if (r == 0) {
+		shard_accept(p->shards[0], ends[1]);
+		*ret = ends[0];
+	}
+	return r;
+}
+
+static void open_store(struct process *p)
+{
+	struct cluster *c = p->cluster;
+	struct store_config config = { .limit_bytes = c->shape.pool_bytes,
 				       .tier = TIER_DRAM,
 				       .name = "dram",
-				       .address = "sim://2:1",
+				       .address = c->store_texts[p->index],
 				       .media = &media_heap };
+	struct stream *s;
 
-	must(sim_node_add(c->sim, NODE_STORE, &s->node));
-	node_current = sim_node_of(s->node);
-	must(sim_loop_open(s->node, &s->loop));
-	must(net_open(s->loop, &s->net));
-	must(store_open(&config, s->loop, s->net, &s->store));
-	listen_at(s->loop, &s->listener, at(NODE_STORE, 1), accept_store, s->store);
-	for (unsigned i = 0; i < CLUSTER_SHARDS; i++) {
-		struct address a = at(NODE_META, 1u + i);
-
-		must(store_join_at(s->store, &a));
+	must(store_open(&config, p->loop, p->net, &p->store));
+	listen_at(p->loop, &p->store_listener, at(p->id, PORT_STORE), accept_store, p->store);
+	for (uint16_t i = 0; i < c->shape.shards; i++) {
+		if (p->roles & RUNS_META && i == 0) {
+			must(to_shard(p, i, &s));
+			must(store_join(p->store, s));
+		} else {
+			must(store_join_at(p->store, &c->shards[i]));
+		}
 	}
-	node_current = NULL;
 }
 
-static void open_proxy(struct cluster *c, unsigned i)
+static void job_over(void *owner, uint64_t job)
 {
-	struct proxy_node *p = &c->proxies[i];
-	struct address metas[CLUSTER_SHARDS];
-	struct core_config core = { .metas = metas, .meta_count = CLUSTER_SHARDS };
-	struct proxy_config config = { .is_open_loopback = true };
+	struct process *p = owner;
 
-	for (unsigned k = 0; k < CLUSTER_SHARDS; k++)
-		metas[k] = at(NODE_META, 1u + k);
-	must(sim_node_add(c->sim, NODE_PROXY + i, &p->node));
-	node_current = sim_node_of(p->node);
-	must(sim_loop_open(p->node, &p->loop));
-	must(net_open(p->loop, &p->net));
+	if (p->proxy)
+		proxy_job_over(p->proxy, job);
+}
+
+static void open_proxy(struct process *p)
+{
+	struct cluster *c = p->cluster;
+	struct core_config core = {
+		.metas = c->shards, .meta_count = c->shape.shards, .owner = p, .job_over = job_over
+	};
+	struct proxy_config config = { .is_open_loopback = true,
+				       .token_key = TOKEN_KEY,
+				       .token_key_len = sizeof(TOKEN_KEY) - 1 };
+
+	if (p->roles & RUNS_META) {
+		core.shard_count = (uint16_t)c->shape.shards;
+		core.to_shard = to_shard;
+	}
+	if (p->store) {
+		store_reach(p->store, &core.reach, &core.reach_ops);
+		core.reach_store = store_incarnation(p->store);
+	}
 	must(core_open(p->net, &core, &p->core));
 	config.core = p->core;
 	must(proxy_open(p->net, &config, &p->proxy));
-	listen_at(p->loop, &p->listener, at(NODE_PROXY + i, 1), accept_proxy, p->proxy);
+	listen_at(p->loop, &p->proxy_listener, at(p->id, PORT_PROXY), accept_proxy, p->proxy);
+}
+
+static void open_client(struct process *p)
+{
+	p->w = node_alloc(sizeof(*p->w));
+	assert(p->w);
+	p->w->address = cluster_proxy(p->cluster, p->index % SHAPE_PROXIES);
+	p->w->timeout_ms = 5000;
+	snprintf(p->w->endpoint, sizeof(p->w->endpoint), "sim");
+	must(handle_init(p->w, p->loop));
+}
+
+void process_start(struct process *p)
+{
+	assert(!p->is_up);
+	p->is_up = true;
+	p->life++;
+	node_current = sim_node_of(p->node);
+	if (p->roles & RUNS_CLIENT)
+		must(sim_loop_open(p->node, &p->loop));
+	else
+		open_loop(p, &p->loop, &p->net);
+	if (p->roles & RUNS_META)
+		open_shards(p);
+	if (p->roles & RUNS_STORE)
+		open_store(p);
+	if (p->roles & RUNS_PROXY)
+		open_proxy(p);
+	if (p->roles & RUNS_CLIENT)
+		open_client(p);
 	node_current = NULL;
 }
 
-static void open_client(struct cluster *c, unsigned i)
+void process_kill(struct process *p)
 {
-	struct client_node *n = &c->clients[i];
-
-	must(sim_node_add(c->sim, NODE_CLIENT + i, &n->node));
-	node_current = sim_node_of(n->node);
-	must(sim_loop_open(n->node, &n->loop));
-	n->w = node_alloc(sizeof(*n->w));
-	n->w->address = at(NODE_PROXY + i % CLUSTER_PROXIES, 1);
-	n->w->timeout_ms = 20000;
-	snprintf(n->w->endpoint, sizeof(n->w->endpoint), "sim");
-	must(handle_init(n->w, n->loop));
-	node_current = NULL;
+	assert(p->is_up);
+	sim_node_kill(p->node);
+	p->is_up = p->is_paused = false;
+	p->loop = NULL;
+	p->net = NULL;
+	memset(p->shards, 0, sizeof(p->shards));
+	memset(p->loops, 0, sizeof(p->loops));
+	p->store = NULL;
+	p->core = NULL;
+	p->proxy = NULL;
+	p->w = NULL;
 }
 
-void cluster_open(struct cluster *c, uint64_t seed, uint64_t pool_bytes)
-{
-	struct sim_config config = {
-		.seed = seed, .delay_ns_min = 10000, .delay_ns_max = 500000, .cut_permille = 100
-	};
+/* All of them. */
 
-	*c = (struct cluster){ 0 };
+static struct process *add(struct cluster *c, unsigned roles, uint32_t id, unsigned index,
+			   const char *format)
+{
+	struct process *p = &c->processes[c->count++];
+
+	*p = (struct process){ .cluster = c, .roles = roles, .id = id, .index = index };
+	snprintf(p->name, sizeof(p->name), format, index);
+	must(sim_node_add(c->sim, id, &p->node));
+	return p;
+}
+
+static void add_all(struct cluster *c)
+{
+	const struct shape *s = &c->shape;
+
+	c->meta = add(c, s->is_dev ? RUNS_META | RUNS_STORE | RUNS_PROXY : RUNS_META, 1, 0,
+		      s->is_dev ? "dev" : "meta");
+	for (unsigned i = 0; i < SHAPE_STORES; i++) {
+		if (i == 0 && s->is_dev)
+			c->stores[i] = c->meta;
+		else if (s->is_together)
+			c->stores[i] = add(c, RUNS_STORE | RUNS_PROXY, 2 + i, i, "host%u");
+		else
+			c->stores[i] = add(c, RUNS_STORE, 2 + i, i, "store%u");
+	}
+	for (unsigned i = 0; i < SHAPE_PROXIES; i++) {
+		if (c->stores[i]->roles & RUNS_PROXY)
+			c->proxies[i] = c->stores[i];
+		else
+			c->proxies[i] = add(c, RUNS_PROXY, 10 + i, i, "proxy%u");
+	}
+	for (unsigned i = 0; i < SHAPE_CLIENTS; i++)
+		c->clients[i] = add(c, RUNS_CLIENT, 20 + i, i, "client%u");
+}
+
+struct address cluster_proxy(const struct cluster *c, unsigned i)
+{
+	return at(c->proxies[i]->id, PORT_PROXY);
+}
+
+struct process *cluster_find(struct cluster *c, const char *name)
+{
+	for (unsigned i = 0; i < c->count; i++)
+		if (strcmp(c->processes[i].name, name) == 0)
+			return &c->processes[i];
+	return NULL;
+}
+
+void cluster_open(struct cluster *c, uint64_t seed, const struct shape *shape)
+{
+	struct sim_config config = { .seed = seed,
+				     .delay_ns_min = 10000,
+				     .delay_ns_max = shape->delay_ns_max,
+				     .cut_permille = 50 };
+
+	*c = (struct cluster){ .shape = *shape };
 	must(sim_open(&config, &c->sim));
-	open_meta(c);
-	open_store(c, pool_bytes);
-	for (unsigned i = 0; i < CLUSTER_PROXIES; i++)
-		open_proxy(c, i);
-	for (unsigned i = 0; i < CLUSTER_CLIENTS; i++)
-		open_client(c, i);
+	add_all(c);
+	for (unsigned i = 0; i < shape->shards; i++) {
+		c->shards[i] = at(c->meta->id, PORT_SHARD + i);
+		snprintf(c->shard_texts[i], sizeof(c->shard_texts[i]), "sim://%u:%u", c->meta->id,
+			 PORT_SHARD + i);
+	}
+	for (unsigned i = 0; i < SHAPE_STORES; i++)
+		snprintf(c->store_texts[i], sizeof(c->store_texts[i]), "sim://%u:%u",
+			 c->stores[i]->id, PORT_STORE);
+	for (unsigned i = 0; i < c->count; i++)
+		process_start(&c->processes[i]);
 }
 
-/* Every node ends as kill -9 ends it: nothing of it is left. */
 void cluster_close(struct cluster *c)
 {
-	for (unsigned i = 0; i < CLUSTER_CLIENTS; i++)
-		sim_node_kill(c->clients[i].node);
-	for (unsigned i = 0; i < CLUSTER_PROXIES; i++)
-		sim_node_kill(c->proxies[i].node);
-	sim_node_kill(c->store.node);
-	sim_node_kill(c->meta.node);
+	for (unsigned i = 0; i < c->count; i++)
+		if (c->processes[i].is_up)
+			process_kill(&c->processes[i]);
 	sim_close(c->sim);
 }

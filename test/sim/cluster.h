@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cluster: metadata, stores, proxies and clients as nodes of one simulated world,
- * put together from the very code that runs in `wadi`, but for sockets and clocks.
+ * cluster: processes of one simulated world, put together from the very code that runs
+ * in `wadi`, but for sockets, clocks and main(). A process is a node with some roles;
+ * it can be killed, and started again at the same addresses.
  */
 #pragma once
 
@@ -10,56 +11,66 @@
 #include "loop/sim.h"
 #include "meta/meta.h"
 #include "proxy/proxy.h"
-#include "shm/memory.h"
 #include "store/store.h"
 
-#define CLUSTER_SHARDS  2
-#define CLUSTER_PROXIES 2
-#define CLUSTER_CLIENTS 4
+#define SHAPE_SHARDS_MAX 4
+#define SHAPE_STORES     2
+#define SHAPE_PROXIES    2
+#define SHAPE_CLIENTS    5 /* the last one is the operator */
+#define OPERATOR         (SHAPE_CLIENTS - 1)
+#define PROCESSES_MAX    (1 + SHAPE_STORES + SHAPE_PROXIES + SHAPE_CLIENTS)
 
-enum { NODE_META = 1, NODE_STORE = 2, NODE_PROXY = 10, NODE_CLIENT = 20 };
+enum { RUNS_META = 1, RUNS_STORE = 2, RUNS_PROXY = 4, RUNS_CLIENT = 8 };
+
+/* Who runs where, and how much room there is: chosen by the seed. */
+struct shape {
+	unsigned shards;
+	bool is_together; /* store i and proxy i are one process, so that puts are made in place */
+	bool is_dev;      /* metadata, store 0 and proxy 0 are one, as in `wadi dev` */
+	uint64_t pool_bytes;
+	uint64_t delay_ns_max;
+};
 
 struct cluster;
 
-struct meta_node {
+struct process {
+	struct cluster *cluster;
+	char name[12];
+	unsigned roles;
+	unsigned index; /* of its store, proxy or client */
 	struct sim_node *node;
-	struct loop *loop;
-	struct net *net;
-	struct shard *shards[CLUSTER_SHARDS];
-	struct listener listeners[CLUSTER_SHARDS];
-};
+	uint32_t id;
+	bool is_up, is_paused;
+	unsigned life; /* counts its starts */
 
-struct store_node {
-	struct sim_node *node;
-	struct loop *loop;
-	struct net *net;
+	/* Of a life; dropped with the node. */
+	struct loop *loop, *loops[SHAPE_SHARDS_MAX]; /* shard 0 lives on the first one */
+	struct net *net, *nets[SHAPE_SHARDS_MAX];
+	struct shard *shards[SHAPE_SHARDS_MAX];
+	struct listener shard_listeners[SHAPE_SHARDS_MAX], store_listener, proxy_listener;
 	struct store *store;
-	struct listener listener;
-};
-
-struct proxy_node {
-	struct sim_node *node;
-	struct loop *loop;
-	struct net *net;
 	struct core *core;
 	struct proxy *proxy;
-	struct listener listener;
-};
-
-struct client_node {
-	struct sim_node *node;
-	struct loop *loop;
 	struct wadi *w;
 };
 
 struct cluster {
 	struct sim *sim;
-	struct meta_node meta;
-	struct store_node store;
-	struct proxy_node proxies[CLUSTER_PROXIES];
-	struct client_node clients[CLUSTER_CLIENTS];
+	struct shape shape;
+	struct process processes[PROCESSES_MAX];
+	unsigned count;
+	struct process *meta, *stores[SHAPE_STORES], *proxies[SHAPE_PROXIES],
+		*clients[SHAPE_CLIENTS];
+	struct address shards[SHAPE_SHARDS_MAX];
+	char shard_texts[SHAPE_SHARDS_MAX][32], store_texts[SHAPE_STORES][32];
 };
 
-/* Asserts that everything opens. */
-void cluster_open(struct cluster *c, uint64_t seed, uint64_t pool_bytes);
+/* Asserts that everything opens: with memory there is no reason why it should not. */
+void cluster_open(struct cluster *c, uint64_t seed, const struct shape *shape);
 void cluster_close(struct cluster *c);
+struct process *cluster_find(struct cluster *c, const char *name); /* NULL */
+struct address cluster_proxy(const struct cluster *c, unsigned i);
+
+/* As kill -9: nothing of it is left but what others know. Not in a turn of its own. */
+void process_kill(struct process *p);
+void process_start(struct process *p);

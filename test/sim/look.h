@@ -1,14 +1,42 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* look: what must hold inside a server at any moment. Files of their own, for they see meta's
- * insides. */
+/*
+ * look: into the servers, past their doors: what must hold inside of them at every
+ * moment, and what must be left when all is over. A file of its own for each, for their
+ * insides have the same names for different things: look_catalog.c, look_shard.c,
+ * look_store.c.
+ */
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
-struct shard;
 struct catalog;
+struct shard;
+struct store;
 
 /* NULL, or the invariant that is broken. */
 const char *look_at_shard(const struct shard *s);
 /* `is_asking`: somebody may be waiting for space. */
 const char *look_at_catalog(const struct catalog *c, bool is_asking);
+const char *look_at_store(struct store *s);
+
+/* A segment that a slot has, or that a store lends. */
+struct owned {
+	uint64_t segment, job; /* job 0: its slot has forgotten it */
+	uint32_t generation;
+	bool is_given_back; /* by its slot: the store may have it again already */
+};
+unsigned shard_segments(const struct shard *s, struct owned *list, unsigned cap);
+unsigned catalog_segments(const struct catalog *c, struct owned *list, unsigned cap);
+unsigned store_segments(struct store *s, struct owned *list, unsigned cap);
+
+uint64_t shard_lsn(const struct shard *s); /* grows with each change */
+/* Adds what all jobs pay, and what values have cost. */
+void shard_bills(const struct shard *s, unsigned __int128 *jobs, unsigned __int128 *values);
+unsigned __int128 store_bill(const struct store *s);
+
+/* Nothing of a job that has ended is left, and nobody waits; else what is. */
+bool shard_is_empty(const struct shard *s, char *why, size_t cap);
+bool catalog_is_empty(const struct catalog *c, char *why, size_t cap);
+bool store_is_empty(struct store *s, char *why, size_t cap);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "look.h"
 
+#include <stdio.h>
+
 #include "base/container.h"
 #include "meta/catalog_priv.h"
 
@@ -14,4 +16,58 @@ const char *look_at_catalog(const struct catalog *c, bool is_asking)
 		if (container_of(l, struct job, by_id)->asked_bytes != 0)
 			why = "who does not ask for space any more has none reserved";
 	return why;
+}
+
+static unsigned pool_segments(const struct pool *p, struct owned *list, unsigned cap)
+{
+	unsigned n = 0;
+
+	for (struct list *l = p->segments.next; l != &p->segments && n < cap; l = l->next) {
+		const struct segment *s = container_of(l, struct segment, of_pool);
+
+		if (s->state == SEGMENT_LOST || s->state == SEGMENT_GONE)
+			continue;
+		list[n++] = (struct owned){ .segment = s->id,
+					    .job = s->job ? s->job->id : 0,
+					    .generation = s->generation,
+					    .is_given_back = s->state == SEGMENT_FREEING };
+	}
+	return n;
+}
+
+unsigned catalog_segments(const struct catalog *c, struct owned *list, unsigned cap)
+{
+	unsigned n = 0;
+
+	for (struct list *l = c->pools.next; l != &c->pools; l = l->next)
+		n += pool_segments(container_of(l, struct pool, link), list + n, cap - n);
+	return n;
+}
+
+bool catalog_is_empty(const struct catalog *c, char *why, size_t cap)
+{
+	const struct {
+		const char *name;
+		uint64_t count;
+	} all[] = {
+		{ "objects", c->object_count },
+		{ "entries", c->entries.count },
+		{ "directories", c->directories.count },
+		{ "attempts", c->attempts.count + c->ends.count },
+		{ "segments", c->segment_count },
+		{ "requests for segments", c->requests.count },
+		{ "holds", c->holds.count + c->reads.count },
+		{ "open objects", c->opens.count },
+		{ "bytes of values", c->value_account.bytes },
+		{ "pieces of debris", !list_is_empty(&c->debris) },
+	};
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
+		if (all[i].count == 0)
+			continue;
+		snprintf(why, cap, "%llu %s in slot %u", (unsigned long long)all[i].count,
+			 all[i].name, c->slot);
+		return false;
+	}
+	return true;
 }

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fault.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MS 1000000ull
+
+/* So long after the end of a fault its consequences may be felt: sessions, time-outs, retries. */
+#define AFTERMATH_NS (90000 * MS)
+
+static const char *const NAMES[FAULT_KINDS] = {
+	[FAULT_KILL] = "kill",   [FAULT_PAUSE] = "pause", [FAULT_CUT] = "cut",
+	[FAULT_STALL] = "stall", [FAULT_BREAK] = "break", [FAULT_WALL] = "wall",
+	[FAULT_SLOW] = "slow",
+};
+
+struct dice_of {
+	uint64_t (*random)(void *owner);
+	void *owner;
+};
+
+static uint64_t below(const struct dice_of *d, uint64_t count)
+{
+	return d->random(d->owner) % count;
+}
+
+/* Mostly short, sometimes longer than any session. */
+static uint64_t duration_ms(const struct dice_of *d)
+{
+	switch (below(d, 6)) {
+	case 0:
+	case 1:
+		return 1 + below(d, 100);
+	case 2:
+	case 3:
+		return 100 + below(d, 5000);
+	case 4:
+		return 5000 + below(d, 30000);
+	default:
+		return 30000 + below(d, 60000);
+	}
+}
+
+static bool may_die(const struct process *p)
+{
+	return !(p->roles & RUNS_META) && !(p->roles & RUNS_CLIENT && p->index == OPERATOR);
+}
+
+static void make_one(struct fault *f, struct cluster *c, uint64_t span_ms, const struct dice_of *d)
+{
+	const struct process *a = &c->processes[below(d, c->count)];
+	const struct process *b = &c->processes[below(d, c->count)];
+
+	*f = (struct fault){ .kind = (enum fault_kind)below(d, FAULT_KINDS),
+			     .at_ms = below(d, span_ms),
+			     .for_ms = duration_ms(d) };
+	snprintf(f->a, sizeof(f->a), "%s", a->name);
+	switch (f->kind) {
+	case FAULT_KILL:
+		if (!may_die(a))
+			f->kind = FAULT_PAUSE;
+		break;
+	case FAULT_CUT:
+	case FAULT_STALL:
+	case FAULT_BREAK:
+		if (a == b)
+			b = a == c->meta ? c->proxies[0] : c->meta;
+		if (a == b)
+			b = c->clients[0];
+		snprintf(f->b, sizeof(f->b), "%s", b->name);
+		if (f->kind == FAULT_BREAK)
+			f->for_ms = 0;
+		break;
+	case FAULT_WALL:
+		f->for_ms = 0;
+		f->amount = (int64_t)below(d, 7200000) - 3600000;
+		break;
+	case FAULT_SLOW:
+		f->a[0] = '\0';
+		f->amount = 1 + (int64_t)below(d, 200);
+		f->for_ms %= 10000;
+		break;
+	default:
+		break;
+	}
+}
+
+static int earlier(const void *a, const void *b)
+{
+	const struct fault *x = a, *y = b;
+
+	return (x->at_ms > y->at_ms) - (x->at_ms < y->at_ms);
+}
+
+void faults_make(struct faults *f, struct cluster *c, uint64_t span_ms,
+		 uint64_t (*random)(void *owner), void *owner)
+{
+	const struct dice_of d = { random, owner };
+	/* Every fifth run has none: then nothing may fail at all. */
+	unsigned count = below(&d, 5) == 0 ? 0 : 1 + (unsigned)below(&d, 12);
+
+	*f = (struct faults){ .count = count };
+	for (unsigned i = 0; i < count; i++)
+		make_one(&f->list[i], c, span_ms, &d);
+	qsort(f->list, count, sizeof(f->list[0]), earlier);
+}
+
+/* As text. */
+
+void faults_format(const struct faults *f, char *buf, size_t cap)
+{
+	size_t at = 0;
+
+	buf[0] = '\0';
+	for (unsigned i = 0; i < f->count && at < cap; i++) {
+		const struct fault *x = &f->list[i];
+
+		at += (size_t)snprintf(buf + at, cap - at, "%s%s:%s%s%s@%llu", i ? "," : "",
+				       NAMES[x->kind], x->a, x->b[0] ? "-" : "", x->b,
+				       (unsigned long long)x->at_ms);
+		if (x->for_ms && at < cap)
+			at += (size_t)snprintf(buf + at, cap - at, "+%llu",
+					       (unsigned long long)x->for_ms);
+		if (x->amount && at < cap)
+			at += (size_t)snprintf(buf + at, cap - at, "=%lld", (long long)x->amount);
+	}
+}
+
+/* Up to one of `ends`; what is taken is gone from *at. */
+static bool take(const char **at, const char *ends, char *buf, size_t cap)
+{
+	size_t n = strcspn(*at, ends);
+
+	if (n >= cap)
+		return false;
+	memcpy(buf, *at, n);
+	buf[n] = '\0';
+	*at += n;
+	return true;
+}
+
+static bool parse_one(struct fault *f, const char *text)
+{
+	char kind[12];
+	char *end;
+
+	*f = (struct fault){ .kind = FAULT_KINDS };
+	if (!take(&text, ":", kind, sizeof(kind)) || *text++ != ':')
+		return false;
+	for (int k = 0; k < FAULT_KINDS; k++)
+		if (strcmp(kind, NAMES[k]) == 0)
+			f->kind = (enum fault_kind)k;
+	if (f->kind == FAULT_KINDS || !take(&text, "-@", f->a, sizeof(f->a)))
+		return false;
+	if (*text == '-') {
+		text++;
+		if (!take(&text, "@", f->b, sizeof(f->b)))
+			return false;
+	}
+	if (*text++ != '@')
+		return false;
+	f->at_ms = strtoull(text, &end, 10);
+	if (*end == '+')
+		f->for_ms = strtoull(end + 1, &end, 10);
+	if (*end == '=')
+		f->amount = strtoll(end + 1, &end, 10);
+	return *end == '\0';
+}
+
+bool faults_parse(struct faults *f, const char *text)
+{
+	*f = (struct faults){ 0 };
+	while (*text) {
+		char one[80];
+
+		if (f->count == FAULTS_MAX || !take(&text, ",", one, sizeof(one)) ||
+		    !parse_one(&f->list[f->count++], one))
+			return false;
+		text += *text == ',';
+	}
+	return true;
+}
+
+/* Doing. */
+
+static uint64_t begin_ns(const struct fault *f)
+{
+	return f->at_ms * MS;
+}
+
+static uint64_t end_ns(const struct fault *f)
+{
+	return (f->at_ms + f->for_ms) * MS;
+}
+
+uint64_t faults_due_ns(const struct faults *f)
+{
+	uint64_t due = UINT64_MAX;
+
+	for (unsigned i = 0; i < f->count; i++) {
+		const struct fault *x = &f->list[i];
+
+		if (!x->has_begun && begin_ns(x) < due)
+			due = begin_ns(x);
+		if (x->has_begun && !x->has_ended && end_ns(x) < due)
+			due = end_ns(x);
+	}
+	return due;
+}
+
+static void start(struct process *p, const struct fault_hooks *hooks)
+{
+	process_start(p);
+	hooks->started(hooks->owner, p);
+}
+
+static void begin(struct fault *f, struct cluster *c, struct model *m,
+		  const struct fault_hooks *hooks, uint64_t now_ns)
+{
+	struct process *a = cluster_find(c, f->a), *b = cluster_find(c, f->b);
+
+	f->has_begun = true;
+	if (!a && f->kind != FAULT_SLOW)
+		return; /* of a list that was made for another shape */
+	if (f->kind != FAULT_WALL)
+		model_trouble(m, now_ns, now_ns + f->for_ms * MS + AFTERMATH_NS);
+	switch (f->kind) {
+	case FAULT_KILL:
+		if (!a->is_up)
+			break;
+		hooks->killed(hooks->owner, a);
+		process_kill(a);
+		if (a->roles & RUNS_STORE)
+			model_loss(m, now_ns);
+		break;
+	case FAULT_PAUSE:
+		a->is_paused = true;
+		sim_node_pause(a->node, true);
+		break;
+	case FAULT_CUT:
+	case FAULT_BREAK:
+		if (!b || a == b)
+			break;
+		sim_cut(c->sim, a->id, b->id, true);
+		if (f->kind == FAULT_BREAK)
+			sim_cut(c->sim, a->id, b->id, false);
+		break;
+	case FAULT_STALL:
+		if (b && a != b)
+			sim_stall(c->sim, a->id, b->id, true);
+		break;
+	case FAULT_WALL: {
+		struct node *outer = node_current;
+
+		node_current = sim_node_of(a->node);
+		sim_node_set_wall(a->node, node_wall_ns() + (uint64_t)f->amount * MS);
+		node_current = outer;
+		break;
+	}
+	case FAULT_SLOW:
+		sim_set_delay(c->sim, (uint64_t)f->amount * MS);
+		break;
+	case FAULT_KINDS:
+		break;
+	}
+}
+
+static void end(struct fault *f, struct cluster *c, const struct fault_hooks *hooks)
+{
+	struct process *a = cluster_find(c, f->a), *b = cluster_find(c, f->b);
+
+	f->has_ended = true;
+	switch (f->kind) {
+	case FAULT_KILL:
+		if (a && !a->is_up)
+			start(a, hooks);
+		break;
+	case FAULT_PAUSE:
+		if (a && a->is_paused) {
+			a->is_paused = false;
+			sim_node_pause(a->node, false);
+		}
+		break;
+	case FAULT_CUT:
+		if (a && b)
+			sim_cut(c->sim, a->id, b->id, false);
+		break;
+	case FAULT_STALL:
+		if (a && b)
+			sim_stall(c->sim, a->id, b->id, false);
+		break;
+	case FAULT_SLOW:
+		sim_set_delay(c->sim, c->shape.delay_ns_max);
+		break;
+	default:
+		break;
+	}
+}
+
+void faults_do(struct faults *f, struct cluster *c, struct model *m,
+	       const struct fault_hooks *hooks, uint64_t now_ns)
+{
+	for (unsigned i = 0; i < f->count; i++) {
+		struct fault *x = &f->list[i];
+
+		if (x->has_begun && !x->has_ended && end_ns(x) <= now_ns)
+			end(x, c, hooks);
+		if (!x->has_begun && begin_ns(x) <= now_ns)
+			begin(x, c, m, hooks, now_ns);
+	}
+}
+
+void faults_heal(struct faults *f, struct cluster *c, struct model *m,
+		 const struct fault_hooks *hooks, uint64_t now_ns)
+{
+	for (unsigned i = 0; i < f->count; i++) {
+		struct fault *x = &f->list[i];
+
+		if (x->has_begun && !x->has_ended)
+			end(x, c, hooks);
+		x->has_begun = x->has_ended = true;
+	}
+	/* Two faults of one process overlap, and the first to end ends both: so look again. */
+	for (unsigned i = 0; i < c->count; i++) {
+		struct process *p = &c->processes[i];
+
+		if (p->is_paused)
+			sim_node_pause(p->node, false);
+		p->is_paused = false;
+		if (!p->is_up)
+			start(p, hooks);
+	}
+	if (f->count > 0)
+		model_trouble(m, 0, now_ns + AFTERMATH_NS);
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fault: what goes wrong in a run, and when: a list, made from the seed or given, so
+ * that a failing run can be repeated with fewer of them.
+ *
+ *	kill:store0@1500+3000           dies at 1.5 s, and is started again 3 s later
+ *	pause:proxy1@800+40000          stops, and goes on 40 s later
+ *	cut:meta-proxy0@2000+5000       no connection between the two for 5 s
+ *	stall:meta-proxy0@2000+5000     what is on its way between the two waits for 5 s
+ *	break:client2-proxy0@900        their connections are lost, once
+ *	wall:meta@3000=-3600000         its wall clock jumps, by ms
+ *	slow:@1000+4000=80              every delay is up to 80 ms
+ */
+#pragma once
+
+#include "cluster.h"
+#include "model.h"
+
+#define FAULTS_MAX 64
+
+enum fault_kind {
+	FAULT_KILL,
+	FAULT_PAUSE,
+	FAULT_CUT,
+	FAULT_STALL,
+	FAULT_BREAK,
+	FAULT_WALL,
+	FAULT_SLOW,
+	FAULT_KINDS
+};
+
+struct fault {
+	enum fault_kind kind;
+	char a[12], b[12]; /* of processes */
+	uint64_t at_ms, for_ms;
+	int64_t amount;
+	bool has_begun, has_ended;
+};
+
+struct faults {
+	struct fault list[FAULTS_MAX];
+	unsigned count;
+};
+
+/* `span_ms`: they begin within it. `random` is the caller's generator. */
+void faults_make(struct faults *f, struct cluster *c, uint64_t span_ms,
+		 uint64_t (*random)(void *owner), void *owner);
+/* "" is none; false: it is not a list. */
+bool faults_parse(struct faults *f, const char *text);
+void faults_format(const struct faults *f, char *buf, size_t cap);
+
+/* When the next one begins or ends; UINT64_MAX. */
+uint64_t faults_due_ns(const struct faults *f);
+/* Does what is due. `killed` is told of each process that dies, `started` of each that is back. */
+struct fault_hooks {
+	void (*killed)(void *owner, struct process *p);
+	void (*started)(void *owner, struct process *p);
+	void *owner;
+};
+void faults_do(struct faults *f, struct cluster *c, struct model *m,
+	       const struct fault_hooks *hooks, uint64_t now_ns);
+/* What is broken is whole again, at once. */
+void faults_heal(struct faults *f, struct cluster *c, struct model *m,
+		 const struct fault_hooks *hooks, uint64_t now_ns);

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "simulation.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/node.h"
+#include "look.h"
+#include "workload.h"
+
+#define MS 1000000ull
+
+/* The insides of servers are looked at so often. */
+#define LOOK_NS (200 * MS)
+
+/* Longer than a session lives, a hold is kept, and a fenced segment waits for its writer. */
+#define SETTLE_NS (420000 * MS)
+
+#define OWNED_MAX 4096
+
+struct run {
+	struct cluster c;
+	struct model m;
+	struct faults faults;
+	struct workload wl;
+	bool has_loss;
+	struct owned lent[OWNED_MAX], owned[OWNED_MAX];
+	uint64_t looked_lsns[SHAPE_SHARDS_MAX]; /* of each shard, when it was looked at */
+};
+
+static uint64_t roll(void *owner)
+{
+	return sim_random(owner) >> 7;
+}
+
+static void choose(struct sim *sim, struct shape *shape, struct plan *plan)
+{
+	static const unsigned WEIGHTS[ACTS] = {
+		[ACT_PUT] = 20,   [ACT_CREATE] = 5, [ACT_IF_VERSION] = 5,  [ACT_UPLOAD] = 3,
+		[ACT_GET] = 20,   [ACT_RANGE] = 5,  [ACT_HELD] = 6,        [ACT_STAT] = 4,
+		[ACT_REMOVE] = 8, [ACT_RENAME] = 6, [ACT_REMOVE_TREE] = 2, [ACT_LIST] = 4,
+		[ACT_WAIT] = 3,   [ACT_AGAIN] = 4,
+	};
+	static const uint64_t POOLS[] = { 8ull << 20, 64ull << 20, 256ull << 20, 256ull << 20 };
+	uint64_t x = sim_random(sim);
+
+	*shape = (struct shape){ .shards = 1 + (unsigned)(x % SHAPE_SHARDS_MAX),
+				 .is_together = x >> 4 & 1,
+				 .pool_bytes = POOLS[x >> 8 & 3],
+				 .delay_ns_max = (x >> 12 & 3) == 0 ? 20 * MS : 500000 };
+	*plan = (struct plan){ .len_max = (x >> 16 & 3) == 0 ? 1500000 : 200000,
+			       .pause_ms_max = (x >> 20 & 3) == 0 ? 20 : 300,
+			       .until_ns = (5000 + x % 30000) * MS,
+			       .end_permille = (x >> 24 & 1) ? 50 : 5,
+			       .has_short_leases = (x >> 28 & 3) == 0,
+			       .has_quotas = (x >> 32 & 3) == 0,
+			       .is_tight = shape->pool_bytes < 64u << 20 };
+	/* Each run leaves some of it out, and does more of something else. */
+	for (int i = 0; i < ACTS; i++) {
+		uint64_t y = sim_random(sim) >> 9;
+
+		plan->weights[i] = y % 5 == 0 ? 0 : y % 5 == 1 ? 4 * WEIGHTS[i] : WEIGHTS[i];
+	}
+	plan->weights[ACT_PUT]++;
+}
+
+static void killed(void *owner, struct process *p)
+{
+	struct run *r = owner;
+
+	if (p->roles & RUNS_CLIENT)
+		workload_killed(&r->wl, p->index);
+	if (p->roles & RUNS_STORE)
+		r->has_loss = true;
+}
+
+static void started(void *owner, struct process *p)
+{
+	struct run *r = owner;
+
+	if (p->roles & RUNS_CLIENT)
+		workload_start(&r->wl, p->index);
+}
+
+/* Inside. */
+
+static int by_segment(const void *a, const void *b)
+{
+	const struct owned *x = a, *y = b;
+
+	if (x->segment != y->segment)
+		return x->segment < y->segment ? -1 : 1;
+	return (x->generation > y->generation) - (x->generation < y->generation);
+}
+
+static unsigned all_owned(struct run *r)
+{
+	struct process *p = r->c.meta;
+	unsigned n = 0;
+
+	for (unsigned i = 0; p->is_up && i < r->c.shape.shards; i++)
+		n += shard_segments(p->shards[i], r->owned + n, OWNED_MAX - n);
+	qsort(r->owned, n, sizeof(r->owned[0]), by_segment);
+	return n;
+}
+
+static void check_owned(struct run *r)
+{
+	unsigned n = all_owned(r);
+
+	for (unsigned i = 1; i < n; i++)
+		if (by_segment(&r->owned[i - 1], &r->owned[i]) == 0)
+			model_fail(&r->m, "segment %llx, generation %u, is of jobs %llx and %llx",
+				   (unsigned long long)r->owned[i].segment, r->owned[i].generation,
+				   (unsigned long long)r->owned[i - 1].job,
+				   (unsigned long long)r->owned[i].job);
+	for (unsigned i = 0; i < SHAPE_STORES; i++) {
+		struct process *p = r->c.stores[i];
+		unsigned lent = p->is_up ? store_segments(p->store, r->lent, OWNED_MAX) : 0;
+
+		for (unsigned k = 0; k < lent; k++) {
+			const struct owned *o =
+				bsearch(&r->lent[k], r->owned, n, sizeof(r->owned[0]), by_segment);
+
+			if (o && o->job && o->job != r->lent[k].job)
+				model_fail(&r->m,
+					   "segment %llx, generation %u, is of job %llx at its "
+					   "store, and of %llx at its slot",
+					   (unsigned long long)o->segment, o->generation,
+					   (unsigned long long)r->lent[k].job,
+					   (unsigned long long)o->job);
+		}
+		/* The store has it in a later generation: so it was freed under its owner. */
+		for (unsigned k = 0; k < lent && n > 0; k++) {
+			struct owned key = r->lent[k];
+
+			for (unsigned j = 0; j < n; j++)
+				if (r->owned[j].segment == key.segment &&
+				    r->owned[j].generation < key.generation &&
+				    !r->owned[j].is_given_back)
+					model_fail(&r->m,
+						   "segment %llx is lent in generation %u, and a "
+						   "slot still has generation %u",
+						   (unsigned long long)key.segment, key.generation,
+						   r->owned[j].generation);
+		}
+	}
+}
+
+static void look(struct run *r)
+{
+	const char *broken = NULL;
+	bool has_changed = false;
+
+	/* To look at all of a catalog takes longer than to change it. */
+	for (unsigned i = 0; r->c.meta->is_up && i < r->c.shape.shards && !broken; i++) {
+		uint64_t lsn = shard_lsn(r->c.meta->shards[i]);
+
+		if (lsn == r->looked_lsns[i])
+			continue;
+		r->looked_lsns[i] = lsn;
+		has_changed = true;
+		broken = look_at_shard(r->c.meta->shards[i]);
+	}
+	for (unsigned i = 0; i < SHAPE_STORES && !broken; i++)
+		if (r->c.stores[i]->is_up)
+			broken = look_at_store(r->c.stores[i]->store);
+	if (broken)
+		model_fail(&r->m, "not so: %s", broken);
+	if (has_changed)
+		check_owned(r);
+}
+
+static void look_at_the_end(struct run *r)
+{
+	unsigned __int128 jobs = 0, values = 0, stores = 0;
+	char why[400];
+
+	for (unsigned i = 0; i < r->c.shape.shards; i++) {
+		node_current = sim_node_of(r->c.meta->node);
+		shard_bills(r->c.meta->shards[i], &jobs, &values);
+		if (!shard_is_empty(r->c.meta->shards[i], why, sizeof(why)))
+			model_fail(&r->m, "all jobs have ended, but there is left: %s", why);
+	}
+	for (unsigned i = 0; i < SHAPE_STORES; i++) {
+		node_current = sim_node_of(r->c.stores[i]->node);
+		stores += store_bill(r->c.stores[i]->store);
+		if (!store_is_empty(r->c.stores[i]->store, why, sizeof(why)))
+			model_fail(&r->m, "all jobs have ended, but store %u has: %s", i, why);
+	}
+	node_current = NULL;
+	for (unsigned i = 0; i < SHAPE_PROXIES; i++)
+		if (core_waiting_count(r->c.proxies[i]->core) > 0)
+			model_fail(&r->m, "all is over, but proxy %u asks on", i);
+	if (!r->has_loss && jobs != stores + values)
+		model_fail(&r->m,
+			   "jobs pay for %.0f byte-seconds, and the stores count %.0f, values %.0f",
+			   (double)jobs / 1e9, (double)stores / 1e9, (double)values / 1e9);
+}
+
+/* Runs until then; what is due of faults is done, and the insides are looked at. */
+static void run_until(struct run *r, uint64_t until_ns, bool (*is_done)(struct run *r))
+{
+	const struct fault_hooks hooks = { killed, started, r };
+	uint64_t look_ns = sim_now_ns(r->c.sim) + LOOK_NS;
+
+	while (!r->m.failure[0] && sim_now_ns(r->c.sim) < until_ns && !(is_done && is_done(r))) {
+		uint64_t due = faults_due_ns(&r->faults);
+
+		if (due > look_ns)
+			due = look_ns;
+		if (due > until_ns)
+			due = until_ns;
+		sim_run(r->c.sim, due);
+		if (due == look_ns) {
+			look(r);
+			look_ns += LOOK_NS;
+		}
+		faults_do(&r->faults, &r->c, &r->m, &hooks, sim_now_ns(r->c.sim));
+	}
+}
+
+static bool scripts_are_over(struct run *r)
+{
+	return workload_is_over(&r->wl);
+}
+
+static void run_all(struct run *r)
+{
+	const struct fault_hooks hooks = { killed, started, r };
+	uint64_t until_ns = r->wl.plan.until_ns;
+
+	for (unsigned i = 0; i < SHAPE_CLIENTS; i++)
+		workload_start(&r->wl, i);
+	run_until(r, until_ns, NULL);
+	faults_heal(&r->faults, &r->c, &r->m, &hooks, sim_now_ns(r->c.sim));
+	run_until(r, until_ns + 600000 * MS, scripts_are_over);
+	if (!r->m.failure[0] && !workload_is_over(&r->wl))
+		model_fail(&r->m, "a script has not come to its end");
+	/* All is whole again, and everybody has had time to notice. */
+	run_until(r, sim_now_ns(r->c.sim) + 90000 * MS, NULL);
+	r->m.trouble_count = 0;
+	if (r->m.failure[0])
+		return;
+	workload_finish(&r->wl);
+	run_until(r, sim_now_ns(r->c.sim) + 600000 * MS, scripts_are_over);
+	if (!r->m.failure[0] && !workload_is_over(&r->wl))
+		model_fail(&r->m, "the end does not come to its end");
+	run_until(r, sim_now_ns(r->c.sim) + SETTLE_NS, NULL);
+	if (!r->m.failure[0])
+		look_at_the_end(r);
+}
+
+/* Nothing that happens in a run has a say in what will go wrong. */
+static void begin(struct run *r, uint64_t seed, struct shape *shape, struct plan *plan)
+{
+	struct sim *dice;
+	int x = sim_open(&(struct sim_config){ .seed = seed }, &dice);
+
+	assert(x == 0);
+	(void)x;
+	memset(r, 0, sizeof(*r));
+	log_set_level(LOG_ERROR);
+	choose(dice, shape, plan);
+	cluster_open(&r->c, seed, shape);
+	faults_make(&r->faults, &r->c, plan->until_ns / MS, roll, dice);
+	sim_close(dice);
+	model_init(&r->m);
+	r->m.is_tight = plan->is_tight;
+}
+
+void faults_of_seed(uint64_t seed, char *buf, size_t cap)
+{
+	static struct run run;
+	struct shape shape;
+	struct plan plan;
+
+	begin(&run, seed, &shape, &plan);
+	faults_format(&run.faults, buf, cap);
+	cluster_close(&run.c);
+}
+
+void simulate(uint64_t seed, const char *faults, struct outcome_of *ret)
+{
+	static struct run run;
+	struct run *r = &run;
+	struct shape shape;
+	struct plan plan;
+
+	begin(r, seed, &shape, &plan);
+	if (faults && !faults_parse(&r->faults, faults))
+		model_fail(&r->m, "not a list of faults: %s", faults);
+	*ret = (struct outcome_of){ 0 };
+	snprintf(ret->shape, sizeof(ret->shape),
+		 "%u shards, pools of %llu MiB%s, delays to %llu us, up to %u bytes, %s leases%s",
+		 shape.shards, (unsigned long long)shape.pool_bytes >> 20,
+		 shape.is_together ? " in the proxies" : "",
+		 (unsigned long long)shape.delay_ns_max / 1000, plan.len_max,
+		 plan.has_short_leases ? "short" : "long", plan.has_quotas ? ", quotas" : "");
+	faults_format(&r->faults, ret->faults, sizeof(ret->faults));
+	workload_init(&r->wl, &r->c, &r->m, &plan);
+	if (!r->m.failure[0])
+		run_all(r);
+	memcpy(ret->failure, r->m.failure, sizeof(ret->failure));
+	ret->fingerprint = sim_fingerprint(r->c.sim);
+	ret->end_ms = sim_now_ns(r->c.sim) / MS;
+	ret->ops = r->wl.ops;
+	ret->gets = r->m.gets;
+	ret->puts = r->m.puts;
+	ret->checks = r->m.checks;
+	cluster_close(&r->c);
+	workload_fini(&r->wl);
+	model_fini(&r->m);
+}

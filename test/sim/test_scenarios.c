@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: what seeds of the simulation found stays found: each scenario is what was left
+ * of a run when everything that does not matter had been left out.
+ *
+ * Method: a cluster in simulated time, one client, a few steps. Fibers take notes, and
+ * the test reads them.
+ */
+#include "../unit/test.h"
+
+#include <errno.h>
+
+#include "base/node.h"
+#include "cluster.h"
+
+#define MS 1000000ull
+
+static struct cluster cluster;
+static struct wadi_op op;
+static uint8_t bytes[1u << 20], got[1u << 20];
+static int64_t results[8];
+
+static void cluster_begin(uint64_t seed, uint64_t delay_ns_max)
+{
+	static const struct shape shape = { .shards = 2, .pool_bytes = 64ull << 20 };
+	struct shape s = shape;
+
+	s.delay_ns_max = delay_ns_max;
+	cluster_open(&cluster, seed, &s);
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (uint8_t)(i * 31 + i / 251);
+	memset(got, 0, sizeof(got));
+	memset(results, 0xff, sizeof(results));
+}
+
+/* A fiber of the first client, to its end. */
+static void client_runs(int64_t (*run)(struct wadi_op *op))
+{
+	struct process *p = cluster.clients[0];
+
+	node_current = sim_node_of(p->node);
+	op_init(&op, p->w, "scenario", NULL, 0, run);
+	assert_int_equal(op_start(&op), 0);
+	node_current = NULL;
+	sim_run(cluster.sim, sim_now_ns(cluster.sim) + 60000 * MS);
+	assert_true(op.has_ended);
+}
+
+static struct slice slice_of(const char *text)
+{
+	return (struct slice){ (const uint8_t *)text, strlen(text) };
+}
+
+/* Parts of equal length, a piece of each in turn. */
+static int upload(struct wadi_op *o, const char *path, unsigned part_count, uint32_t part_len,
+		  uint32_t piece_len, uint64_t len_hint)
+{
+	struct upload *u = node_alloc(sizeof(*u));
+	struct put_how how;
+	int r;
+
+	put_how_init(o->w, &how, NULL);
+	how.path = slice_of(path);
+	op_progress(o);
+	r = upload_open(o, u, &how, len_hint);
+	for (uint32_t at = 0; at < part_len && r == 0; at += piece_len) {
+		uint32_t n = part_len - at < piece_len ? part_len - at : piece_len;
+
+		for (unsigned part = 0; part < part_count && r == 0; part++) {
+			struct lane *lane = upload_lane(o, u);
+
+			r = lane ? upload_send(o, u, lane, part, at,
+					       bytes + (size_t)part * part_len + at, n)
+				 : u->result;
+		}
+	}
+	if (r == 0)
+		r = upload_commit(o, u, NULL);
+	upload_drop(o->w, u);
+	node_free(u);
+	return r;
+}
+
+static int64_t get(struct wadi_op *o, const char *path)
+{
+	struct get_how how;
+
+	get_how_init(o->w, &how, NULL);
+	how.path = slice_of(path);
+	op_progress(o);
+	return get_object(o, &how, got, sizeof(got), NULL);
+}
+
+static int64_t small_parts(struct wadi_op *o)
+{
+	results[0] = upload(o, "parts", 3, 1000, 1000, 0);
+	results[1] = get(o, "parts");
+	return 0;
+}
+
+/* Each part is an extent of its own, and one answer carries one of them. */
+static void an_object_of_small_parts_is_read_whole(void **state)
+{
+	cluster_begin(7, 500000);
+	client_runs(small_parts);
+	cluster_close(&cluster);
+	assert_int_equal(results[0], 0);
+	assert_int_equal(results[1], 3000);
+	assert_memory_equal(got, bytes, 3000);
+}
+
+static int64_t value_in_pieces(struct wadi_op *o)
+{
+	struct put_how put;
+	struct get_how how;
+	struct got g = { 0 };
+
+	put_how_init(o->w, &put, NULL);
+	put.path = slice_of("value");
+	op_progress(o);
+	results[0] = put_object(o, &put, bytes, 2000, NULL);
+	get_how_init(o->w, &how, NULL);
+	how.path = slice_of("value");
+	results[1] = get_begin(o, &how, got, 10, &g);
+	results[2] = g.len;
+	results[3] = get_range(o, &g, 10, got + 10, 1990);
+	get_forget(o->w, &g);
+	return 0;
+}
+
+static void a_small_value_is_read_in_pieces(void **state)
+{
+	cluster_begin(7, 500000);
+	client_runs(value_in_pieces);
+	cluster_close(&cluster);
+	assert_int_equal(results[0], 0);
+	assert_int_equal(results[1], 0);
+	assert_int_equal(results[2], 10);
+	assert_int_equal(results[3], 0);
+	assert_memory_equal(got, bytes, 2000);
+}
+
+static int64_t odd_pieces(struct wadi_op *o)
+{
+	/* What is leased for the length that was said is just enough, without the pages that odd
+	 * pieces waste. */
+	results[0] = upload(o, "few", 4, 54000, 13500, 216000);
+	results[1] = get(o, "few");
+	results[2] = memcmp(got, bytes, 216000);
+	results[3] = upload(o, "many", 4, 65000, 1300, 260000);
+	results[4] = get(o, "many");
+	results[5] = memcmp(got, bytes, 260000);
+	return 0;
+}
+
+static void an_upload_of_known_length_may_come_in_odd_pieces(void **state)
+{
+	static const int64_t expected[] = { 0, 216000, 0, 0, 260000, 0 };
+
+	cluster_begin(7, 500000);
+	client_runs(odd_pieces);
+	cluster_close(&cluster);
+	for (unsigned i = 0; i < 6; i++)
+		assert_int_equal(results[i], expected[i]);
+}
+
+static int64_t quota_run(struct wadi_op *o)
+{
+	struct question q;
+	struct put_how how;
+	struct job_create_rep rep;
+	struct rcur body;
+	struct conn *c;
+	struct wcur w;
+
+	op_progress(o);
+	results[0] = handle_conn(o, &c);
+	w = question_begin(o, &q, MSG_JOB_CREATE);
+	job_create_req_put(
+		&w, &(struct job_create_req){ .quota_dram = 1u << 20, .name = slice_of("small") });
+	results[1] = question_ask(&q, &w, NULL);
+	body = call_reply(&q.call);
+	if (results[1] == 0 && job_create_rep_get(&body, &rep) == 0)
+		memcpy(o->w->token, rep.token.ptr, rep.token.len);
+	question_end(&q);
+	conn_close(c);
+	o->w->conn = NULL;
+	put_how_init(o->w, &how, NULL);
+	for (results[2] = 0; results[2] < 20; results[2]++) {
+		char name[2] = { (char)('a' + results[2]), '\0' };
+
+		how.path = slice_of(name);
+		how.options.attempt.lo++;
+		op_progress(o);
+		results[3] = put_object(o, &how, bytes, 200000, NULL);
+		if (results[3] < 0)
+			break;
+	}
+	return 0;
+}
+
+/* Also where a message takes a while. */
+static void that_the_quota_is_used_up_is_heard_before_the_deadline(void **state)
+{
+	for (uint64_t seed = 1; seed <= 20; seed++) {
+		cluster_begin(seed, 20 * MS);
+		client_runs(quota_run);
+		cluster_close(&cluster);
+		assert_int_equal(results[0], 0);
+		assert_int_equal(results[1], 0);
+		assert_in_range(results[2], 1, 5);
+		assert_int_equal(results[3], -EDQUOT);
+	}
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test(an_object_of_small_parts_is_read_whole),
+		cmocka_unit_test(a_small_value_is_read_in_pieces),
+		cmocka_unit_test(an_upload_of_known_length_may_come_in_odd_pieces),
+		cmocka_unit_test(that_the_quota_is_used_up_is_heard_before_the_deadline),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,1093 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "workload.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/container.h"
+#include "base/node.h"
+
+#define MS        1000000ull
+#define BYTES_MAX (6u << 20)
+
+/* Paths of a kind; each kind is used for something of its own. */
+enum { PLAIN = 0, MOVED = 8, SHORT_LIVED = 12, COUNTED = 16, TREE = 20, LARGE = 26, PATHS = 30 };
+
+static const struct {
+	unsigned first, count;
+	const char *format;
+} KINDS[] = {
+	{ PLAIN, MOVED - PLAIN, "k%u" },
+	{ MOVED, SHORT_LIVED - MOVED, "m%u" },
+	{ SHORT_LIVED, COUNTED - SHORT_LIVED, "t%u" },
+	{ COUNTED, TREE - COUNTED, "r%u" },
+	{ TREE, LARGE - TREE, "d/x%u" },
+	{ LARGE, PATHS - LARGE, "big/%u" },
+};
+_Static_assert(PATHS <= MODEL_PATHS, "the model knows them all");
+
+static const char *path_name(unsigned path, char buf[24])
+{
+	for (size_t i = sizeof(KINDS) / sizeof(KINDS[0]); i > 0; i--)
+		if (path >= KINDS[i - 1].first) {
+			snprintf(buf, 24, KINDS[i - 1].format, path - KINDS[i - 1].first);
+			return buf;
+		}
+	return "";
+}
+
+static struct slice slice_of(const char *text)
+{
+	return (struct slice){ (const uint8_t *)text, strlen(text) };
+}
+
+static uint64_t now(const struct script *s)
+{
+	return sim_now_ns(s->wl->c->sim);
+}
+
+static uint64_t roll(struct script *s)
+{
+	s->random ^= s->random << 13;
+	s->random ^= s->random >> 7;
+	s->random ^= s->random << 17;
+	return s->random * 0x2545f4914f6cdd1du >> 11;
+}
+
+static uint64_t below(struct script *s, uint64_t count)
+{
+	return count ? roll(s) % count : 0;
+}
+
+static void say(struct script *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(struct script *s, const char *format, ...)
+{
+	va_list args;
+
+	if (!getenv("SIM_TRACE"))
+		return;
+	printf("%12.6f client%u job %s: ", (double)now(s) / 1e9, s->index,
+	       s->gen ? s->gen->name : "-");
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	printf("\n");
+}
+
+static void nap(struct script *s, uint64_t ms)
+{
+	(void)waitq_wait(&s->sleep, s->op.w->loop->now_ns + ms * MS + 1);
+}
+
+static void use_proxy(struct script *s, unsigned proxy)
+{
+	struct wadi *w = s->op.w;
+
+	if (w->conn)
+		conn_close(w->conn);
+	w->conn = NULL;
+	w->address = cluster_proxy(s->wl->c, proxy);
+	s->proxy = proxy;
+}
+
+/* Whose token the handle has. */
+static void use_job(struct script *s, struct gen *g)
+{
+	if (s->gen == g)
+		return;
+	s->gen = g;
+	snprintf(s->op.w->token, sizeof(s->op.w->token), "%s", g ? g->token : "");
+	use_proxy(s, s->proxy);
+}
+
+/* What an answer means. */
+enum meaning {
+	YES,
+	NO,      /* and nothing of it will ever be */
+	UNKNOWN, /* perhaps it was done, perhaps it will be */
+	OVER,    /* the job is */
+};
+
+static bool may_be_over(const struct gen *g, uint64_t now_ns)
+{
+	return g->end_begun_ns <= now_ns || now_ns >= g->renewed_ns + g->lease_ns;
+}
+
+struct
+try {
+	uint64_t begun_ns, attempt_hi, attempt_lo;
+	unsigned tries, connection;
+	bool is_uncertain; /* it was sent more than once */
+};
+
+static struct try try_begin(struct script *s)
+{
+	return (struct try){ .begun_ns = now(s),
+			     .attempt_hi = roll(s) | 1,
+			     .attempt_lo = roll(s),
+			     .connection = s->op.w->connection };
+}
+
+/*
+ * `may`: errors that are answers, up to 0. Everything that is neither 0 nor one of them
+ * needs some trouble as an excuse.
+ */
+static enum meaning meaning_of(struct script *s, struct try *t, const char *verb, unsigned path,
+			       int r, const int *may)
+{
+	struct model *m = s->wl->m;
+	char name[24];
+	bool is_trouble = model_is_trouble(m, t->begun_ns, now(s));
+
+	say(s, "%s %s: %s %s", verb, path_name(path, name), wadi_status_name(r),
+	    r < 0 ? s->op.why : "");
+	if (s->op.w->connection > t->connection + (t->connection == 0))
+		t->is_uncertain = true;
+	if (r >= 0)
+		return YES;
+	if (r == -EIDRM || r == -ENXIO || (r == -EKEYREJECTED && s->gen)) {
+		if (!may_be_over(s->gen, now(s)))
+			model_fail(m, "%s %s of job %s: %s %s, but nobody ended it", verb,
+				   path_name(path, name), s->gen->name, wadi_status_name(r),
+				   s->op.why);
+		return OVER;
+	}
+	if (r == -EIO || r == -EBADMSG || r == -ENOTRECOVERABLE || r == -EINVAL || r == -EACCES)
+		model_fail(m, "%s %s of job %s: %s %s", verb, path_name(path, name), s->gen->name,
+			   wadi_status_name(r), s->op.why);
+	for (; *may; may++)
+		if (r == *may)
+			return is_trouble || t->is_uncertain ? UNKNOWN : NO;
+	if (!is_trouble && !may_be_over(s->gen, now(s)))
+		model_fail(m, "%s %s of job %s: %s %s, and nothing was wrong", verb,
+			   path_name(path, name), s->gen->name, wadi_status_name(r), s->op.why);
+	return UNKNOWN;
+}
+
+/* Not answered: once more? */
+static bool again(struct script *s, struct try *t, enum meaning what)
+{
+	if (what != UNKNOWN || ++t->tries > 5 || below(s, 10) == 0 || s->wl->m->failure[0])
+		return false;
+	t->is_uncertain = true;
+	if (below(s, 3) == 0)
+		use_proxy(s, (unsigned)below(s, SHAPE_PROXIES));
+	nap(s, below(s, 5) == 0 ? below(s, 20000) : below(s, 300));
+	return true;
+}
+
+/* Errors that a put may be answered with although nothing is broken. */
+static const int *put_may(const struct script *s)
+{
+	static const int loose[] = { -EEXIST, -EBADE, 0 };
+	static const int quota[] = { -EEXIST, -EBADE, -EDQUOT, 0 };
+	static const int tight[] = {
+		-EEXIST, -EBADE, -EDQUOT, -ENOSPC, -ETIMEDOUT, -EHOSTUNREACH, 0
+	};
+
+	return s->wl->plan.is_tight ? tight : s->gen->quota ? quota : loose;
+}
+
+/* Puts. */
+
+static size_t choose_len(struct script *s)
+{
+	static const size_t edges[] = {
+		0, 1, 7, 8, 2047, 2048, 2049, 65535, 65536, 65537, 1048577
+	};
+	size_t len;
+
+	switch (below(s, 8)) {
+	case 0:
+		len = edges[below(s, sizeof(edges) / sizeof(edges[0]))];
+		break;
+	case 1:
+	case 2:
+	case 3:
+		len = below(s, 2049);
+		break;
+	case 4:
+	case 5:
+	case 6:
+		len = below(s, 70000);
+		break;
+	default:
+		len = below(s, s->wl->plan.len_max);
+		break;
+	}
+	return len < s->wl->plan.len_max ? len : s->wl->plan.len_max;
+}
+
+static void put_options(struct script *s, struct put_how *how, const struct write *w,
+			const struct try *t, uint32_t flags, const char *name)
+{
+	put_how_init(s->op.w, how, NULL);
+	how->options.attempt.hi = w->attempt_hi;
+	how->options.attempt.lo = w->attempt_lo;
+	how->options.flags = flags;
+	how->options.if_version = w->if_version;
+	how->options.ttl_ms = w->ttl_ms;
+	how->options.reads = w->reads;
+	how->path = slice_of(name);
+	/* When it was begun, in the node's time. */
+	how->begun_ns = node_now_ns() - (now(s) - t->begun_ns);
+}
+
+static void put_ended(struct script *s, struct look *l, struct write *w, enum meaning what,
+		      uint64_t version, bool is_create)
+{
+	if (what == NO)
+		write_failed(w);
+	if (what != YES)
+		return;
+	if (is_create)
+		look_missed(l, now(s), "create");
+	if (l->g->ended_ns < l->begun_ns)
+		model_fail(s->wl->m, "a put into job %s was accepted after its end", l->g->name);
+	write_acked(s->wl->m, w, version, now(s));
+	if (w->reads == 0)
+		s->memory[below(s, 16)] = w;
+}
+
+static void do_put(struct script *s, unsigned path, uint32_t flags, bool is_versioned)
+{
+	struct model *m = s->wl->m;
+	struct look l = look_begin(m, s->gen, path, now(s));
+	struct write *w = model_write(m, s->gen, path, choose_len(s), now(s));
+	struct try t = try_begin(s);
+	struct put_how how;
+	uint64_t version;
+	enum meaning what;
+	char name[24];
+
+	w->attempt_hi = t.attempt_hi;
+	w->attempt_lo = t.attempt_lo;
+	if (path >= SHORT_LIVED && path < COUNTED)
+		w->ttl_ms = 1 + (uint32_t)below(s, 8000);
+	if (path >= COUNTED && path < TREE)
+		w->reads = 1 + (uint32_t)below(s, 3);
+	if (is_versioned && l.top)
+		w->if_version = l.top->version;
+	write_fill(w, 0, s->buf, w->len);
+	do {
+		put_options(s, &how, w, &t, flags, path_name(path, name));
+		op_progress(&s->op);
+		what = meaning_of(s, &t, "put", path,
+				  (int)put_object(&s->op, &how, s->buf, w->len, &version),
+				  put_may(s));
+	} while (again(s, &t, what));
+	put_ended(s, &l, w, what, version, flags & WADI_CREATE);
+}
+
+/* Once more what was acknowledged before: the answer is the same. */
+static void do_again(struct script *s)
+{
+	static const int none[] = { 0 };
+	struct write *w = s->memory[below(s, 16)];
+	struct try t;
+	struct put_how how;
+	uint64_t version = 0;
+	char name[24];
+
+	if (!w || w->gen != s->gen || w->len > s->wl->plan.len_max || w->is_rename)
+		return;
+	t = try_begin(s);
+	t.begun_ns = w->begun_ns;
+	write_fill(w, 0, s->buf, w->len);
+	put_options(s, &how, w, &t, 0, path_name(w->path, name));
+	op_progress(&s->op);
+	/* A put that is repeated still needs room for its bytes before anybody can say so. */
+	if (meaning_of(s, &t, "put again", w->path,
+		       (int)put_object(&s->op, &how, s->buf, w->len, &version),
+		       s->wl->plan.is_tight || s->gen->quota ? put_may(s) : none) == YES &&
+	    version != w->version)
+		model_fail(
+			s->wl->m,
+			"job %s path %u: a repeat of write %u is answered with version %llu, not "
+			"%llu",
+			w->gen->name, w->path, w->number, (unsigned long long)version,
+			(unsigned long long)w->version);
+}
+
+/* In pieces of several parts, which come in any order. */
+#define PARTS_USED 4
+struct parts {
+	uint64_t from[PARTS_USED], len[PARTS_USED], sent[PARTS_USED];
+	unsigned count;
+};
+
+static int send_parts(struct script *s, struct upload *u, const struct parts *plan, bool is_lazy)
+{
+	struct parts p = *plan;
+
+	for (unsigned left = p.count; left > 0;) {
+		unsigned i = (unsigned)below(s, p.count);
+		uint64_t n = p.len[i] - p.sent[i];
+		struct lane *lane;
+		int r;
+
+		if (n == 0)
+			continue;
+		if (n > 300000)
+			n = 1 + below(s, 300000);
+		lane = upload_lane(&s->op, u);
+		if (!lane)
+			return u->result;
+		r = upload_send(&s->op, u, lane, i, p.sent[i], s->buf + p.from[i] + p.sent[i],
+				(uint32_t)n);
+		if (r < 0)
+			return r;
+		p.sent[i] += n;
+		left -= p.sent[i] == p.len[i];
+		if (is_lazy) {
+			nap(s, below(s, 4000));
+			op_progress(&s->op);
+		}
+	}
+	return 0;
+}
+
+static int upload_once(struct script *s, const struct put_how *how, const struct parts *p,
+		       uint64_t len, uint64_t *ret_version)
+{
+	struct upload *u = node_alloc(sizeof(*u));
+	bool is_lazy = below(s, 4) == 0;
+	int r;
+
+	assert(u);
+	r = upload_open(&s->op, u, how, below(s, 2) ? len : 0);
+	say(s, "opened an upload of %llu bytes%s: %d, room %llu", (unsigned long long)len,
+	    is_lazy ? ", in no hurry" : "", r, (unsigned long long)u->room);
+	if (r == 0)
+		r = send_parts(s, u, p, is_lazy);
+	say(s, "sent %llu bytes of it: %d, room %llu", (unsigned long long)u->sent, r,
+	    (unsigned long long)u->room);
+	if (r == 0)
+		r = upload_commit(&s->op, u, ret_version);
+	upload_drop(s->op.w, u);
+	node_free(u);
+	return r;
+}
+
+static void do_upload(struct script *s, unsigned path)
+{
+	struct model *m = s->wl->m;
+	struct look l = look_begin(m, s->gen, path, now(s));
+	struct parts p = { .count = 1 + (unsigned)below(s, PARTS_USED) };
+	struct try t = try_begin(s);
+	struct put_how how;
+	struct write *w;
+	uint64_t version, len = 0;
+	enum meaning what;
+	char name[24];
+
+	for (unsigned i = 0; i < p.count; i++) {
+		p.from[i] = len;
+		p.len[i] = 1 + below(s, s->wl->plan.len_max / 2);
+		len += p.len[i];
+	}
+	w = model_write(m, s->gen, path, len, now(s));
+	w->attempt_hi = t.attempt_hi;
+	w->attempt_lo = t.attempt_lo;
+	write_fill(w, 0, s->buf, len);
+	do {
+		put_options(s, &how, w, &t, 0, path_name(path, name));
+		op_progress(&s->op);
+		what = meaning_of(s, &t, "upload", path, upload_once(s, &how, &p, len, &version),
+				  put_may(s));
+	} while (again(s, &t, what));
+	put_ended(s, &l, w, what, version, false);
+}
+
+/* Gets. */
+
+static const int MAY_MISS[] = { -ENOENT, -ETIME, -ENODATA, -EREMOTEIO, 0 };
+static const int MAY_MISS_OR_WAIT[] = { -ENOENT, -ETIME, -ENODATA, -EREMOTEIO, -ETIMEDOUT, 0 };
+
+/* What a look at a path was answered, but for the bytes. */
+static void looked(struct script *s, struct look *l, int r, const char *verb)
+{
+	if (r == -EREMOTEIO)
+		look_lost(l, now(s), verb);
+	else if (r == -ENOENT || r == -ETIME || r == -ENODATA)
+		look_missed(l, now(s), verb);
+}
+
+/* Any of those that may be there could be the one that is read. */
+static void reads_begin(struct script *s, unsigned path)
+{
+	for (struct write *w = s->gen->paths[path].writes; w; w = w->next)
+		if (w->state != WRITE_FAILED)
+			w->begun_reads++;
+}
+
+static void read_ended(struct script *s, struct write *w)
+{
+	if (w && w->reads && ++w->read_count > w->reads)
+		model_fail(s->wl->m, "job %s path %u: write %u was read %u times, not %u",
+			   s->gen->name, w->path, w->number, w->read_count, w->reads);
+}
+
+static void do_get(struct script *s, unsigned path, bool is_range)
+{
+	struct look l = look_begin(s->wl->m, s->gen, path, now(s));
+	struct try t = try_begin(s);
+	struct wadi_stat stat;
+	struct get_how how;
+	uint64_t at = 0, len;
+	char name[24];
+	int r;
+
+	get_how_init(s->op.w, &how, NULL);
+	how.options.read_id.hi = t.attempt_hi;
+	how.options.read_id.lo = t.attempt_lo;
+	how.path = slice_of(path_name(path, name));
+	if (is_range) {
+		at = how.options.offset = below(s, 100000);
+		how.options.len = 1 + below(s, 100000);
+	}
+	reads_begin(s, path);
+	op_progress(&s->op);
+	r = (int)get_object(&s->op, &how, s->buf, BYTES_MAX, &stat);
+	if (meaning_of(s, &t, "get", path, r,
+		       path >= COUNTED && path < TREE ? MAY_MISS_OR_WAIT : MAY_MISS) != YES) {
+		looked(s, &l, r, "get");
+		return;
+	}
+	len = at < stat.len ? stat.len - at : 0;
+	if (is_range && len > how.options.len)
+		len = how.options.len;
+	if ((uint64_t)r != len)
+		model_fail(s->wl->m, "get of path %u of job %s: %d bytes of %llu", path,
+			   s->gen->name, r, (unsigned long long)len);
+	read_ended(s, look_got(&l, stat.version, stat.len, at, s->buf, (size_t)r, now(s), "get"));
+}
+
+/* Reads a version piece by piece, whatever becomes of its path meanwhile. */
+static void do_held(struct script *s, unsigned path)
+{
+	static const int none[] = { 0 };
+	struct look l = look_begin(s->wl->m, s->gen, path, now(s)), on = l;
+	struct try t = try_begin(s);
+	struct get_how how;
+	struct got got = { 0 };
+	char name[24];
+	int r;
+
+	get_how_init(s->op.w, &how, NULL);
+	how.path = slice_of(path_name(path, name));
+	op_progress(&s->op);
+	r = get_begin(&s->op, &how, s->buf, 1 + (uint32_t)below(s, 66000), &got);
+	if (meaning_of(s, &t, "hold", path, r, MAY_MISS) != YES) {
+		looked(s, &l, r, "hold");
+		return;
+	}
+	look_got(&l, got.stat.version, got.stat.len, 0, s->buf, got.len, now(s), "hold");
+	for (uint64_t at = got.len, n; at < got.stat.len && !s->wl->m->failure[0]; at += n) {
+		n = 1 + below(s, 400000);
+		if (n > got.stat.len - at)
+			n = got.stat.len - at;
+		nap(s, below(s, 2) ? 0 : below(s, 3000));
+		on.begun_ns = now(s);
+		op_progress(&s->op);
+		r = get_range(&s->op, &got, at, s->buf, n);
+		/* What is removed by its own time is no reason: it is held. */
+		if (meaning_of(s, &t, "held", path, r, none) != YES)
+			break;
+		look_got(&on, got.stat.version, got.stat.len, at, s->buf, n, now(s), "held");
+	}
+	get_forget(s->op.w, &got);
+}
+
+/* Names. */
+
+static int ask(struct script *s, struct question *q, struct wcur *w)
+{
+	struct conn *c;
+	int r;
+
+	op_progress(&s->op);
+	r = handle_conn(&s->op, &c);
+	return r < 0 ? r : question_ask(q, w, NULL);
+}
+
+static void do_stat(struct script *s, unsigned path)
+{
+	struct look l = look_begin(s->wl->m, s->gen, path, now(s));
+	struct try t = try_begin(s);
+	struct question q;
+	struct wcur w = question_begin(&s->op, &q, MSG_STAT);
+	struct stat_rep rep;
+	struct rcur body;
+	char name[24];
+	int r;
+
+	stat_req_put(&w, &(struct stat_req){ .job = s->op.w->job,
+					     .path = slice_of(path_name(path, name)) });
+	r = ask(s, &q, &w);
+	body = call_reply(&q.call);
+	if (r == 0)
+		r = stat_rep_get(&body, &rep);
+	if (meaning_of(s, &t, "stat", path, r, MAY_MISS) == YES)
+		look_saw(&l, rep.version, now(s), "stat");
+	else
+		looked(s, &l, r, "stat");
+	question_end(&q);
+}
+
+static void do_wait(struct script *s, unsigned path)
+{
+	struct look l = look_begin(s->wl->m, s->gen, path, now(s));
+	struct try t = try_begin(s);
+	struct question q;
+	struct wcur w = question_begin(&s->op, &q, MSG_WAIT);
+	struct stat_rep rep;
+	struct rcur body;
+	struct conn *c;
+	char name[24];
+	int r;
+
+	wait_req_put(&w, &(struct wait_req){ .job = s->op.w->job,
+					     .path = slice_of(path_name(path, name)) });
+	op_progress(&s->op);
+	r = handle_conn(&s->op, &c);
+	s->op.due_ns = s->op.w->loop->now_ns + below(s, 3000) * MS;
+	if (r == 0)
+		r = question_ask(&q, &w, NULL);
+	body = call_reply(&q.call);
+	if (r == 0)
+		r = stat_rep_get(&body, &rep);
+	if (meaning_of(s, &t, "wait", path, r,
+		       (const int[]){ -ETIMEDOUT, -EHOSTUNREACH, -EREMOTEIO, 0 }) == YES)
+		look_saw(&l, rep.version, now(s), "wait");
+	question_end(&q);
+}
+
+static int ask_remove(struct script *s, const char *name, const struct try *t, uint64_t if_version,
+		      uint64_t *ret_version)
+{
+	struct question q;
+	struct wcur w = question_begin(&s->op, &q, MSG_REMOVE);
+	struct remove_rep rep;
+	struct rcur body;
+	int r;
+
+	remove_req_put(&w, &(struct remove_req){ .job = s->op.w->job,
+						 .attempt_hi = t->attempt_hi,
+						 .attempt_lo = t->attempt_lo,
+						 .age_ms = (now(s) - t->begun_ns) / MS,
+						 .if_version = if_version,
+						 .path = slice_of(name) });
+	r = ask(s, &q, &w);
+	body = call_reply(&q.call);
+	if (r == 0)
+		r = remove_rep_get(&body, &rep);
+	if (r == 0)
+		*ret_version = rep.version;
+	question_end(&q);
+	return r;
+}
+
+static void do_remove(struct script *s, unsigned path)
+{
+	static const int may[] = { -ENOENT, -ETIME, -ENODATA, -EBADE, 0 };
+	struct model *m = s->wl->m;
+	struct look l = look_begin(m, s->gen, path, now(s));
+	struct absence *a = absence_begin(s->gen, path, now(s));
+	uint64_t version = 0, twice = 0;
+	uint64_t if_version = l.top && below(s, 4) == 0 ? l.top->version : 0;
+	struct try t = try_begin(s);
+	enum meaning what;
+	char name[24];
+	int r;
+
+	do {
+		r = ask_remove(s, path_name(path, name), &t, if_version, &version);
+		what = meaning_of(s, &t, "remove", path, r, may);
+	} while (again(s, &t, what));
+	if (what == NO)
+		absence_failed(a);
+	if (r == -ENOENT || r == -ETIME || r == -ENODATA)
+		look_missed(&l, now(s), "remove");
+	if (what != YES)
+		return;
+	if (version < l.floor)
+		model_fail(m,
+			   "remove of path %u of job %s: of version %llu, but none older than "
+			   "%llu could be there",
+			   path, s->gen->name, (unsigned long long)version,
+			   (unsigned long long)l.floor);
+	absence_took(m, s->gen, path, a, version, now(s));
+	if (below(s, 8) == 0 && ask_remove(s, name, &t, if_version, &twice) == 0 &&
+	    twice != version)
+		model_fail(m,
+			   "a remove of path %u of job %s took version %llu, and %llu when it was "
+			   "repeated",
+			   path, s->gen->name, (unsigned long long)version,
+			   (unsigned long long)twice);
+}
+
+static void do_rename(struct script *s)
+{
+	static const int may[] = { -ENOENT, -ETIME, -ENODATA, -EEXIST, 0 };
+	struct model *m = s->wl->m;
+	unsigned from = MOVED + (unsigned)below(s, 4), to = MOVED + (unsigned)below(s, 4);
+	uint16_t flags = below(s, 3) == 0 ? WADI_CREATE : 0;
+	struct look l = look_begin(m, s->gen, from, now(s)), at = look_begin(m, s->gen, to, now(s));
+	struct try t = try_begin(s);
+	struct rename_rep rep;
+	struct absence *a;
+	struct write *w;
+	enum meaning what;
+	char name[24], name_to[24];
+	int r;
+
+	if (from == to)
+		return;
+	a = absence_begin(s->gen, from, now(s));
+	w = model_rename(m, s->gen, from, to, now(s));
+	do {
+		struct question q;
+		struct wcur out = question_begin(&s->op, &q, MSG_RENAME);
+		struct rcur body;
+
+		rename_req_put(&out,
+			       &(struct rename_req){ .job = s->op.w->job,
+						     .attempt_hi = t.attempt_hi,
+						     .attempt_lo = t.attempt_lo,
+						     .age_ms = (now(s) - t.begun_ns) / MS,
+						     .flags = flags,
+						     .from = slice_of(path_name(from, name)),
+						     .to = slice_of(path_name(to, name_to)) });
+		r = ask(s, &q, &out);
+		body = call_reply(&q.call);
+		if (r == 0)
+			r = rename_rep_get(&body, &rep);
+		question_end(&q);
+		what = meaning_of(s, &t, "rename", from, r, may);
+	} while (again(s, &t, what));
+	if (what == NO) {
+		absence_failed(a);
+		write_failed(w);
+	}
+	if (r == -ENOENT || r == -ETIME || r == -ENODATA)
+		look_missed(&l, now(s), "rename");
+	if (what != YES)
+		return;
+	if (flags & WADI_CREATE)
+		look_missed(&at, now(s), "rename to");
+	write_acked(m, w, rep.version, now(s));
+	absence_took(m, s->gen, from, a, 0, now(s));
+	model_gone(s->gen, from, rep.version);
+}
+
+static void do_remove_tree(struct script *s)
+{
+	static const int none[] = { 0 };
+	struct model *m = s->wl->m;
+	struct look looks[LARGE - TREE];
+	struct absence *absences[LARGE - TREE];
+	struct try t = try_begin(s);
+	struct remove_tree_rep rep;
+	enum meaning what;
+
+	for (unsigned i = 0; i < LARGE - TREE; i++) {
+		looks[i] = look_begin(m, s->gen, TREE + i, now(s));
+		absences[i] = absence_begin(s->gen, TREE + i, now(s));
+	}
+	do {
+		struct question q;
+		struct wcur out = question_begin(&s->op, &q, MSG_REMOVE_TREE);
+		struct rcur body;
+		int r;
+
+		remove_tree_req_put(&out,
+				    &(struct remove_tree_req){ .job = s->op.w->job,
+							       .max = 1 + (uint32_t)below(s, 4),
+							       .directory = slice_of("d/") });
+		r = ask(s, &q, &out);
+		body = call_reply(&q.call);
+		if (r == 0)
+			r = remove_tree_rep_get(&body, &rep);
+		question_end(&q);
+		what = meaning_of(s, &t, "rm -r", TREE, r, none);
+	} while (again(s, &t, what) || (what == YES && rep.has_more));
+	for (unsigned i = 0; i < LARGE - TREE && what == YES; i++) {
+		absence_took(m, s->gen, TREE + i, absences[i], 0, now(s));
+		if (looks[i].top)
+			model_gone(s->gen, TREE + i, looks[i].top->version);
+	}
+}
+
+static void do_list(struct script *s)
+{
+	struct look looks[LARGE - TREE];
+	uint64_t versions[LARGE - TREE] = { 0 };
+	struct try t = try_begin(s);
+	struct question q;
+	struct wcur out = question_begin(&s->op, &q, MSG_LIST);
+	struct list_rep rep = { 0 };
+	struct rcur body, list;
+	uint8_t *page = node_alloc(LIST_BYTES);
+	int r;
+
+	for (unsigned i = 0; i < LARGE - TREE; i++)
+		looks[i] = look_begin(s->wl->m, s->gen, TREE + i, now(s));
+	list_req_put(&out, &(struct list_req){ .job = s->op.w->job, .directory = slice_of("d/") });
+	assert(page);
+	q.call.room = page;
+	q.call.room_cap = LIST_BYTES;
+	r = ask(s, &q, &out);
+	body = call_reply(&q.call);
+	if (r == 0)
+		r = list_rep_get(&body, &rep);
+	list = rcur_make(page, q.call.room_len);
+	for (uint32_t i = 0; r == 0 && i < rep.count; i++) {
+		struct list_entry e;
+
+		list_entry_get(&list, &e);
+		if (!list.bad && e.name.len == 2 && e.name.ptr[0] == 'x' &&
+		    e.name.ptr[1] < '0' + LARGE - TREE)
+			versions[e.name.ptr[1] - '0'] = e.version;
+		else
+			model_fail(s->wl->m, "a list of job %s has a name that nobody put",
+				   s->gen->name);
+	}
+	if (meaning_of(s, &t, "list", TREE, r, MAY_MISS) == YES || r == -ENOENT)
+		for (unsigned i = 0; i < LARGE - TREE; i++) {
+			if (versions[i])
+				look_saw(&looks[i], versions[i], now(s), "list");
+			else
+				look_missed(&looks[i], now(s), "list");
+		}
+	question_end(&q);
+	node_free(page);
+}
+
+/* Scripts. */
+
+static enum act choose_act(struct script *s)
+{
+	const unsigned *weights = s->wl->plan.weights;
+	unsigned sum = 0;
+	uint64_t x;
+
+	for (int i = 0; i < ACTS; i++)
+		sum += weights[i];
+	x = below(s, sum);
+	for (int i = 0;; i++) {
+		if (x < weights[i])
+			return (enum act)i;
+		x -= weights[i];
+	}
+}
+
+static void act(struct script *s)
+{
+	unsigned path = (unsigned)below(s, PATHS);
+	struct try t = try_begin(s);
+	struct conn *c;
+
+	s->wl->ops++;
+	op_progress(&s->op);
+	if (meaning_of(s, &t, "hello", path, handle_conn(&s->op, &c), (const int[]){ 0 }) != YES)
+		return;
+	switch (choose_act(s)) {
+	case ACT_PUT:
+		do_put(s, path, 0, false);
+		break;
+	case ACT_CREATE:
+		do_put(s, path, WADI_CREATE, false);
+		break;
+	case ACT_IF_VERSION:
+		do_put(s, path, 0, true);
+		break;
+	case ACT_UPLOAD:
+		do_upload(s, LARGE + (unsigned)below(s, PATHS - LARGE));
+		break;
+	case ACT_GET:
+		do_get(s, path, false);
+		break;
+	case ACT_RANGE:
+		do_get(s, path >= COUNTED && path < TREE ? PLAIN : path, true);
+		break;
+	case ACT_HELD:
+		do_held(s, below(s, 2) ? LARGE + (unsigned)below(s, PATHS - LARGE) : PLAIN);
+		break;
+	case ACT_STAT:
+		do_stat(s, path);
+		break;
+	case ACT_REMOVE:
+		do_remove(s, path);
+		break;
+	case ACT_RENAME:
+		do_rename(s);
+		break;
+	case ACT_REMOVE_TREE:
+		do_remove_tree(s);
+		break;
+	case ACT_LIST:
+		do_list(s);
+		break;
+	case ACT_WAIT:
+		do_wait(s, path);
+		break;
+	case ACT_AGAIN:
+		do_again(s);
+		break;
+	case ACTS:
+		break;
+	}
+}
+
+static bool goes_on(const struct script *s)
+{
+	return now(s) < s->wl->plan.until_ns && !s->wl->m->failure[0];
+}
+
+static int64_t client_run(struct wadi_op *op)
+{
+	struct script *s = container_of(op, struct script, op);
+
+	waitq_init(&s->sleep, &op->w->loop->fibers);
+	while (goes_on(s)) {
+		struct gen *g = s->wl->jobs[below(s, JOBS)];
+
+		if (!g || g->state != GEN_LIVING) {
+			nap(s, 50 + below(s, 100));
+			continue;
+		}
+		use_job(s, g);
+		for (uint64_t n = 1 + below(s, 40); n > 0 && goes_on(s) && g->state == GEN_LIVING;
+		     n--) {
+			act(s);
+			nap(s, below(s, s->wl->plan.pause_ms_max));
+		}
+	}
+	s->is_running = false;
+	return 0;
+}
+
+/* The operator: jobs come and go. */
+
+static int ask_create(struct script *s, struct gen *g)
+{
+	struct question q;
+	struct wcur w = question_begin(&s->op, &q, MSG_JOB_CREATE);
+	struct job_create_rep rep;
+	struct rcur body;
+	int r;
+
+	job_create_req_put(&w, &(struct job_create_req){ .lease_ms = (uint32_t)(g->lease_ns / MS),
+							 .quota_dram = g->quota,
+							 .name = slice_of(g->name) });
+	r = ask(s, &q, &w);
+	body = call_reply(&q.call);
+	if (r == 0)
+		r = job_create_rep_get(&body, &rep);
+	if (r == 0) {
+		g->id = rep.job;
+		memcpy(g->token, rep.token.ptr, rep.token.len);
+		g->token[rep.token.len] = '\0';
+	}
+	question_end(&q);
+	say(s, "create %s: %s", g->name, wadi_status_name(r));
+	return r;
+}
+
+static void job_create(struct script *s, unsigned job)
+{
+	struct model *m = s->wl->m;
+	struct gen *old = s->wl->jobs[job], *g;
+	char name[MODEL_NAME_MAX];
+	uint64_t begun_ns = now(s);
+
+	if (m->gen_count >= MODEL_GENS_MAX)
+		return;
+	/* The name of one that has ended for certain may be used again. */
+	if (old && old->state == GEN_ENDED && below(s, 2))
+		snprintf(name, sizeof(name), "%s", old->name);
+	else
+		snprintf(name, sizeof(name), "j%u", s->wl->names++);
+	g = model_gen(m, name);
+	g->lease_ns = s->wl->plan.has_short_leases ? (2000 + below(s, 20000)) * MS : 3600000 * MS;
+	g->quota = s->wl->plan.has_quotas ? (256u << 10) << below(s, 6) : 0;
+	g->renewed_ns = begun_ns;
+	if (ask_create(s, g) == 0) {
+		g->state = GEN_LIVING;
+		s->wl->jobs[job] = g;
+	}
+}
+
+static void job_renew(struct script *s, struct gen *g)
+{
+	struct question q;
+	struct wcur w = question_begin(&s->op, &q, MSG_JOB_RENEW);
+	uint64_t begun_ns = now(s);
+	int r;
+
+	job_renew_req_put(&w, &(struct job_renew_req){ .name = slice_of(g->name) });
+	r = ask(s, &q, &w);
+	question_end(&q);
+	say(s, "renew %s: %s", g->name, wadi_status_name(r));
+	if (r == 0)
+		g->renewed_ns = begun_ns;
+	else if ((r == -EIDRM || r == -ENXIO) && !may_be_over(g, now(s)))
+		model_fail(s->wl->m, "renewal of job %s: %s, but nobody ended it", g->name,
+			   wadi_status_name(r));
+	if (r == -EIDRM || r == -ENXIO) {
+		g->state = GEN_ENDED;
+		if (g->ended_ns > now(s))
+			g->ended_ns = now(s);
+	}
+}
+
+static int job_end(struct script *s, struct gen *g)
+{
+	struct question q;
+	struct wcur w = question_begin(&s->op, &q, MSG_JOB_END);
+	int r;
+
+	if (g->end_begun_ns == UINT64_MAX)
+		g->end_begun_ns = now(s);
+	g->state = GEN_ENDING;
+	job_end_req_put(&w, &(struct job_end_req){ .name = slice_of(g->name) });
+	r = ask(s, &q, &w);
+	question_end(&q);
+	say(s, "end %s: %s", g->name, wadi_status_name(r));
+	if (r == 0 || r == -EIDRM) {
+		g->state = GEN_ENDED;
+		if (g->ended_ns > now(s))
+			g->ended_ns = now(s);
+	}
+	return r == -EIDRM ? 0 : r;
+}
+
+static void operate(struct script *s)
+{
+	unsigned job = (unsigned)below(s, JOBS);
+	struct gen *g = s->wl->jobs[job];
+
+	if (!g || g->state == GEN_ENDED)
+		job_create(s, job);
+	else if (g->state == GEN_ENDING || below(s, 1000) < s->wl->plan.end_permille)
+		(void)job_end(s, g);
+	else if (s->wl->plan.has_short_leases && below(s, 3))
+		job_renew(s, g);
+}
+
+static int64_t operator_run(struct wadi_op *op)
+{
+	struct script *s = container_of(op, struct script, op);
+
+	waitq_init(&s->sleep, &op->w->loop->fibers);
+	for (unsigned i = 0; i < JOBS; i++)
+		job_create(s, i);
+	while (goes_on(s)) {
+		operate(s);
+		nap(s, 100 + below(s, 1000));
+	}
+	s->is_running = false;
+	return 0;
+}
+
+/* The end: everything that may be there is read, and every job is ended. */
+
+static void read_all(struct script *s, struct gen *g)
+{
+	for (unsigned path = 0; path < PATHS && !s->wl->m->failure[0] && g->state == GEN_LIVING;
+	     path++) {
+		if (may_be_over(g, now(s) + 2000 * MS))
+			return;
+		use_job(s, g);
+		do_get(s, path, false);
+	}
+}
+
+static int64_t finish_run(struct wadi_op *op)
+{
+	struct script *s = container_of(op, struct script, op);
+
+	waitq_init(&s->sleep, &op->w->loop->fibers);
+	for (unsigned i = 0; i < JOBS; i++)
+		if (s->wl->jobs[i])
+			read_all(s, s->wl->jobs[i]);
+	use_job(s, NULL);
+	for (unsigned i = 0; i < s->wl->m->gen_count && !s->wl->m->failure[0]; i++) {
+		struct gen *g = s->wl->m->gens[i];
+		int r = -EAGAIN;
+
+		if (g->state == GEN_ENDED)
+			continue;
+		for (unsigned tries = 0; tries < 10 && r != 0 && r != -ENXIO; tries++) {
+			r = job_end(s, g);
+			if (r != 0)
+				nap(s, 500);
+		}
+		if (r != 0 && r != -ENXIO)
+			model_fail(s->wl->m, "job %s cannot be ended: %s %s", g->name,
+				   wadi_status_name(r), s->op.why);
+	}
+	s->is_running = false;
+	return 0;
+}
+
+static void start(struct workload *wl, unsigned client, int64_t (*run)(struct wadi_op *op))
+{
+	struct script *s = &wl->scripts[client];
+	struct process *p = wl->c->clients[client];
+
+	s->gen = NULL;
+	s->is_running = true;
+	node_current = sim_node_of(p->node);
+	op_init(&s->op, p->w, "script", NULL, 0, run);
+	if (op_start(&s->op) < 0)
+		model_fail(wl->m, "client %u has no fiber", client);
+	node_current = NULL;
+}
+
+void workload_start(struct workload *wl, unsigned client)
+{
+	start(wl, client, client == OPERATOR ? operator_run : client_run);
+}
+
+void workload_killed(struct workload *wl, unsigned client)
+{
+	wl->scripts[client].is_running = false;
+}
+
+void workload_finish(struct workload *wl)
+{
+	start(wl, OPERATOR, finish_run);
+}
+
+bool workload_is_over(const struct workload *wl)
+{
+	for (unsigned i = 0; i < SHAPE_CLIENTS; i++)
+		if (wl->scripts[i].is_running)
+			return false;
+	return true;
+}
+
+void workload_init(struct workload *wl, struct cluster *c, struct model *m, const struct plan *plan)
+{
+	*wl = (struct workload){ .c = c, .m = m, .plan = *plan };
+	for (unsigned i = 0; i < SHAPE_CLIENTS; i++) {
+		wl->scripts[i].wl = wl;
+		wl->scripts[i].index = i;
+		wl->scripts[i].proxy = i % SHAPE_PROXIES;
+		wl->scripts[i].random = sim_random(c->sim) | 1;
+		wl->scripts[i].buf = malloc(BYTES_MAX);
+		assert(wl->scripts[i].buf);
+	}
+}
+
+void workload_fini(struct workload *wl)
+{
+	for (unsigned i = 0; i < SHAPE_CLIENTS; i++)
+		free(wl->scripts[i].buf);
+}
