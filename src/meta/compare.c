@@ -53,6 +53,10 @@ static bool look_at(struct comparing *k, const struct segment_entry *e)
 		return true; /* another shard's */
 	if (slot && catalog_compare(slot->catalog, e))
 		return true;
+	/* Its answer was lost with the last connection, and is on its way again: behind this page.
+	 */
+	if (asking_is_open(s, e->request))
+		return true;
 	if (!stray_free(k->store, e))
 		return false;
 	k->stray_count++;

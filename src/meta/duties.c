@@ -153,10 +153,10 @@ bool stray_free(struct store *st, const struct segment_entry *e)
 
 	if (!k)
 		return false;
-	k->duty = (struct duty){ .kind = DUTY_FREE,
-				 .segment = e->segment,
-				 .generation = e->generation,
-				 .stamp_ns = shard_now(st->shard) };
+	/* Nobody was ever billed for it, so it is booked as if it had not been granted. */
+	k->duty = (struct duty){
+		.kind = DUTY_FREE, .segment = e->segment, .generation = e->generation, .stamp_ns = 0
+	};
 	duty_send(k);
 	return true;
 }

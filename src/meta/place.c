@@ -120,6 +120,16 @@ static struct asking *asking_find(const struct shard *s, const struct lease_req 
 	return NULL;
 }
 
+bool asking_is_open(const struct shard *s, uint64_t number)
+{
+	struct hlink *l = htable_first(&s->asked_numbers, number);
+
+	for (; l; l = htable_next(l))
+		if (container_of(l, struct asking, by_number)->request == number)
+			return true;
+	return false;
+}
+
 /* Ended, one way or the other; who waited for it has been answered. */
 static void asking_free(struct asking *a)
 {
@@ -129,6 +139,7 @@ static void asking_free(struct asking *a)
 	timer_stop(s->loop, &a->again);
 	list_remove(&a->link);
 	htable_remove(&s->asked, &a->by_request);
+	htable_remove(&s->asked_numbers, &a->by_number);
 	s->asking_count--;
 	node_free(a);
 }
@@ -258,8 +269,9 @@ static void asking_done(struct call *call)
 		else
 			asking_wait(a, now_ns + DUTY_AGAIN_MS * MS);
 	} else if (r == -ECONNRESET || r == -EHOSTUNREACH) {
-		/* Perhaps granted: it is asked again when it comes back. */
-		asking_wait(a, a->due_ns > now_ns ? a->due_ns : now_ns);
+		/* Perhaps granted: it is asked again when it comes back, or now, if it is. */
+		asking_wait(a, a->due_ns > now_ns && !(a->store && a->store->conn) ? a->due_ns
+										   : now_ns);
 	} else if (r == -ETIMEDOUT && now_ns < a->due_ns) {
 		asking_wait(a, now_ns); /* who has joined meanwhile has more time */
 	} else if ((r == -EAGAIN || r == -ENOMEM) && now_ns < a->due_ns) {
@@ -342,6 +354,7 @@ void asking_start(struct request *r, struct slot *slot, const struct lease_req *
 	list_init(&a->link);
 	list_insert(&s->askings, &a->link);
 	htable_add(&s->asked, &a->by_request, request_hash(req->session, req->request));
+	htable_add(&s->asked_numbers, &a->by_number, a->request);
 	s->asking_count++;
 	request_park(r, &a->parked);
 	if (a->store)

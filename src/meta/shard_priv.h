@@ -59,7 +59,8 @@ struct store {
 /* Segments that are being asked of a store. */
 struct asking {
 	struct list link;
-	struct hlink by_request;
+	struct hlink by_request; /* of its asker */
+	struct hlink by_number;  /* `request`, by which stores know it */
 	struct shard *shard;
 	struct slot *slot;
 	struct store *store; /* NULL: of none yet */
@@ -132,7 +133,7 @@ struct shard {
 	struct slot *slots[SLOT_COUNT];
 	struct heap dues; /* of slots */
 	struct list conns, stores, askings, overs;
-	struct htable asked;
+	struct htable asked, asked_numbers;
 	unsigned asking_count, over_count;
 	struct htable presences;
 	struct list presence_order;
@@ -237,6 +238,8 @@ void askings_of_store(struct store *st);
 /* Somebody has waited for a while: what only waits for its writer is given up. */
 void askings_look(struct shard *s);
 void asking_forget(struct asking *a);
+/* What a store granted for this number is still to be heard of. */
+bool asking_is_open(const struct shard *s, uint64_t number);
 /* The repeat of a LEASE that is being asked for takes the place of the one before. */
 bool asking_joins(struct request *r, struct slot *slot, const struct lease_req *req);
 /* outcome.ask, of a store; the request is parked. */

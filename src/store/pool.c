@@ -542,6 +542,8 @@ int pool_free(struct pool *p, uint64_t id, uint32_t generation, uint64_t stamp_n
 	if (!s || s->generation != generation || !is_used(s))
 		return 0;
 	*ret = s;
+	if (stamp_ns == 0)
+		stamp_ns = s->stamp_ns;
 	if (s->state != SEGMENT_FREEING) {
 		book_add(&p->book, -(int64_t)(s->state == SEGMENT_OPEN ? s->size : booked(s)),
 			 stamp_ns);

@@ -218,7 +218,10 @@ int pool_seal(struct pool *p, uint64_t id, uint32_t generation, uint32_t front, 
 	      uint64_t stamp_ns);
 /* The key is good for nothing any more. 0: nobody writes; -EAGAIN: *ret has writers still. */
 int pool_revoke(struct pool *p, uint64_t id, uint32_t generation, struct segment **ret);
-/* 0: it is freed, now or before. -EAGAIN: *ret is pinned; it is freed by the last pool_unpin(). */
+/*
+ * 0: it is freed, now or before. -EAGAIN: *ret is pinned; it is freed by the last
+ * pool_unpin(). `stamp_ns` 0: nobody knew of it, and it is booked as if it had not been lent.
+ */
 int pool_free(struct pool *p, uint64_t id, uint32_t generation, uint64_t stamp_ns, uint64_t now_ns,
 	      struct segment **ret);
 /* No pin of this job from now on. */

@@ -263,7 +263,7 @@ static void begin(struct run *r, uint64_t seed, struct shape *shape, struct plan
 	assert(x == 0);
 	(void)x;
 	memset(r, 0, sizeof(*r));
-	log_set_level(LOG_ERROR);
+	log_set_level(getenv("SIM_TRACE") ? LOG_INFO : LOG_ERROR);
 	choose(dice, shape, plan);
 	cluster_open(&r->c, seed, shape);
 	faults_make(&r->faults, &r->c, plan->until_ns / MS, roll, dice);
