@@ -411,6 +411,17 @@ static void replace_others(struct shard *s, const struct store *st)
 	}
 }
 
+/* The end of a store's connection may be heard of after its successor's HELLO. */
+void stores_replaced(struct shard *s)
+{
+	for (struct list *l = s->stores.next; l != &s->stores; l = l->next) {
+		struct store *st = container_of(l, struct store, link);
+
+		if (st->conn)
+			replace_others(s, st);
+	}
+}
+
 /* Statuses: INVALID, EXISTS, NOMEMORY. */
 int store_attach(struct request *r, const struct hello_req *req)
 {
