@@ -93,6 +93,12 @@
 /* A keeper that says nothing for so long is as good as dead: another one is started. */
 #define KEEP_ANSWER_MS 2000
 
+/* So many segments of the largest size are only for moves: to free one takes another. */
+#define POOL_MOVE_SEGMENTS 2
+
+/* A slot of whose bytes more than 1/5 are dead cleans before it asks for more. */
+#define DEAD_SHARE 5
+
 /* Values lie in blocks of one job, the blocks in segments of the slot. */
 #define VALUE_BLOCK_BYTES   4096
 #define VALUE_SEGMENT_BYTES (1u << 20)

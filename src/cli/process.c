@@ -66,6 +66,7 @@ struct process {
 	struct archive *archives[SHARDS_MAX]; /* of the units; NULL without --data */
 	struct store *store;
 	struct core *core;
+	struct mover *mover;
 	struct proxy *proxy;
 	struct listener listen, unix_listen, http, redis, store_listen;
 	char advertised[ADDRESS_TEXT_MAX];
@@ -457,6 +458,22 @@ static int core_start(struct process *s)
 	return r < 0 ? complain("cannot open", "the store core", r) : 0;
 }
 
+static void emptied(void *owner, uint64_t segment, uint32_t generation, int result)
+{
+	store_emptied(((struct process *)owner)->store, segment, generation, result);
+}
+
+/* Where the bytes are. */
+static int mover_start(struct process *s)
+{
+	int r = mover_open(s->core, emptied, s, &s->mover);
+
+	if (r < 0)
+		return complain("cannot open", "the mover", r);
+	store_set_mover(s->store, s->mover, mover_empty);
+	return 0;
+}
+
 static void add_info(void *owner, struct info_rep *info)
 {
 	struct process *s = owner;
@@ -471,6 +488,7 @@ static void add_info(void *owner, struct info_rep *info)
 	info->segment_count = one.segment_count;
 	info_add_integral(info, &one);
 	info->moment_ns = one.moment_ns;
+	info->moved_bytes = mover_counters(s->mover)->moved_bytes;
 }
 
 /* Doors. */
@@ -619,10 +637,10 @@ static void start_run(struct fiber *self)
 {
 	struct process *s = container_of(self, struct process, starter);
 	uint64_t due_ns = s->loop->now_ns + START_NS;
-	int r = s->core ? core_wait_ready(s->core, due_ns) : 0;
+	int r = s->proxy ? core_wait_ready(s->core, due_ns) : 0;
 	unsigned wanted = s->unit_count ? s->unit_count : s->meta_count;
 
-	while (r == 0 && s->store && s->core && store_joined_count(s->store) < wanted &&
+	while (r == 0 && s->store && s->proxy && store_joined_count(s->store) < wanted &&
 	       s->loop->now_ns < due_ns)
 		r = core_sleep(s->core, s->loop->now_ns + 1000000);
 	if (r == 0)
@@ -692,8 +710,10 @@ static int process_start(struct process *s)
 		r = store_listen(s);
 	if (r == 0 && c->roles & WITH_STORE)
 		r = store_start(s);
-	if (r == 0 && c->roles & WITH_PROXY)
+	if (r == 0 && c->roles & (WITH_PROXY | WITH_STORE))
 		r = core_start(s);
+	if (r == 0 && s->store)
+		r = mover_start(s);
 	if (r == 0 && c->roles & WITH_PROXY) {
 		struct proxy_config config = {
 			.core = s->core,
@@ -731,6 +751,7 @@ static void process_stop(struct process *s, bool is_over)
 		fiber_cancel(&s->starter);
 	if (s->proxy)
 		proxy_stop(s->proxy);
+	mover_stop(s->mover);
 	if (s->core)
 		core_stop(s->core);
 	while (s->loop && node_now_ns() < due_ns &&
@@ -738,6 +759,7 @@ static void process_stop(struct process *s, bool is_over)
 		if (loop_turn(s->loop, node_now_ns() + 1000000) < 0)
 			break;
 	proxy_close(s->proxy);
+	mover_close(s->mover);
 	if (s->core)
 		core_close(s->core);
 	store_close(s->store);

@@ -13,6 +13,7 @@
  *	write.c   room for bytes, and extents from what was written there
  *	commit.c  objects made visible
  *	read.c    objects found, extents read and checked
+ *	move.c    live bytes of a segment moved elsewhere
  */
 #pragma once
 
@@ -152,6 +153,24 @@ int fill_commit(struct fill *f, const struct how *how, uint64_t due_ns, struct c
 		char *why, size_t why_cap);
 /* NULL is fine. What was not committed is given back. */
 void fill_close(struct fill *f);
+
+/*
+ * mover: empties segments of this process's pool. What is live in them is copied to others of
+ * the same pool, and the slot is told where it is now.
+ */
+struct mover;
+struct mover_counters {
+	uint64_t moved_bytes, emptied_count;
+};
+/* `emptied` tells how each one ended: 0, or an error, and then it may be tried again. */
+int mover_open(struct core *c,
+	       void (*emptied)(void *owner, uint64_t segment, uint32_t generation, int result),
+	       void *owner, struct mover **ret);
+/* Begins. -EAGAIN: there is enough to do, or it is one of a job that is being moved. */
+int mover_empty(struct mover *m, uint64_t job, uint64_t segment, uint32_t generation);
+const struct mover_counters *mover_counters(const struct mover *m);
+void mover_stop(struct mover *m);
+void mover_close(struct mover *m); /* its fibers have ended; NULL is fine */
 
 /* An object that was looked up. */
 struct found {

@@ -91,9 +91,17 @@ void stores_close(struct core *c);
 
 bool segment_is_near(const struct segment *s);
 struct segment *segment_new(struct core *c, uint64_t job, const struct grant *g);
-/* Up to `cap` segments that hold `need` bytes, none larger than `size`. The count, at least 1. */
-int segments_lease(struct core *c, uint64_t job, uint64_t need, uint32_t size, uint64_t age_ms,
-		   uint64_t due_ns, struct segment **ret, unsigned cap, char *why, size_t why_cap);
+/* Segments that hold `need` bytes, none larger than `size`, for a put of this age, or a move. */
+struct want {
+	uint64_t job, need, age_ms;
+	uint32_t size;
+	bool is_move;
+};
+/* Up to `cap` of them. The count, at least 1. */
+int segments_lease(struct core *c, const struct want *want, uint64_t due_ns, struct segment **ret,
+		   unsigned cap, char *why, size_t why_cap);
+/* Room at the front, on a page, or at the back. -EAGAIN: not enough, or no longer open. */
+int segment_take(struct segment *s, uint32_t len, bool is_paged, uint32_t *ret_offset);
 /* No more is put into it. */
 void segment_seal(struct segment *s);
 void segment_reserved(struct segment *s);

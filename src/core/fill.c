@@ -121,8 +121,12 @@ int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size
 			need = 16ull * SEGMENT_BYTES_MAX;
 		if (f->len_hint == 0 && need < AHEAD_BYTES && f->taken > 0)
 			need = AHEAD_BYTES;
-		n = segments_lease(f->core, f->job, need, segment_size_for(need), age_ms, due_ns,
-				   got, LEASE_SEGMENTS_MAX, why, why_cap);
+		n = segments_lease(f->core,
+				   &(struct want){ .job = f->job,
+						   .need = need,
+						   .age_ms = age_ms,
+						   .size = segment_size_for(need) },
+				   due_ns, got, LEASE_SEGMENTS_MAX, why, why_cap);
 		if (n < 0)
 			return n;
 		for (int i = 0; i < n; i++) {

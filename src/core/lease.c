@@ -133,25 +133,26 @@ void segments_lose(struct core *c, uint64_t job, struct shard_link *link)
 	}
 }
 
-int segments_lease(struct core *c, uint64_t job, uint64_t need, uint32_t size, uint64_t age_ms,
-		   uint64_t due_ns, struct segment **ret, unsigned cap, char *why, size_t why_cap)
+int segments_lease(struct core *c, const struct want *want, uint64_t due_ns, struct segment **ret,
+		   unsigned cap, char *why, size_t why_cap)
 {
 	uint8_t room[GRANTS_BYTES];
 	struct lease_rep rep;
 	struct rcur body, grants;
 	struct ask a;
-	struct wcur w = ask_begin(c, &a, MSG_LEASE, slot_of_id(job));
+	struct wcur w = ask_begin(c, &a, MSG_LEASE, slot_of_id(want->job));
 	unsigned count = 0;
 	int r;
 
 	a.call.room = room;
 	a.call.room_cap = sizeof(room);
-	lease_req_put(&w, &(struct lease_req){ .job = job,
+	lease_req_put(&w, &(struct lease_req){ .job = want->job,
 					       .request = node_random_u64(),
-					       .age_ms = age_ms,
-					       .need = need,
-					       .size = size,
-					       .tier = TIER_DRAM });
+					       .age_ms = want->age_ms,
+					       .need = want->need,
+					       .size = want->size,
+					       .tier = TIER_DRAM,
+					       .is_move = want->is_move });
 	r = ask_wait(&a, &w, NULL, due_ns);
 	body = ask_reply(&a);
 	if (r == 0)
@@ -168,7 +169,7 @@ int segments_lease(struct core *c, uint64_t job, uint64_t need, uint32_t size, u
 			r = -EBADMSG;
 			break;
 		}
-		s = segment_new(c, job, &g);
+		s = segment_new(c, want->job, &g);
 		if (!s)
 			break; /* the session's end gives it back */
 		if (count < cap)
@@ -183,18 +184,21 @@ int segments_lease(struct core *c, uint64_t job, uint64_t need, uint32_t size, u
 }
 
 /* Two ends of a segment grow towards each other. */
-static bool take_back(struct segment *s, uint32_t len, uint32_t *ret_offset)
+int segment_take(struct segment *s, uint32_t len, bool is_paged, uint32_t *ret_offset)
 {
-	uint32_t back;
+	uint32_t front = (s->front + SEGMENT_PAGE - 1) & ~(uint32_t)(SEGMENT_PAGE - 1), back;
 
 	if (s->state != SEGMENT_OPEN || s->back < len)
-		return false;
+		return -EAGAIN;
 	back = (s->back - len) & ~(uint32_t)(SEGMENT_ALIGN - 1);
-	if (back < s->front)
-		return false;
-	s->back = back;
-	*ret_offset = back;
-	return true;
+	if (back < (is_paged ? front : s->front))
+		return -EAGAIN;
+	*ret_offset = is_paged ? front : back;
+	if (is_paged)
+		s->front = front + len;
+	else
+		s->back = back;
+	return 0;
 }
 
 static int take_open(struct core *c, struct writer *w, uint32_t len, struct piece *ret)
@@ -203,7 +207,7 @@ static int take_open(struct core *c, struct writer *w, uint32_t len, struct piec
 	uint32_t offset;
 	int r;
 
-	if (!s || !take_back(s, len, &offset))
+	if (!s || segment_take(s, len, false, &offset) < 0)
 		return -EAGAIN;
 	r = piece_at(c, s, offset, len, ret);
 	if (r == -ESTALE) {
@@ -249,7 +253,9 @@ static int writer_lease(struct core *c, struct writer *w, uint32_t len, uint64_t
 	if (size < w->next_size)
 		size = w->next_size;
 	w->is_leasing = true;
-	r = segments_lease(c, w->job, len, size, age_ms, due_ns, &s, 1, why, why_cap);
+	r = segments_lease(
+		c, &(struct want){ .job = w->job, .need = len, .age_ms = age_ms, .size = size },
+		due_ns, &s, 1, why, why_cap);
 	w->is_leasing = false;
 	while (waitq_wake(&w->leased))
 		;

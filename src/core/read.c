@@ -7,6 +7,9 @@
 #include "base/node.h"
 #include "core/core_priv.h"
 
+/* So often the bytes may be somewhere else, before they are said to be gone. */
+#define MOVED_TRIES 3
+
 static int get_extents(struct found *f, const uint8_t *bytes, size_t len)
 {
 	struct rcur c = rcur_make(bytes, len);
@@ -294,12 +297,31 @@ static const struct extent *extent_at(const struct found *f, uint64_t offset, ui
 	return NULL;
 }
 
-int object_read(struct core *c, struct found *f, uint64_t offset, uint32_t take, uint64_t due_ns,
-		struct span *ret)
+/* From the extent with that byte, after looking for it if it is not at hand. */
+static int read_at(struct core *c, struct found *f, uint64_t offset, uint32_t take, uint64_t due_ns,
+		   struct span *ret)
 {
 	const struct extent *e;
 	struct extent copy;
 	uint32_t at;
+	int r;
+
+	e = extent_at(f, offset, &at);
+	if (!e) {
+		r = f->hold ? object_find_on(c, f, offset, due_ns) : -ESTALE;
+		e = r == 0 ? extent_at(f, offset, &at) : NULL;
+		if (!e)
+			return r < 0 ? r : -EBADMSG;
+	}
+	copy = *e; /* another reader of the same object may look further while we wait */
+	if (take > copy.len - at)
+		take = copy.len - at;
+	return extent_read(c, f->job, &copy, at, take, due_ns, ret);
+}
+
+int object_read(struct core *c, struct found *f, uint64_t offset, uint32_t take, uint64_t due_ns,
+		struct span *ret)
+{
 	int r;
 
 	*ret = (struct span){ .core = c };
@@ -312,15 +334,11 @@ int object_read(struct core *c, struct found *f, uint64_t offset, uint32_t take,
 		ret->payload.len = take;
 		return 0;
 	}
-	e = extent_at(f, offset, &at);
-	if (!e) {
-		r = f->hold ? object_find_on(c, f, offset, due_ns) : -ESTALE;
-		e = r == 0 ? extent_at(f, offset, &at) : NULL;
-		if (!e)
-			return r < 0 ? r : -EBADMSG;
+	/* A hold keeps the bytes, not their place: they may have been moved since. */
+	for (int i = 0;; i++) {
+		r = read_at(c, f, offset, take, due_ns, ret);
+		if (r != -ESTALE || !f->hold || i == MOVED_TRIES)
+			return r;
+		f->extent_count = 0;
 	}
-	copy = *e; /* another reader of the same object may look further while we wait */
-	if (take > copy.len - at)
-		take = copy.len - at;
-	return extent_read(c, f->job, &copy, at, take, due_ns, ret);
 }

@@ -299,7 +299,7 @@ static void put_session(struct wcur *w, uint16_t msg, const struct shard_link *l
 	struct wcur at = wcur_make(w->start + SESSION_AT, 16);
 
 	_Static_assert(EPOCH_AT == SESSION_AT + 8, "they follow each other");
-	if (msg < MSG_LEASE || msg > MSG_RELEASE)
+	if (msg < MSG_LEASE || msg > MSG_MOVE)
 		return;
 	put_u64(&at, l->session);
 	put_u64(&at, l->epoch);

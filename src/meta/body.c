@@ -16,16 +16,16 @@ uint32_t entry_piece_count(const struct entry *e)
 
 void extent_of_piece(const struct piece *p, struct extent *ret)
 {
-	*ret = (struct extent){ .segment = p->segment->id,
-				.generation = p->segment->generation,
-				.offset = p->offset,
-				.len = p->len,
+	*ret = (struct extent){ .segment = p->bytes.segment->id,
+				.generation = p->bytes.segment->generation,
+				.offset = p->bytes.offset,
+				.len = p->bytes.len,
 				.crc = p->crc,
 				.seed = p->seed };
-	if (p->table) {
-		ret->table_segment = p->table->id;
-		ret->table_generation = p->table->generation;
-		ret->table_offset = p->table_offset;
+	if (p->table.segment) {
+		ret->table_segment = p->table.segment->id;
+		ret->table_generation = p->table.segment->generation;
+		ret->table_offset = p->table.offset;
 	}
 }
 
@@ -83,11 +83,11 @@ uint32_t pieces_put(const struct entry *e, uint64_t offset, uint64_t until, stru
 
 			if (found > 0 && at >= until)
 				goto out;
-			at += p->len;
+			at += p->bytes.len;
 			if (at <= offset)
 				continue;
 			if (found++ == 0)
-				*ret_first = at - p->len;
+				*ret_first = at - p->bytes.len;
 			put_piece(p, payload, ret_is_lost);
 		}
 	}

@@ -224,6 +224,30 @@ bool catalog_compare_end(struct catalog *c, uint64_t store, uint64_t now_ns, str
 /* Bytes that the slot has of a store, until it has freed them. */
 uint64_t catalog_store_bytes(const struct catalog *c, uint64_t store);
 
+/*
+ * Cleaning: what is live in a sealed segment is copied elsewhere by a mover, and is there
+ * from catalog_move() on; the segment is freed when nothing is left in it. Only dead bytes
+ * count, those that were live once.
+ */
+struct dying {
+	uint64_t job, segment, dead;
+	uint32_t generation;
+};
+uint64_t catalog_dead_bytes(const struct catalog *c, uint64_t store);
+/* Is so much of what the slot has of a store dead that it cleans before it asks for more? */
+bool catalog_must_clean(const struct catalog *c, uint64_t store);
+/* The segment with the largest dead share, to be emptied; not the same twice before
+ * catalog_dying_over(). */
+bool catalog_dying(struct catalog *c, uint64_t store, struct dying *ret);
+/* True: it is. False: something in it is still live. */
+bool catalog_dying_over(struct catalog *c, const struct dying *d);
+/* PLACE_ENTRYs into `payload`. */
+int catalog_places(struct catalog *c, const struct places_req *req, struct wcur *payload,
+		   struct outcome *ret);
+/* -EAGAIN: not while a snapshot is being taken. */
+int catalog_move(struct catalog *c, const struct move_req *req, struct slice payload,
+		 uint64_t now_ns, struct outcome *ret);
+
 /* Sums over the slot. */
 struct catalog_sums {
 	uint64_t job_count, object_count, segment_count, session_count;

@@ -20,6 +20,9 @@
 /* Ended jobs of a slot whose bill can still be seen. */
 #define ENDED_JOBS_MAX 256
 
+/* Segments that are to be emptied are told apart by their dead share so finely. */
+#define DYING_CLASSES 32
+
 /* How long a fenced segment waits for its writer's next epoch, if nobody needs room. */
 #define FENCED_MS_MAX (5u * 60 * 1000)
 
@@ -68,11 +71,17 @@ struct job {
 	uint8_t name[JOB_NAME_BYTES_MAX + 1 + 8]; /* a NUL and the id, so that it is unique */
 };
 
-/* Where some bytes of an object are. */
+/* Bytes of a segment that belong to an object. */
+struct place {
+	struct segment *segment; /* NULL: there are none */
+	struct list of_segment;
+	uint32_t offset, len;
+};
+
 struct piece {
-	struct segment *segment, *table; /* table of sums: NULL if there is none */
+	struct place bytes, table; /* table: of sums, if it has one */
 	uint64_t seed;
-	uint32_t offset, len, crc, table_offset;
+	uint32_t crc;
 };
 
 /* Up to EXTENTS_MAX pieces that came together. */
@@ -191,8 +200,14 @@ struct segment {
 	uint8_t seen;
 	bool is_sealed_told, is_sent; /* not logged */
 	uint32_t compared;            /* likewise: the round that found it at the store */
-	uint64_t live;                /* bytes, each piece rounded up to SEGMENT_ALIGN */
-	uint32_t held;                /* bytes that its store has for it */
+	struct list places;           /* the live ones */
+	uint64_t live;                /* bytes, each place rounded up to SEGMENT_ALIGN */
+	uint64_t placed;              /* those that ever were: the rest of them is dead */
+	struct list of_dying;         /* of the pool, by the dead share; likewise not logged */
+	uint64_t dead;                /* as counted there */
+	uint8_t dying;
+	bool is_emptied;                                    /* somebody is at it */
+	uint32_t held;                                      /* bytes that its store has for it */
 	uint64_t opened_ns, fenced_ns, sealed_ns, freed_ns; /* stamps */
 	uint64_t *
 		claimed; /* until it is sealed: a bit per SEGMENT_ALIGN bytes that were committed */
@@ -203,7 +218,8 @@ struct pool {
 	struct list link;
 	uint64_t store;
 	struct list segments, owed;
-	uint64_t bytes;
+	struct list dying[DYING_CLASSES]; /* sealed segments by their dead share, the least first */
+	uint64_t bytes, dead;
 	uint32_t round;
 };
 
@@ -442,6 +458,21 @@ uint64_t catalog_request_hash(const struct catalog *c, uint64_t session, uint64_
 /* Was anything committed in [front, back)? */
 bool catalog_segment_is_claimed(const struct segment *s, uint32_t front, uint32_t back);
 int catalog_pool_reserve(struct catalog *c, uint64_t store);
+/* Ranges that a request names: each in a segment of its writer, and for the first time. */
+struct range_check {
+	const struct catalog *c;
+	const struct job *job;
+	const uint64_t *session; /* NULL: whosever it was, as in a record */
+	struct outcome *out;
+	struct range {
+		const struct segment *segment;
+		uint32_t from, to;
+	} ranges[2 * EXTENTS_MAX];
+	unsigned count;
+};
+/* -ESTALE, -EINVAL with words. */
+int range_check(struct range_check *k, uint64_t id, uint32_t generation, uint32_t offset,
+		uint32_t len);
 /*
  * Checks the extents of a request: -ESTALE, -EINVAL with words. `session`: whose segments
  * they lie in; NULL for a record, which does not say.
@@ -452,6 +483,15 @@ int extents_check(const struct catalog *c, const struct job *j, const uint64_t *
 void pieces_make(struct catalog *c, struct slice extents, struct piece *pieces);
 void extent_of_piece(const struct piece *p, struct extent *ret);
 void catalog_live_sub(struct catalog *c, struct piece *p, uint64_t at_ns);
+/* The piece is the same, in other memory. */
+void piece_relocate(const struct piece *from, struct piece *to);
+/* From an image: it is where it was. -EBADMSG. */
+int place_restore(struct place *p, struct segment *s, uint32_t offset, uint32_t len);
+/* The place is elsewhere from now on. */
+void place_move(struct catalog *c, struct place *p, struct segment *to, uint32_t offset,
+		uint64_t at_ns);
+/* Counts what is dead in it, and where it stands among others. */
+void catalog_segment_dying(struct segment *s);
 void catalog_segment_seal(struct catalog *c, struct segment *s, uint32_t front, uint32_t back,
 			  uint64_t at_ns);
 /* Its writer's session is over. */

@@ -11,7 +11,8 @@
 struct tally {
 	struct hlink by_thing;
 	const void *thing;
-	uint64_t live, bytes, blocks, objects, object_bytes, segments, debris, attempts;
+	uint64_t live, dead, places, bytes, blocks, objects, object_bytes, segments, debris,
+		attempts;
 };
 
 struct check {
@@ -60,11 +61,21 @@ static uint64_t rounded(uint32_t len)
 	return (len + SEGMENT_ALIGN - 1) & ~(uint32_t)(SEGMENT_ALIGN - 1);
 }
 
-static void count_piece(struct check *k, const struct piece *p)
+static void count_place(struct check *k, const struct place *p)
 {
 	tally_of(k, p->segment)->live += rounded(p->len);
-	if (p->table)
-		tally_of(k, p->table)->live += rounded(extent_table_count(p->len) * 4);
+	tally_of(k, p->segment)->places++;
+}
+
+static void count_piece(struct check *k, const struct piece *p)
+{
+	count_place(k, &p->bytes);
+	must(k, (p->table.segment != NULL) == (extent_table_count(p->bytes.len) > 0),
+	     "a long piece has a table");
+	if (!p->table.segment)
+		return;
+	count_place(k, &p->table);
+	must(k, p->table.len == extent_table_count(p->bytes.len) * 4, "a table is of its piece");
 }
 
 static uint64_t count_chunk(struct check *k, const struct chunk *chunk)
@@ -73,7 +84,7 @@ static uint64_t count_chunk(struct check *k, const struct chunk *chunk)
 
 	for (uint32_t i = 0; i < chunk->count; i++) {
 		count_piece(k, &chunk->pieces[i]);
-		len += chunk->pieces[i].len;
+		len += chunk->pieces[i].bytes.len;
 	}
 	return len;
 }
@@ -109,7 +120,8 @@ static void count_content(struct check *k, const struct entry *e)
 				->live++;
 		break;
 	case CONTENT_PIECE:
-		must(k, entry_piece(e)->len == e->len, "the only piece has the object's length");
+		must(k, entry_piece(e)->bytes.len == e->len,
+		     "the only piece has the object's length");
 		count_piece(k, entry_piece(e));
 		break;
 	case CONTENT_BODY:
@@ -168,7 +180,15 @@ static void check_directory(struct check *k, const struct directory *d)
 static void check_segment(struct check *k, const struct segment *s)
 {
 	struct tally *pool = tally_of(k, s->pool);
+	uint64_t places = 0, dead = s->state == SEGMENT_SEALED ? s->placed - s->live : 0;
 
+	for (const struct list *l = s->places.next; l != &s->places; l = l->next)
+		places++;
+	must(k, tally_of(k, s)->places == places, "a segment knows its live places");
+	must(k, s->live <= s->placed && s->dead == dead, "a segment counts its dead bytes");
+	must(k, s->is_emptied || s->dying == dead * DYING_CLASSES / (s->placed + !s->placed),
+	     "a sealed segment stands where its dead share belongs");
+	pool->dead += dead;
 	must(k, tally_of(k, s)->live == s->live, "a segment counts its live bytes");
 	must(k, s->state != SEGMENT_SEALED || s->live > 0, "a sealed segment has live bytes");
 	must(k, s->state != SEGMENT_GONE || s->live > 0, "a segment that is gone is forgotten");
@@ -297,6 +317,7 @@ static void check_all(struct check *k)
 		const struct pool *p = container_of(l, struct pool, link);
 
 		must(k, tally_of(k, p)->bytes == p->bytes, "a pool counts its bytes");
+		must(k, tally_of(k, p)->dead == p->dead, "a pool counts its dead bytes");
 	}
 	must(k, visible == c->object_count, "a slot counts its objects");
 	must(k, c->segments.count == c->segment_count, "a slot counts its segments");

@@ -78,11 +78,11 @@ static void account(struct dump *d, const struct account *a)
 
 static void piece(struct dump *d, const struct piece *p)
 {
-	word(d, " [%" PRIx64 ".%u %u+%u %08x %" PRIx64, p->segment->id, p->segment->generation,
-	     p->offset, p->len, p->crc, p->seed);
-	if (p->table)
-		word(d, " table %" PRIx64 ".%u %u", p->table->id, p->table->generation,
-		     p->table_offset);
+	word(d, " [%" PRIx64 ".%u %u+%u %08x %" PRIx64, p->bytes.segment->id,
+	     p->bytes.segment->generation, p->bytes.offset, p->bytes.len, p->crc, p->seed);
+	if (p->table.segment)
+		word(d, " table %" PRIx64 ".%u %u", p->table.segment->id,
+		     p->table.segment->generation, p->table.offset);
 	word(d, "]");
 }
 
@@ -94,7 +94,7 @@ static void chunk(struct dump *d, const char *of, uint64_t id, const struct chun
 	word(d, "chunk of %s %" PRIx64 " first=%" PRIu64, of, id, k->first);
 	for (uint32_t i = 0; i < k->count; i++) {
 		piece(d, &k->pieces[i]);
-		sum += k->pieces[i].len;
+		sum += k->pieces[i].bytes.len;
 	}
 	word(d, " bytes=%" PRIu64, sum);
 	end(d);
@@ -160,10 +160,11 @@ static void segment(struct dump *d, const struct segment *s)
 	word(d,
 	     "segment %" PRIx64 ".%u job=%" PRIx64 " owner=%" PRIx64 " request=%" PRIx64
 	     " key=%" PRIx64 " store=%" PRIx64 " size=%u used=%u,%u state=%d live=%" PRIu64
-	     " held=%u stamps=%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 " session=%d",
+	     " placed=%" PRIu64 " held=%u stamps=%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64
+	     " session=%d",
 	     s->id, s->generation, s->job ? s->job->id : 0, s->owner, s->request, s->key,
-	     s->pool->store, s->size, s->front, s->back, s->state, s->live, s->held, s->opened_ns,
-	     s->fenced_ns, s->sealed_ns, s->freed_ns, s->session != NULL);
+	     s->pool->store, s->size, s->front, s->back, s->state, s->live, s->placed, s->held,
+	     s->opened_ns, s->fenced_ns, s->sealed_ns, s->freed_ns, s->session != NULL);
 	if (s->claimed)
 		word(d, " claimed=%016" PRIx64,
 		     hash_64(s->claimed, s->size / SEGMENT_ALIGN / 8, 0));

@@ -61,7 +61,7 @@ int catalog_lease(struct catalog *c, const struct lease_req *req, uint32_t segme
 	ret->rep.lease.count = req->request ? put_granted(c, req, payload) : 0;
 	if (ret->rep.lease.count > 0)
 		return 0;
-	if (j->quota > 0 && req->need > j->quota)
+	if (j->quota > 0 && req->need > j->quota && !req->is_move)
 		return refuse(ret, -EDQUOT,
 			      "job %.*s: %llu bytes can never fit its quota of %llu "
 			      "bytes of dram",
@@ -70,9 +70,10 @@ int catalog_lease(struct catalog *c, const struct lease_req *req, uint32_t segme
 	while (size < req->size && size < segment_max && size < SEGMENT_BYTES_MAX)
 		size *= 2;
 	/* A quota that is nearly used up is better used in small pieces than not at all. */
-	while (size > SEGMENT_BYTES_MIN && job_charge(j, ask_bytes_of(req->need, size), NULL) < 0)
+	while (!req->is_move && size > SEGMENT_BYTES_MIN &&
+	       job_charge(j, ask_bytes_of(req->need, size), NULL) < 0)
 		size /= 2;
-	r = job_charge(j, ask_bytes_of(req->need, size), ret);
+	r = req->is_move ? 0 : job_charge(j, ask_bytes_of(req->need, size), ret);
 	if (r < 0)
 		return r;
 	ret->ask.is_needed = true;

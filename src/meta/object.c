@@ -456,7 +456,7 @@ static void move_content(struct catalog *c, struct entry *from, struct entry *to
 		*entry_value(to) = *entry_value(from);
 		break;
 	case CONTENT_PIECE:
-		*entry_piece(to) = *entry_piece(from);
+		piece_relocate(entry_piece(from), entry_piece(to));
 		break;
 	case CONTENT_BODY:
 		*entry_body(to) = *entry_body(from);

@@ -198,7 +198,7 @@ void open_extended_apply(struct catalog *c, struct effect *e)
 	pieces_make(c, e->u.open_extended.extents, k->pieces);
 	k->first = p->len;
 	for (uint32_t i = 0; i < k->count; i++)
-		p->len += k->pieces[i].len;
+		p->len += k->pieces[i].bytes.len;
 	o->len += p->len - k->first;
 	o->piece_count += k->count;
 	o->chunk_count++;

@@ -306,7 +306,8 @@ static void asking_send(struct asking *a)
 					       .stamp_ns = shard_now(s),
 					       .age_ms = a->req.age_ms + (now_ns - a->born_ns) / MS,
 					       .need = a->need,
-					       .size = a->size });
+					       .size = a->size,
+					       .is_move = a->req.is_move });
 	call_send(a->store->conn, &a->call, MSG_SEGMENT, a->slot->number, &w, NULL, due_ns);
 }
 
@@ -357,6 +358,8 @@ void asking_start(struct request *r, struct slot *slot, const struct lease_req *
 	htable_add(&s->asked_numbers, &a->by_number, a->request);
 	s->asking_count++;
 	request_park(r, &a->parked);
+	if (a->store && !req->is_move)
+		clean_before(a->store, slot);
 	if (a->store)
 		asking_send(a);
 	else
@@ -479,6 +482,7 @@ void store_forget(struct store *st)
 	}
 	compare_stop(st);
 	duties_forget(st);
+	cleaning_forget(st);
 	timer_stop(s->loop, &st->again);
 	list_remove(&st->link);
 	node_free(st);

@@ -207,6 +207,7 @@ static int restore_segment(struct restore *r, const struct segment_image *m)
 			       .back = m->back,
 			       .held = m->held,
 			       .state = (enum segment_state)m->state,
+			       .placed = m->placed,
 			       .opened_ns = m->opened_ns,
 			       .fenced_ns = m->fenced_ns,
 			       .sealed_ns = m->sealed_ns,
@@ -222,6 +223,8 @@ static int restore_segment(struct restore *r, const struct segment_image *m)
 	list_init(&s->of_session);
 	list_init(&s->of_pool);
 	list_init(&s->owed);
+	list_init(&s->of_dying);
+	list_init(&s->places);
 	htable_add(&c->segments, &s->by_id, id_hash(c, s->id));
 	c->segment_count++;
 	list_insert(&s->pool->segments, &s->of_pool);
@@ -262,17 +265,6 @@ static int restore_claims(struct restore *r, const struct claims_image *m)
 
 /* Objects. */
 
-static int count_live(struct segment *s, uint32_t offset, uint32_t len)
-{
-	uint32_t rounded = (len + SEGMENT_ALIGN - 1) & ~(uint32_t)(SEGMENT_ALIGN - 1);
-
-	if (!s || len == 0 || offset % SEGMENT_ALIGN != 0 || offset > s->size ||
-	    len > s->size - offset)
-		return -EBADMSG;
-	s->live += rounded;
-	return 0;
-}
-
 static int get_pieces(const struct catalog *c, struct slice extents, struct piece *pieces)
 {
 	struct rcur at = rcur_make(extents.ptr, extents.len);
@@ -282,18 +274,15 @@ static int get_pieces(const struct catalog *c, struct slice extents, struct piec
 		struct extent x;
 
 		extent_get(&at, &x);
-		*pieces =
-			(struct piece){ .segment = catalog_segment_find(c, x.segment, x.generation),
-					.seed = x.seed,
-					.offset = x.offset,
-					.len = x.len,
-					.crc = x.crc };
-		err = count_live(pieces->segment, x.offset, x.len);
-		if (err < 0 || extent_table_count(x.len) == 0)
-			continue;
-		pieces->table = catalog_segment_find(c, x.table_segment, x.table_generation);
-		pieces->table_offset = x.table_offset;
-		err = count_live(pieces->table, x.table_offset, extent_table_count(x.len) * 4);
+		*pieces = (struct piece){ .seed = x.seed, .crc = x.crc };
+		err = place_restore(&pieces->bytes,
+				    catalog_segment_find(c, x.segment, x.generation), x.offset,
+				    x.len);
+		if (err == 0 && extent_table_count(x.len) > 0)
+			err = place_restore(
+				&pieces->table,
+				catalog_segment_find(c, x.table_segment, x.table_generation),
+				x.table_offset, extent_table_count(x.len) * 4);
 	}
 	return err;
 }
@@ -309,7 +298,7 @@ static int entry_content(struct catalog *c, const struct entry_image *m, struct 
 	case CONTENT_PIECE:
 		if (m->extents.len != EXTENT_SIZE || get_pieces(c, m->extents, entry_piece(e)) < 0)
 			return -EBADMSG;
-		return entry_piece(e)->len == m->len ? 0 : -EBADMSG;
+		return entry_piece(e)->bytes.len == m->len ? 0 : -EBADMSG;
 	case CONTENT_BODY:
 		break;
 	}
@@ -413,7 +402,7 @@ static bool chunk_fits(struct restore *r, const struct chunk *k)
 	if (k->first != r->chunks_len)
 		return false;
 	for (uint32_t i = 0; i < k->count; i++)
-		r->chunks_len += k->pieces[i].len;
+		r->chunks_len += k->pieces[i].bytes.len;
 	return r->chunks_left > 1 || r->chunks_len == r->entry->len;
 }
 
@@ -581,8 +570,17 @@ static int restore_attempt(struct restore *r, const struct attempt_image *m)
 static int restore_slot_end(struct restore *r, const struct slot_end_image *m)
 {
 	const struct catalog *c = r->catalog;
+	struct hlink *l = NULL;
+	size_t at = 0;
 
 	r->is_whole = true;
+	while ((l = htable_walk(&c->segments, &at, l)) != NULL) {
+		struct segment *s = container_of(l, struct segment, by_id);
+
+		if (s->live > s->placed || s->placed > s->size)
+			return -EBADMSG;
+		catalog_segment_dying(s);
+	}
 	return m->object_count == c->object_count && m->segment_count == c->segment_count &&
 			       m->job_count == c->job_count
 		       ? 0

@@ -48,6 +48,8 @@ int catalog_pool_reserve(struct catalog *c, uint64_t store)
 	list_init(&p->link);
 	list_init(&p->segments);
 	list_init(&p->owed);
+	for (int i = 0; i < DYING_CLASSES; i++)
+		list_init(&p->dying[i]);
 	list_insert(&c->pools, &p->link);
 	return 0;
 }
@@ -88,7 +90,9 @@ bool catalog_segment_is_claimed(const struct segment *s, uint32_t front, uint32_
 	return from < back && is_claimed(s, from, (back - from) & ~(uint32_t)(SEGMENT_ALIGN - 1));
 }
 
-static void claim(struct catalog *c, struct segment *s, uint32_t offset, uint32_t len)
+/* The bytes are claimed and live from now on. */
+static void place_take(struct catalog *c, struct place *p, struct segment *s, uint32_t offset,
+		       uint32_t len)
 {
 	uint32_t from = offset / SEGMENT_ALIGN, to = from + rounded(len) / SEGMENT_ALIGN;
 
@@ -96,26 +100,16 @@ static void claim(struct catalog *c, struct segment *s, uint32_t offset, uint32_
 	for (uint32_t w = from / BITS; w * BITS < to; w++)
 		s->claimed[w] |= mask(w, from, to);
 	s->live += rounded(len);
+	s->placed += rounded(len);
+	p->segment = s;
+	p->offset = offset;
+	p->len = len;
+	list_init(&p->of_segment);
+	list_insert(&s->places, &p->of_segment);
 }
 
-struct range {
-	const struct segment *segment;
-	uint32_t from, to;
-};
-
-struct check {
-	const struct catalog *c;
-	const struct job *job;
-	const uint64_t *session; /* NULL: whosever it was */
-	struct outcome *out;
-	struct range ranges[2 * EXTENTS_MAX];
-	unsigned count;
-};
-
-/* One range that a commit names: this writer's, in its segment, and committed for the first time.
- */
-static int check_range(struct check *k, uint64_t id, uint32_t generation, uint32_t offset,
-		       uint32_t len)
+int range_check(struct range_check *k, uint64_t id, uint32_t generation, uint32_t offset,
+		uint32_t len)
 {
 	const struct segment *s = catalog_segment_find(k->c, id, generation);
 	struct range r = { s, offset, offset + rounded(len) };
@@ -143,7 +137,7 @@ static int check_range(struct check *k, uint64_t id, uint32_t generation, uint32
 int extents_check(const struct catalog *c, const struct job *j, const uint64_t *session,
 		  struct slice extents, uint64_t *ret_len, struct outcome *out)
 {
-	struct check k = { .c = c, .job = j, .session = session, .out = out };
+	struct range_check k = { .c = c, .job = j, .session = session, .out = out };
 	struct rcur at = rcur_make(extents.ptr, extents.len);
 	int r = 0;
 
@@ -157,9 +151,9 @@ int extents_check(const struct catalog *c, const struct job *j, const uint64_t *
 		extent_get(&at, &x);
 		sums = extent_table_count(x.len) * 4;
 		*ret_len += x.len;
-		r = check_range(&k, x.segment, x.generation, x.offset, x.len);
+		r = range_check(&k, x.segment, x.generation, x.offset, x.len);
 		if (r == 0 && sums > 0)
-			r = check_range(&k, x.table_segment, x.table_generation, x.table_offset,
+			r = range_check(&k, x.table_segment, x.table_generation, x.table_offset,
 					sums);
 	}
 	return r;
@@ -173,24 +167,54 @@ void pieces_make(struct catalog *c, struct slice extents, struct piece *pieces)
 		struct extent x;
 
 		extent_get(&at, &x);
-		*pieces =
-			(struct piece){ .segment = catalog_segment_find(c, x.segment, x.generation),
-					.seed = x.seed,
-					.offset = x.offset,
-					.len = x.len,
-					.crc = x.crc };
-		claim(c, pieces->segment, x.offset, x.len);
-		if (extent_table_count(x.len) == 0)
-			continue;
-		pieces->table = catalog_segment_find(c, x.table_segment, x.table_generation);
-		pieces->table_offset = x.table_offset;
-		claim(c, pieces->table, x.table_offset, extent_table_count(x.len) * 4);
+		*pieces = (struct piece){ .seed = x.seed, .crc = x.crc };
+		place_take(c, &pieces->bytes, catalog_segment_find(c, x.segment, x.generation),
+			   x.offset, x.len);
+		if (extent_table_count(x.len) > 0)
+			place_take(c, &pieces->table,
+				   catalog_segment_find(c, x.table_segment, x.table_generation),
+				   x.table_offset, extent_table_count(x.len) * 4);
 	}
+}
+
+static void place_relocate(struct place *to)
+{
+	list_init(&to->of_segment);
+	list_insert(&to->segment->places, &to->of_segment);
+}
+
+int place_restore(struct place *p, struct segment *s, uint32_t offset, uint32_t len)
+{
+	if (!s || len == 0 || offset % SEGMENT_ALIGN != 0 || offset > s->size ||
+	    len > s->size - offset)
+		return -EBADMSG;
+	*p = (struct place){ .segment = s, .offset = offset, .len = len };
+	place_relocate(p);
+	s->live += rounded(len);
+	return 0;
+}
+
+void piece_relocate(const struct piece *from, struct piece *to)
+{
+	struct piece *old = (struct piece *)from;
+
+	list_remove(&old->bytes.of_segment);
+	if (old->table.segment)
+		list_remove(&old->table.of_segment);
+	*to = *from;
+	place_relocate(&to->bytes);
+	if (to->table.segment)
+		place_relocate(&to->table);
+}
+
+static bool is_lost(const struct place *p)
+{
+	return p->segment && p->segment->state == SEGMENT_LOST;
 }
 
 bool piece_is_lost(const struct piece *p)
 {
-	return p->segment->state == SEGMENT_LOST || (p->table && p->table->state == SEGMENT_LOST);
+	return is_lost(&p->bytes) || is_lost(&p->table);
 }
 
 /* States. */
@@ -226,6 +250,23 @@ static void hold_bytes(struct catalog *c, struct segment *s, uint32_t held, bool
 	}
 	s->pool->bytes += (uint64_t)delta;
 	s->held = held;
+}
+
+void catalog_segment_dying(struct segment *s)
+{
+	uint64_t dead = s->state == SEGMENT_SEALED ? s->placed - s->live : 0;
+	uint8_t class = 0;
+
+	if (dead > 0 && !s->is_emptied)
+		class = (uint8_t)(dead * DYING_CLASSES / s->placed);
+	s->pool->dead += dead - s->dead;
+	s->dead = dead;
+	if (class == s->dying)
+		return;
+	list_remove(&s->of_dying);
+	if (class > 0)
+		list_insert(&s->pool->dying[class], &s->of_dying);
+	s->dying = class;
 }
 
 static void segment_free(struct catalog *c, struct segment *s)
@@ -298,6 +339,7 @@ void catalog_segment_give_back(struct catalog *c, struct segment *s, uint64_t at
 	list_remove(&s->of_job);
 	s->state = SEGMENT_FREEING;
 	s->freed_ns = at_ns;
+	catalog_segment_dying(s);
 	catalog_segment_owe(s);
 }
 
@@ -310,19 +352,24 @@ void catalog_segment_seal(struct catalog *c, struct segment *s, uint32_t front, 
 	s->sealed_ns = at_ns;
 	s->state = SEGMENT_SEALED;
 	hold_bytes(c, s, segment_booked(s->size, front, back), true, at_ns);
-	if (s->live == 0)
+	if (s->live == 0) {
 		catalog_segment_give_back(c, s, at_ns);
-	else
-		catalog_segment_owe(s);
+		return;
+	}
+	catalog_segment_dying(s);
+	catalog_segment_owe(s);
 }
 
-static void live_sub(struct catalog *c, struct segment *s, uint32_t len, uint64_t at_ns)
+static void place_leave(struct catalog *c, struct place *p, uint64_t at_ns)
 {
-	assert(s->live >= rounded(len));
-	s->live -= rounded(len);
+	struct segment *s = p->segment;
+
+	assert(s->live >= rounded(p->len));
+	s->live -= rounded(p->len);
+	list_remove(&p->of_segment);
 	if (s->live > 0)
-		return;
-	if (s->state == SEGMENT_SEALED)
+		catalog_segment_dying(s);
+	else if (s->state == SEGMENT_SEALED)
 		catalog_segment_give_back(c, s, at_ns);
 	else if (s->state == SEGMENT_LOST || s->state == SEGMENT_GONE)
 		segment_free(c, s);
@@ -330,9 +377,18 @@ static void live_sub(struct catalog *c, struct segment *s, uint32_t len, uint64_
 
 void catalog_live_sub(struct catalog *c, struct piece *p, uint64_t at_ns)
 {
-	live_sub(c, p->segment, p->len, at_ns);
-	if (p->table)
-		live_sub(c, p->table, extent_table_count(p->len) * 4, at_ns);
+	place_leave(c, &p->bytes, at_ns);
+	if (p->table.segment)
+		place_leave(c, &p->table, at_ns);
+}
+
+void place_move(struct catalog *c, struct place *p, struct segment *to, uint32_t offset,
+		uint64_t at_ns)
+{
+	uint32_t len = p->len;
+
+	place_leave(c, p, at_ns);
+	place_take(c, p, to, offset, len);
 }
 
 void catalog_segment_fence(struct catalog *c, struct segment *s)
@@ -431,6 +487,8 @@ static void segment_open(struct catalog *c, struct effect *e, struct segment *s,
 	list_init(&s->of_session);
 	list_init(&s->of_pool);
 	list_init(&s->owed);
+	list_init(&s->of_dying);
+	list_init(&s->places);
 	htable_add(&c->segments, &s->by_id, id_hash(c, s->id));
 	list_insert(&s->pool->segments, &s->of_pool);
 	c->segment_count++;
@@ -545,6 +603,7 @@ void segment_lost_apply(struct catalog *c, struct effect *e)
 	leave_lists(c, s);
 	list_remove(&s->of_job);
 	s->state = SEGMENT_LOST;
+	catalog_segment_dying(s);
 	if (s->live == 0)
 		segment_free(c, s);
 }

@@ -425,6 +425,49 @@ void settle_serve(struct request *r)
 	ANSWER(settle, e, NULL);
 }
 
+/* Statuses: JOBENDED, NOJOB, NOSESSION, NOMEMORY. */
+void places_serve(struct request *r)
+{
+	BEGIN(places);
+	struct reply_bytes *b;
+	struct wcur payload;
+	int e;
+
+	ABOUT(RIGHT_WRITE, NO_PATH);
+	IN_SESSION;
+	slot = begin(r, &subject);
+	if (!slot)
+		return;
+	b = reply_bytes_take(s, PLACES_BYTES);
+	if (!b) {
+		request_fail(r, -ENOMEM, "no memory for an answer");
+		return;
+	}
+	payload = wcur_make(b->bytes, PLACES_BYTES);
+	e = catalog_places(slot->catalog, &req, &payload, out);
+	b->payload =
+		(struct payload){ b->bytes, (size_t)(payload.p - payload.start), reply_bytes_give };
+	if (e < 0)
+		reply_bytes_give(&b->payload);
+	ANSWER(places, e, &b->payload);
+}
+
+/* Statuses: AGAIN, STALE, INVALID, JOBENDED, NOJOB, NOSESSION. */
+void move_serve(struct request *r)
+{
+	BEGIN(move);
+	struct slice payload = { r->payload, r->payload_len };
+	int e;
+
+	ABOUT(RIGHT_WRITE, NO_PATH);
+	IN_SESSION;
+	slot = begin(r, &subject);
+	if (!slot)
+		return;
+	e = catalog_move(slot->catalog, &req, payload, shard_now(s), out);
+	ANSWER(move, e, NULL);
+}
+
 /* Statuses: QUOTA, NOSPACE, UNSUPPORTED, INVALID, LIMIT, JOBENDED, NOJOB, NOSESSION, NOMEMORY. */
 void lease_serve(struct request *r)
 {
@@ -453,6 +496,8 @@ void lease_serve(struct request *r)
 		asking_start(r, slot, &req, out);
 		return;
 	}
+	if (or_again(e, out) == -EAGAIN)
+		clean_quota(slot, req.need);
 	ANSWER(lease, or_again(e, out), &b->payload);
 }
 
@@ -475,7 +520,8 @@ const struct service META_SERVICE = {
 		H(JOB_SHOW, job_show), H(JOB_LIST, job_list),
 		H(HEARTBEAT, heartbeat), H(LEASE, lease), H(SETTLE, settle), H(COMMIT, commit),
 		H(OPEN, open), H(EXTEND, extend), H(DROP, drop), H(LOOKUP, lookup),
-		H(FIND, find), H(RELEASE, release),
+		H(FIND, find), H(RELEASE, release), H(PLACES, places), H(MOVE, move),
+		H(CLEAN, clean),
 	},
 	.closed = meta_conn_closed,
 };

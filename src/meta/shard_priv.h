@@ -23,6 +23,7 @@ struct slot {
 	struct shard *shard;
 	struct catalog *catalog;
 	struct heap_link due;
+	uint64_t lacking; /* a job's quota has no room for so much, but for what is dead */
 	uint16_t number;
 };
 
@@ -54,6 +55,9 @@ struct store {
 	struct timer again;  /* runs: it failed to take one, and is left alone for a while */
 	struct list duties;  /* struct duty_call */
 	struct comparing *comparing;
+	uint64_t lacking; /* CLEAN: bytes for who has waited longest there */
+	struct emptying *emptying;
+	struct timer clean_again; /* runs: the last one could not be emptied */
 };
 
 /* Segments that are being asked of a store. */
@@ -209,7 +213,7 @@ void request_refuse(struct request *r, int err, const struct outcome *out);
 #define SERVES(F)                                                             \
 	F(stat) F(list) F(remove) F(remove_tree) F(rename) F(wait) F(wait_count)\
 	F(commit) F(open) F(extend) F(drop) F(lookup) F(find) F(release)      \
-	F(settle) F(lease) F(map) F(shard_info) F(job_create) F(job_renew)    \
+	F(settle) F(lease) F(places) F(move) F(clean) F(map) F(shard_info) F(job_create) F(job_renew)    \
 	F(job_end) F(job_show) F(job_list)
 /* clang-format on */
 #define F(name) void name##_serve(struct request *r);
@@ -257,6 +261,14 @@ void duties_send_all(struct store *st);
 void duties_forget(struct store *st);
 /* A segment of the store that no slot knows is to be freed. False: not now. */
 bool stray_free(struct store *st, const struct segment_entry *e);
+
+/* cleaning.c */
+
+/* Somebody asks for more of a store, for a job of the slot: what is dead there goes first. */
+void clean_before(struct store *st, struct slot *slot);
+/* A job's quota is used up: so much of it may be dead. */
+void clean_quota(struct slot *slot, uint64_t bytes);
+void cleaning_forget(struct store *st);
 
 /* compare.c */
 

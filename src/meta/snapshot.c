@@ -130,6 +130,7 @@ void snapshot_segment_now(struct catalog *c, struct segment *s)
 		.back = s->back,
 		.held = s->held,
 		.state = (uint16_t)s->state,
+		.placed = s->placed,
 		.opened_ns = s->opened_ns,
 		.fenced_ns = s->fenced_ns,
 		.sealed_ns = s->sealed_ns,
@@ -143,9 +144,9 @@ void snapshot_segment_now(struct catalog *c, struct segment *s)
 /* What pieces refer to. */
 static void see_piece(struct catalog *c, const struct piece *p)
 {
-	snapshot_segment_now(c, p->segment);
-	if (p->table)
-		snapshot_segment_now(c, p->table);
+	snapshot_segment_now(c, p->bytes.segment);
+	if (p->table.segment)
+		snapshot_segment_now(c, p->table.segment);
 }
 
 static void see_chunk(struct catalog *c, const struct chunk *k)

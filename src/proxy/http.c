@@ -54,6 +54,9 @@ static int metrics(struct web *w, struct text *t, uint64_t due_ns)
 	       i.dram_used);
 	metric(t, "gauge", "dram_clean_bytes", "Bytes of the dram tier reserved ahead.",
 	       i.dram_clean);
+	metric(t, "counter", "moved_bytes_total",
+	       "Bytes copied elsewhere so that segments with dead bytes could be freed.",
+	       i.moved_bytes);
 	metric(t, "gauge", "value_bytes", "Bytes of the blocks of small values.", i.value_bytes);
 	metric(t, "gauge", "segments", "Segments that belong to jobs.", i.segment_count);
 	metric(t, "gauge", "objects", "Objects in all jobs.", i.object_count);

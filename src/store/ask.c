@@ -10,6 +10,9 @@
 
 #include "base/container.h"
 
+/* A segment is at most this part of what is free, if that is enough for what is needed. */
+#define OPEN_SHARE 8
+
 uint64_t pool_ask_bytes(const struct ask *a)
 {
 	uint64_t most = (uint64_t)a->size * LEASE_SEGMENTS_MAX;
@@ -44,12 +47,31 @@ unsigned pool_ask_classes(const struct ask *a, uint64_t room, uint8_t ret[LEASE_
 	return n;
 }
 
-uint64_t pool_ask_room(const struct pool *p, bool is_oldest, uint64_t ahead)
+uint64_t pool_ask_room(const struct pool *p, const struct ask *a, bool is_oldest, uint64_t ahead)
 {
-	uint64_t limit = is_oldest ? p->limit : p->limit - p->limit / POOL_RESERVE_SHARE;
-	uint64_t taken = p->used + ahead;
+	uint64_t reserve = p->limit / POOL_RESERVE_SHARE, taken = p->used + ahead;
 
-	return taken < limit ? limit - taken : 0;
+	if (a->is_move)
+		reserve = 0;
+	else if (is_oldest)
+		reserve = p->moving;
+	return taken + reserve < p->limit ? p->limit - taken - reserve : 0;
+}
+
+const struct ask *pool_oldest(const struct pool *p)
+{
+	for (struct list *l = p->asks.next; l != &p->asks; l = l->next)
+		if (!container_of(l, struct ask, link)->is_move)
+			return container_of(l, struct ask, link);
+	return NULL;
+}
+
+uint64_t pool_lacking(const struct pool *p)
+{
+	const struct ask *a = pool_oldest(p);
+	uint64_t need = a ? pool_ask_bytes(a) : 0, room = a ? pool_ask_room(p, a, false, 0) : 0;
+
+	return need > room ? need - room : 0;
 }
 
 /*
@@ -68,8 +90,14 @@ static uint32_t smallest(const struct pool *p)
 static void normalize(const struct pool *p, struct ask *a, uint64_t now_ns)
 {
 	uint32_t size = pool_size_within(a->size < p->size_max ? a->size : p->size_max);
-	uint32_t least = smallest(p);
+	uint32_t least = smallest(p), open;
 
+	/* The fuller the pool, the less of it is open: but what is needed stays in one piece. */
+	open = pool_size_within((p->limit - p->used) / OPEN_SHARE);
+	if (open < segment_size_for(a->need))
+		open = segment_size_for(a->need);
+	if (size > open)
+		size = open;
 	a->size = size > least ? size : least;
 	if (a->size > p->size_max)
 		a->size = p->size_max;
@@ -77,6 +105,8 @@ static void normalize(const struct pool *p, struct ask *a, uint64_t now_ns)
 	a->arrived_ns = now_ns;
 	a->birth_ns = ASK_EPOCH_NS + now_ns;
 	a->birth_ns -= a->age_ns < a->birth_ns ? a->age_ns : a->birth_ns;
+	if (a->is_move)
+		a->birth_ns = 0;
 	a->is_over = false;
 	list_init(&a->link);
 	a->due = (struct heap_link){ 0 };
@@ -120,13 +150,14 @@ int pool_ask(struct pool *p, struct ask *a, uint64_t now_ns, struct grants *ret)
 		return 0;
 	if (j && j->is_over)
 		return -EIDRM;
-	if (a->need > p->limit) {
+	if (a->need > p->limit - (a->is_move ? 0 : p->moving)) {
 		p->counters.refused_count++;
 		return -ENOSPC;
 	}
 	/* Past those who wait, if it takes neither room nor a segment made for them. */
-	room = pool_ask_room(p, false, p->asked_bytes);
-	if (p->ask_count == 0 || (room >= a->size && p->asking_count[pool_class_of(a->size)] == 0))
+	room = pool_ask_room(p, a, false, a->is_move ? 0 : p->asked_bytes);
+	if (p->ask_count == 0 || a->is_move ||
+	    (room >= a->size && p->asking_count[pool_class_of(a->size)] == 0))
 		r = pool_grant(p, a, room, now_ns, ret);
 	if (r != -EAGAIN)
 		return r;
@@ -156,16 +187,17 @@ struct ask *pool_next(struct pool *p, uint64_t now_ns, struct grants *ret, int *
 {
 	struct ask *late = next_late(p, now_ns, ret, ret_result);
 	struct list *l = p->asks.next;
+	bool is_oldest = true;
 	uint64_t ahead = 0;
 
 	if (late)
 		return late;
 	for (unsigned i = 0; i < ASK_SCAN && l != &p->asks; i++, l = l->next) {
 		struct ask *a = container_of(l, struct ask, link);
-		bool is_patient = i == 0 && now_ns - a->arrived_ns >= ASK_PATIENCE_NS;
-		uint64_t room = pool_ask_room(p, is_patient, ahead);
+		bool is_patient = is_oldest && now_ns - a->arrived_ns >= ASK_PATIENCE_NS;
+		uint64_t room = pool_ask_room(p, a, is_patient, ahead);
 
-		if (i > 0 && room < a->size)
+		if (!is_oldest && room < a->size)
 			break;
 		/* Asked again meanwhile, on another connection. */
 		*ret_result = pool_granted(p, a, ret) ? 0 : pool_grant(p, a, room, now_ns, ret);
@@ -173,6 +205,7 @@ struct ask *pool_next(struct pool *p, uint64_t now_ns, struct grants *ret, int *
 			pool_forget(p, a);
 			return a;
 		}
+		is_oldest = is_oldest && a->is_move;
 		ahead += pool_ask_bytes(a);
 	}
 	return NULL;

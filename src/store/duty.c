@@ -58,7 +58,7 @@ static struct list_payload *list_payload_new(size_t cap)
 }
 
 /* Duties are of those who decide. */
-static bool is_from_meta(struct request *r)
+bool store_is_from_meta(struct request *r)
 {
 	if (r->conn->access->role == ROLE_META)
 		return true;
@@ -94,7 +94,8 @@ static void ask_refuse(struct store *s, struct request *r, const struct ask *a, 
 		request_fail(r, e,
 			     "%s: %llu bytes needed, limit %llu, used %llu, by this job %llu; "
 			     "remove objects, end jobs, or raise --memory",
-			     s->name, (unsigned long long)a->need, (unsigned long long)p->limit,
+			     s->name, (unsigned long long)a->need,
+			     (unsigned long long)(p->limit - p->moving),
 			     (unsigned long long)p->used,
 			     (unsigned long long)pool_job_bytes(p, a->job));
 	else if (e == -EIDRM)
@@ -145,7 +146,7 @@ void store_segment_serve(struct request *r)
 		request_fail(r, e, "not a SEGMENT");
 		return;
 	}
-	if (!is_from_meta(r))
+	if (!store_is_from_meta(r))
 		return;
 	w = node_alloc(sizeof(*w));
 	if (!w) {
@@ -161,7 +162,8 @@ void store_segment_serve(struct request *r)
 				 q.age_ms < UINT64_MAX / 1000000 ? q.age_ms * 1000000 : UINT64_MAX,
 			 .due_ns = early(s->loop->now_ns, r->due_ns),
 			 .need = q.need,
-			 .size = q.size },
+			 .size = q.size,
+			 .is_move = q.is_move != 0 },
 	};
 	e = pool_ask(&s->pool, &w->ask, s->loop->now_ns, &g);
 	store_changed(s);
@@ -210,7 +212,7 @@ void store_seal_serve(struct request *r)
 	struct wcur w;
 	int e = seal_req_get(&body, &q);
 
-	if (e == 0 && !is_from_meta(r))
+	if (e == 0 && !store_is_from_meta(r))
 		return;
 	if (e == 0)
 		e = pool_seal(&s->pool, q.segment, q.generation, q.front, q.back, q.stamp_ns);
@@ -301,6 +303,10 @@ void store_waits_forget(struct conn *c)
 	while ((p = conn_next_parked(c)) != NULL) {
 		struct pin_wait *w = container_of(p, struct pin_wait, parked);
 
+		if (p->msg == MSG_EMPTY) {
+			store_empty_forget(p);
+			continue;
+		}
 		if (w->segment->free_waiter == w)
 			w->segment->free_waiter = NULL;
 		else
@@ -365,7 +371,7 @@ void store_revoke_serve(struct request *r)
 		request_fail(r, e, "not a REVOKE");
 		return;
 	}
-	if (!is_from_meta(r))
+	if (!store_is_from_meta(r))
 		return;
 	if (pool_revoke(&s->pool, q.segment, q.generation, &segment) == 0)
 		empty_reply(r);
@@ -385,7 +391,7 @@ void store_free_serve(struct request *r)
 		request_fail(r, e, "not a FREE");
 		return;
 	}
-	if (!is_from_meta(r))
+	if (!store_is_from_meta(r))
 		return;
 	e = pool_free(&s->pool, q.segment, q.generation, q.stamp_ns, s->loop->now_ns, &segment);
 	if (e == 0) {
@@ -416,7 +422,7 @@ void store_job_over_serve(struct request *r)
 		request_fail(r, e, "not a JOB_OVER");
 		return;
 	}
-	if (!is_from_meta(r))
+	if (!store_is_from_meta(r))
 		return;
 	pool_job_over(&s->pool, q.job);
 	cut_connections(s, q.job);
@@ -457,7 +463,7 @@ void store_segments_serve(struct request *r)
 		request_fail(r, -EBADMSG, "not a SEGMENTS");
 		return;
 	}
-	if (!is_from_meta(r))
+	if (!store_is_from_meta(r))
 		return;
 	l = list_payload_new(LIST_BYTES);
 	if (!l) {

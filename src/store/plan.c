@@ -188,13 +188,14 @@ static void plan_for_asks(struct planning *g)
 {
 	struct pool *p = g->p;
 	struct list *l = p->asks.next;
+	bool is_oldest = true;
 	uint64_t ahead = 0;
 
 	for (unsigned i = 0; i < ASK_SCAN && l != &p->asks; i++, l = l->next) {
 		const struct ask *a = container_of(l, struct ask, link);
-		uint64_t room = pool_ask_room(p, i == 0, ahead);
+		uint64_t room = pool_ask_room(p, a, is_oldest, ahead);
 		uint8_t classes[LEASE_SEGMENTS_MAX];
-		unsigned n = i > 0 && room < a->size ? 0 : pool_ask_classes(a, room, classes);
+		unsigned n = !is_oldest && room < a->size ? 0 : pool_ask_classes(a, room, classes);
 
 		if (n == 0 || g->decisions >= DECISIONS_MAX)
 			return;
@@ -204,6 +205,7 @@ static void plan_for_asks(struct planning *g)
 			else
 				produce(g, classes[k]);
 		}
+		is_oldest = is_oldest && a->is_move;
 		ahead += pool_ask_bytes(a);
 	}
 }
@@ -439,18 +441,14 @@ static void sooner(uint64_t *due_ns, uint64_t at_ns)
 
 uint64_t pool_due_ns(const struct pool *p, uint64_t now_ns)
 {
+	const struct ask *oldest = pool_oldest(p);
 	uint64_t due_ns = UINT64_MAX;
 	unsigned surplus = 0;
 
 	if (heap_top(&p->dues))
 		sooner(&due_ns, heap_top(&p->dues)->due);
-	if (p->ask_count > 0) {
-		const struct ask *a = container_of(p->asks.next, struct ask, link);
-		uint64_t patient_ns = a->arrived_ns + ASK_PATIENCE_NS;
-
-		if (patient_ns > now_ns)
-			sooner(&due_ns, patient_ns);
-	}
+	if (oldest && oldest->arrived_ns + ASK_PATIENCE_NS > now_ns)
+		sooner(&due_ns, oldest->arrived_ns + ASK_PATIENCE_NS);
 	if (p->failed_ns && p->failed_ns + FAILED_NS > now_ns)
 		sooner(&due_ns, p->failed_ns + FAILED_NS);
 	for (unsigned i = 0; i < POOL_CLASSES; i++) {

@@ -164,6 +164,9 @@ int pool_init(struct pool *p, uint64_t number, uint64_t limit, unsigned segment_
 		.size_max = size_max ? size_max : SEGMENT_BYTES_MIN,
 		.segment_max = segment_max < POOL_SEGMENTS_MAX ? segment_max : POOL_SEGMENTS_MAX,
 	};
+	/* A pool that is too small to have 64 segments has none to spare. */
+	if (size_max)
+		p->moving = POOL_MOVE_SEGMENTS * (uint64_t)size_max;
 	list_init(&p->voids);
 	list_init(&p->punches);
 	for (unsigned i = 0; i < POOL_URGENCIES; i++)

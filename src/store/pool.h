@@ -28,6 +28,8 @@
  * - In one generation a segment is of one job. It comes to another only by CLEAN.
  * - Who waits is served by the age of the put. Nobody younger is served from what
  *   those before him lack; only the oldest gets the last 1/POOL_RESERVE_SHARE.
+ * - Moves come before all of them: they give back more than they take. Nobody else gets
+ *   the last POOL_MOVE_SEGMENTS, `moving` bytes.
  */
 #pragma once
 
@@ -109,6 +111,7 @@ struct ask {
 	uint64_t due_ns;
 	uint64_t need; /* bytes */
 	uint32_t size; /* of a segment, at most */
+	bool is_move;
 
 	/* pool's own. */
 	uint64_t arrived_ns, birth_ns;
@@ -143,6 +146,7 @@ struct pool_counters { POOL_COUNTERS(C) };
 struct pool {
 	uint64_t number, limit;
 	uint32_t size_max;       /* of a segment */
+	uint64_t moving;         /* bytes that only moves get */
 	unsigned segment_max;    /* with memory: each is a descriptor and a mapping */
 	uint64_t reserved, used; /* bytes: of all segments; of OPEN, SEALED and FREEING ones */
 	unsigned used_count;
@@ -197,6 +201,8 @@ void pool_fini(struct pool *p, const struct media *media);
 int pool_ask(struct pool *p, struct ask *a, uint64_t now_ns, struct grants *ret);
 /* One whose waiting is over, with its result, 0 or an error; NULL if there is none. */
 struct ask *pool_next(struct pool *p, uint64_t now_ns, struct grants *ret, int *ret_result);
+/* What the oldest of those who wait lacks; 0: nothing. */
+uint64_t pool_lacking(const struct pool *p);
 /* Waits no more. */
 void pool_forget(struct pool *p, struct ask *a);
 

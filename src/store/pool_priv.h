@@ -48,8 +48,10 @@ bool pool_granted(const struct pool *p, const struct ask *a, struct grants *ret)
 
 /* The classes that would do for `a` within `room` bytes, in the order of granting. */
 unsigned pool_ask_classes(const struct ask *a, uint64_t room, uint8_t ret[LEASE_SEGMENTS_MAX]);
-/* What the one who is `nth` in the line may use, if those before him lack `ahead` bytes. */
-uint64_t pool_ask_room(const struct pool *p, bool is_oldest, uint64_t ahead);
+/* Who has waited longest, moves aside; NULL: nobody. */
+const struct ask *pool_oldest(const struct pool *p);
+/* What `a` may use, if those before it lack `ahead` bytes. */
+uint64_t pool_ask_room(const struct pool *p, const struct ask *a, bool is_oldest, uint64_t ahead);
 uint64_t pool_ask_bytes(const struct ask *a);
 
 void pool_demand_add(struct pool *p, unsigned class_of_size, uint64_t now_ns);

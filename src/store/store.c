@@ -47,12 +47,15 @@ static void warn_of_failures(struct store *s)
 static void turn(struct task *t)
 {
 	struct store *s = container_of(t, struct store, turn);
-	uint64_t now_ns = s->loop->now_ns, due_ns;
+	uint64_t now_ns = s->loop->now_ns, due_ns, clean_ns;
 
 	store_asks_serve(s);
 	janitor_turn(&s->janitor);
 	warn_of_failures(s);
 	due_ns = pool_due_ns(&s->pool, now_ns);
+	clean_ns = store_clean(s);
+	if (clean_ns < due_ns)
+		due_ns = clean_ns;
 	if (due_ns == UINT64_MAX)
 		timer_stop(s->loop, &s->due);
 	else
@@ -144,6 +147,7 @@ int store_open(const struct store_config *config, struct loop *l, struct net *n,
 	list_init(&s->links);
 	list_init(&s->conns);
 	list_init(&s->waits);
+	list_init(&s->empties);
 	list_init(&s->spare_transfers);
 	r = init(s, config);
 	if (r < 0) {
@@ -338,6 +342,7 @@ static void conn_forget(struct store *s, struct conn *c)
 		return;
 	call_cancel(&l->hello);
 	call_end(&l->hello);
+	store_clean_forget(l);
 	if (l->has_address)
 		tell(l, "CLOSED", conn_why_closed(c));
 	s->joined_count -= l->is_joined;
@@ -365,6 +370,7 @@ static const struct service STORE_SERVICE = {
 		[MESSAGE_FREE]     = { .serve = store_free_serve },
 		[MESSAGE_JOB_OVER] = { .serve = store_job_over_serve },
 		[MESSAGE_SEGMENTS] = { .serve = store_segments_serve },
+		[MESSAGE_EMPTY]    = { .serve = store_empty_serve },
 		[MESSAGE_WRITE]    = { .serve = store_write_serve, .place = store_write_place, .drop = store_write_drop },
 		[MESSAGE_READ]     = { .serve = store_read_serve },
 	},

@@ -45,6 +45,16 @@ int store_join(struct store *s, struct stream *stream);
 /* The same at an address, and again whenever the connection ends. */
 int store_join_at(struct store *s, const struct address *meta);
 
+/*
+ * Who moves what is live in a segment elsewhere, when a slot wants it emptied: `empty`
+ * begins, and store_emptied() ends, some turns later. Without one, none is emptied.
+ */
+struct mover;
+void store_set_mover(struct store *s, struct mover *m,
+		     int (*empty)(struct mover *m, uint64_t job, uint64_t segment,
+				  uint32_t generation));
+void store_emptied(struct store *s, uint64_t segment, uint32_t generation, int result);
+
 /* For a core on the same loop. */
 void store_reach(struct store *s, struct reach **ret, const struct reach_ops **ret_ops);
 

@@ -31,7 +31,11 @@ struct store {
 	struct list waits; /* of duties for pins: struct pin_wait, the longest first */
 	struct timer patience;
 	struct list spare_transfers;
-	struct htable jobs; /* connections of ROLE_JOB, by job */
+	struct htable jobs;  /* connections of ROLE_JOB, by job */
+	struct mover *mover; /* not ours */
+	int (*empty)(struct mover *m, uint64_t job, uint64_t segment, uint32_t generation);
+	struct list empties; /* EMPTYs that wait for it: struct empty_wait */
+	uint64_t cleaned_ns; /* the last CLEAN */
 	struct reach *reach;
 	uint64_t failed_logged;
 };
@@ -42,6 +46,8 @@ struct link {
 	struct list link;
 	struct conn *conn; /* NULL between two tries */
 	struct call hello;
+	struct call clean;
+	uint64_t dead, cleaned_ns; /* as its slots told, when they were last asked to clean */
 	struct timer again;
 	struct address address;
 	bool has_address, is_joined, is_told;
@@ -71,6 +77,8 @@ struct transfer {
 void store_changed(struct store *s);
 uint64_t store_time_ns(const struct store *s);
 
+/* Else the request has been refused. */
+bool store_is_from_meta(struct request *r);
 /* Slots' requests. */
 void store_segment_serve(struct request *r);
 void store_seal_serve(struct request *r);
@@ -85,6 +93,14 @@ void store_unpinned(struct store *s, struct segment *segment);
 /* In closed(): nobody is told any more. */
 void store_waits_forget(struct conn *c);
 void store_patience_over(struct timer *t);
+
+/* clean.c */
+
+void store_empty_serve(struct request *r);
+void store_empty_forget(struct parked *p);
+/* Somebody may lack space: slots are asked to give back what is dead. When to call again. */
+uint64_t store_clean(struct store *s);
+void store_clean_forget(struct link *l);
 
 void store_write_place(struct request *r);
 void store_write_drop(struct request *r);

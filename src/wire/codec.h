@@ -25,6 +25,10 @@
 #define EXTENTS_BYTES (EXTENTS_MAX * EXTENT_SIZE)
 #define GRANT_SIZE    32
 #define GRANTS_BYTES  (LEASE_SEGMENTS_MAX * GRANT_SIZE)
+#define PLACE_SIZE    8
+#define PLACES_BYTES  (EXTENTS_MAX * PLACE_SIZE)
+#define MOVE_SIZE     24
+#define MOVES_BYTES   (EXTENTS_MAX * MOVE_SIZE)
 
 _Static_assert(INLINE_BYTES_MAX <= EXTENTS_BYTES, "a value fits where extents do");
 
@@ -74,7 +78,9 @@ struct frame { FRAME(F) };
 	R(LIST_ENTRY,    list_entry)                                          \
 	R(ADDRESS,       address_entry)                                       \
 	R(JOB_SHOW_REP,  job_entry)                                           \
-	R(SEGMENT_ENTRY, segment_entry)
+	R(SEGMENT_ENTRY, segment_entry)                                       \
+	R(PLACE_ENTRY,   place_entry)                                         \
+	R(MOVE_ENTRY,    move_entry)
 
 #define R(FIELDS, name)                                                       \
 	struct name { FIELDS(F) };                                            \

@@ -538,6 +538,118 @@ static void step_settle(void)
 	s->is_used = false;
 }
 
+/* Where the model thinks that bytes are. */
+static void relocate(struct extent *x, const struct dying *d, const struct move_entry *m)
+{
+	if (x->segment != d->segment || x->generation != d->generation || x->offset != m->offset)
+		return;
+	x->segment = m->to_segment;
+	x->generation = m->to_generation;
+	x->offset = m->to_offset;
+}
+
+static void relocate_all(const struct dying *d, const struct move_entry *m)
+{
+	for (size_t i = 0; i < OBJECTS; i++)
+		for (uint32_t k = 0; objects[i].is_used && k < objects[i].extent_count && k < 4;
+		     k++)
+			relocate(&objects[i].extents[k], d, m);
+	for (size_t i = 0; i < READS; i++)
+		if (reads[i].is_used)
+			relocate(&reads[i].first, d, m);
+	for (size_t i = 0; i < OPENS; i++)
+		for (uint32_t k = 0; opens[i].is_used && k < opens[i].count; k++)
+			relocate(&opens[i].extents[k], d, m);
+}
+
+/* The slot's words about a segment that is to be emptied: no more than there is. */
+static uint32_t get_places(const struct dying *d, struct place_entry *ret)
+{
+	struct places_req req = { .job = d->job,
+				  .segment = d->segment,
+				  .generation = d->generation };
+	uint64_t sum = 0;
+	struct rcur c;
+
+	CHECK(catalog_places(t.c, &req, slot_payload(&t), &t.out) == 0);
+	c = rcur_make(t.payload, slot_got(&t).len);
+	for (uint32_t i = 0; i < t.out.rep.places.count; i++) {
+		place_entry_get(&c, &ret[i]);
+		sum += (ret[i].len + SEGMENT_ALIGN - 1) & ~(SEGMENT_ALIGN - 1u);
+	}
+	CHECK(rcur_finish(&c) == 0);
+	CHECK(sum == t.out.rep.places.live || t.out.rep.places.count == EXTENTS_MAX);
+	return t.out.rep.places.count;
+}
+
+static bool places_has(const struct place_entry *places, uint32_t count, const struct move_entry *m)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (places[i].offset == m->offset && places[i].len == m->len)
+			return true;
+	return false;
+}
+
+/* Some of what is live in a segment goes to another; some of it has died meanwhile. */
+static void step_move(void)
+{
+	struct place_entry places[EXTENTS_MAX];
+	struct move_entry moves[EXTENTS_MAX];
+	uint8_t bytes[MOVES_BYTES];
+	struct wcur w = wcur_make(bytes, sizeof(bytes));
+	struct move_req req = { .session = any_session() };
+	uint64_t expected = 0;
+	struct slice payload;
+	uint32_t count, known = 0;
+	struct dying d;
+	int job = -1, r;
+
+	if (roll(4) > 0 || !catalog_dying(t.c, STORE, &d))
+		return;
+	for (int i = 0; i < JOBS; i++)
+		if (jobs[i].lives && jobs[i].id == d.job)
+			job = i;
+	count = job < 0 ? 0 : get_places(&d, places);
+	req.job = d.job;
+	req.segment = d.segment;
+	req.generation = d.generation;
+	for (uint32_t i = 0; i < count; i++) {
+		struct segment_note *s = any_segment(job, req.session);
+		bool is_dead = roll(5) == 0;
+		struct extent x;
+
+		if (!s || roll(4) == 0 || !take(s, places[i].len, roll(2) != 0, &x))
+			continue;
+		moves[known] = (struct move_entry){ .offset = places[i].offset,
+						    .len = places[i].len + is_dead,
+						    .to_segment = x.segment,
+						    .to_generation = x.generation,
+						    .to_offset = x.offset };
+		expected += is_dead ? 0 : places[i].len;
+		move_entry_put(&w, &moves[known++]);
+	}
+	payload = (struct slice){ bytes, (size_t)(w.p - w.start) };
+	req.count = known;
+	if (known > 0) {
+		r = catalog_move(t.c, &req, payload, t.now, &t.out);
+		if (catalog_snapshot_is_running(t.c)) {
+			CHECK(r == -EAGAIN);
+			(void)catalog_dying_over(t.c, &d);
+			return;
+		}
+		CHECK(r == 0 && t.out.rep.move.moved == expected);
+		counts[13] += expected > 0;
+		for (uint32_t i = 0; i < known; i++)
+			if (places_has(places, count, &moves[i]))
+				relocate_all(&d, &moves[i]);
+		/* The answer was lost, and the same comes again: it is there already. */
+		CHECK(catalog_move(t.c, &req, payload, t.now, &t.out) == 0);
+		CHECK(t.out.rep.move.moved == 0);
+	}
+	if (roll(2))
+		(void)catalog_dying_over(t.c, &d);
+}
+
 /* Objects that come in pieces. */
 
 static void step_open(void)
@@ -1261,7 +1373,7 @@ static void (*const STEPS[])(void) = {
 	step_stat,        step_list,        step_lookup,    step_lookup,      step_lookup,
 	step_release,     step_release,     step_find,      step_wait,        step_session_over,
 	step_job,         step_repeat,      step_repeat,    step_time,        step_duties,
-	step_remove_tree,
+	step_remove_tree, step_move,
 };
 
 static void end_all(void)
@@ -1324,8 +1436,9 @@ int main(int argc, char **argv)
 	printf("%" PRIu64 " effects; repeats %" PRIu64 "+%" PRIu64 " extents %" PRIu64
 	       " parts %" PRIu64 " opens %" PRIu64 " renames %" PRIu64 " read waits %" PRIu64
 	       " holds %" PRIu64 " consumed %" PRIu64 " ghosts %" PRIu64 " sessions %" PRIu64
-	       " jobs %" PRIu64 " restores %" PRIu64 "\n",
+	       " jobs %" PRIu64 "moves %" PRIu64 " restores %" PRIu64 "\n",
 	       t.effect_count, counts[1], counts[5], counts[2], counts[3], counts[4], counts[6],
-	       counts[7], counts[8], counts[9], counts[10], counts[11], counts[12], restore_count);
+	       counts[7], counts[8], counts[9], counts[10], counts[11], counts[12], counts[13],
+	       restore_count);
 	return 0;
 }

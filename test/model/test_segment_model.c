@@ -204,17 +204,27 @@ static uint64_t lacks(const struct waiting *w)
 
 /*
  * Who came later got nothing that those before him lack, and the last 20th is for the
- * oldest, if he has waited. `w` NULL: somebody who did not wait at all.
+ * oldest, if he has waited, but for two segments, which are for moves, as all of it is.
  */
-static void check_order(const struct waiting *w)
+static void check_order(const struct waiting *w, bool has_waited)
 {
 	uint64_t limit = LIMIT - LIMIT / 20, ahead = 0;
+	bool is_oldest = has_waited;
 
-	for (unsigned k = 0; k < ASKS; k++)
-		if (asks[k].is_waiting && &asks[k] != w && (!w || asks[k].birth_ns < w->birth_ns))
-			ahead += lacks(&asks[k]);
-	if (w && ahead == 0 && now - (uint64_t)w->asked_ns >= 50 * MS)
-		limit = LIMIT;
+	if (w->ask.is_move) {
+		CHECK(p.used <= LIMIT);
+		return;
+	}
+	for (unsigned k = 0; k < ASKS; k++) {
+		const struct waiting *o = &asks[k];
+
+		if (!o->is_waiting || o == w || (has_waited && o->birth_ns >= w->birth_ns))
+			continue;
+		ahead += lacks(o);
+		is_oldest = is_oldest && o->ask.is_move;
+	}
+	if (is_oldest && now - (uint64_t)w->asked_ns >= 50 * MS)
+		limit = LIMIT - 2 * (uint64_t)p.size_max;
 	CHECK(p.used + ahead <= limit);
 }
 
@@ -222,6 +232,7 @@ static void ask_some(void)
 {
 	unsigned j = (unsigned)roll(JOBS), k = (unsigned)roll(ASKS);
 	struct waiting *w = &asks[k];
+	uint64_t size, most;
 	struct grants g;
 	int r;
 
@@ -234,20 +245,25 @@ static void ask_some(void)
 			       .age_ns = roll(200) * MS,
 			       .due_ns = now + roll(3000) * MS,
 			       .need = roll(20) ? 1 + roll(MB) : 1 + roll(2 * LIMIT),
-			       .size = (uint32_t)(64 * KB) << roll(5) };
-	w->birth_ns = (int64_t)(now - w->ask.age_ns);
+			       .size = (uint32_t)(64 * KB) << roll(5),
+			       .is_move = roll(6) == 0 };
+	w->birth_ns = w->ask.is_move ? INT64_MIN : (int64_t)(now - w->ask.age_ns);
 	w->asked_ns = (int64_t)now;
 	w->need = w->ask.need;
-	w->size = w->ask.size < LIMIT / 64 ? w->ask.size : 256 * KB;
+	size = w->ask.size < LIMIT / 64 ? w->ask.size : 256 * KB;
+	most = LIMIT - (w->ask.is_move ? 0 : 2 * (uint64_t)p.size_max);
 	r = pool_ask(&p, &w->ask, now, &g);
+	/* Less than that is open in a pool that is nearly full; what is needed stays whole. */
+	w->size = w->ask.size;
+	CHECK(w->size == size || (w->size < size && (w->need <= w->size || w->size == 256 * KB)));
 	if (r == 0) {
-		check_order(NULL);
+		check_order(w, false);
 		take_grants(w->ask.job, w->ask.request, w->ask.need, w->ask.size, &g);
 	} else if (r == -EAGAIN) {
 		w->is_waiting = true;
 		did.waits++;
 	} else {
-		CHECK(job_over[j] ? r == -EIDRM : r == -ENOSPC && w->ask.need > LIMIT);
+		CHECK(job_over[j] ? r == -EIDRM : r == -ENOSPC && w->ask.need > most);
 		did.refusals++;
 	}
 }
@@ -299,7 +315,7 @@ static void serve(void)
 		CHECK(w && w->is_waiting);
 		w->is_waiting = false;
 		if (r == 0) {
-			check_order(w);
+			check_order(w, true);
 			take_grants(a->job, a->request, a->need, a->size, &g);
 		} else if (r == -ENOSPC) {
 			CHECK(a->due_ns <= now);

@@ -52,6 +52,14 @@ static int open_pool(void **state)
 	now = 10 * SECOND;
 	media = &media_heap;
 	assert_int_equal(pool_init(&p, NUMBER, LIMIT, UINT_MAX), 0);
+	p.moving = 0; /* what is only for moves has tests of its own */
+	return 0;
+}
+
+static int open_pool_for_moves(void **state)
+{
+	open_pool(state);
+	p.moving = 2 * MB;
 	return 0;
 }
 
@@ -660,6 +668,90 @@ static void who_waits_is_served_by_the_age_of_the_put(void **state)
 	}
 }
 
+static void a_pool_has_two_of_its_largest_segments_for_moves(void **state)
+{
+	struct pool other;
+
+	assert_int_equal(pool_init(&other, NUMBER, LIMIT, UINT_MAX), 0);
+	assert_int_equal(other.moving, 2 * MB);
+	pool_fini(&other, media);
+	/* One of less than 64 segments has none to spare. */
+	assert_int_equal(pool_init(&other, NUMBER, 63 * 64 * KB, UINT_MAX), 0);
+	assert_int_equal(other.moving, 0);
+	pool_fini(&other, media);
+}
+
+static void the_last_segments_are_only_for_moves_which_come_before_all_others(void **state)
+{
+	struct grant list[64];
+	struct ask all = make_ask(JOB_B, 7, LIMIT - 2 * MB + 1, MB);
+	struct ask old = make_ask(JOB_B, 8, MB, MB), move = make_ask(JOB_A, 9, MB, MB);
+	struct grants g;
+	int r;
+
+	assert_int_equal(pool_ask(&p, &all, now, &g), -ENOSPC);
+	assert_int_equal(fill(JOB_A, list, 64), 60);
+	now += SECOND;
+	for (unsigned i = 0; i < 2; i++)
+		(void)get_one(JOB_A, i, MB);
+	assert_int_equal(p.used, 62 * MB);
+	old.age_ns = 9 * SECOND;
+	assert_int_equal(pool_ask(&p, &old, now, &g), -EAGAIN);
+	now += SECOND;
+	work();
+	assert_null(pool_next(&p, now, &g, &r));
+	move.is_move = true;
+	assert_int_equal(pool_ask(&p, &move, now, &g), -EAGAIN);
+	work();
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &move);
+	assert_int_equal(g.list[0].size, MB);
+	assert_null(pool_next(&p, now, &g, &r));
+	/* Beside others that wait it is served at once, if memory is there. */
+	work();
+	(void)free_it(&g.list[0], 1);
+	move = make_ask(JOB_A, 10, MB, MB);
+	move.is_move = true;
+	assert_int_equal(pool_ask(&p, &move, now, &g), 0);
+	pool_forget(&p, &old);
+}
+
+static void what_the_oldest_lacks_is_told_but_not_what_a_move_does(void **state)
+{
+	struct grant list[64];
+	struct ask old = make_ask(JOB_B, 8, 3 * MB, MB), young = make_ask(JOB_B, 9, 100 * KB, MB);
+	struct ask move = make_ask(JOB_A, 10, 512 * KB, 512 * KB);
+	struct grants g;
+	unsigned n = fill(JOB_A, list, 64);
+
+	assert_int_equal(pool_lacking(&p), 0);
+	old.age_ns = SECOND;
+	assert_int_equal(pool_ask(&p, &young, now, &g), -EAGAIN);
+	assert_int_equal(pool_ask(&p, &old, now, &g), -EAGAIN);
+	move.is_move = true;
+	assert_int_equal(pool_ask(&p, &move, now, &g), -EAGAIN);
+	/* 60 of the 60.8 MiB are in use that are not reserved. */
+	assert_int_equal(pool_lacking(&p), 3 * MB - (LIMIT - LIMIT / 20 - 60 * MB));
+	for (unsigned i = 0; i < 3; i++)
+		assert_int_equal(free_it(&list[--n], 1), 0);
+	assert_int_equal(pool_lacking(&p), 0);
+	pool_forget(&p, &young);
+	pool_forget(&p, &old);
+	pool_forget(&p, &move);
+}
+
+static void the_fuller_the_pool_the_smaller_what_is_open(void **state)
+{
+	struct grant list[64];
+	unsigned n = fill(JOB_A, list, 58);
+	struct grants g = must_get(JOB_B, 1, 100, MB);
+
+	/* 6 MiB are free: an eighth of that, as a power of two. */
+	assert_int_equal(n, 58);
+	assert_int_equal(g.list[0].size, 512 * KB);
+	g = must_get(JOB_B, 2, 600 * KB, MB);
+	assert_int_equal(g.list[0].size, MB);
+}
+
 static void nobody_younger_takes_what_the_older_lacks(void **state)
 {
 	struct grant list[64];
@@ -1178,6 +1270,12 @@ int main(void)
 		TEST(who_waits_for_a_job_that_ends_waits_no_longer),
 		TEST(the_last_20th_is_for_the_oldest_who_waits_and_only_after_a_moment),
 		TEST(who_waits_is_served_by_the_age_of_the_put),
+		TEST(a_pool_has_two_of_its_largest_segments_for_moves),
+		cmocka_unit_test_setup_teardown(
+			the_last_segments_are_only_for_moves_which_come_before_all_others,
+			open_pool_for_moves, close_pool),
+		TEST(what_the_oldest_lacks_is_told_but_not_what_a_move_does),
+		TEST(the_fuller_the_pool_the_smaller_what_is_open),
 		TEST(nobody_younger_takes_what_the_older_lacks),
 		TEST(only_the_oldest_takes_less_than_he_asked_for),
 		TEST(no_more_wait_than_may),
