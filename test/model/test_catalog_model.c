@@ -538,6 +538,25 @@ static void step_settle(void)
 	s->is_used = false;
 }
 
+static uint64_t restore_count, pace = 1; /* steps of ours for one of the snapshot's */
+
+static void compare_restored(void)
+{
+	const char *why = slot_restore(&t);
+
+	if (why)
+		printf("%s\n", why);
+	CHECK(!why);
+	restore_count++;
+}
+
+static void end_snapshot(void)
+{
+	while (catalog_snapshot_step(t.c, 4000))
+		;
+	compare_restored();
+}
+
 /* Where the model thinks that bytes are. */
 static void relocate(struct extent *x, const struct dying *d, const struct move_entry *m)
 {
@@ -604,7 +623,11 @@ static void step_move(void)
 	struct dying d;
 	int job = -1, r;
 
-	if (roll(4) > 0 || !catalog_dying(t.c, STORE, &d))
+	if (roll(4) > 0)
+		return;
+	if (catalog_snapshot_is_running(t.c) && roll(4) > 0)
+		end_snapshot();
+	if (!catalog_dying(t.c, STORE, &d))
 		return;
 	for (int i = 0; i < JOBS; i++)
 		if (jobs[i].lives && jobs[i].id == d.job)
@@ -1336,18 +1359,6 @@ static void check_everything(void)
 	CHECK(!why);
 }
 
-static uint64_t restore_count, pace = 1; /* steps of ours for one of the snapshot's */
-
-static void compare_restored(void)
-{
-	const char *why = slot_restore(&t);
-
-	if (why)
-		printf("%s\n", why);
-	CHECK(!why);
-	restore_count++;
-}
-
 /* Snapshots are taken beside the steps; what is restored of one, with the log since, is the same.
  */
 static void step_snapshot(void)
@@ -1436,7 +1447,7 @@ int main(int argc, char **argv)
 	printf("%" PRIu64 " effects; repeats %" PRIu64 "+%" PRIu64 " extents %" PRIu64
 	       " parts %" PRIu64 " opens %" PRIu64 " renames %" PRIu64 " read waits %" PRIu64
 	       " holds %" PRIu64 " consumed %" PRIu64 " ghosts %" PRIu64 " sessions %" PRIu64
-	       " jobs %" PRIu64 "moves %" PRIu64 " restores %" PRIu64 "\n",
+	       " jobs %" PRIu64 " moves %" PRIu64 " restores %" PRIu64 "\n",
 	       t.effect_count, counts[1], counts[5], counts[2], counts[3], counts[4], counts[6],
 	       counts[7], counts[8], counts[9], counts[10], counts[11], counts[12], counts[13],
 	       restore_count);

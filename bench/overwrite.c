@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What does it cost to keep a nearly full store tidy? Objects are overwritten in random
+ * order, uniformly, at a fixed amount of live bytes; beside that small objects are got, and
+ * each of the large ones is now and then read back and compared byte by byte.
+ *
+ * usage: overwrite LIVE_BYTES SECONDS [OBJECT_BYTES]      WADI_ENDPOINT as for any client
+ *
+ * Prints one line of JSON. What the store has moved meanwhile its metrics tell.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <wadi/wadi.h>
+
+#define WRITERS      2
+#define SMALL_NAMES  64
+#define SMALL_BYTES  4096
+#define TIMEOUT_MS   30000
+#define SAMPLES_MAX  4000000
+#define GET_PAUSE_US 500
+
+struct writer {
+	pthread_t thread;
+	unsigned index;
+	uint64_t random, put_bytes, put_count, failed_count, wrong_count, slowest_ns;
+	uint8_t *buf, *back;
+};
+
+static uint64_t object_count, begun_ns, until_ns;
+static size_t object_bytes = 100000;
+static uint32_t *versions; /* each object is of one writer */
+static atomic_bool is_over;
+
+static uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t next(uint64_t *state)
+{
+	*state ^= *state << 13;
+	*state ^= *state >> 7;
+	*state ^= *state << 17;
+	return *state;
+}
+
+static struct wadi *open_handle(void)
+{
+	struct wadi_options options = WADI_OPTIONS;
+	struct wadi *w;
+
+	options.timeout_ms = TIMEOUT_MS;
+	if (wadi_open(&options, &w) < 0) {
+		fprintf(stderr, "overwrite: %s\n", wadi_strerror(w));
+		exit(2);
+	}
+	return w;
+}
+
+/* Half to one and a half of the mean, and so that any two differ in every word. */
+static size_t fill(uint8_t *buf, uint64_t object, uint32_t version)
+{
+	uint64_t state = (object << 32 | version) * 0x9e3779b97f4a7c15ull + 1;
+	size_t len = object_bytes / 2 + next(&state) % object_bytes;
+
+	for (size_t i = 0; i < len; i += 8) {
+		uint64_t word = state + i * 0x2545f4914f6cdd1dull;
+
+		memcpy(buf + i, &word, 8);
+	}
+	return len;
+}
+
+static void put(struct writer *wr, struct wadi *w, uint64_t object)
+{
+	size_t len = fill(wr->buf, object, versions[object] + 1);
+	uint64_t begin_ns = now_ns(), took_ns;
+	char path[32];
+	int r;
+
+	snprintf(path, sizeof(path), "o/%" PRIu64, object);
+	r = wadi_put(w, path, wr->buf, len, NULL, NULL);
+	took_ns = now_ns() - begin_ns;
+	if (took_ns > wr->slowest_ns)
+		wr->slowest_ns = took_ns;
+	if (r < 0) {
+		fprintf(stderr, "overwrite: put %s: %s\n", path, wadi_strerror(w));
+		wr->failed_count++;
+		return;
+	}
+	versions[object]++;
+	wr->put_bytes += len;
+	wr->put_count++;
+}
+
+static void check(struct writer *wr, struct wadi *w, uint64_t object)
+{
+	size_t len = fill(wr->buf, object, versions[object]);
+	int64_t r;
+	char path[32];
+
+	snprintf(path, sizeof(path), "o/%" PRIu64, object);
+	r = wadi_get(w, path, wr->back, 2 * object_bytes, NULL, NULL);
+	if (r == (int64_t)len && memcmp(wr->buf, wr->back, len) == 0)
+		return;
+	fprintf(stderr, "overwrite: get %s: %" PRId64 " %s\n", path, r, wadi_strerror(w));
+	wr->wrong_count++;
+}
+
+static uint64_t any_own(struct writer *wr)
+{
+	uint64_t mine = object_count / WRITERS;
+
+	return (next(&wr->random) >> 11) % mine * WRITERS + wr->index;
+}
+
+static void *write_run(void *arg)
+{
+	struct writer *wr = arg;
+	struct wadi *w = open_handle();
+
+	while (now_ns() < until_ns) {
+		put(wr, w, any_own(wr));
+		if (next(&wr->random) >> 60 == 0)
+			check(wr, w, any_own(wr));
+	}
+	/* All of it is what was put last. */
+	for (uint64_t i = wr->index; i < object_count; i += WRITERS)
+		check(wr, w, i);
+	wadi_close(w);
+	return NULL;
+}
+
+static int by_time(const void *a, const void *b)
+{
+	const uint32_t *x = a, *y = b;
+
+	return *x < *y ? -1 : *x > *y;
+}
+
+struct getter {
+	pthread_t thread;
+	uint32_t *samples; /* nanoseconds */
+	size_t count;
+	uint64_t failed_count;
+};
+
+static void *get_run(void *arg)
+{
+	struct getter *g = arg;
+	struct wadi *w = open_handle();
+	uint8_t buf[SMALL_BYTES];
+	uint64_t random = 0x5eed;
+
+	while (!atomic_load(&is_over) && g->count < SAMPLES_MAX) {
+		uint64_t begin_ns = now_ns();
+		char path[32];
+
+		snprintf(path, sizeof(path), "s/%u", (unsigned)(next(&random) % SMALL_NAMES));
+		if (wadi_get(w, path, buf, sizeof(buf), NULL, NULL) < 0)
+			g->failed_count++;
+		g->samples[g->count++] = (uint32_t)(now_ns() - begin_ns);
+		nanosleep(&(struct timespec){ .tv_nsec = GET_PAUSE_US * 1000 }, NULL);
+	}
+	wadi_close(w);
+	return NULL;
+}
+
+/* Everything once: small ones first, half of them values. */
+static void load(struct writer *wr)
+{
+	struct wadi *w = open_handle();
+	uint8_t small[SMALL_BYTES] = { 0 };
+	char path[32];
+
+	for (unsigned i = 0; i < SMALL_NAMES; i++) {
+		snprintf(path, sizeof(path), "s/%u", i);
+		if (wadi_put(w, path, small, i % 2 ? SMALL_BYTES : 64, NULL, NULL) < 0)
+			wr->failed_count++;
+	}
+	for (uint64_t i = 0; i < object_count; i++)
+		put(wr, w, i);
+	wadi_close(w);
+}
+
+static double ms(const struct getter *g, double share)
+{
+	return g->count ? g->samples[(size_t)(share * (double)(g->count - 1))] / 1e6 : 0;
+}
+
+int main(int argc, char **argv)
+{
+	static struct writer writers[WRITERS];
+	static struct getter getter;
+	uint64_t put_bytes = 0, put_count = 0, failed = 0, wrong = 0, slowest = 0, loaded;
+
+	if (argc < 3) {
+		fprintf(stderr, "usage: overwrite LIVE_BYTES SECONDS [OBJECT_BYTES]\n");
+		return 2;
+	}
+	if (argc > 3)
+		object_bytes = strtoull(argv[3], NULL, 0);
+	object_count = strtoull(argv[1], NULL, 0) / object_bytes / WRITERS * WRITERS;
+	versions = calloc(object_count, sizeof(*versions));
+	getter.samples = calloc(SAMPLES_MAX, sizeof(*getter.samples));
+	for (unsigned i = 0; i < WRITERS; i++) {
+		writers[i] = (struct writer){ .index = i,
+					      .random = 0x9e3779b9u + i,
+					      .buf = malloc(2 * object_bytes + 8),
+					      .back = malloc(2 * object_bytes + 8) };
+	}
+	load(&writers[0]);
+	loaded = writers[0].put_bytes;
+	printf("{\"loaded_bytes\": %" PRIu64 "}\n", loaded);
+	fflush(stdout);
+	/* Whoever started us looks at the metrics now, and says when to go on. */
+	if (getchar() == EOF)
+		return 2;
+	writers[0].put_bytes = writers[0].put_count = writers[0].slowest_ns = 0;
+	begun_ns = now_ns();
+	until_ns = begun_ns + strtoull(argv[2], NULL, 0) * 1000000000;
+	pthread_create(&getter.thread, NULL, get_run, &getter);
+	for (unsigned i = 0; i < WRITERS; i++)
+		pthread_create(&writers[i].thread, NULL, write_run, &writers[i]);
+	for (unsigned i = 0; i < WRITERS; i++) {
+		pthread_join(writers[i].thread, NULL);
+		put_bytes += writers[i].put_bytes;
+		put_count += writers[i].put_count;
+		failed += writers[i].failed_count;
+		wrong += writers[i].wrong_count;
+		slowest = slowest > writers[i].slowest_ns ? slowest : writers[i].slowest_ns;
+	}
+	atomic_store(&is_over, true);
+	pthread_join(getter.thread, NULL);
+	qsort(getter.samples, getter.count, sizeof(*getter.samples), by_time);
+	printf("{\"put_bytes\": %" PRIu64 ", \"put_count\": %" PRIu64 ", \"failed\": %" PRIu64
+	       ", \"wrong\": %" PRIu64
+	       ", \"slowest_put_ms\": %.1f, \"gets\": %zu, \"failed_gets\": "
+	       "%" PRIu64 ", \"get_p50_ms\": %.3f, \"get_p99_ms\": %.3f, \"get_p999_ms\": %.3f}\n",
+	       put_bytes, put_count, failed, wrong, (double)slowest / 1e6, getter.count,
+	       getter.failed_count, ms(&getter, 0.5), ms(&getter, 0.99), ms(&getter, 0.999));
+	return failed || wrong || getter.failed_count ? 1 : 0;
+}

@@ -1,0 +1,37 @@
+"""A store that is nearly full of live bytes is overwritten without end: dead bytes are given back.
+
+WADI_OVERWRITE_S is how long, 6 seconds if it is not set; for ten minutes: bench/overwrite.
+"""
+import importlib.machinery
+import importlib.util
+import json
+import os
+import subprocess
+
+from conftest import BUILD, ROOT, until
+
+SECONDS = int(os.environ.get("WADI_OVERWRITE_S", "6"))
+
+
+def bench(name):
+    path = os.path.join(ROOT, "bench", name)
+    spec = importlib.util.spec_from_loader(name, importlib.machinery.SourceFileLoader(name, path))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_overwriting_at_80_percent_live_moves_few_bytes_and_fails_no_put(new_store):
+    if os.path.exists(os.path.join(BUILD, "build.ninja")):
+        subprocess.run(["ninja", "-C", BUILD, "bench/overwrite"], stdout=subprocess.DEVNULL, check=True)
+    store = new_store(memory="192M")
+    endpoints = {k: store.endpoints[k] for k in ("http", "unix")}
+    result = bench("overwrite").overwrite(endpoints, live=0.8, seconds=SECONDS, size=100_000)
+    print(json.dumps(result))
+    assert result["exit_code"] == 0 and result["failed"] == 0 and result["wrong"] == 0, result
+    # All of it was written once more at least, so what was not moved had no room.
+    assert result["put_bytes"] > result["loaded_bytes"], result
+    assert 0 < result["moved_per_byte"] <= 2.5, result
+    # Nothing is left of it, and the store has counted every byte.
+    store.client()("rm", "-r", "/default/")
+    until(lambda: store.client().json("top")["segments"] == 0, "all segments to be freed")
