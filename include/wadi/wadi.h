@@ -345,6 +345,7 @@ struct wadi_job_options {
 	uint64_t capacity;         /* hint, bytes */
 	uint32_t peak_mbps;        /* hint */
 	bool is_latency_sensitive; /* hint */
+	bool is_durable; /* what is acknowledged survives a power cut; objects of up to 2 KiB */
 };
 #define WADI_JOB_OPTIONS                                \
 	{                                               \

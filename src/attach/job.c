@@ -46,6 +46,7 @@ static int64_t create_run(struct wadi_op *op)
 				       .capacity = j->capacity,
 				       .peak_mbps = j->peak_mbps,
 				       .is_latency_sensitive = j->is_latency_sensitive,
+				       .is_durable = j->is_durable,
 				       .name = o->name,
 			       });
 	r = question_ask(&q, &w, NULL);

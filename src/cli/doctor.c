@@ -209,16 +209,19 @@ int command_doctor(int argc, char **argv)
 
 	if (!invocation_begin(&in, argc, argv, &o, &code))
 		return code;
-	if (o.repair)
-		return fail_usage(
-			&in,
-			"--repair is not in this build: there is no log yet that could need it");
+	if (o.repair && !o.data)
+		return fail_usage(&in, "--repair is for the log in a server's --data DIR");
 	code = client_check(&in);
 	if (code)
 		return code;
 	d.is_json = o.json;
 	d.width = d.width < 100 ? d.width : 100;
 	finding(&d, FINDING_OK, "version", NULL, "wadi %s", wadi_version());
+	if (o.data) {
+		/* Its server does not run, so there is nobody to ask. */
+		doctor_log(&d, o.data, o.repair);
+		return d.counts[FINDING_BAD] ? EXIT_REFUSED : EXIT_DONE;
+	}
 	doctor_machine(&d, o.memory);
 	look_at_environment(&d);
 	look_at_token(&d, o.token);

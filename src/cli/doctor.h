@@ -23,5 +23,8 @@ struct doctor {
 void finding(struct doctor *d, enum finding_level level, const char *about, const char *what_to_do,
 	     const char *format, ...) __attribute__((format(printf, 5, 6)));
 
+/* doctor_log.c: the log in a server's --data. */
+void doctor_log(struct doctor *d, const char *data, bool must_repair);
+
 /* doctor_machine.c: the machine, for a server of so much memory. */
 void doctor_machine(struct doctor *d, uint64_t memory);

@@ -47,6 +47,7 @@ int command_job_create(int argc, char **argv)
 	options.peak_mbps = (uint32_t)o.peak_mbps;
 	options.capacity = o.capacity;
 	options.is_latency_sensitive = o.latency_sensitive;
+	options.is_durable = o.durable;
 	code = parse_quota(&in, o.quota, &options.quota_dram);
 	if (!code)
 		code = client_open(&in, &w);

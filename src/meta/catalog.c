@@ -87,6 +87,11 @@ uint64_t catalog_last_ns(const struct catalog *c)
 	return c->last_ns;
 }
 
+void catalog_set_blank(struct catalog *c)
+{
+	c->is_blank = true;
+}
+
 int refuse(struct outcome *ret, int r, const char *format, ...)
 {
 	va_list args;
@@ -103,6 +108,7 @@ void outcome_begin(struct catalog *c, struct outcome *ret)
 {
 	ret->detail[0] = '\0';
 	ret->must_wait = false;
+	ret->seen_ns = UINT64_MAX;
 	ret->may_fit = false;
 	ret->wake_count = 0;
 	ret->wakes_all = false;

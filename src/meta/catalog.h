@@ -34,6 +34,8 @@ struct catalog_ops {
 	/* May another one be taken down? Not for a request (is_own: what must be done anyway)
 	 * first. NULL: always. */
 	bool (*has_room)(struct catalog *c, bool is_own);
+	/* Can what is logged be made to survive the power? NULL: no. */
+	bool (*can_sync)(struct catalog *c);
 	/* The bytes of a value segment: zeros, or what a former life left. NULL: no memory. */
 	void *(*value_map)(struct catalog *c, uint32_t index);
 	void (*value_unmap)(struct catalog *c, uint32_t index, void *bytes);
@@ -51,6 +53,7 @@ struct outcome {
 	char detail[200]; /* words about an error; "" if there are none */
 	bool may_fit;     /* -EDQUOT: but there is room once the job gives something back */
 	bool must_wait;
+	uint64_t seen_ns;    /* of a read: nothing younger than this is in the answer */
 	struct wake_key key; /* of the path or directory that was asked about */
 
 	/* What may have come about for those who wait. */
@@ -94,6 +97,12 @@ bool catalog_snapshot_step(struct catalog *c, unsigned n);
 void catalog_snapshot_stop(struct catalog *c); /* it is not wanted any more */
 bool catalog_snapshot_is_running(const struct catalog *c);
 
+/*
+ * Before a replay: the memory of small values is new. They are lost then, but for those that
+ * images and records carry, the durable ones.
+ */
+void catalog_set_blank(struct catalog *c);
+
 /* When catalog_tick() has something to do: UINT64_MAX for never, 0 for at once. */
 uint64_t catalog_due(const struct catalog *c);
 struct moment {
@@ -122,6 +131,7 @@ bool catalog_job_list(const struct catalog *c, struct slice after, uint64_t now_
 uint64_t catalog_job_named(const struct catalog *c, struct slice name);
 /* What it has of stores and value segments, until they have taken it back. */
 uint64_t catalog_job_bytes(const struct catalog *c, uint64_t job);
+bool catalog_job_is_durable(const struct catalog *c, uint64_t job);
 /* 0 if it lives; -EIDRM, -ENXIO. */
 int catalog_job_lives(const struct catalog *c, uint64_t job);
 /* Jobs that ended and were not told about yet: one at a time; 0: none. */

@@ -48,7 +48,7 @@ struct job {
 	uint64_t id, made_ns, ended_ns;
 	uint64_t number; /* in order of its list; likewise below */
 	uint32_t lease_ms, functions, peak_mbps;
-	uint16_t is_latency_sensitive, has_expired;
+	uint16_t is_latency_sensitive, is_durable, has_expired;
 	uint64_t quota, capacity;
 
 	struct account account; /* what it pays for */
@@ -301,6 +301,7 @@ struct catalog {
 	const struct catalog_ops *ops;
 	void *owner;
 	struct outcome *out; /* of the running call; NULL in a replay */
+	bool is_blank;       /* values may be lost, see catalog_set_blank() */
 
 	uint64_t last_ns, next_job, next_id, next_number;
 	struct snapshot snapshot;
@@ -558,7 +559,7 @@ void value_choose(const struct catalog *c, const struct job *j, uint32_t len, ui
 int value_reserve(struct catalog *c, uint64_t at, uint32_t len);
 /* Behind the job's own values, or in a block that is nobody's. */
 bool value_may_lie(const struct catalog *c, const struct job *j, uint64_t at);
-/* Live only, between reserve and finish. */
+/* Between reserve and claim: live, or in a replay into blank memory. */
 void value_write(struct catalog *c, uint64_t at, struct slice bytes);
 void value_claim(struct catalog *c, struct job *j, uint64_t at, uint32_t len, uint64_t at_ns);
 void value_release(struct catalog *c, struct job *j, uint64_t at, uint64_t at_ns);

@@ -69,6 +69,13 @@ int catalog_job_lives(const struct catalog *c, uint64_t id)
 	return catalog_job_living((struct catalog *)c, id, NULL, &j);
 }
 
+bool catalog_job_is_durable(const struct catalog *c, uint64_t job)
+{
+	const struct job *j = catalog_job_find(c, job);
+
+	return j && j->is_durable;
+}
+
 uint64_t catalog_job_bytes(const struct catalog *c, uint64_t job)
 {
 	const struct job *j = catalog_job_find(c, job);
@@ -153,6 +160,7 @@ static void make(struct catalog *c, struct job *j, const struct job_made_effect 
 			   .functions = m->functions,
 			   .peak_mbps = m->peak_mbps,
 			   .is_latency_sensitive = m->is_latency_sensitive,
+			   .is_durable = m->is_durable,
 			   .quota = m->quota_dram,
 			   .capacity = m->capacity,
 			   .block = NONE_32,
@@ -222,6 +230,11 @@ int catalog_job_create(struct catalog *c, const struct job_create_req *req, uint
 	if (j && j->state == JOB_LIVING)
 		return refuse(ret, -EEXIST, "there is a job %.*s already", (int)req->name.len,
 			      req->name.ptr);
+	if (req->is_durable && !(c->ops->can_sync && c->ops->can_sync(c)))
+		return refuse(
+			ret, -EOPNOTSUPP,
+			"a durable job needs a log on a disk that takes it: start the metadata "
+			"server with --data DIR");
 	if (c->job_count >= JOBS_PER_SLOT)
 		return refuse(ret, -EUSERS, "a slot has at most %u jobs", JOBS_PER_SLOT);
 	*m = (struct job_made_effect){
@@ -232,6 +245,7 @@ int catalog_job_create(struct catalog *c, const struct job_create_req *req, uint
 		.capacity = req->capacity,
 		.peak_mbps = req->peak_mbps,
 		.is_latency_sensitive = req->is_latency_sensitive,
+		.is_durable = req->is_durable != 0,
 		.name = req->name,
 	};
 	ret->rep.job_create = (struct job_create_rep){ .job = m->job };

@@ -56,6 +56,12 @@ int catalog_lease(struct catalog *c, const struct lease_req *req, uint32_t segme
 		return refuse(ret, -ENOLINK, "segments belong to a session");
 	if (req->tier != TIER_ANY && req->tier != TIER_DRAM)
 		return refuse(ret, -EOPNOTSUPP, "this store has no tier but dram");
+	if (j->is_durable)
+		return refuse(
+			ret, -EOPNOTSUPP,
+			"an object of a durable job has at most %u bytes: a larger one needs the "
+			"tier block, which this store does not have",
+			INLINE_BYTES_MAX);
 	if (req->size < SEGMENT_BYTES_MIN || req->need == 0)
 		return refuse(ret, -EINVAL, "segments have at least %u bytes", SEGMENT_BYTES_MIN);
 	ret->rep.lease.count = req->request ? put_granted(c, req, payload) : 0;

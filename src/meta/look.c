@@ -118,6 +118,7 @@ int catalog_stat(struct catalog *c, uint64_t job, struct slice path, uint64_t no
 	if (!e)
 		return stat_directory(c, j, path, now_ns, ret);
 	entry_stat(e, now_ns, &ret->rep.stat);
+	ret->seen_ns = e->made_ns;
 	return 0;
 }
 
@@ -174,6 +175,13 @@ static int put_content(const struct catalog *c, const struct lookup_req *req, co
 		const struct value *v = entry_value(e);
 		uint8_t *to = wcur_take(payload, e->len);
 
+		if (c->is_blank &&
+		    crc_more(crc_begin(v->seed), value_bytes(c, v->at), e->len) != v->crc)
+			return refuse(
+				ret, -EREMOTEIO,
+				"%.*s was in the memory of a metadata server that has ended; it "
+				"was not of a durable job",
+				(int)req->path.len, req->path.ptr);
 		rep->seed = v->seed;
 		rep->crc = v->crc;
 		if (to)
@@ -249,6 +257,8 @@ int catalog_lookup(struct catalog *c, const struct lookup_req *req, uint64_t now
 		return r;
 	entry_stat(entry, now_ns, &stat);
 	put_stat(&ret->rep.lookup, &stat);
+	if (!is_read) /* a grant is to be as safe as a put */
+		ret->seen_ns = entry->made_ns;
 	return 0;
 }
 

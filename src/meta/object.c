@@ -92,6 +92,8 @@ static void make_content(struct catalog *c, struct effect *e, struct entry *entr
 	case CONTENT_VALUE:
 		*entry_value(entry) =
 			(struct value){ .at = m->value, .seed = m->seed, .crc = m->crc };
+		if (!c->out && c->is_blank && m->bytes.len == m->len)
+			value_write(c, m->value, m->bytes);
 		value_claim(c, entry->job, m->value, (uint32_t)m->len, e->at_ns);
 		return;
 	case CONTENT_PIECE:
@@ -173,7 +175,7 @@ static int check_how(const struct commit_req *req, struct outcome *ret)
 	if (req->flags & ~PUT_FLAGS_ALL)
 		return refuse(ret, -EINVAL, "unknown flags");
 	if (req->flags & PUT_DURABLE)
-		return refuse(ret, -EOPNOTSUPP, "this store has no log that is synced");
+		return refuse(ret, -EOPNOTSUPP, "durable is for a job as a whole: create it so");
 	if (req->tier != TIER_ANY && req->tier != TIER_DRAM)
 		return refuse(ret, -EOPNOTSUPP, "this store has no tier but dram");
 	if (req->copies > 1)
@@ -267,6 +269,22 @@ static int choose_value(const struct catalog *c, const struct job *j, const stru
 	return is_new ? job_charge(j, VALUE_BLOCK_BYTES, ret) : 0;
 }
 
+/* Until there is a tier of flash, what is durable lies in the log. */
+static int check_durable(struct catalog *c, const struct commit_req *req, struct outcome *ret)
+{
+	if (req->open || req->extent_count > 0)
+		return refuse(
+			ret, -EOPNOTSUPP,
+			"an object of a durable job has at most %u bytes: a larger one needs the "
+			"tier block, which this store does not have",
+			INLINE_BYTES_MAX);
+	if (!c->ops->can_sync || !c->ops->can_sync(c))
+		return refuse(
+			ret, -ENOBUFS,
+			"the disk of the metadata server's log takes nothing, so nothing is safe");
+	return 0;
+}
+
 static int check_bytes(const struct catalog *c, const struct job *j, const struct commit_req *req,
 		       struct slice payload, uint64_t *ret_at, struct outcome *ret)
 {
@@ -300,6 +318,8 @@ int catalog_commit(struct catalog *c, const struct commit_req *req, struct slice
 	if (r == 0)
 		r = check_old(c, j, req->path, req->if_version, req->flags & PUT_CREATE, now_ns,
 			      ret);
+	if (r == 0 && j->is_durable)
+		r = check_durable(c, req, ret);
 	if (r == 0)
 		r = check_bytes(c, j, req, payload, &value, ret);
 	if (r < 0)
@@ -327,6 +347,8 @@ int catalog_commit(struct catalog *c, const struct commit_req *req, struct slice
 		m->len = catalog_open_find(c, req->open)->len;
 	else if (req->extent_count > 0)
 		m->extents = payload;
+	if (j->is_durable)
+		m->bytes = payload;
 	ret->rep.commit = (struct commit_rep){ .object = m->object, .version = m->version };
 	r = effect_reserve(c, &e);
 	if (r < 0)

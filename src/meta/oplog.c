@@ -238,6 +238,7 @@ static void file_begin(struct oplog *l)
 		return;
 	/* So no file is synced before those that come before it. */
 	f->must_sync |= leaf->is_closed;
+	l->after_ns = 0;
 	f->leaf = leaf;
 	f->from = leaf->filed;
 	f->to = leaf->used;
@@ -292,6 +293,9 @@ static void file_done(struct work *w)
 		leaf->filed = f->to;
 		if (f->must_sync)
 			l->synced_lsn = f->lsn;
+		/* Of an earlier leaf: the first after it is older than we know. */
+		if (f->must_sync && leaf == l->open)
+			l->unsynced_ns = l->after_ns;
 		if (leaf->is_closed && leaf->filed == leaf->used)
 			leaf_filed(l, leaf);
 	}
@@ -385,6 +389,10 @@ void oplog_append(struct oplog *l, uint16_t slot, const struct effect *e)
 	l->open->used += size;
 	l->open->last_lsn = l->lsn;
 	l->begun_bytes += size;
+	if (l->unsynced_ns == 0)
+		l->unsynced_ns = e->at_ns;
+	if (l->after_ns == 0)
+		l->after_ns = e->at_ns;
 	leaf_set_used(l->open->memory.ptr, l->open->used);
 	file_later(l);
 }

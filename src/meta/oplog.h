@@ -76,6 +76,8 @@ struct oplog {
 	struct list snapshot; /* leaves of the last whole one */
 	uint64_t bytes;       /* of all leaves with memory, the spare and what is made included */
 	uint64_t synced_lsn;  /* up to it the files are synced */
+	uint64_t unsynced_ns; /* the slots' time of the first record after it; 0: there is none */
+	uint64_t after_ns;    /* of the first one since the running sync began; 0: none */
 	uint64_t wanted_lsn;  /* somebody waits for that */
 	uint64_t covered_lsn; /* by the last snapshot */
 	uint64_t begun_bytes; /* appended since the last snapshot began */
@@ -126,6 +128,11 @@ struct recovered {
 	uint64_t snapshot_number, snapshot_lsn;
 	uint64_t record_count, torn_bytes;
 	char words[400]; /* of an error: what, where, what now */
+
+	/* Of -EUCLEAN in a file: from there on nothing can be believed. */
+	bool is_damaged;
+	struct leaf_header damaged; /* its leaf */
+	uint32_t damaged_at;        /* offset of the first byte that is wrong */
 };
 
 /*
@@ -134,3 +141,10 @@ struct recovered {
  */
 int oplog_recover(struct oplog *l, const struct oplog_config *config, const struct recovery *to,
 		  struct recovered *ret);
+
+/*
+ * Gives up what is damaged: the file is cut off there, and what came later goes. What is lost
+ * was acknowledged. *ret_lost: the records that can still be read there.
+ */
+int oplog_repair(const struct oplog_config *config, const struct recovered *damage,
+		 uint64_t *ret_lost);

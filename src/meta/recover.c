@@ -314,13 +314,22 @@ static void snapshots_over(struct found *f)
 
 /* The log. */
 
+static void note_damage(struct found *f, const struct leaf *leaf, uint32_t at)
+{
+	f->ret->is_damaged = leaf->memory.ptr == NULL;
+	f->ret->damaged = leaf->header;
+	f->ret->damaged_at = at;
+}
+
 static int damaged(struct found *f, const struct leaf *leaf, const char *name, uint32_t at,
 		   unsigned behind)
 {
-	return fail(f, -EUCLEAN,
-		    "%s/%s is damaged at byte %u, and at least %u records come behind that; "
-		    "`wadi doctor --repair DIR` keeps what is before it and gives up the rest",
-		    where(f, leaf), name, at, behind);
+	note_damage(f, leaf, at);
+	return fail(
+		f, -EUCLEAN,
+		"%s/%s is damaged at byte %u, and at least %u records come behind that; "
+		"`wadi doctor --data DIR --repair` keeps what is before it and gives up the rest",
+		where(f, leaf), name, at, behind);
 }
 
 static int replay(struct found *f, const struct leaf *leaf, const char *name, uint32_t at,
@@ -331,13 +340,18 @@ static int replay(struct found *f, const struct leaf *leaf, const char *name, ui
 
 	if (record->lsn <= l->lsn)
 		return 0; /* it is in the snapshot */
-	if (record->lsn != l->lsn + 1)
+	if (record->lsn != l->lsn + 1) {
+		note_damage(f, leaf, at - record_size(record->bytes.len));
 		return fail(f, -EUCLEAN,
 			    "%s/%s goes on with record %llu before byte %u, but %llu comes next: a "
-			    "file is missing; `wadi doctor --repair DIR` keeps what is before it",
+			    "file is missing; `wadi doctor --data DIR --repair` keeps what is "
+			    "before it",
 			    where(f, leaf), name, (unsigned long long)record->lsn, at,
 			    (unsigned long long)l->lsn + 1);
+	}
 	r = f->to->record(f->to->owner, record->slot, record->lsn, record->bytes);
+	if (r < 0 && r != -ENOMEM && r != -ENOSPC)
+		note_damage(f, leaf, at - record_size(record->bytes.len));
 	if (r < 0)
 		return fail(
 			f, r == -ENOMEM || r == -ENOSPC ? r : -EUCLEAN,
@@ -361,8 +375,8 @@ static int cut(struct found *f, struct leaf *leaf, const char *name, const uint8
 	if (leaf->memory.ptr || !is_last || record_any(bytes, len, &leaf->header, at, &behind))
 		return damaged(f, leaf, name, at, behind + !is_last);
 	f->ret->torn_bytes += len - at;
-	log_warning("the log ended in the middle of a record, which was acknowledged to nobody: "
-		    "it is cut off where=%s/%s offset=%u bytes=%u",
+	log_warning("the log ended in the middle of a record, of which no durable job was told: it "
+		    "is cut off where=%s/%s offset=%u bytes=%u",
 		    where(f, leaf), name, at, len - at);
 	return a->ops->cut(a, name, at);
 }
@@ -408,6 +422,8 @@ static int replay_all(struct found *f)
 
 		if (leaf->header.number >= l->next_number)
 			l->next_number = leaf->header.number + 1;
+		if (leaf->header.lsn > l->lsn)
+			note_damage(f, leaf, 0);
 		if (leaf->header.lsn > l->lsn)
 			r = fail(f, -EUCLEAN,
 				 "the log in %s begins with record %llu, but %llu is needed; "
@@ -466,5 +482,54 @@ int oplog_recover(struct oplog *l, const struct oplog_config *config, const stru
 	while (!list_is_empty(&f.snapshots))
 		leaf_free(l, of_snapshot(&f, f.snapshots.next));
 	node_free(f.buf);
+	return r;
+}
+
+/* Records that can be read in a file from `at` on. */
+static unsigned count_records(struct archive *a, const char *name, uint8_t *buf, uint32_t at)
+{
+	int64_t len = a->ops->read(a, name, 0, buf, LEAF_BYTES);
+	struct leaf_header h;
+	unsigned count = 0;
+
+	if (len < LEAF_HEADER || leaf_header_get(buf, (size_t)len, &h) < 0)
+		return 0;
+	(void)record_any(buf, (uint32_t)len, &h, at < LEAF_HEADER ? LEAF_HEADER : at, &count);
+	return count;
+}
+
+int oplog_repair(const struct oplog_config *config, const struct recovered *damage,
+		 uint64_t *ret_lost)
+{
+	char first[ARCHIVE_NAME_MAX], log[24], name[ARCHIVE_NAME_MAX];
+	uint8_t *buf = node_alloc(LEAF_BYTES);
+	struct archive *a = config->archive;
+	int r = 0;
+
+	*ret_lost = 0;
+	if (!buf)
+		return -ENOMEM;
+	snprintf(log, sizeof(log), "log-%u-", config->shard);
+	oplog_file_name(&damage->damaged, first);
+	memcpy(name, first, sizeof(name));
+	/* The last ones first: what is left is a beginning, whenever we are stopped. */
+	while (r == 0 && a->ops->next(a, name, name) && strncmp(name, log, strlen(log)) == 0) {
+		char last[ARCHIVE_NAME_MAX];
+
+		do
+			memcpy(last, name, sizeof(last));
+		while (a->ops->next(a, name, name) && strncmp(name, log, strlen(log)) == 0);
+		*ret_lost += count_records(a, last, buf, 0);
+		r = a->ops->remove(a, last);
+		memcpy(name, first, sizeof(name));
+	}
+	if (r == 0) {
+		*ret_lost += count_records(a, first, buf, damage->damaged_at);
+		r = damage->damaged_at <= LEAF_HEADER ? a->ops->remove(a, first)
+						      : a->ops->cut(a, first, damage->damaged_at);
+	}
+	if (r == 0 && damage->damaged_at > LEAF_HEADER)
+		r = a->ops->sync(a, first);
+	node_free(buf);
 	return r;
 }

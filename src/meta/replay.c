@@ -41,7 +41,8 @@ static bool check_content(const struct catalog *c, const struct job *j,
 	}
 	if (m->extents.len > 0)
 		return extents_check(c, j, NULL, m->extents, &len, NULL) == 0 && len == m->len;
-	return m->len == 0 || (m->len <= INLINE_BYTES_MAX && value_may_lie(c, j, m->value));
+	return (m->bytes.len == 0 || m->bytes.len == m->len) &&
+	       (m->len == 0 || (m->len <= INLINE_BYTES_MAX && value_may_lie(c, j, m->value)));
 }
 
 static bool check_object_put(const struct catalog *c, const struct object_put_effect *m)

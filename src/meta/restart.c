@@ -91,12 +91,15 @@ static void plan_slots(struct shard *s)
 int shard_recover(struct shard *s, const struct oplog_config *config)
 {
 	const struct recovery to = { .owner = s, .begin = begin, .image = image, .record = record };
+	struct keep_name name = { KEEP_LOG, s->config.index, 0 };
 	uint64_t begun_ns = node_now_ns();
 	struct recovered what;
 	int r;
 
 	what.words[0] = '\0';
 	s->log.config = *config;
+	s->is_blank = !keep_find(config->keep, name, &name) || name.kind != KEEP_LOG ||
+		      name.owner != s->config.index;
 	r = regions_recover(s);
 	if (r == 0)
 		r = oplog_recover(&s->log, config, &to, &what);
@@ -115,6 +118,7 @@ int shard_recover(struct shard *s, const struct oplog_config *config)
 		if (s->slots[i])
 			jobs_over_tell(s->slots[i]);
 	s->recovered_snapshot = what.snapshot_number;
+	s->is_blank = false; /* what is made from now on */
 	if (what.is_found)
 		log_info("went on from what was left shard=%u lsn=%llu snapshot_lsn=%llu "
 			 "records=%llu torn_bytes=%llu ms=%llu",

@@ -100,6 +100,7 @@ static int restore_job(struct restore *r, const struct job_image *m)
 					      .capacity = m->capacity,
 					      .peak_mbps = m->peak_mbps,
 					      .is_latency_sensitive = m->is_latency_sensitive,
+					      .is_durable = m->is_durable,
 					      .name = m->name };
 	struct catalog *c = r->catalog;
 	struct job *j;
@@ -287,6 +288,15 @@ static int get_pieces(const struct catalog *c, struct slice extents, struct piec
 	return err;
 }
 
+static int restore_value(struct catalog *c, const struct entry_image *m, const struct entry *e)
+{
+	int r = value_reserve(c, m->value, (uint32_t)m->len);
+
+	if (r == 0 && c->is_blank && m->bytes.len == m->len)
+		value_write(c, m->value, m->bytes);
+	return r < 0 ? r : value_restore(c, e->job, m->value, (uint32_t)m->len);
+}
+
 static int entry_content(struct catalog *c, const struct entry_image *m, struct entry *e)
 {
 	switch ((enum content)e->content) {
@@ -294,7 +304,7 @@ static int entry_content(struct catalog *c, const struct entry_image *m, struct 
 		return m->len == 0 ? 0 : -EBADMSG;
 	case CONTENT_VALUE:
 		*entry_value(e) = (struct value){ .at = m->value, .seed = m->seed, .crc = m->crc };
-		return value_restore(c, e->job, m->value, (uint32_t)m->len);
+		return restore_value(c, m, e);
 	case CONTENT_PIECE:
 		if (m->extents.len != EXTENT_SIZE || get_pieces(c, m->extents, entry_piece(e)) < 0)
 			return -EBADMSG;

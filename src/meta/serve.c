@@ -89,7 +89,7 @@ static struct slot *begin(struct request *r, const struct subject *s)
 		} else {                                                      \
 			w_ = request_answer(r);                               \
 			name##_rep_put(&w_, &out->rep.name);                  \
-			request_reply(r, &w_, (payload));                     \
+			reply_when_safe(r, slot, &(struct said){ req.job, out->seen_ns }, &w_, (payload)); \
 		}                                                             \
 		shard_after(slot, out);                                       \
 	} while (0)

@@ -68,7 +68,7 @@ void job_create_serve(struct request *r)
 		rep.token = (struct slice){ (const uint8_t *)token, strlen(token) };
 		w = request_answer(r);
 		job_create_rep_put(&w, &rep);
-		request_reply(r, &w, NULL);
+		reply_when_safe(r, slot, &(struct said){ rep.job, out->seen_ns }, &w, NULL);
 	}
 	shard_after(slot, out);
 }

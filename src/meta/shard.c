@@ -43,6 +43,13 @@ static bool slot_has_room(struct catalog *c, bool is_own)
 	return oplog_has_room(&slot->shard->log, is_own);
 }
 
+static bool slot_can_sync(struct catalog *c)
+{
+	const struct oplog *l = &((struct slot *)catalog_owner(c))->shard->log;
+
+	return l->config.archive && l->disk_error == 0;
+}
+
 static void *slot_value_map(struct catalog *c, uint32_t index)
 {
 	struct slot *slot = catalog_owner(c);
@@ -61,6 +68,7 @@ static void slot_value_unmap(struct catalog *c, uint32_t index, void *bytes)
 static const struct catalog_ops CATALOG_OPS = {
 	.log = slot_log,
 	.has_room = slot_has_room,
+	.can_sync = slot_can_sync,
 	.value_map = slot_value_map,
 	.value_unmap = slot_value_unmap,
 };
@@ -85,6 +93,8 @@ int shard_slot(struct shard *s, uint16_t number, struct slot **ret)
 		node_free(slot);
 		return -ENOMEM;
 	}
+	if (s->is_blank)
+		catalog_set_blank(slot->catalog);
 	s->slots[number] = *ret = slot;
 	return 0;
 }
@@ -304,6 +314,7 @@ static int log_open(struct shard *s)
 				    .shard_count = config->count };
 	int r = 0;
 
+	s->log.synced = replies_safe;
 	s->log.seed = s->seed;
 	s->log.incarnation = s->incarnation;
 	if (log.media)
@@ -345,6 +356,7 @@ int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
 	list_init(&s->stores);
 	list_init(&s->askings);
 	list_init(&s->overs);
+	list_init(&s->held);
 	list_init(&s->presence_order);
 	list_init(&s->late.link);
 	list_init(&s->wake.link);
@@ -408,6 +420,7 @@ void shard_close(struct shard *s)
 	if (!s)
 		return;
 	s->is_closing = true;
+	replies_forget(s);
 	timer_stop(s->loop, &s->tick);
 	task_stop(&s->late);
 	task_stop(&s->wake);

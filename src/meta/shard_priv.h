@@ -136,7 +136,7 @@ struct shard {
 	uint64_t recovered_snapshot;    /* its number */
 	struct slot *slots[SLOT_COUNT];
 	struct heap dues; /* of slots */
-	struct list conns, stores, askings, overs;
+	struct list conns, stores, askings, overs, held;
 	struct htable asked, asked_numbers;
 	unsigned asking_count, over_count;
 	struct htable presences;
@@ -145,7 +145,8 @@ struct shard {
 	struct task late;
 	unsigned late_turns;
 	bool is_closing, is_retrying;
-	bool is_left; /* to a successor */
+	bool is_left;  /* to a successor */
+	bool is_blank; /* it went on from files alone: small values are not in memory */
 
 	struct htable waited;
 	struct list all_waited, woken;
@@ -182,6 +183,18 @@ void regions_look(struct shard *s);
 /* VALUE_SEGMENT_BYTES: as they were, if the slot had this one before; NULL: no memory. */
 void *regions_map(struct shard *s, uint16_t slot, uint32_t index);
 void regions_unmap(struct shard *s, void *bytes);
+
+/* safe.c */
+
+/* As request_reply(), once that is as safe as the job wants it. */
+struct said {
+	uint64_t job, seen_ns; /* outcome.seen_ns */
+};
+void reply_when_safe(struct request *r, struct slot *slot, const struct said *said,
+		     const struct wcur *body, struct payload *payload);
+/* The log's: more is synced, or its disk has failed. */
+void replies_safe(struct oplog *l);
+void replies_forget(struct shard *s);
 
 /* restart.c */
 

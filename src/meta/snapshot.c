@@ -55,6 +55,7 @@ void snapshot_job_now(struct catalog *c, struct job *j)
 		.functions = j->functions,
 		.peak_mbps = j->peak_mbps,
 		.is_latency_sensitive = j->is_latency_sensitive,
+		.is_durable = j->is_durable,
 		.quota = j->quota,
 		.capacity = j->capacity,
 		.bytes = j->account.bytes,
@@ -229,6 +230,8 @@ static void put_entry(struct catalog *c, const struct entry *e)
 		m->value = entry_value(e)->at;
 		m->seed = entry_value(e)->seed;
 		m->crc = entry_value(e)->crc;
+		if (e->job->is_durable)
+			m->bytes = (struct slice){ value_bytes(c, m->value), e->len };
 	} else if (e->content == CONTENT_PIECE) {
 		extent_of_piece(entry_piece(e), &x);
 		extent_put(&w, &x);

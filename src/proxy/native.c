@@ -79,7 +79,7 @@ int check_put(struct slice path, uint16_t flags, uint16_t tier, uint16_t copies,
 	*ret_why = "attributes have at most 512 bytes";
 	if (attributes.len > ATTRIBUTES_BYTES_MAX)
 		return -EMSGSIZE;
-	*ret_why = "this store has no log that is synced: `durable` needs one";
+	*ret_why = "durable is for a job as a whole: create it so";
 	if (flags & PUT_DURABLE)
 		return -EOPNOTSUPP;
 	*ret_why = "this store has the tier dram only";

@@ -159,7 +159,7 @@ static const struct archive_ops DIRECTORY_OPS = {
 	.close = dir_close,
 };
 
-int archive_open(const char *path, struct archive **ret)
+int archive_find(const char *path, struct archive **ret)
 {
 	struct directory *d = node_alloc(sizeof(*d));
 	int r = 0;
@@ -172,8 +172,6 @@ int archive_open(const char *path, struct archive **ret)
 		r = -ENOMEM;
 	else
 		memcpy(d->path, path, strlen(path) + 1);
-	if (r == 0 && mkdir(path, 0700) < 0 && errno != EEXIST)
-		r = -errno;
 	if (r == 0) {
 		d->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (d->fd < 0 || flock(d->fd, LOCK_EX | LOCK_NB) < 0)
@@ -185,4 +183,11 @@ int archive_open(const char *path, struct archive **ret)
 	}
 	*ret = &d->archive;
 	return 0;
+}
+
+int archive_open(const char *path, struct archive **ret)
+{
+	if (mkdir(path, 0700) < 0 && errno != EEXIST)
+		return -errno;
+	return archive_find(path, ret);
 }

@@ -45,6 +45,8 @@ struct archive {
 
 /* The directory is made if need be, mode 0700. -EWOULDBLOCK: somebody else has it. */
 int archive_open(const char *path, struct archive **ret);
+/* The same, and -ENOENT if there is no such directory. */
+int archive_find(const char *path, struct archive **ret);
 int archive_new(struct archive **ret);
 /* Of archive_new(): what was not synced is gone, from each file's end. */
 void archive_lose(struct archive *a);

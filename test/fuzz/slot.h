@@ -47,7 +47,9 @@ static void slot_unmap(struct catalog *c, uint32_t index, void *bytes)
 	(void)c, (void)index, (void)bytes;
 }
 
-static const struct catalog_ops SLOT_OPS = { slot_log, slot_map, slot_unmap };
+static const struct catalog_ops SLOT_OPS = { .log = slot_log,
+					     .value_map = slot_map,
+					     .value_unmap = slot_unmap };
 
 static inline void slot_open(struct slot *t)
 {

@@ -32,6 +32,7 @@ static uint32_t grant_used[JOBS];
 static struct outcome out;
 static uint64_t snapshot_bytes = 64 << 10, log_bytes = LOG_BYTES_MIN;
 static bool has_keeper, has_archive;
+static bool are_durable; /* jobs from now on */
 
 static uint64_t roll(uint64_t below)
 {
@@ -85,6 +86,7 @@ static void begin(bool with_keeper, bool with_archive)
 	struct sim_config config = { .seed = 1, .delay_ns_min = MS / 20, .delay_ns_max = MS / 2 };
 
 	dice = 42;
+	are_durable = false;
 	has_keeper = with_keeper;
 	has_archive = with_archive;
 	snapshot_bytes = 64 << 10;
@@ -130,7 +132,9 @@ static const char *name_of(int job, char *buf)
 static void create(int job)
 {
 	char name[16];
-	struct job_create_req req = { .lease_ms = 3600 * 1000, .name = text(name_of(job, name)) };
+	struct job_create_req req = { .lease_ms = 3600 * 1000,
+				      .is_durable = are_durable,
+				      .name = text(name_of(job, name)) };
 	struct slot *slot;
 
 	if (shard_slot(shard, slot_of_name(req.name), &slot) < 0)
@@ -301,7 +305,7 @@ static char *dump(void)
 	return all;
 }
 
-static char *get(int job, const char *path)
+static int look(int job, const char *path, char **ret)
 {
 	struct lookup_req req = { .job = jobs[job], .path = text(path), .take = 4096 };
 	static uint8_t payload[EXTENTS_BYTES];
@@ -309,7 +313,22 @@ static char *get(int job, const char *path)
 	int r = catalog_lookup(slot_of(job)->catalog, &req, shard_now(shard), &w, &out);
 
 	payload[w.p - payload] = '\0';
-	return r < 0 ? NULL : (char *)payload;
+	*ret = (char *)payload;
+	return r;
+}
+
+static char *get(int job, const char *path)
+{
+	char *value;
+
+	return look(job, path, &value) < 0 ? NULL : value;
+}
+
+static int look_error(int job, const char *path)
+{
+	char *value;
+
+	return look(job, path, &value);
 }
 
 static void must_be_same(char *before)
@@ -331,6 +350,12 @@ static void must_be_same(char *before)
 	for (int i = 0; i < SLOT_COUNT; i++)
 		if (shard->slots[i])
 			assert_null(catalog_check(shard->slots[i]->catalog));
+}
+
+static void file_all(void)
+{
+	oplog_sync(&shard->log, shard->log.lsn);
+	WAIT_FOR(shard->log.synced_lsn == shard->log.lsn);
 }
 
 static void kill_and_compare(int rounds)
@@ -433,6 +458,77 @@ static void a_power_cut_at_any_time_leaves_a_beginning(void **state)
 	end();
 }
 
+/* Values of durable jobs are in the log, or in a snapshot; those of others were in memory. */
+static void durable_values_survive_the_power(void **state)
+{
+	begin(true, true);
+	snapshot_bytes = 4096;
+	start();
+	create(0);
+	are_durable = true;
+	create(1);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(put_value(0, "a", "gone", 0), 0);
+		assert_int_equal(put_value(1, "a", "one", 0), 0);
+		for (int n = 0; n < 200 && i > 0; n++)
+			assert_int_equal(put_value(1, "b", n % 2 ? "two" : "three", 0), 0);
+		file_all();
+		turn_for(SECOND);
+		kill_9();
+		archive_lose(archive);
+		keep_heap_close(keeps);
+		assert_int_equal(keep_heap_open(sim_node_of(keeper), &keeps), 0);
+		start();
+		assert_string_equal(get(1, "a"), "one");
+		if (i > 0)
+			assert_string_equal(get(1, "b"), "two");
+		assert_null(get(0, "a"));
+		assert_int_equal(look_error(0, "a"), -EREMOTEIO);
+	}
+	end();
+}
+
+static void durable_is_refused_without_a_disk(void **state)
+{
+	begin(true, false);
+	start();
+	are_durable = true;
+	create(0);
+	assert_int_equal(jobs[0], 0);
+	assert_non_null(strstr(out.detail, "--data"));
+	end();
+}
+
+static void a_large_object_of_a_durable_job_is_refused(void **state)
+{
+	begin(true, true);
+	start();
+	are_durable = true;
+	create(0);
+	assert_int_equal(put_extent(0, "a"), -ENOSPC);
+	assert_non_null(strstr(out.detail, "block"));
+	end();
+}
+
+static void while_the_disk_fails_nothing_durable_is_taken(void **state)
+{
+	begin(true, true);
+	start();
+	create(0);
+	are_durable = true;
+	create(1);
+	archive_fail(archive, -EROFS, UINT32_MAX);
+	assert_int_equal(put_value(1, "a", "one", 0), 0);
+	oplog_sync(&shard->log, shard->log.lsn);
+	WAIT_FOR(shard->log.disk_error == -EROFS);
+	assert_int_equal(put_value(1, "a", "two", 0), -ENOBUFS);
+	assert_int_equal(put_value(0, "a", "two", 0), 0);
+	archive_fail(archive, 0, 0);
+	turn_for(2 * SECOND);
+	assert_int_equal(put_value(1, "a", "three", 0), 0);
+	end();
+}
+
 static void last_file(char name[ARCHIVE_NAME_MAX])
 {
 	char next[ARCHIVE_NAME_MAX] = "log-";
@@ -440,12 +536,6 @@ static void last_file(char name[ARCHIVE_NAME_MAX])
 	name[0] = '\0';
 	while (archive->ops->next(archive, next, next) && strncmp(next, "log-", 4) == 0)
 		memcpy(name, next, sizeof(next));
-}
-
-static void file_all(void)
-{
-	oplog_sync(&shard->log, shard->log.lsn);
-	WAIT_FOR(shard->log.synced_lsn == shard->log.lsn);
 }
 
 static void a_torn_tail_is_cut_off(void **state)
@@ -474,7 +564,7 @@ static void a_torn_tail_is_cut_off(void **state)
 	file_all();
 	kill_9();
 	start();
-	assert_non_null(get(0, "b"));
+	assert_int_equal(look_error(0, "b"), -EREMOTEIO); /* there, but its value was in memory */
 	assert_int_equal(shard->log.lsn, lsn);
 	end();
 }
@@ -610,6 +700,10 @@ int main(void)
 		T(values_are_as_they_were),
 		T(what_was_synced_survives_the_power),
 		T(a_power_cut_at_any_time_leaves_a_beginning),
+		T(durable_values_survive_the_power),
+		T(durable_is_refused_without_a_disk),
+		T(a_large_object_of_a_durable_job_is_refused),
+		T(while_the_disk_fails_nothing_durable_is_taken),
 		T(a_torn_tail_is_cut_off),
 		T(damage_before_the_tail_is_an_error),
 		T(a_missing_file_is_an_error),

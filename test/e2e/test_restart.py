@@ -1,0 +1,303 @@
+"""A killed `wadi dev` goes on where it was; durable jobs survive more than that.
+
+The machine is not switched off here: to kill server and keeper leaves the files, as they were
+written, and no memory. What was synced, and what was not, the unit tests of the log tell apart.
+"""
+import os
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import REFUSED, Client, clean_environment, pattern, run_wadi, until, WADI
+
+KEEP = ("--keep-s", "5s")
+
+
+def children_named_keep(directory):
+    """The keeper of a store: the process whose last word is its run directory."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as words:
+                line = words.read().split(b"\0")
+        except OSError:
+            continue
+        if b"keep" in line[:2] and directory.encode() in line:
+            found.append(int(pid))
+    return found
+
+
+def run_directory(data):
+    with open(os.path.join(data, "run")) as file:
+        return file.read().strip()
+
+
+class Again:
+    """A `wadi dev` with --data that can be killed and started again."""
+
+    def __init__(self, tmp_path, *options, data=None):
+        self.data = data or str(tmp_path / "data")
+        self.log_path = str(tmp_path / "log")
+        self.options = options
+        self.process = None
+
+    def start(self, is_expected=True):
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                [WADI, "dev", "--memory", "256M", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
+                 "--redis", "127.0.0.1:0", "--data", self.data, *KEEP, *self.options],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=clean_environment())
+        text = b""
+        while b"ready\n" not in text:
+            more = os.read(self.process.stdout.fileno(), 65536)
+            if not more:
+                break
+            text += more
+        if not is_expected:
+            assert b"ready" not in text
+            return self.process.wait(10)
+        assert b"ready" in text, self.log()
+        self.endpoint = re.search(rb"^endpoint=(tcp://\S+)$", text, re.M).group(1).decode()
+        return Client(self.endpoint)
+
+    def log(self):
+        with open(self.log_path, errors="replace") as log:
+            return log.read()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def kill_keeper(self):
+        for pid in children_named_keep(run_directory(self.data)):
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: not os.path.exists(f"/proc/{pid}/exe") or not alive(pid), "the keeper's end")
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(30)
+        if self.process and not self.process.stdout.closed:
+            self.process.stdout.close()
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def again(tmp_path):
+    made = []
+
+    def make(*options, **how):
+        made.append(Again(tmp_path, *options, **how))
+        return made[-1]
+    yield make
+    for one in made:
+        one.stop()
+        if os.path.exists(os.path.join(one.data, "run")):
+            one.kill_keeper()
+
+
+def job(client, name, *options):
+    return Client(client.endpoint, client("job", "create", name, *options).decode().strip())
+
+
+def test_after_a_kill_everything_small_is_there(again):
+    server = again()
+    client = server.start()
+    j = job(client, "shuffle", "--quota", "dram=64M")
+    values = {f"d/{i}": pattern(i * 7 % 2049, i) for i in range(300)}
+    for path, value in values.items():
+        j("put", "-", path, input=value)
+    version = j.json("stat", "d/1")["version"]
+    j("put", "-", "once", "--reads", "1", input=b"x")
+    assert j("get", "once") == b"x"
+    server.kill()
+    endpoint = server.endpoint
+    server.start()
+    # Where it was, with the same tokens.
+    assert server.endpoint == endpoint
+    for path, value in values.items():
+        assert j("get", path) == value
+    assert j.json("stat", "d/1")["version"] == version
+    j("get", "once", code=REFUSED, status="CONSUMED")
+    assert client.json("job", "show", "shuffle")["quota_dram"] == 64 << 20
+    assert "went on from what was left" in server.log()
+
+
+def test_twenty_kills_with_snapshots_between(again):
+    server = again("--snapshot", "1M")
+    client = server.start()
+    for i in range(20):
+        for n in range(5):
+            client("put", "-", f"k/{n}", input=b"%d" % i)
+        server.kill()
+        server.start()
+        for n in range(5):
+            assert client("get", f"k/{n}") == b"%d" % i
+
+
+def test_a_durable_job_survives_all_processes(again):
+    server = again()
+    client = server.start()
+    durable = job(client, "ledger", "--durable")
+    other = job(client, "other")
+    other("put", "-", "a", input=b"not safe")
+    other("put", "-", "empty", input=b"")
+    durable("put", "-", "a", input=b"safe")  # syncs all that came before it
+    server.kill()
+    server.kill_keeper()
+    server.start()
+    durable, other = Client(server.endpoint, durable.token), Client(server.endpoint, other.token)
+    assert durable("get", "a") == b"safe"
+    other("get", "a", code=REFUSED, status="LOST")
+    assert other("get", "empty") == b""
+    durable("put", "-", "b", input=b"safe too")
+    assert durable("get", "b") == b"safe too"
+
+
+def test_a_durable_job_needs_a_disk(store):
+    store.client()("job", "create", "ledger", "--durable", code=REFUSED, status="UNSUPPORTED")
+
+
+def test_a_large_object_of_a_durable_job_names_the_missing_tier(again):
+    client = again().start()
+    j = job(client, "ledger", "--durable")
+    j("put", "-", "a", input=pattern(2048))
+    told = j.run("put", "-", "b", input=pattern(2049)).stderr.decode()
+    assert ": UNSUPPORTED: " in told and "tier block" in told
+    told = j.run("put", "-", "c", input=pattern(9 << 20)).stderr.decode()
+    assert ": UNSUPPORTED: " in told and "tier block" in told
+    assert j.names() == ["a"]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 3 MiB."""
+    at = str(tmp_path / "disk")
+    os.mkdir(at)
+    if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", at],
+                                           check=False, stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("cannot mount a small file system here")
+    yield at
+    subprocess.run(["umount", "-l", at], check=True)
+
+
+def fill(disk):
+    with open(os.path.join(disk, "ballast"), "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            pass
+
+
+def refuses_durable(j):
+    return b": LOGFULL: " in j.run("put", "-", "b", "--timeout", "5s", input=b"x").stderr
+
+
+def disk_fails(server, client, break_it, mend_it):
+    j = job(client, "ledger", "--durable")
+    j("put", "-", "a", input=b"before")
+    client("put", "-", "plain", input=b"plain")
+    break_it()
+    begun = time.monotonic()
+    until(lambda: refuses_durable(j), "a durable put that is refused")
+    told = j.run("put", "-", "b", input=b"x").stderr.decode()
+    assert "disk" in told and time.monotonic() - begun < 10
+    # Others go on, and so do reads.
+    client("put", "-", "plain", input=b"again")
+    assert client("get", "plain") == b"again"
+    assert j("get", "a") == b"before"
+    mend_it()
+    until(lambda: not refuses_durable(j), "a disk that is used again")
+    j("put", "-", "c", input=b"after")
+    server.kill()
+    server.kill_keeper()
+    server.start()
+    j = Client(server.endpoint, j.token)
+    assert j("get", "a") == b"before" and j("get", "c") == b"after"
+
+
+def test_a_full_disk(again, small_disk):
+    server = again(data=os.path.join(small_disk, "data"))
+    client = server.start()
+    disk_fails(server, client, lambda: fill(small_disk),
+               lambda: os.unlink(os.path.join(small_disk, "ballast")))
+
+
+def test_a_read_only_disk(again, small_disk):
+    def remount(how):
+        return lambda: subprocess.run(["mount", "-o", f"remount,{how}", small_disk], check=True)
+
+    server = again(data=os.path.join(small_disk, "data"))
+    disk_fails(server, server.start(), remount("ro"), remount("rw"))
+
+
+def last_log(data):
+    names = sorted(n for n in os.listdir(os.path.join(data, "shard-0")) if n.startswith("log-"))
+    return os.path.join(data, "shard-0", names[-1])
+
+
+def test_damage_is_an_error_that_says_where_and_is_repaired_on_request(again):
+    server = again()
+    client = server.start()
+    j = job(client, "ledger", "--durable")
+    for i in range(20):
+        j("put", "-", f"v/{i:02}", input=b"%d" % i)
+    server.kill()
+    server.kill_keeper()
+    path = last_log(server.data)
+    with open(path, "r+b") as file:
+        at = file.read().index(b"v/10")
+        file.seek(at)
+        file.write(b"\xff")
+    before = {n: os.stat(os.path.join(server.data, "shard-0", n)).st_size
+              for n in os.listdir(os.path.join(server.data, "shard-0"))}
+    assert server.start(is_expected=False) == 1
+    told = server.log()
+    assert os.path.basename(path) in told and "damaged at byte" in told and "doctor --data" in told
+    # Nothing was touched.
+    assert before == {n: os.stat(os.path.join(server.data, "shard-0", n)).st_size
+                      for n in os.listdir(os.path.join(server.data, "shard-0"))}
+    done = run_wadi("doctor", "--data", server.data)
+    assert done.returncode == 1 and b"damaged at byte" in done.stdout
+    done = run_wadi("doctor", "--data", server.data, "--repair")
+    assert done.returncode == 0 and re.search(rb"\b9 records", done.stdout), done.stdout
+    done = run_wadi("doctor", "--data", server.data)
+    assert done.returncode == 0, done.stdout
+    j = Client(server.start().endpoint, j.token)
+    assert j.names("v") == [f"{i:02}" for i in range(10)]
+
+
+def test_a_torn_tail_is_cut_off_and_told(again):
+    server = again()
+    client = server.start()
+    j = job(client, "ledger", "--durable")
+    for i in range(5):
+        j("put", "-", f"{i}", input=b"%d" % i)
+    server.kill()
+    server.kill_keeper()
+    path = last_log(server.data)
+    os.truncate(path, os.stat(path).st_size - 3)
+    j = Client(server.start().endpoint, j.token)
+    assert "it is cut off" in server.log() and os.path.basename(path) in server.log()
+    assert [j.run("get", f"{i}").stdout for i in range(5)] == [b"0", b"1", b"2", b"3", b""]
+
+
+def test_a_directory_is_used_by_one_server(again):
+    first = again()
+    first.start()
+    second = again(data=first.data)
+    assert second.start(is_expected=False) == 1
+    done = run_wadi("doctor", "--data", first.data)
+    assert done.returncode == 1 and b"in use" in done.stdout
+    second.process = None
