@@ -40,11 +40,16 @@ int write_full(int fd, const void *buf, size_t len)
 static int fail_directory(const struct get *g, const char *path)
 {
 	char shown[PATH_TEXT_MAX], safe[PATH_TEXT_MAX];
+	bool has_slash;
 
+	/* The directory of the job itself has no name but the whole one. */
+	path_shown(g->w, path, shown);
+	name_safe(*path ? path : shown, strlen(*path ? path : shown), safe, sizeof(safe));
+	has_slash = safe[strlen(safe) - 1] == '/';
 	fprintf(stderr,
-		"wadi: get %s: DIRECTORY: the path names a directory; `wadi get %s/` writes what "
+		"wadi: get %s: DIRECTORY: the path names a directory; `wadi get %s%s` writes what "
 		"is in it\n",
-		path_shown(g->w, path, shown), name_safe(path, strlen(path), safe, sizeof(safe)));
+		shown, safe, has_slash ? "" : "/");
 	return EXIT_REFUSED;
 }
 

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -200,9 +201,24 @@ static int dispatch(int argc, char **argv)
 	return c->run(argc - taken, argv + taken);
 }
 
+/*
+ * Whoever starts us may have closed these, and the next thing opened, perhaps the
+ * connection to the store, would take their numbers: and what is meant for the
+ * standard output would be sent to the store. Used, they fail as closed ones do.
+ */
+static int keep_places(void)
+{
+	static const int MODES[] = { O_WRONLY, O_RDONLY, O_RDONLY };
+
+	for (int fd = 0; fd < 3; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", MODES[fd]) != fd)
+			return -errno;
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
-	int code = dispatch(argc, argv);
+	int code = keep_places() < 0 ? EXIT_REFUSED : dispatch(argc, argv);
 
 	/* What could not be written is not done, whatever the store said. */
 	if (fflush(stdout) != 0 || ferror(stdout)) {

@@ -12,6 +12,7 @@
 #include <fts.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -123,8 +124,9 @@ static void visit(struct tree *t, const FTSENT *e, size_t root_len)
 		note(t, fail_local(t->put->in, "cannot read", e->fts_path, -e->fts_errno));
 		return;
 	default:
-		fail_usage(t->put->in, "left out '%.500s': neither a file nor a directory",
-			   e->fts_path);
+		fail_usage(t->put->in, "left out '%.500s': %s", e->fts_path,
+			   S_ISLNK(e->fts_statp->st_mode) ? "a symbolic link"
+							  : "neither a file nor a directory");
 		note(t, EXIT_REFUSED);
 		return;
 	}

@@ -277,6 +277,24 @@ def test_a_full_disk_is_told(w):
             assert done.returncode == REFUSED and b"No space left" in done.stderr
 
 
+def test_what_is_closed_is_not_taken_for_the_store(w):
+    """The next descriptor that is opened would have its number."""
+    def closed(fd, *words):
+        done = subprocess.run([WADI, *words], env=w.env(), preexec_fn=lambda: os.close(fd), check=False,
+                              **{name: subprocess.PIPE for number, name in ((1, "stdout"), (2, "stderr")) if number != fd})
+        return done.returncode, done.stderr
+
+    w("put", "-", "x", input=b"x" * 100_000)
+    for words in (["get", "x"], ["ls"], ["stat", "x"]):
+        code, err = closed(1, *words)
+        assert code == REFUSED and b"cannot write to standard output: Bad file descriptor" in err, (words, err)
+    code, err = closed(0, "put", "-", "y")
+    assert code == REFUSED and b"cannot read standard input: Bad file descriptor" in err
+    assert closed(2, "get", "y") == (REFUSED, None)
+    assert closed(0, "get", "x") == (DONE, b"")
+    assert w.names() == ["x"] and w("get", "x") == b"x" * 100_000
+
+
 NAMES = [b"with spaces  and\ttabs", "größe/日本語/🙂".encode(), b"new\nline", b"-r", b"--help",
          b"quote'\"\\", b"\x1b[31mred\x07", b".hidden", b"a//b", b".", b"..", b"a/../b",
          b"x" * 1024, ("é" * 512).encode(), b"a/" * 511 + b"bc", b"*?[]$`;&|", b"\xc2\x9b31m"]
@@ -299,6 +317,7 @@ def test_any_name_of_utf8_up_to_1024_bytes_is_a_name(w, name):
 def test_what_is_no_name_is_refused_and_told_in_one_line(w):
     w("put", "-", "", input=b"", code=REFUSED, status="INVALID")
     w("get", "", code=REFUSED, status="DIRECTORY")
+    assert b"`wadi get /%s/`" % w.job.encode() in w.run("get", "").stderr
     for name, status in ((b"x" * 1025, "TOOLARGE"), (b"\xff\xfe", "INVALID"),
                          (b"a\xc0\xaf", "INVALID"), (b"\xed\xa0\x80", "INVALID")):
         for command in (("put", "-"), ("rm",), ("wait", "--timeout", "1s")):

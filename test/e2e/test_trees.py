@@ -136,8 +136,10 @@ def test_what_is_no_file_is_left_out_and_told(w, tmp_path):
     os.mkdir(tmp_path / "in")
     (tmp_path / "in" / "file").write_bytes(b"x")
     os.mkfifo(tmp_path / "in" / "pipe")
+    os.symlink("file", tmp_path / "in" / "link")
     done = w.run("put", "-r", tmp_path / "in", "d")
-    assert done.returncode == REFUSED and b"pipe" in done.stderr
+    assert done.returncode == REFUSED
+    assert b"in/pipe': neither a file nor a directory" in done.stderr and b"in/link': a symbolic link" in done.stderr
     assert w.names("-r") == ["d/file"]
 
 
