@@ -18,6 +18,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "loop/stream.h"
+#include "shm/keep_wire.h"
 #include "shm/keeper.h"
 #include "wire/token.h"
 
@@ -26,6 +27,8 @@
 /* Between two tries to start a keeper. */
 #define AGAIN_MS_MIN 100
 #define AGAIN_MS_MAX 5000
+
+#define MEET_TRIES 3
 
 /* Ports end before; what the kernel will choose is not known yet. */
 #define NUMBER_OF_PID 65536
@@ -105,11 +108,19 @@ static int connect_to(const char *directory)
 	snprintf(at.sun_path, sizeof(at.sun_path), "%s/%s", directory, KEEPER_SOCKET);
 	if (fd < 0)
 		return -errno;
-	if (connect(fd, (struct sockaddr *)&at, sizeof(at)) == 0)
+	r = keep_set_patience(fd, KEEP_ANSWER_MS);
+	if (r == 0 && connect(fd, (struct sockaddr *)&at, sizeof(at)) < 0)
+		r = -errno;
+	if (r == 0)
 		return fd;
-	r = -errno;
 	close(fd);
 	return r;
+}
+
+/* There is no keeper. Other errors are of one that is there. */
+static bool is_nobody(int r)
+{
+	return r == -ENOENT || r == -ECONNREFUSED;
 }
 
 /* With the socket as its standard input, and nothing else of ours. */
@@ -215,7 +226,7 @@ static bool has_predecessor(const struct kept *k)
 
 	if (fd >= 0)
 		close(fd);
-	return fd >= 0;
+	return !is_nobody(fd);
 }
 
 /*
@@ -271,14 +282,23 @@ static int about_open(struct kept *k)
 	return about_make(k);
 }
 
+static int meet_keeper(struct kept *k)
+{
+	int fd = connect_to(k->dir.path);
+
+	k->is_again = !is_nobody(fd);
+	if (is_nobody(fd))
+		fd = start_keeper(k);
+	return fd < 0 ? fd : keep_client_open(fd, k->is_again, &k->client);
+}
+
 static int open_keeper(struct kept *k)
 {
-	int fd = connect_to(k->dir.path), r;
+	int r = -EHOSTDOWN;
 
-	k->is_again = fd >= 0;
-	if (fd < 0)
-		fd = start_keeper(k);
-	r = fd < 0 ? fd : keep_client_open(fd, k->is_again, &k->client);
+	/* One that was killed, too, may die under our hands. */
+	for (int i = 0; i < MEET_TRIES && r == -EHOSTDOWN; i++)
+		r = meet_keeper(k);
 	if (r < 0)
 		return complain(k->is_again ? "cannot take over from the keeper in"
 					    : "cannot start a keeper in",

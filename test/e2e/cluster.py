@@ -3,7 +3,9 @@ import os
 import select
 import signal
 import socket
+import shutil
 import subprocess
+import tempfile
 import time
 
 from conftest import LATE_S, WADI, Client, clean_environment
@@ -29,10 +31,10 @@ def free_ports(count):
 
 
 class Role:
-    def __init__(self, directory, name, *options):
+    def __init__(self, directory, name, *options, env=None):
         self.log = open(os.path.join(directory, name + ".log"), "a+b")
         self.process = subprocess.Popen([WADI, name, *options], stdin=subprocess.DEVNULL, stderr=self.log,
-                                        stdout=subprocess.PIPE, env=clean_environment())
+                                        stdout=subprocess.PIPE, env=clean_environment(**(env or {})))
         text, due = b"", time.monotonic() + LATE_S
         while b"ready\n" not in text:
             assert select.select([self.process.stdout], [], [], max(0, due - time.monotonic()))[0], self.told()
@@ -53,11 +55,29 @@ class Role:
         return code
 
 
+def keepers(directory):
+    """The process ids of those that keep memory in it, or below it."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().split(b"\0")
+        except OSError:
+            continue
+        if b"keep" in words and any(word.startswith(os.fsencode(directory)) for word in words):
+            found.append(int(pid))
+    return found
+
+
 class Cluster:
     """`wadi meta`, `store` and `proxy` on loopback; whoever knows the key administers it."""
 
-    def __init__(self, directory, shards=2, memory="512M"):
+    def __init__(self, directory, shards=2, memory="512M", keep_s="60s"):
         self.directory, self.memory = directory, memory
+        self.keep_s = ["--keep-s", keep_s]
+        # A Unix socket's path has at most 107 bytes, and pytest's directories are long.
+        self.runtime = tempfile.mkdtemp(prefix="wadi-e2e-")
+        self.env = {"XDG_RUNTIME_DIR": self.runtime}
         *self.meta_ports, self.store_port, self.proxy_port = free_ports(shards + 2)
         self.metas = ",".join(f"127.0.0.1:{port}" for port in self.meta_ports)
         for name in ("key", "token-key"):
@@ -69,8 +89,7 @@ class Cluster:
         self.with_token_key = ["--token-key", os.path.join(directory, "token-key")]
         self.roles = {}
         try:
-            self.roles["meta"] = Role(directory, "meta", "--listen", f"127.0.0.1:{self.meta_ports[0]}", "--shards",
-                                      str(shards), *self.with_key, *self.with_token_key)
+            self.start_meta(shards)
             self.start_store()
             self.start_proxy()
         except BaseException:
@@ -78,14 +97,18 @@ class Cluster:
             raise
         self.admin = Client(f"tcp://127.0.0.1:{self.proxy_port}", self.key)
 
+    def start_meta(self, shards):
+        self.roles["meta"] = Role(self.directory, "meta", "--listen", f"127.0.0.1:{self.meta_ports[0]}", "--shards",
+                                  str(shards), *self.with_key, *self.with_token_key, *self.keep_s, env=self.env)
+
     def start_store(self):
         self.roles["store"] = Role(self.directory, "store", "--listen", f"127.0.0.1:{self.store_port}", "--meta",
-                                   self.metas, "--memory", self.memory, *self.with_key)
+                                   self.metas, "--memory", self.memory, *self.with_key, *self.keep_s, env=self.env)
 
     def start_proxy(self):
         self.roles["proxy"] = Role(self.directory, "proxy", "--listen", f"127.0.0.1:{self.proxy_port}", "--http",
                                    "127.0.0.1:0", "--redis", "127.0.0.1:0", "--meta", self.metas, *self.with_key,
-                                   *self.with_token_key)
+                                   *self.with_token_key, env=self.env)
 
     def job(self, name, *options):
         client = self.admin.at(self.admin("job", "create", name, *options).decode().strip())
@@ -106,11 +129,19 @@ class Cluster:
     def pid(self, name):
         return self.roles[name].process.pid
 
+    def run_directory(self, name):
+        return f"{self.runtime}/wadi-{self.meta_ports[0] if name == 'meta' else self.store_port}"
+
     def stop(self):
         for name in ("proxy", "store", "meta"):
             assert self.roles[name].end() == 0, name
+        assert os.listdir(self.runtime) == []
+        os.rmdir(self.runtime)
 
     def kill(self):
         for role in self.roles.values():
             if role.process.poll() is None:
                 role.end(signal.SIGKILL)
+        for pid in keepers(self.runtime):
+            os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(self.runtime, ignore_errors=True)

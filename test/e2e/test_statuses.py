@@ -402,10 +402,10 @@ def a_bit_that_has_changed(store, w):
 
 
 @says("LOST", r"the bytes are lost \(the store that had bytes of x has lost them; put it again\)")
-def a_store_that_was_killed(cluster):
+def a_store_that_was_ended(cluster):
     job = cluster.job("j")
     job("put", "-", "x", input=pattern(100_000))
-    assert cluster.roles["store"].end(signal.SIGKILL) == -signal.SIGKILL
+    assert cluster.roles["store"].end() == 0
     cluster.start_store()
     done = until(lambda: (lambda d: d if d.returncode == REFUSED else None)(job.run("get", "x", "--timeout", "2s")),
                  "the two lists to be compared")

@@ -1,0 +1,353 @@
+"""Processes that are killed, and what goes on with their memory.
+
+Writers put objects and readers compare every byte of them while processes are killed with
+SIGKILL and started again. What was acknowledged is there, as it was put; what was not is there
+as a whole or not at all. WADI_KILLS says how often (default 4); WADI_SEED, what is put when.
+"""
+import os
+import random
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+
+import pytest
+from cluster import Cluster, keepers
+from conftest import DONE, LATE_S, REFUSED, WADI, Store, clean_environment, pattern, until
+
+KILLS = int(os.environ.get("WADI_KILLS", "4"))
+SEED = int(os.environ.get("WADI_SEED", "1"))
+SIZES = (1, 2000, 2049, 70_000, 300_000, 3 << 20)
+
+
+def one_keeper(directory):
+    return until(lambda: keepers(directory), f"a keeper of {directory}")[0]
+
+
+def ends(pid, what, late_s=LATE_S):
+    def is_gone():
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                return file.read().rsplit(")", 1)[1].split()[0] == "Z"
+        except OSError:
+            return True
+    until(is_gone, what, late_s)
+
+
+class Traffic:
+    """Writers with names of their own, and readers of what was acknowledged."""
+
+    def __init__(self, client, seed, writers=3, readers=2):
+        self.client, self.dice = client, random.Random(seed)
+        self.acknowledged, self.perhaps, self.errors = {}, {}, []
+        self.lock, self.is_over, self.puts, self.gets, self.refused = threading.Lock(), False, 0, 0, 0
+        self.threads = [threading.Thread(target=self.guard, args=(self.write, i)) for i in range(writers)]
+        self.threads += [threading.Thread(target=self.guard, args=(self.read, i)) for i in range(readers)]
+        for thread in self.threads:
+            thread.start()
+
+    def guard(self, what, number):
+        try:
+            while not self.is_over:
+                what(number)
+        except Exception as error:  # pylint: disable=broad-except
+            self.errors.append(repr(error))
+
+    def write(self, number):
+        with self.lock:
+            name, seed, size = f"w{number}/{self.dice.randrange(12)}", self.dice.randrange(1 << 30), \
+                self.dice.choice(SIZES)
+            before = self.perhaps.setdefault(name, [])
+            before.append((seed, size))
+        done = self.client.run("put", "-", name, input=pattern(size, seed & 0xff) + seed.to_bytes(4, "little"))
+        with self.lock:
+            if done.returncode == DONE:
+                self.acknowledged[name] = (seed, size)
+                self.perhaps[name] = [(seed, size)]
+                self.puts += 1
+            else:
+                self.refused += 1
+
+    def check(self, name, got, may_be):
+        for seed, size in may_be:
+            if got == pattern(size, seed & 0xff) + seed.to_bytes(4, "little"):
+                return
+        self.errors.append(f"{name}: {len(got)} bytes that nobody put")
+
+    def read(self, _number):
+        with self.lock:
+            name = self.dice.choice(sorted(self.acknowledged)) if self.acknowledged else None
+            before = list(self.perhaps.get(name, ()))
+        if not name:
+            time.sleep(0.01)
+            return
+        done = self.client.run("get", name)
+        with self.lock:
+            if done.returncode == DONE:
+                self.gets += 1
+                self.check(name, done.stdout, before + self.perhaps[name])
+            else:
+                self.refused += 1
+                if b"NOTFOUND" in done.stderr or b"DAMAGED" in done.stderr or b"LOST" in done.stderr:
+                    self.errors.append(done.stderr.decode())
+
+    def stop(self):
+        self.is_over = True
+        for thread in self.threads:
+            thread.join(LATE_S * 2)
+        assert not self.errors, self.errors[:5]
+        for name in sorted(self.acknowledged):
+            got = self.client("get", name)
+            self.check(name, got, self.perhaps[name])
+        assert not self.errors, self.errors[:5]
+
+    def goes_on(self):
+        """Until puts and gets are acknowledged again."""
+        puts, gets = self.puts, self.gets
+        until(lambda: self.errors or (self.puts > puts + 2 and self.gets > gets + 2), "traffic")
+
+
+@pytest.fixture
+def new_cluster(tmp_path):
+    """Of one shard, with a store that can be killed and started again."""
+    made = []
+
+    def make(**how):
+        made.append(Cluster(str(tmp_path), shards=1, **how))
+        return made[-1]
+    yield make
+    for one in made:
+        one.kill()
+
+
+def test_a_killed_store_goes_on_with_every_byte(new_cluster):
+    c = new_cluster()
+    traffic = Traffic(c.job("j"), SEED)
+    try:
+        for _ in range(KILLS):
+            traffic.goes_on()
+            time.sleep(traffic.dice.random() * 0.3)
+            c.roles["store"].end(signal.SIGKILL)
+            c.start_store()
+    finally:
+        traffic.stop()
+    assert traffic.puts > 2 * KILLS and traffic.gets > 2 * KILLS
+    assert "goes on with what its predecessor left" in c.roles["store"].told()
+    assert "lost" not in c.roles["store"].told()
+    c.admin("job", "end", "j")
+    with c.to_store() as store:
+        until(lambda: store.call("INFO")["dram_used"] == 0, "all bytes to go")
+        assert store.call("INFO")["segment_count"] == 0
+    c.stop()
+
+
+def test_the_bill_goes_on_exactly(new_cluster):
+    """The time while it was down counts, too."""
+    c = new_cluster()
+    w = c.job("j")
+    for number in range(4):
+        w("put", "-", f"x{number}", input=pattern(200_000 + 900_000 * number))
+        if number == 2:
+            w("rm", "x1")
+        c.roles["store"].end(signal.SIGKILL)
+        time.sleep(0.1)
+        c.start_store()
+        assert w("get", f"x{number}") == pattern(200_000 + 900_000 * number)
+    c.admin("job", "end", "j")
+    with c.to_store() as store:
+        until(lambda: store.call("INFO")["dram_used"] == 0, "all bytes to go")
+        info = store.call("INFO")
+    bill = next(job for job in c.admin.json("top")["jobs"] if job["name"] == "j")
+    assert int(bill["dram_byte_ms"]) > 0
+    assert int(bill["dram_byte_ms"]) == (info["byte_ns_hi"] << 64 | info["byte_ns_lo"]) // 1_000_000
+
+
+def test_a_killed_keeper_is_replaced_and_the_next_one_has_everything(new_cluster):
+    c = new_cluster()
+    w = c.job("j")
+    directory = c.run_directory("store")
+    sizes = [2049 + 40_000 * i for i in range(40)]
+    for number, size in enumerate(sizes):
+        w("put", "-", f"x{number}", input=pattern(size, number))
+    for turn in range(3):
+        before = one_keeper(directory)
+        os.kill(before, signal.SIGKILL)
+        until(lambda: c.roles["store"].told().count("A new keeper has all of our memory") == 1, "another keeper")
+        assert keepers(directory) != [before]
+        # The owner right after it.
+        c.roles["store"].end(signal.SIGKILL)
+        os.remove(os.path.join(c.directory, "store.log"))
+        c.start_store()
+        for number, size in enumerate(sizes):
+            assert w("get", f"x{number}") == pattern(size, number), turn
+
+
+def test_keepers_are_killed_under_traffic(new_cluster):
+    c = new_cluster()
+    traffic = Traffic(c.job("j"), SEED)
+    try:
+        for _ in range(KILLS):
+            traffic.goes_on()
+            os.kill(one_keeper(c.run_directory("store")), signal.SIGKILL)
+        assert traffic.refused == 0
+        traffic.goes_on()
+        until(lambda: c.roles["store"].told().count("A new keeper has all") >= KILLS, "the last keeper")
+        c.roles["store"].end(signal.SIGKILL)
+        c.start_store()
+        traffic.goes_on()
+    finally:
+        traffic.stop()
+
+
+def test_a_keeper_that_has_stopped_is_replaced(new_cluster):
+    c = new_cluster()
+    w = c.job("j")
+    w("put", "-", "x", input=pattern(300_000))
+    before = one_keeper(c.run_directory("store"))
+    os.kill(before, signal.SIGSTOP)
+    # A new segment is not granted until there is a keeper that has it.
+    w("put", "-", "y", input=pattern(30 << 20), timeout=60)
+    ends(before, "the stopped keeper to be ended")
+    c.roles["store"].end(signal.SIGKILL)
+    c.start_store()
+    assert w("get", "x") == pattern(300_000)
+    assert w("get", "y") == pattern(30 << 20)
+
+
+def test_a_store_without_its_keeper_has_lost_its_bytes_and_says_so(new_cluster):
+    c = new_cluster()
+    w = c.job("j")
+    w("put", "-", "small", input=pattern(2000))
+    w("put", "-", "x", input=pattern(300_000))
+    c.roles["store"].process.send_signal(signal.SIGSTOP)  # so that it starts no other keeper
+    os.kill(one_keeper(c.run_directory("store")), signal.SIGKILL)
+    c.roles["store"].end(signal.SIGKILL)
+    c.start_store()
+    until(lambda: b": LOST: " in w.run("get", "x").stderr, "the bytes to be lost")
+    w("get", "x", code=REFUSED, status="LOST")
+    assert w("get", "small") == pattern(2000)
+    w("put", "-", "x", input=pattern(300_001))
+    assert w("get", "x") == pattern(300_001)
+
+
+def test_an_owner_that_does_not_come_back_leaves_nothing(new_cluster):
+    c = new_cluster(keep_s="500ms")
+    c.job("j")("put", "-", "x", input=pattern(300_000))
+    directory = c.run_directory("store")
+    keeper = one_keeper(directory)
+    time.sleep(1)  # its patience does not count while there is an owner
+    assert keepers(directory) == [keeper]
+    c.roles["store"].end(signal.SIGKILL)
+    ends(keeper, "the keeper to end")
+    assert not os.path.exists(directory)
+    c.start_store()  # anew
+    assert keepers(directory)
+
+
+def strange_messages():
+    dice = random.Random(5)
+    hello = b"wadk" + struct.pack("<HHi", 1, 0, 1)
+    yield [b""]
+    yield [b"x"]
+    yield [hello, hello]
+    yield [hello, b"wadk" + struct.pack("<HHi", 4, 65535, 0)]
+    for _ in range(30):
+        yield [hello, b"wadk" + dice.randbytes(dice.randrange(900))]
+    for _ in range(30):
+        yield [dice.randbytes(dice.randrange(1, 900))]
+
+
+def test_strange_bytes_at_its_socket_harm_nobody(new_cluster):
+    """They wait while it is owned; then each is refused, and the next owner has all."""
+    c = new_cluster()
+    w = c.job("j")
+    w("put", "-", "x", input=pattern(300_000))
+    path = c.run_directory("store") + "/keep.sock"
+    keeper = one_keeper(c.run_directory("store"))
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as early:
+        early.connect(path)
+        early.sendall(b"first")
+        c.roles["store"].end(signal.SIGKILL)
+        early.settimeout(LATE_S)
+        assert early.recv(100) == b""
+    for messages in strange_messages():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+            s.connect(path)  # waits for room in the backlog
+            try:
+                for message in messages:
+                    s.send(message)
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+    assert keepers(c.run_directory("store")) == [keeper]
+    c.start_store()
+    assert w("get", "x") == pattern(300_000)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_another_user_is_refused(tmp_path):
+    directory = tempfile.mkdtemp(prefix="wadi-e2e-")
+    keeper = subprocess.Popen([WADI, "keep", directory], stdin=subprocess.DEVNULL, env=clean_environment())
+    path = directory + "/keep.sock"
+    script = f"""
+import os, socket
+os.setuid(65534)
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.settimeout({LATE_S})
+s.connect({path!r})
+try:
+    s.send(b"wadk" + bytes([1, 0, 0, 0, 1, 0, 0, 0]))
+    s.send(b"wadk" + bytes([2, 0, 1, 0, 0, 0, 0, 0]) + bytes(12))
+    print("answer", s.recv(4000))
+except (BrokenPipeError, ConnectionResetError):
+    print("answer", b"")
+"""
+    try:
+        until(lambda: os.path.exists(path), "its socket")
+        assert os.stat(path).st_mode & 0o077 == 0
+        os.chmod(directory, 0o711)
+        os.chmod(path, 0o666)
+        done = subprocess.run(["/usr/bin/python3", "-c", script], stdout=subprocess.PIPE, timeout=LATE_S * 2, check=True)
+        assert done.stdout == b"answer b''\n"
+        assert keeper.poll() is None
+        keeper.terminate()
+        assert keeper.wait(LATE_S) == 0
+        assert not os.path.exists(directory)
+    finally:
+        keeper.kill()
+        keeper.wait()
+
+
+def again(store, *options, **how):
+    """Another `wadi dev` in the place of one that was killed."""
+    store.process.kill()
+    store.process.wait()
+    return Store(*options, **how)
+
+
+def test_a_killed_dev_goes_on_with_everything_at_the_same_endpoints(tmp_path):
+    options = ["--data", str(tmp_path / "data"), "--keep-s", "30s"]
+    stores = [Store(*options)]
+    try:
+        w = stores[0].job()
+        endpoint = stores[0].endpoints["tcp"]
+        traffic = Traffic(w, SEED)
+        try:
+            for _ in range(KILLS):
+                traffic.goes_on()
+                time.sleep(traffic.dice.random() * 0.3)
+                stores.append(again(stores[-1], *options))
+                assert stores[-1].endpoints["tcp"] == endpoint
+        finally:
+            traffic.stop()
+        assert traffic.puts > 2 * KILLS and traffic.gets > 2 * KILLS
+        assert b"ok    bills" in stores[-1].client().run("doctor").stdout
+        stores[-1].client()("job", "end", w.job)
+        until(lambda: stores[-1].client().top()["dram_used"] == 0, "all bytes to go")
+        assert stores[-1].stop() == 0
+        assert not os.path.exists(tmp_path / "data/run")
+    finally:
+        for store in stores:
+            store.kill()
