@@ -94,6 +94,26 @@ int object_commit(struct core *c, uint64_t job, const struct how *how, const str
 	return r;
 }
 
+void open_object_drop(struct open_object *o)
+{
+	uint8_t buf[64];
+	struct wcur w = wcur_make(buf, sizeof(buf));
+
+	if (!o->id)
+		return;
+	drop_req_put(&w, &(struct drop_req){ .job = o->job, .open = o->id });
+	ask_and_forget(o->core, o->job, MSG_DROP, &w);
+}
+
+static void open_object_undo(struct core *c, uint64_t job, struct ask *a)
+{
+	struct rcur body = ask_reply(a);
+	struct open_rep rep;
+
+	if (open_rep_get(&body, &rep) == 0)
+		open_object_drop(&(struct open_object){ .core = c, .job = job, .id = rep.open });
+}
+
 int open_object_begin(struct open_object *o, uint64_t due_ns)
 {
 	struct open_rep rep;
@@ -109,6 +129,8 @@ int open_object_begin(struct open_object *o, uint64_t due_ns)
 		r = open_rep_get(&body, &rep);
 	if (r == 0)
 		o->id = rep.open;
+	else
+		ask_and_undo(o->core, r, o->job, MSG_OPEN, &w, open_object_undo);
 	ask_end(&a);
 	return r;
 }
@@ -144,70 +166,4 @@ int open_object_commit(struct open_object *o, const struct how *how, uint64_t du
 	struct what what = { .open = o->id };
 
 	return commit(o->core, o->job, how, &what, due_ns, ret, why, why_cap);
-}
-
-void open_object_drop(struct open_object *o)
-{
-	uint8_t buf[64];
-	struct wcur w = wcur_make(buf, sizeof(buf));
-
-	if (!o->id)
-		return;
-	drop_req_put(&w, &(struct drop_req){ .job = o->job, .open = o->id });
-	ask_and_forget(o->core, MSG_DROP, slot_of_id(o->job), &w);
-}
-
-/* A request that runs by itself. */
-struct errand {
-	struct fiber fiber;
-	struct list link;
-	struct core *core;
-	uint16_t msg, slot;
-	uint16_t len;
-	uint8_t bytes[64];
-};
-
-static void errand_run(struct fiber *self)
-{
-	struct errand *e = container_of(self, struct errand, fiber);
-	struct ask a;
-	struct wcur w = ask_begin(e->core, &a, e->msg, e->slot);
-
-	put_bytes(&w, e->bytes, e->len);
-	/* Nobody waits for the answer: what is not answered in time ends with the session. */
-	(void)ask_wait(&a, &w, NULL, e->core->loop->now_ns + TIMEOUT_MS_DEFAULT * 1000000ull);
-	ask_end(&a);
-}
-
-static void errand_ended(struct fiber *self)
-{
-	struct errand *e = container_of(self, struct errand, fiber);
-
-	list_remove(&e->link);
-	node_free(e);
-}
-
-void errands_stop(struct core *c)
-{
-	for (struct list *l = c->errands.next; l != &c->errands; l = l->next)
-		fiber_cancel(&container_of(l, struct errand, link)->fiber);
-}
-
-void ask_and_forget(struct core *c, uint16_t msg, uint16_t slot, const struct wcur *body)
-{
-	ptrdiff_t len = wcur_finish(body);
-	struct errand *e = len < 0 || c->is_closing ? NULL : node_alloc(sizeof(*e));
-
-	if (!e)
-		return;
-	e->core = c;
-	e->msg = msg;
-	e->slot = slot;
-	e->len = (uint16_t)len;
-	memcpy(e->bytes, body->start, (size_t)len);
-	list_init(&e->link);
-	if (fiber_start(&c->loop->fibers, &e->fiber, errand_run, errand_ended) < 0)
-		node_free(e);
-	else
-		list_insert(&c->errands, &e->link);
 }

@@ -12,6 +12,7 @@
  *	lease.c   segments leased by this process, and when they are given back
  *	write.c   room for bytes, and extents from what was written there
  *	commit.c  objects made visible
+ *	errand.c  what goes on when its asker has gone
  *	read.c    objects found, extents read and checked
  *	move.c    live bytes of a segment moved elsewhere
  */

@@ -136,6 +136,16 @@ int open_object_commit(struct open_object *o, const struct how *how, uint64_t du
 /* In the background; the session's end does it too. */
 void open_object_drop(struct open_object *o);
 
-/* Runs by itself: asks until it is answered or late, and tells nobody. The body is copied. */
-void ask_and_forget(struct core *c, uint16_t msg, uint16_t slot, const struct wcur *body);
+/* False: what was asked has perhaps happened, or has not yet. */
+bool is_answer(int r);
+
+typedef void errand_fn(struct core *c, uint64_t job, struct ask *a);
+/* Runs by itself: asks until it is answered, and tells nobody. The body is copied. */
+void ask_and_forget(struct core *c, uint64_t job, uint16_t msg, const struct wcur *body);
+/*
+ * A request that bears a number of its own ended without an answer: its asker goes, so it is
+ * asked again until there is one, which `undo` gets. If `result` is an answer, nothing is.
+ */
+void ask_and_undo(struct core *c, int result, uint64_t job, uint16_t msg, const struct wcur *body,
+		  errand_fn *undo);
 void errands_stop(struct core *c);

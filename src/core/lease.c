@@ -10,7 +10,8 @@
 #define TIDY_MS 250
 
 /* How long the catalog is asked to take a segment back before it is asked again. */
-#define SETTLE_MS 10000
+#define SETTLE_MS       10000
+#define SETTLE_PAUSE_MS 100
 
 bool segment_is_near(const struct segment *s)
 {
@@ -66,7 +67,8 @@ static void settle(struct fiber *self)
 							 .back = s->back });
 		r = ask_wait(&a, &w, NULL, c->loop->now_ns + SETTLE_MS * 1000000ull);
 		ask_end(&a);
-	} while ((r == -ETIMEDOUT || r == -EHOSTUNREACH || r == -ECONNRESET) && !c->is_closing);
+	} while (!is_answer(r) && !c->is_closing &&
+		 core_sleep(c, c->loop->now_ns + SETTLE_PAUSE_MS * 1000000ull) == 0);
 }
 
 static void segment_end_if_done(struct segment *s)
@@ -133,15 +135,47 @@ void segments_lose(struct core *c, uint64_t job, struct shard_link *link)
 	}
 }
 
+/* Up to `cap` of the granted segments; those beyond are given back. The count, or why there are
+ * none. */
+static int grants_take(struct core *c, uint64_t job, struct ask *a, struct segment **ret,
+		       unsigned cap)
+{
+	struct rcur body = ask_reply(a), grants = rcur_make(a->call.room, a->call.room_len);
+	struct lease_rep rep;
+	unsigned count = 0;
+	int r = lease_rep_get(&body, &rep);
+
+	for (unsigned i = 0; r == 0 && i < rep.count; i++) {
+		struct grant g;
+		struct segment *s;
+
+		grant_get(&grants, &g);
+		if (grants.bad || g.size < SEGMENT_BYTES_MIN || g.size > SEGMENT_BYTES_MAX ||
+		    g.size & (g.size - 1))
+			return -EBADMSG;
+		s = segment_new(c, job, &g);
+		if (!s) /* with some, the others stay the session's until that ends */
+			return count > 0 ? (int)count : -ENOMEM;
+		if (count < cap)
+			ret[count++] = s;
+		else
+			segment_seal(s);
+	}
+	return r < 0 ? r : (int)count;
+}
+
+/* Nobody is left who wants them. */
+static void grants_give_back(struct core *c, uint64_t job, struct ask *a)
+{
+	(void)grants_take(c, job, a, NULL, 0);
+}
+
 int segments_lease(struct core *c, const struct want *want, uint64_t due_ns, struct segment **ret,
 		   unsigned cap, char *why, size_t why_cap)
 {
 	uint8_t room[GRANTS_BYTES];
-	struct lease_rep rep;
-	struct rcur body, grants;
 	struct ask a;
 	struct wcur w = ask_begin(c, &a, MSG_LEASE, slot_of_id(want->job));
-	unsigned count = 0;
 	int r;
 
 	a.call.room = room;
@@ -154,33 +188,15 @@ int segments_lease(struct core *c, const struct want *want, uint64_t due_ns, str
 					       .tier = TIER_DRAM,
 					       .is_move = want->is_move });
 	r = ask_wait(&a, &w, NULL, due_ns);
-	body = ask_reply(&a);
-	if (r == 0)
-		r = lease_rep_get(&body, &rep);
 	snprintf(why, why_cap, "%s", a.detail);
-	grants = rcur_make(room, a.call.room_len);
-	for (unsigned i = 0; r == 0 && i < rep.count; i++) {
-		struct grant g;
-		struct segment *s;
-
-		grant_get(&grants, &g);
-		if (grants.bad || g.size < SEGMENT_BYTES_MIN || g.size > SEGMENT_BYTES_MAX ||
-		    g.size & (g.size - 1)) {
-			r = -EBADMSG;
-			break;
-		}
-		s = segment_new(c, want->job, &g);
-		if (!s)
-			break; /* the session's end gives it back */
-		if (count < cap)
-			ret[count++] = s;
-		else
-			segment_seal(s);
-	}
+	if (r == 0)
+		r = grants_take(c, want->job, &a, ret, cap);
+	if (r == 0)
+		r = -EBADMSG;
+	if (r < 0)
+		ask_and_undo(c, r, want->job, MSG_LEASE, &w, grants_give_back);
 	ask_end(&a);
-	if (r == 0 && count == 0)
-		r = -ENOMEM;
-	return r < 0 ? r : (int)count;
+	return r;
 }
 
 /* Two ends of a segment grow towards each other. */

@@ -134,7 +134,7 @@ void object_release(struct core *c, const struct found *f, bool is_confirmed)
 	if (!f->hold)
 		return;
 	put_release(&w, f, is_confirmed);
-	ask_and_forget(c, MSG_RELEASE, slot_of_id(f->job), &w);
+	ask_and_forget(c, f->job, MSG_RELEASE, &w);
 }
 
 int object_release_wait(struct core *c, const struct found *f, bool is_confirmed, uint64_t due_ns)
