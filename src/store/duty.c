@@ -90,7 +90,12 @@ static void ask_refuse(struct store *s, struct request *r, const struct ask *a, 
 {
 	const struct pool *p = &s->pool;
 
-	if (e == -ENOSPC)
+	if (e == -ENOSPC && pool_is_out_of_segments(p) && a->need <= p->limit - p->used)
+		request_fail(r, e,
+			     "%s: all %u segments are in use, for more there are no descriptors; "
+			     "remove objects, end jobs, or raise `ulimit -n`",
+			     s->name, p->segment_max);
+	else if (e == -ENOSPC)
 		request_fail(r, e,
 			     "%s: %llu bytes needed, limit %llu, used %llu, by this job %llu; "
 			     "remove objects, end jobs, or raise --memory",

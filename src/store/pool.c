@@ -664,6 +664,11 @@ unsigned pool_list(const struct pool *p, uint16_t of_slot, uint64_t after,
 	return n;
 }
 
+bool pool_is_out_of_segments(const struct pool *p)
+{
+	return p->segment_count - p->void_count >= p->segment_max;
+}
+
 uint64_t pool_clean_bytes(const struct pool *p)
 {
 	uint64_t n = 0;

@@ -247,5 +247,7 @@ void pool_done(struct pool *p, const struct step *steps, unsigned count, uint64_
 uint64_t pool_due_ns(const struct pool *p, uint64_t now_ns);
 
 uint64_t pool_clean_bytes(const struct pool *p);
+/* As many have memory as may, whatever their size. */
+bool pool_is_out_of_segments(const struct pool *p);
 /* What a job has in use. */
 uint64_t pool_job_bytes(const struct pool *p, uint64_t job);
