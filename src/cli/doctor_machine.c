@@ -16,24 +16,12 @@
 
 #include "base/limits.h"
 #include "base/quantity.h"
+#include "cli/machine.h"
 
 #define HUGE_PAGES "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 
 /* Descriptors and mappings that a server needs beside its segments. */
 #define OTHERS 1024
-
-/* The first line of a file, without its end. False: there is none. */
-static bool first_line(const char *path, char *buf, int cap)
-{
-	FILE *f = fopen(path, "re");
-	bool is_there = f && fgets(buf, cap, f);
-
-	if (f)
-		fclose(f);
-	if (is_there)
-		buf[strcspn(buf, "\n")] = '\0';
-	return is_there;
-}
 
 /* A pool of small objects has this many. */
 static uint64_t segments_of(uint64_t memory)
@@ -115,109 +103,27 @@ static void look_at_limits(struct doctor *d, uint64_t memory)
 		finding(d, FINDING_OK, "mappings", NULL, "vm.max_map_count is %s", line);
 }
 
-/* The least limit from a group up to its root; UINT64_MAX: none. `where` gets its file. */
-static uint64_t group_limit(const char *mount, const char *group, const char *file, char *where,
-			    size_t cap)
-{
-	char path[4096 + 256], line[64], *end;
-	size_t root_len = strlen(mount);
-	uint64_t least = UINT64_MAX, n;
-
-	snprintf(path, sizeof(path), "%s%s", mount, group);
-	for (;;) {
-		size_t len = strlen(path);
-
-		while (len > root_len && path[len - 1] == '/')
-			path[--len] = '\0';
-		snprintf(path + len, sizeof(path) - len, "/%s", file);
-		/* "max", and what version 1 says for it, are no limit. */
-		if (first_line(path, line, sizeof(line)) && count_parse(line, &n) == 0 &&
-		    n < 1ull << 62 && n < least) {
-			least = n;
-			snprintf(where, cap, "%s", path);
-		}
-		path[len] = '\0';
-		end = len > root_len ? strrchr(path, '/') : NULL;
-		if (!end)
-			return least;
-		*end = '\0';
-	}
-}
-
-/* Of our own group, in version 2 or 1. */
-static uint64_t memory_limit(char *where, size_t cap)
-{
-	uint64_t least = UINT64_MAX;
-	char line[4096];
-	FILE *f = fopen("/proc/self/cgroup", "re");
-
-	where[0] = '\0';
-	while (f && fgets(line, sizeof(line), f)) {
-		char *kinds = strchr(line, ':'), *group = kinds ? strchr(kinds + 1, ':') : NULL;
-		char found[4096] = "";
-		uint64_t n = UINT64_MAX;
-
-		if (!group)
-			continue;
-		*group++ = '\0';
-		group[strcspn(group, "\n")] = '\0';
-		if (kinds[1] == '\0')
-			n = group_limit("/sys/fs/cgroup", group, "memory.max", found,
-					sizeof(found));
-		else if (strcmp(kinds + 1, "memory") == 0)
-			n = group_limit("/sys/fs/cgroup/memory", group, "memory.limit_in_bytes",
-					found, sizeof(found));
-		if (n < least) {
-			least = n;
-			snprintf(where, cap, "%s", found);
-		}
-	}
-	if (f)
-		fclose(f);
-	return least;
-}
-
-static uint64_t meminfo(const char *name)
-{
-	char line[128];
-	size_t len = strlen(name);
-	uint64_t kib = 0;
-	FILE *f = fopen("/proc/meminfo", "re");
-
-	while (f && fgets(line, sizeof(line), f))
-		if (strncmp(line, name, len) == 0 && line[len] == ':')
-			kib = strtoull(line + len + 1, NULL, 10);
-	if (f)
-		fclose(f);
-	return kib << 10;
-}
-
 static void look_at_memory(struct doctor *d, uint64_t memory)
 {
-	char where[4096], size[QUANTITY_TEXT_MAX], limit_text[QUANTITY_TEXT_MAX], todo[96];
-	uint64_t total = meminfo("MemTotal"), available = meminfo("MemAvailable");
-	uint64_t limit = memory_limit(where, sizeof(where));
-	const char *by = "this machine has";
+	char where[MEMORY_WHERE_MAX], size[QUANTITY_TEXT_MAX], limit_text[QUANTITY_TEXT_MAX],
+		todo[96];
+	uint64_t available = memory_available(), limit = memory_most(where, sizeof(where));
 
-	if (limit < total)
-		by = where;
-	else
-		limit = total;
 	bytes_exact(memory, size);
 	bytes_rough(limit, limit_text);
 	/* A tenth is for everything else. */
 	snprintf(todo, sizeof(todo), "start it with --memory %lluM or less",
 		 (unsigned long long)(limit / 10 * 9 >> 20));
 	if (memory > limit / 10 * 9)
-		finding(d, FINDING_BAD, "memory", todo, "--memory %s does not fit: %s %s", size, by,
-			limit_text);
+		finding(d, FINDING_BAD, "memory", todo, "--memory %s does not fit: %s %s", size,
+			where, limit_text);
 	else if (memory > available)
 		finding(d, FINDING_WARN, "memory",
 			"end what uses it, or start with a smaller --memory",
 			"--memory %s, but only %s are free now", size,
 			bytes_rough(available, limit_text));
 	else
-		finding(d, FINDING_OK, "memory", NULL, "--memory %s fits: %s %s", size, by,
+		finding(d, FINDING_OK, "memory", NULL, "--memory %s fits: %s %s", size, where,
 			limit_text);
 }
 

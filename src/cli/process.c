@@ -15,7 +15,9 @@
 #include "base/container.h"
 #include "base/log.h"
 #include "base/node.h"
+#include "base/quantity.h"
 #include "cli/kept.h"
+#include "cli/machine.h"
 #include "core/core.h"
 #include "meta/meta.h"
 #include "proxy/proxy.h"
@@ -657,6 +659,24 @@ static void start_run(struct fiber *self)
 	fflush(stdout);
 }
 
+/*
+ * Above it the kernel would kill us, or a function, in the middle of a put: it has no
+ * other way to say no to whoever touches memory.
+ */
+static int check_memory(uint64_t memory)
+{
+	char where[MEMORY_WHERE_MAX], size[QUANTITY_TEXT_MAX], most_text[QUANTITY_TEXT_MAX];
+	uint64_t most = memory_most(where, sizeof(where));
+
+	if (memory <= most)
+		return 0;
+	fprintf(stderr,
+		"wadi: --memory %s does not fit: %s %s; start with --memory %lluM or less\n",
+		bytes_exact(memory, size), where, bytes_rough(most, most_text),
+		(unsigned long long)(most / 10 * 9 >> 20));
+	return -ENOMEM;
+}
+
 static int process_start(struct process *s)
 {
 	const struct process_config *c = s->config;
@@ -666,6 +686,9 @@ static int process_start(struct process *s)
 
 	if (r < 0)
 		return complain("not an address:", c->listen, r);
+	r = check_memory(c->memory_bytes);
+	if (r < 0)
+		return r;
 	if (a.kind == ADDRESS_TCP)
 		port = ntohs(a.u.any.sa_family == AF_INET6 ? a.u.in6.sin6_port : a.u.in.sin_port);
 	s->kept_config = (struct kept_config){ .port = port,
