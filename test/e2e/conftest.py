@@ -46,11 +46,11 @@ def clean_environment(**more):
     return env
 
 
-def run_wadi(*args, input=None, env=None, cwd=None, timeout=LATE_S * 2, stdin=None):
-    """Output is bytes: names and objects need not be text."""
+def run_wadi(*args, input=None, env=None, cwd=None, timeout=LATE_S * 2, stdin=None, prefix=()):
+    """Output is bytes: names and objects need not be text. `prefix` is a command that runs it."""
     words = [a if isinstance(a, bytes) else str(a) for a in args]
     more = {"input": input} if stdin is None else {"stdin": stdin}
-    return subprocess.run([WADI, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    return subprocess.run([*prefix, WADI, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           env=env if env is not None else clean_environment(), cwd=cwd,
                           timeout=timeout, check=False, **more)
 
@@ -119,12 +119,12 @@ def finish(process, late_s=LATE_S):
 class Store:
     """A `wadi dev` of its own, with its endpoints by scheme."""
 
-    def __init__(self, *options, memory="512M", listen="127.0.0.1:0", env=None):
+    def __init__(self, *options, memory="512M", listen="127.0.0.1:0", env=None, prefix=()):
         # A Unix socket's path has at most 107 bytes, and pytest's directories are long.
         self.directory = tempfile.mkdtemp(prefix="wadi-e2e-")
         self.log_path = os.path.join(self.directory, "log")
         self.endpoints = {}
-        command = [WADI, "dev", "--memory", memory, "--listen", listen, "--http", "127.0.0.1:0",
+        command = [*prefix, WADI, "dev", "--memory", memory, "--listen", listen, "--http", "127.0.0.1:0",
                    "--redis", "127.0.0.1:0", "--socket", os.path.join(self.directory, "s"), *options]
         with open(self.log_path, "wb") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=log,
