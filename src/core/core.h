@@ -55,6 +55,10 @@ struct net *core_net(const struct core *c);
 struct loop *core_loop(const struct core *c);
 /* Requests that found no room, or nobody, and are about to be made again. */
 unsigned core_waiting_count(const struct core *c);
+/* Each store of other processes that answers. On a fiber. */
+struct info_rep;
+int core_stores_info(struct core *c, uint64_t due_ns,
+		     void (*add)(void *owner, const struct info_rep *one), void *owner);
 uint16_t core_shard_count(const struct core *c); /* 0: not known yet */
 
 /* The running fiber does nothing until then. 0 or -ECANCELED. */

@@ -29,13 +29,15 @@ static struct store_link *store_find(struct core *c, uint64_t store)
 	return NULL;
 }
 
-/* Any metadata server knows where a store listens. */
-static int store_address(struct core *c, uint64_t store, uint64_t due_ns, struct address *ret)
+/* Any metadata server knows which stores there are. *ret: LIST_BYTES, to be freed; at its stores.
+ */
+static int ask_map(struct core *c, uint64_t due_ns, uint8_t **ret, struct rcur *ret_stores,
+		   unsigned *ret_count)
 {
 	uint8_t *room = node_alloc(LIST_BYTES);
 	struct map_rep rep;
 	struct ask a;
-	struct rcur body, list;
+	struct rcur body;
 	struct wcur w = ask_begin(c, &a, MSG_MAP, 0);
 	int r = -ENOMEM;
 
@@ -47,28 +49,50 @@ static int store_address(struct core *c, uint64_t store, uint64_t due_ns, struct
 	body = ask_reply(&a);
 	if (r == 0)
 		r = map_rep_get(&body, &rep);
-	list = rcur_make(room, a.call.room_len);
-	for (unsigned i = 0; r == 0 && i < (unsigned)rep.shard_count + rep.store_count; i++) {
-		struct address_entry e;
-		char text[ADDRESS_TEXT_MAX];
+	*ret_stores = rcur_make(room, a.call.room_len);
+	for (unsigned i = 0; r == 0 && i < rep.shard_count; i++) {
+		struct address_entry shard;
 
-		address_entry_get(&list, &e);
-		if (list.bad || e.address.len >= sizeof(text)) {
-			r = -EBADMSG;
-			break;
-		}
-		if (i < rep.shard_count || e.incarnation != store)
-			continue;
-		memcpy(text, e.address.ptr, e.address.len);
-		text[e.address.len] = '\0';
-		r = address_parse(text, ret);
-		goto out;
+		address_entry_get(ret_stores, &shard);
 	}
-	r = r < 0 ? r : -EREMOTEIO;
-out:
 	ask_end(&a);
+	if (r < 0) {
+		node_free(room);
+		return r;
+	}
+	*ret = room;
+	*ret_count = rep.store_count;
+	return 0;
+}
+
+static int get_store(struct rcur *stores, uint64_t *ret_store, struct address *ret)
+{
+	struct address_entry e;
+	char text[ADDRESS_TEXT_MAX];
+
+	address_entry_get(stores, &e);
+	if (stores->bad || e.address.len >= sizeof(text))
+		return -EBADMSG;
+	memcpy(text, e.address.ptr, e.address.len);
+	text[e.address.len] = '\0';
+	*ret_store = e.incarnation;
+	return address_parse(text, ret);
+}
+
+static int store_address(struct core *c, uint64_t store, uint64_t due_ns, struct address *ret)
+{
+	struct rcur stores;
+	uint64_t found = 0;
+	unsigned count;
+	uint8_t *room;
+	int r = ask_map(c, due_ns, &room, &stores, &count), x = -EREMOTEIO;
+
+	if (r < 0)
+		return r;
+	while (count-- > 0 && !stores.bad && found != store)
+		x = get_store(&stores, &found, ret);
 	node_free(room);
-	return r;
+	return found == store ? x : -EREMOTEIO;
 }
 
 static int store_hello(struct store_link *l, uint64_t due_ns)
@@ -140,6 +164,51 @@ int store_conn(struct core *c, uint64_t store, uint64_t due_ns, struct conn **re
 		r = -EHOSTUNREACH;
 	*ret = l->conn;
 	return r;
+}
+
+static int ask_info(struct core *c, uint64_t store, uint64_t due_ns, struct info_rep *ret)
+{
+	struct call call = { 0 };
+	struct conn *conn;
+	struct rcur body;
+	struct wcur w;
+	int r = store_conn(c, store, due_ns, &conn);
+
+	if (r < 0)
+		return r;
+	w = call_body(c->net, &call);
+	info_req_put(&w, &(struct info_req){});
+	call_send(conn, &call, MSG_INFO, 0, &w, NULL, due_ns);
+	r = call_wait(&call);
+	body = call_reply(&call);
+	if (r == 0)
+		r = info_rep_get(&body, ret);
+	call_end(&call);
+	return r;
+}
+
+int core_stores_info(struct core *c, uint64_t due_ns,
+		     void (*add)(void *owner, const struct info_rep *one), void *owner)
+{
+	struct rcur stores;
+	unsigned count;
+	uint8_t *room;
+	int r = ask_map(c, due_ns, &room, &stores, &count);
+
+	if (r < 0)
+		return r;
+	while (count-- > 0 && !stores.bad) {
+		struct info_rep one;
+		struct address address;
+		uint64_t store;
+
+		if (get_store(&stores, &store, &address) < 0 || store == c->config.reach_store)
+			continue;
+		if (ask_info(c, store, due_ns, &one) == 0)
+			add(owner, &one);
+	}
+	node_free(room);
+	return 0;
 }
 
 void stores_close(struct core *c)

@@ -349,7 +349,7 @@ void relay_drop_parked(struct conn *c)
 	}
 }
 
-/* Totals: of all shards, and of the pool of this process. */
+/* Totals: of all shards and stores. */
 
 static int shard_info(struct proxy *p, uint16_t shard, uint64_t due_ns, struct info_rep *ret)
 {
@@ -376,6 +376,18 @@ void info_add_integral(struct info_rep *sum, const struct info_rep *one)
 	sum->byte_ns_lo = (uint64_t)a;
 }
 
+static void add_store(void *owner, const struct info_rep *one)
+{
+	struct info_rep *sum = owner;
+
+	sum->dram_limit += one->dram_limit;
+	sum->dram_used += one->dram_used;
+	sum->dram_clean += one->dram_clean;
+	sum->segment_count += one->segment_count;
+	info_add_integral(sum, one);
+	sum->moment_ns = one->moment_ns;
+}
+
 int proxy_info(struct proxy *p, uint64_t due_ns, struct info_rep *ret)
 {
 	*ret = (struct info_rep){ .uptime_ms = (p->loop->now_ns - p->started_ns) / 1000000,
@@ -395,7 +407,8 @@ int proxy_info(struct proxy *p, uint64_t due_ns, struct info_rep *ret)
 	}
 	if (p->config.add_info)
 		p->config.add_info(p->config.owner, ret);
-	return 0;
+	/* Those on other hosts; one that does not answer is not counted. */
+	return core_stores_info(p->core, due_ns, add_store, ret);
 }
 
 static void info_run(struct fiber *self)

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 from cluster import Cluster
-from conftest import REFUSED, USAGE, WADI, run_wadi
+from conftest import REFUSED, USAGE, WADI, pattern, run_wadi
 
 
 @pytest.fixture
@@ -47,3 +47,13 @@ def test_roles_apart_must_share_the_key_of_tokens():
     assert done.returncode != 0 and b"--token-key" in done.stderr
     done = run_wadi("store")
     assert done.returncode == USAGE and b"--meta" in done.stderr
+
+
+def test_what_is_in_the_store_counts_other_processes_too(cluster):
+    job = cluster.at(cluster("job", "create", "counted").decode().strip())
+    job("put", "-", "big", input=pattern(5 << 20))
+    top = cluster.json("top")
+    assert top["dram_limit"] > 256 << 20 and top["dram_used"] >= 5 << 20
+    found = {line.split()[1]: line.split()[0] for line in cluster.run("doctor").stdout.decode().splitlines()
+             if line[:1].isalpha()}
+    assert found["bills"] == "ok"
