@@ -1,7 +1,7 @@
 # What people type. Meson and ninja do the work, in build/; this file only names it.
 
 .DEFAULT_GOAL := all
-.PHONY: all run test style asan tsan arm64 fuzz sim model e2e coverage mutate bench format install prefix clean help
+.PHONY: all run test style asan tsan arm64 torture fuzz sim model e2e coverage mutate bench format install prefix clean help
 JOBS := $(shell nproc)
 PREFIX ?= /usr/local
 
@@ -38,6 +38,12 @@ endif
 fuzz: ## run each fuzzer for a minute, or SECONDS=N
 	@tools/install-packages test
 	@tools/fuzz --seconds $(or $(SECONDS),60) $(NAMES)
+
+torture: ## kill servers at random under clients that check every byte, 1,000 times or KILLS=N
+	@tools/install-packages test
+	@test -f build/build.ninja || meson setup build
+	@ninja -C build -j $(JOBS) product test/torture/churn
+	@WADI_BUILD=build test/torture/kills.py --kills $(or $(KILLS),1000) $(ARGS)
 
 coverage: ## which lines of src/ the tests run; needs a few minutes
 	@tools/install-packages test
