@@ -230,7 +230,8 @@ static const char *store_name(const struct options *o)
 	return o->store && strncmp(o->store, "dir:", 4) == 0 ? "dir" : "wadi";
 }
 
-static void report(struct sort *s)
+/* The exit status: who asked for a report and has none must know. */
+static int report(struct sort *s)
 {
 	s->report.count = s->in.count;
 	s->report.sum = s->in.sum;
@@ -240,6 +241,11 @@ static void report(struct sort *s)
 		report_print_json(&s->report, stdout);
 	else
 		report_print(&s->report, stdout);
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return 0;
+	problem_set(&s->problem, -EIO, "sorted and verified, but cannot write the report: %s",
+		    strerror(errno));
+	return 1;
 }
 
 static int exit_status(int r)
@@ -271,7 +277,7 @@ int sort_main(int argc, char **argv)
 		progress_init(&s->progress, !s->options.is_json);
 		r = exit_status(sort_run(s));
 		if (r == 0)
-			report(s);
+			r = report(s);
 		plan_fini(&s->plan);
 		options_fini(&s->options);
 	} else {

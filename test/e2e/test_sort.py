@@ -487,6 +487,18 @@ def test_a_pipe_sees_a_table_and_no_bar(place, directory):
     assert re.search(r"^verified: 10485 records, sum [0-9a-f]+\nduplicates: 0 have the key of the one before$", out, re.M)
 
 
+def test_a_report_that_cannot_be_written_is_told(place, directory):
+    for options in ([], ["--json"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([SORT, "--generate", "1M", *options, *directory.options], stdout=full,
+                                  stderr=subprocess.PIPE, cwd=place, env=clean_environment(TMPDIR=place), text=True,
+                                  check=False)
+        assert done.returncode == REFUSED
+        assert done.stderr == ("wadi sort: sorted and verified, but cannot write the report: "
+                               "No space left on device\n")
+        assert os.listdir(place) == ["store"] and directory.left() == []
+
+
 @pytest.mark.parametrize("columns", [60, 100])
 def test_a_terminal_sees_a_bar_that_fits(place, directory, columns):
     """Stages that take longer than a second because their function is stopped for so long."""
