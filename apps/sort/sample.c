@@ -26,6 +26,10 @@ struct sampler {
 	uint64_t random;
 	const struct segment *segment; /* that fd is open on; NULL: none */
 	int fd;
+
+	/* The sample before in this segment, and where its line begins; none at 0. */
+	uint64_t last_pos;
+	int64_t last_begin;
 };
 
 /* splitmix64: for places, not for secrets; an attempt samples the same ones as the last. */
@@ -49,14 +53,18 @@ static int64_t read_at(struct sampler *s, uint8_t *buf, size_t cap, uint64_t pos
 	return n;
 }
 
-/* Where the line at `pos` begins; -ENODATA: too far back. */
+/*
+ * Where the line at `pos` begins; -ENODATA: too far back. Where the sample before was is
+ * far enough, since it was in the same line then: or each sample of a long line would
+ * read all of it.
+ */
 static int64_t line_begin(struct sampler *s, uint64_t pos)
 {
-	uint64_t at = pos;
+	uint64_t at = pos, far = s->last_pos;
 
-	while (at > 0 && pos - at < BACK_MAX) {
+	while (at > far && pos - at < BACK_MAX) {
 		uint8_t buf[WINDOW];
-		size_t want = at < WINDOW ? (size_t)at : WINDOW;
+		size_t want = at - far < WINDOW ? (size_t)(at - far) : WINDOW;
 		int64_t n = read_at(s, buf, want, at - want);
 		const uint8_t *newline;
 
@@ -67,7 +75,7 @@ static int64_t line_begin(struct sampler *s, uint64_t pos)
 			return (int64_t)(at - want) + (newline - buf) + 1;
 		at -= want;
 	}
-	return at == 0 ? 0 : -ENODATA;
+	return at == far ? s->last_begin : -ENODATA;
 }
 
 static int line_take(struct sampler *s, uint64_t pos)
@@ -76,8 +84,12 @@ static int line_take(struct sampler *s, uint64_t pos)
 	int64_t begin = line_begin(s, pos), n;
 	const uint8_t *newline;
 
+	if (begin < 0 && begin != -ENODATA)
+		return (int)begin;
+	s->last_pos = pos;
+	s->last_begin = begin;
 	if (begin < 0)
-		return begin == -ENODATA ? 0 : (int)begin;
+		return 0;
 	n = read_at(s, buf, sizeof(buf), (uint64_t)begin);
 	if (n < 0)
 		return (int)n;
@@ -110,6 +122,8 @@ static int segment_open(struct sampler *s, const struct segment *segment)
 		return problem_set(s->f->problem, -errno, "%s: cannot open: %s", segment->path,
 				   strerror(errno));
 	s->segment = segment;
+	s->last_pos = 0;
+	s->last_begin = 0;
 	return 0;
 }
 

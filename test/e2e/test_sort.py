@@ -292,7 +292,9 @@ def test_a_line_that_is_too_long_is_named(place, directory):
     path = os.path.join(place, "long")
     with open(path, "wb") as out:
         out.write(b"short\n" + b"x" * (8 * MIB) + b"\n")
-    sort(place, "--format", "lines", "--input", path, "--function-memory", "32M", *directory.options)
+    report = sort(place, "--format", "lines", "--input", path, "--function-memory", "32M", *directory.options)
+    # 4,096 samples of one line, and its begin is looked for once in each share.
+    assert 8 * MIB < stage(report, "sample")["bytes"] < 40 * MIB
     with open(path, "ab") as out:
         out.write(b"y" * (8 * MIB + 1))
     told = sort(place, "--format", "lines", "--input", path, "--function-memory", "32M", *directory.options,
