@@ -5,6 +5,7 @@
 
 #include "base/container.h"
 #include "base/node.h"
+#include "base/plant.h"
 #include "core/core_priv.h"
 
 #define TIDY_MS 250
@@ -210,6 +211,8 @@ int segment_take(struct segment *s, uint32_t len, bool is_paged, uint32_t *ret_o
 	if (back < (is_paged ? front : s->front))
 		return -EAGAIN;
 	*ret_offset = is_paged ? front : back;
+	if (planted(RANGE_TWICE) && *ret_offset / SEGMENT_ALIGN % 16 == 5)
+		return 0;
 	if (is_paged)
 		s->front = front + len;
 	else

@@ -3,6 +3,7 @@
 
 #include "base/cleanup.h"
 #include "base/node.h"
+#include "base/plant.h"
 #include "meta/catalog_priv.h"
 
 /* Above this much a record does not keep the room that its entry had. */
@@ -303,6 +304,10 @@ static void end_it(struct catalog *c, struct entry *e, const struct end *end,
 			catalog_wake(c, j, entry_path(e));
 	}
 	is_worth_it = is_worth_it && !end->is_forgotten;
+	if (planted(HOLD_IGNORED) && e->holds) {
+		content_free(c, e, end->at_ns);
+		e->content = CONTENT_EMPTY;
+	}
 	if (e->holds) {
 		e->is_ghost = true;
 		a = is_worth_it ? TAKE_PTR(*spare) : NULL;

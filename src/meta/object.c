@@ -4,6 +4,7 @@
  */
 #include "base/cleanup.h"
 #include "base/node.h"
+#include "base/plant.h"
 #include "meta/catalog_priv.h"
 
 static struct end end_of(const struct entry *old, enum gone what, uint64_t hi, uint64_t lo,
@@ -131,8 +132,10 @@ void object_put_apply(struct catalog *c, struct effect *e)
 	entry->version = m->version;
 	entry->len = m->len;
 	entry->made_ns = e->at_ns;
-	entry->attempt_hi = m->attempt_hi;
-	entry->attempt_lo = m->attempt_lo;
+	if (!planted(ATTEMPT_FORGOTTEN) || c->out) {
+		entry->attempt_hi = m->attempt_hi;
+		entry->attempt_lo = m->attempt_lo;
+	}
 	entry->tier = (uint8_t)m->tier;
 	make_content(c, e, entry);
 	if (life) {

@@ -8,6 +8,7 @@
 #include "base/container.h"
 #include "base/log.h"
 #include "base/node.h"
+#include "base/plant.h"
 
 #define MS 1000000ull
 
@@ -377,6 +378,8 @@ void oplog_append(struct oplog *l, uint16_t slot, const struct effect *e)
 		l->lsn++;
 		return;
 	}
+	if (planted(EFFECT_LOST) && e->at_ns % 16 == 5)
+		return;
 	if (room(l) < RECORD_MAX)
 		leaf_begin(l);
 	at = l->open->memory.ptr + l->open->used;
@@ -393,7 +396,8 @@ void oplog_append(struct oplog *l, uint16_t slot, const struct effect *e)
 		l->unsynced_ns = e->at_ns;
 	if (l->after_ns == 0)
 		l->after_ns = e->at_ns;
-	leaf_set_used(l->open->memory.ptr, l->open->used);
+	leaf_set_used(l->open->memory.ptr,
+		      planted(ACK_BEFORE_RECORD) ? l->open->used - size : l->open->used);
 	file_later(l);
 }
 

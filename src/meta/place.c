@@ -12,6 +12,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/node.h"
+#include "base/plant.h"
 #include "meta/shard_priv.h"
 
 /* An ask that a store could not take is sent again after so long. */
@@ -135,7 +136,8 @@ static void asking_free(struct asking *a)
 {
 	struct shard *s = a->shard;
 
-	catalog_ask_over(a->slot->catalog, a->req.job, a->bytes);
+	if (!planted(QUOTA_LEAKED))
+		catalog_ask_over(a->slot->catalog, a->req.job, a->bytes);
 	timer_stop(s->loop, &a->again);
 	list_remove(&a->link);
 	htable_remove(&s->asked, &a->by_request);

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/node.h"
+#include "base/plant.h"
 #include "meta/shard_priv.h"
 
 /* Ticks of one turn: each does some dozens of microseconds of work. */
@@ -210,7 +211,10 @@ static void look(struct shard *s)
 {
 	uint64_t now_ns = s->loop->now_ns;
 
-	if (now_ns - s->looked_ns > SESSION_HEARTBEAT_MS * MS) {
+	if (planted(EXPIRY_BEFORE_INPUT)) {
+		s->read_ns = now_ns;
+		presences_expire(s);
+	} else if (now_ns - s->looked_ns > SESSION_HEARTBEAT_MS * MS) {
 		log_warning("we were stopped: sessions and leases get a new period seconds=%llu",
 			    (unsigned long long)((now_ns - s->looked_ns) / (1000 * MS)));
 		s->awake_ns = shard_now(s);
