@@ -3,8 +3,11 @@
  * place: storage servers, and the segments that are asked of them.
  *
  * LEASE --> SEGMENT to the store that has most room --> grant --> effect --> answer. The
- * ask has a number of its own and is sent again, with the same one, until the store has
- * answered, even when nobody waits for it any more: what it granted must not be lost.
+ * ask has a number of its own and is sent once on each connection, with the same one,
+ * until the store has answered, even when nobody waits for it any more: what it granted
+ * must not be lost. (Sent again beside the first, one of the two could be granted after
+ * what the other brought has been given back; and a store that was stopped found
+ * dozens of each.)
  */
 #include <stdio.h>
 
@@ -181,6 +184,12 @@ static void asking_again(struct timer *t)
 
 	if (now_ns >= a->due_ns && a->parked.conn)
 		refuse_asker(a, -ENOSPC, "no store of dram answered in time");
+	if (a->call.is_pending) {
+		/* It has been asked, and will answer, or its connection ends. */
+		if (a->parked.conn)
+			asking_wait(a, a->due_ns);
+		return;
+	}
 	if (!a->store)
 		a->store = a->parked.conn ? choose(a->shard) : NULL;
 	if (a->store && a->store->conn)
@@ -274,7 +283,8 @@ static void asking_done(struct call *call)
 		/* Perhaps granted: it is asked again when it comes back, or now, if it is. */
 		asking_wait(a, a->due_ns > now_ns && !(a->store && a->store->conn) ? a->due_ns
 										   : now_ns);
-	} else if (r == -ETIMEDOUT && now_ns < a->due_ns) {
+	} else if ((r == -ENOSPC || r == -ETIMEDOUT) && a->due_ns > a->told_due_ns &&
+		   now_ns < a->due_ns) {
 		asking_wait(a, now_ns); /* who has joined meanwhile has more time */
 	} else if ((r == -EAGAIN || r == -ENOMEM) && now_ns < a->due_ns) {
 		asking_wait(a, now_ns + ASK_AGAIN_MS * MS);
@@ -311,6 +321,11 @@ static void asking_send(struct asking *a)
 					       .size = a->size,
 					       .is_move = a->req.is_move });
 	call_send(a->store->conn, &a->call, MSG_SEGMENT, a->slot->number, &w, NULL, due_ns);
+	/* The store has until then to say no; what it did if it says nothing we must know, too. */
+	call_extend(&a->call, UINT64_MAX);
+	a->told_due_ns = due_ns;
+	if (a->parked.conn)
+		asking_wait(a, a->due_ns);
 }
 
 bool asking_joins(struct request *r, struct slot *slot, const struct lease_req *req)

@@ -70,6 +70,7 @@ struct asking {
 	struct store *store; /* NULL: of none yet */
 	struct lease_req req;
 	uint64_t request, bytes, born_ns, due_ns;
+	uint64_t told_due_ns; /* to the store */
 	uint64_t need;
 	uint32_t size;
 	struct parked parked; /* conn NULL: who asked is gone */

@@ -24,7 +24,9 @@ static int64_t results[8];
 
 static void cluster_begin(uint64_t seed, uint64_t delay_ns_max)
 {
-	static const struct shape shape = { .shards = 2, .pool_bytes = 64ull << 20 };
+	static const struct shape shape = { .shards = 2,
+					    .pool_bytes = 64ull << 20,
+					    .snapshot_bytes = 1u << 20 };
 	struct shape s = shape;
 
 	s.delay_ns_max = delay_ns_max;
@@ -348,6 +350,44 @@ static void a_store_that_comes_back_fast_has_lost_its_bytes(void **state)
 	assert_int_equal(lost, 20);
 }
 
+static int64_t puts_in_vain(struct wadi_op *o)
+{
+	o->timeout_ms = 500;
+	for (unsigned i = 0; i < 30; i++) {
+		char name[3] = { 'a', (char)('a' + i), '\0' };
+
+		results[0] = put(o, name, 30000);
+		if (results[0] == 0)
+			break;
+	}
+	return 0;
+}
+
+/* Each ask is answered once, whoever has given up by then; and what it brought goes back. */
+static void asks_of_a_store_that_was_stopped_leave_nothing(void **state)
+{
+	for (uint64_t seed = 1; seed <= 5; seed++) {
+		char why[200] = "";
+
+		cluster_begin(seed, 500000);
+		run_for(1000 * MS);
+		for (unsigned i = 0; i < SHAPE_STORES; i++)
+			sim_node_pause(cluster.stores[i]->node, true);
+		client_runs(puts_in_vain);
+		for (unsigned i = 0; i < SHAPE_STORES; i++)
+			sim_node_pause(cluster.stores[i]->node, false);
+		run_for(10000 * MS);
+		client_runs(end_job);
+		bills_agree();
+		for (unsigned i = 0; i < SHAPE_STORES; i++)
+			if (!store_is_empty(cluster.stores[i]->store, why, sizeof(why)))
+				break;
+		cluster_close(&cluster);
+		assert_true(results[0] < 0);
+		assert_string_equal(why, "");
+	}
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -357,6 +397,7 @@ int main(void)
 		cmocka_unit_test(that_the_quota_is_used_up_is_heard_before_the_deadline),
 		cmocka_unit_test(a_grant_whose_answer_was_lost_is_no_stray),
 		cmocka_unit_test(a_store_that_comes_back_fast_has_lost_its_bytes),
+		cmocka_unit_test(asks_of_a_store_that_was_stopped_leave_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
