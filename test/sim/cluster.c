@@ -12,6 +12,8 @@
 
 enum { PORT_SHARD = 1, PORT_STORE = 11, PORT_PROXY = 12 };
 
+enum { KEEPERS = 100 }; /* their nodes' ids, behind this one */
+
 static const uint8_t TOKEN_KEY[] = "0123456789abcdef0123456789abcdef";
 #define TOKEN_KEY_SLICE ((struct slice){ TOKEN_KEY, sizeof(TOKEN_KEY) - 1 })
 
@@ -68,7 +70,12 @@ static void open_shards(struct process *p)
 		struct shard_config config = { .index = i,
 					       .count = (uint16_t)c->shape.shards,
 					       .is_open_loopback = true,
-					       .token_key = TOKEN_KEY_SLICE };
+					       .token_key = TOKEN_KEY_SLICE,
+					       .keep = keep_heap_keep(p->keeper),
+					       .archive = p->archive,
+					       .media = &media_heap,
+					       .log_bytes = LOG_BYTES_MIN,
+					       .snapshot_bytes = c->shape.snapshot_bytes };
 
 		for (unsigned k = 0; k < c->shape.shards; k++)
 			config.addresses[k] = c->shard_texts[k];
@@ -106,7 +113,8 @@ static void open_store(struct process *p)
 				       .tier = TIER_DRAM,
 				       .name = "dram",
 				       .address = c->store_texts[p->index],
-				       .media = &media_heap };
+				       .media = &media_heap,
+				       .keep = p->keeper ? keep_heap_keep(p->keeper) : NULL };
 	struct stream *s;
 
 	must(store_open(&config, p->loop, p->net, &p->store));
@@ -129,26 +137,42 @@ static void job_over(void *owner, uint64_t job)
 		proxy_job_over(p->proxy, job);
 }
 
-static void open_proxy(struct process *p)
+static void emptied(void *owner, uint64_t segment, uint32_t generation, int result)
+{
+	struct process *p = owner;
+
+	store_emptied(p->store, segment, generation, result);
+}
+
+static void open_core(struct process *p)
 {
 	struct cluster *c = p->cluster;
-	struct core_config core = {
+	struct core_config config = {
 		.metas = c->shards, .meta_count = c->shape.shards, .owner = p, .job_over = job_over
 	};
-	struct proxy_config config = { .is_open_loopback = true,
+
+	if (p->roles & RUNS_META) {
+		config.shard_count = (uint16_t)c->shape.shards;
+		config.to_shard = to_shard;
+	}
+	if (p->store) {
+		store_reach(p->store, &config.reach, &config.reach_ops);
+		config.reach_store = store_incarnation(p->store);
+	}
+	must(core_open(p->net, &config, &p->core));
+	if (!p->store)
+		return;
+	must(mover_open(p->core, emptied, p, &p->mover));
+	store_set_mover(p->store, p->mover, mover_empty);
+}
+
+static void open_proxy(struct process *p)
+{
+	struct proxy_config config = { .core = p->core,
+				       .is_open_loopback = true,
 				       .token_key = TOKEN_KEY,
 				       .token_key_len = sizeof(TOKEN_KEY) - 1 };
 
-	if (p->roles & RUNS_META) {
-		core.shard_count = (uint16_t)c->shape.shards;
-		core.to_shard = to_shard;
-	}
-	if (p->store) {
-		store_reach(p->store, &core.reach, &core.reach_ops);
-		core.reach_store = store_incarnation(p->store);
-	}
-	must(core_open(p->net, &core, &p->core));
-	config.core = p->core;
 	must(proxy_open(p->net, &config, &p->proxy));
 	listen_at(p->loop, &p->proxy_listener, at(p->id, PORT_PROXY), accept_proxy, p->proxy);
 }
@@ -177,6 +201,8 @@ void process_start(struct process *p)
 		open_shards(p);
 	if (p->roles & RUNS_STORE)
 		open_store(p);
+	if (p->roles & (RUNS_STORE | RUNS_PROXY))
+		open_core(p);
 	if (p->roles & RUNS_PROXY)
 		open_proxy(p);
 	if (p->roles & RUNS_CLIENT)
@@ -188,6 +214,8 @@ void process_kill(struct process *p)
 {
 	assert(p->is_up);
 	sim_node_kill(p->node);
+	if (p->keeper)
+		keep_heap_owner_gone(p->keeper);
 	p->is_up = p->is_paused = false;
 	p->loop = NULL;
 	p->net = NULL;
@@ -195,8 +223,45 @@ void process_kill(struct process *p)
 	memset(p->loops, 0, sizeof(p->loops));
 	p->store = NULL;
 	p->core = NULL;
+	p->mover = NULL;
 	p->proxy = NULL;
 	p->w = NULL;
+}
+
+void process_keeper_down(struct process *p, bool is_down)
+{
+	if (p->keeper)
+		keep_heap_set_down(p->keeper, is_down);
+	p->is_keeper_down = is_down;
+}
+
+static void open_keeper(struct process *p)
+{
+	node_current = sim_node_of(p->keeper_node);
+	must(keep_heap_open(node_current, &p->keeper));
+	node_current = NULL;
+}
+
+/* A keeper is a node of its own, so its memory is there when its owner's is gone. */
+static void add_keeper(struct process *p)
+{
+	must(sim_node_add(p->cluster->sim, KEEPERS + p->id, &p->keeper_node));
+	open_keeper(p);
+	if (!p->cluster->shape.has_archive || !(p->roles & RUNS_META))
+		return;
+	node_current = sim_node_of(p->keeper_node);
+	must(archive_new(&p->archive));
+	node_current = NULL;
+}
+
+void process_kill_host(struct process *p)
+{
+	process_kill(p);
+	if (!p->keeper)
+		return;
+	keep_heap_close(p->keeper);
+	p->is_keeper_down = false;
+	open_keeper(p);
 }
 
 /* All of them. */
@@ -267,6 +332,10 @@ void cluster_open(struct cluster *c, uint64_t seed, const struct shape *shape)
 	for (unsigned i = 0; i < SHAPE_STORES; i++)
 		snprintf(c->store_texts[i], sizeof(c->store_texts[i]), "sim://%u:%u",
 			 c->stores[i]->id, PORT_STORE);
+	add_keeper(c->meta);
+	for (unsigned i = 0; i < SHAPE_STORES && shape->keeps_stores; i++)
+		if (c->stores[i] != c->meta)
+			add_keeper(c->stores[i]);
 	for (unsigned i = 0; i < c->count; i++)
 		process_start(&c->processes[i]);
 }

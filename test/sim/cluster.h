@@ -11,6 +11,8 @@
 #include "loop/sim.h"
 #include "meta/meta.h"
 #include "proxy/proxy.h"
+#include "shm/archive.h"
+#include "shm/keep_heap.h"
 #include "store/store.h"
 
 #define SHAPE_SHARDS_MAX 4
@@ -25,9 +27,11 @@ enum { RUNS_META = 1, RUNS_STORE = 2, RUNS_PROXY = 4, RUNS_CLIENT = 8 };
 /* Who runs where, and how much room there is: chosen by the seed. */
 struct shape {
 	unsigned shards;
-	bool is_together; /* store i and proxy i are one process, so that puts are made in place */
-	bool is_dev;      /* metadata, store 0 and proxy 0 are one, as in `wadi dev` */
-	uint64_t pool_bytes;
+	bool is_together;  /* store i and proxy i are one process, so that puts are made in place */
+	bool is_dev;       /* metadata, store 0 and proxy 0 are one, as in `wadi dev` */
+	bool keeps_stores; /* a store's segments outlive it */
+	bool has_archive;  /* the log goes to files, too */
+	uint64_t pool_bytes, snapshot_bytes;
 	uint64_t delay_ns_max;
 };
 
@@ -43,6 +47,12 @@ struct process {
 	bool is_up, is_paused;
 	unsigned life; /* counts its starts */
 
+	/* What outlives it. */
+	struct sim_node *keeper_node; /* NULL: nothing does */
+	struct keep_heap *keeper;
+	struct archive *archive;
+	bool is_keeper_down;
+
 	/* Of a life; dropped with the node. */
 	struct loop *loop, *loops[SHAPE_SHARDS_MAX]; /* shard 0 lives on the first one */
 	struct net *net, *nets[SHAPE_SHARDS_MAX];
@@ -50,6 +60,7 @@ struct process {
 	struct listener shard_listeners[SHAPE_SHARDS_MAX], store_listener, proxy_listener;
 	struct store *store;
 	struct core *core;
+	struct mover *mover;
 	struct proxy *proxy;
 	struct wadi *w;
 };
@@ -73,4 +84,8 @@ struct address cluster_proxy(const struct cluster *c, unsigned i);
 
 /* As kill -9: nothing of it is left but what others know. Not in a turn of its own. */
 void process_kill(struct process *p);
+/* With its keeper: what that held is gone, too. */
+void process_kill_host(struct process *p);
 void process_start(struct process *p);
+/* Its keeper is gone, or there again. */
+void process_keeper_down(struct process *p, bool is_down);

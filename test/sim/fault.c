@@ -12,9 +12,9 @@
 #define AFTERMATH_NS (90000 * MS)
 
 static const char *const NAMES[FAULT_KINDS] = {
-	[FAULT_KILL] = "kill",   [FAULT_PAUSE] = "pause", [FAULT_CUT] = "cut",
-	[FAULT_STALL] = "stall", [FAULT_BREAK] = "break", [FAULT_WALL] = "wall",
-	[FAULT_SLOW] = "slow",
+	[FAULT_KILL] = "kill",   [FAULT_HOST] = "host", [FAULT_KEEPER] = "keeper",
+	[FAULT_PAUSE] = "pause", [FAULT_CUT] = "cut",   [FAULT_STALL] = "stall",
+	[FAULT_BREAK] = "break", [FAULT_WALL] = "wall", [FAULT_SLOW] = "slow",
 };
 
 struct dice_of {
@@ -46,10 +46,16 @@ static uint64_t duration_ms(const struct dice_of *d)
 
 static bool may_die(const struct process *p)
 {
-	return !(p->roles & RUNS_META) && !(p->roles & RUNS_CLIENT && p->index == OPERATOR);
+	return !(p->roles & RUNS_CLIENT && p->index == OPERATOR);
 }
 
-static void make_one(struct fault *f, struct cluster *c, uint64_t span_ms, const struct dice_of *d)
+/*
+ * A metadata server that was restarted does not know any more at which address a
+ * store was, so it cannot tell that the one which is there now is its successor. Until it
+ * does, a run has one or the other.
+ */
+static void make_one(struct fault *f, struct cluster *c, uint64_t span_ms, bool may_lose_hosts,
+		     const struct dice_of *d)
 {
 	const struct process *a = &c->processes[below(d, c->count)];
 	const struct process *b = &c->processes[below(d, c->count)];
@@ -60,8 +66,17 @@ static void make_one(struct fault *f, struct cluster *c, uint64_t span_ms, const
 	snprintf(f->a, sizeof(f->a), "%s", a->name);
 	switch (f->kind) {
 	case FAULT_KILL:
-		if (!may_die(a))
+		if (!may_die(a) || (may_lose_hosts && a->roles & RUNS_META))
 			f->kind = FAULT_PAUSE;
+		break;
+	case FAULT_HOST:
+		/* Of metadata's host copies are asked for, which there are none of yet. */
+		if (!may_die(a) || a->roles & RUNS_META || !may_lose_hosts)
+			f->kind = FAULT_PAUSE;
+		break;
+	case FAULT_KEEPER:
+		if (!a->keeper)
+			snprintf(f->a, sizeof(f->a), "%s", c->meta->name);
 		break;
 	case FAULT_CUT:
 	case FAULT_STALL:
@@ -101,10 +116,11 @@ void faults_make(struct faults *f, struct cluster *c, uint64_t span_ms,
 	const struct dice_of d = { random, owner };
 	/* Every fifth run has none: then nothing may fail at all. */
 	unsigned count = below(&d, 5) == 0 ? 0 : 1 + (unsigned)below(&d, 12);
+	bool may_lose_hosts = !c->shape.keeps_stores || below(&d, 3) == 0;
 
 	*f = (struct faults){ .count = count };
 	for (unsigned i = 0; i < count; i++)
-		make_one(&f->list[i], c, span_ms, &d);
+		make_one(&f->list[i], c, span_ms, may_lose_hosts, &d);
 	qsort(f->list, count, sizeof(f->list[0]), earlier);
 }
 
@@ -229,12 +245,21 @@ static void begin(struct fault *f, struct cluster *c, struct model *m,
 		model_trouble(m, now_ns, now_ns + f->for_ms * MS + AFTERMATH_NS);
 	switch (f->kind) {
 	case FAULT_KILL:
-		if (!a->is_up)
+	case FAULT_HOST:
+		/* Process and keeper at once are more than is promised to be survived. */
+		if (!a->is_up || (a->is_keeper_down && f->kind == FAULT_KILL))
 			break;
 		hooks->killed(hooks->owner, a);
-		process_kill(a);
-		if (a->roles & RUNS_STORE)
+		if (f->kind == FAULT_HOST)
+			process_kill_host(a);
+		else
+			process_kill(a);
+		if (a->roles & RUNS_STORE && (f->kind == FAULT_HOST || !a->keeper))
 			model_loss(m, now_ns);
+		break;
+	case FAULT_KEEPER:
+		if (a->is_up)
+			process_keeper_down(a, true);
 		break;
 	case FAULT_PAUSE:
 		a->is_paused = true;
@@ -275,8 +300,13 @@ static void end(struct fault *f, struct cluster *c, const struct fault_hooks *ho
 	f->has_ended = true;
 	switch (f->kind) {
 	case FAULT_KILL:
+	case FAULT_HOST:
 		if (a && !a->is_up)
 			start(a, hooks);
+		break;
+	case FAULT_KEEPER:
+		if (a)
+			process_keeper_down(a, false);
 		break;
 	case FAULT_PAUSE:
 		if (a && a->is_paused) {
@@ -330,6 +360,7 @@ void faults_heal(struct faults *f, struct cluster *c, struct model *m,
 		if (p->is_paused)
 			sim_node_pause(p->node, false);
 		p->is_paused = false;
+		process_keeper_down(p, false);
 		if (!p->is_up)
 			start(p, hooks);
 	}

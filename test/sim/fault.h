@@ -4,6 +4,8 @@
  * that a failing run can be repeated with fewer of them.
  *
  *	kill:store0@1500+3000           dies at 1.5 s, and is started again 3 s later
+ *	host:store0@1500+3000           the same, and its keeper with it
+ *	keeper:meta@2000+500            its keeper is gone, and there again 0.5 s later
  *	pause:proxy1@800+40000          stops, and goes on 40 s later
  *	cut:meta-proxy0@2000+5000       no connection between the two for 5 s
  *	stall:meta-proxy0@2000+5000     what is on its way between the two waits for 5 s
@@ -20,6 +22,8 @@
 
 enum fault_kind {
 	FAULT_KILL,
+	FAULT_HOST,
+	FAULT_KEEPER,
 	FAULT_PAUSE,
 	FAULT_CUT,
 	FAULT_STALL,

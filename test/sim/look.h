@@ -3,7 +3,7 @@
  * look: into the servers, past their doors: what must hold inside of them at every
  * moment, and what must be left when all is over. A file of its own for each, for their
  * insides have the same names for different things: look_catalog.c, look_shard.c,
- * look_store.c.
+ * look_store.c, look_core.c.
  */
 #pragma once
 
@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 struct catalog;
+struct core;
 struct shard;
 struct store;
 
@@ -31,6 +32,8 @@ unsigned shard_segments(const struct shard *s, struct owned *list, unsigned cap)
 unsigned catalog_segments(const struct catalog *c, struct owned *list, unsigned cap);
 unsigned store_segments(struct store *s, struct owned *list, unsigned cap);
 
+/* Its session at each shard; 0: none yet. */
+unsigned core_sessions(const struct core *c, uint64_t *list, unsigned cap);
 uint64_t shard_lsn(const struct shard *s); /* grows with each change */
 /* Adds what all jobs pay, and what values have cost. */
 void shard_bills(const struct shard *s, unsigned __int128 *jobs, unsigned __int128 *values);

@@ -486,7 +486,7 @@ void look_lost(struct look *l, uint64_t now_ns, const char *verb)
 	/* A loss at a store that happened since a write that could be there began. */
 	for (const struct write *w = p->writes; w; w = w->next) {
 		if (w->state == WRITE_FAILED || (w->version && w->version < l->floor) ||
-		    (!w->is_rename && w->len <= 2048))
+		    w->is_value)
 			continue;
 		for (unsigned i = 0; i < l->m->loss_count; i++)
 			if (l->m->losses_ns[i] <= now_ns &&

@@ -29,7 +29,8 @@ struct write {
 	unsigned path, from; /* from: of a rename */
 	uint32_t number;
 	enum write_state state;
-	bool is_rename, was_repeated;
+	bool is_rename;
+	bool is_value;                        /* small, and put at once: metadata has the bytes */
 	uint64_t begun_ns, ended_ns, version; /* version 0: not known */
 	uint64_t if_version;
 	uint64_t len;

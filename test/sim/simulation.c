@@ -21,13 +21,19 @@
 
 #define OWNED_MAX 4096
 
+/* Of a process's core, at each shard, as it was looked at last. */
+struct sessions {
+	unsigned life;
+	uint64_t ids[SHAPE_SHARDS_MAX];
+};
+
 struct run {
 	struct cluster c;
 	struct model m;
 	struct faults faults;
 	struct workload wl;
-	bool has_loss;
 	struct owned lent[OWNED_MAX], owned[OWNED_MAX];
+	struct sessions sessions[SHAPE_PROXIES];
 	uint64_t looked_lsns[SHAPE_SHARDS_MAX]; /* of each shard, when it was looked at */
 };
 
@@ -49,7 +55,10 @@ static void choose(struct sim *sim, struct shape *shape, struct plan *plan)
 
 	*shape = (struct shape){ .shards = 1 + (unsigned)(x % SHAPE_SHARDS_MAX),
 				 .is_together = x >> 4 & 1,
+				 .keeps_stores = (x >> 40 & 3) != 0,
+				 .has_archive = x >> 5 & 1,
 				 .pool_bytes = POOLS[x >> 8 & 3],
+				 .snapshot_bytes = 16384ull << (x >> 36 & 7),
 				 .delay_ns_max = (x >> 12 & 3) == 0 ? 20 * MS : 500000 };
 	*plan = (struct plan){ .len_max = (x >> 16 & 3) == 0 ? 1500000 : 200000,
 			       .pause_ms_max = (x >> 20 & 3) == 0 ? 20 : 300,
@@ -73,8 +82,6 @@ static void killed(void *owner, struct process *p)
 
 	if (p->roles & RUNS_CLIENT)
 		workload_killed(&r->wl, p->index);
-	if (p->roles & RUNS_STORE)
-		r->has_loss = true;
 }
 
 static void started(void *owner, struct process *p)
@@ -83,6 +90,46 @@ static void started(void *owner, struct process *p)
 
 	if (p->roles & RUNS_CLIENT)
 		workload_start(&r->wl, p->index);
+}
+
+/* Sessions. */
+
+/* So long out of reach, and a session may be over: half its life, for what comes together. */
+#define AWAY_MS (SESSION_LIFE_MS / 2)
+
+/* Was it its own fault, or that of the way to it? That a shard was stopped is no reason. */
+static bool may_lose_session(const struct run *r, const struct process *p)
+{
+	uint64_t away_ms = 0;
+
+	for (unsigned i = 0; i < r->faults.count; i++) {
+		const struct fault *f = &r->faults.list[i];
+		bool is_its = strcmp(f->a, p->name) == 0 || strcmp(f->b, p->name) == 0;
+
+		if (f->kind == FAULT_PAUSE
+			    ? strcmp(f->a, p->name) == 0
+			    : (f->kind == FAULT_CUT || f->kind == FAULT_STALL) && is_its)
+			away_ms += f->for_ms;
+	}
+	return away_ms > AWAY_MS;
+}
+
+static void check_sessions(struct run *r)
+{
+	for (unsigned i = 0; i < SHAPE_PROXIES; i++) {
+		struct process *p = r->c.proxies[i];
+		struct sessions *before = &r->sessions[i], now = { .life = p->life };
+		unsigned n = p->is_up ? core_sessions(p->core, now.ids, SHAPE_SHARDS_MAX) : 0;
+
+		for (unsigned k = 0; k < n && before->life == p->life; k++)
+			if (before->ids[k] && before->ids[k] != now.ids[k] &&
+			    !may_lose_session(r, p))
+				model_fail(&r->m,
+					   "%s was never out of reach for long, but its session at "
+					   "shard %u has ended",
+					   p->name, k);
+		*before = now;
+	}
 }
 
 /* Inside. */
@@ -172,6 +219,7 @@ static void look(struct run *r)
 		model_fail(&r->m, "not so: %s", broken);
 	if (has_changed)
 		check_owned(r);
+	check_sessions(r);
 }
 
 static void look_at_the_end(struct run *r)
@@ -195,7 +243,7 @@ static void look_at_the_end(struct run *r)
 	for (unsigned i = 0; i < SHAPE_PROXIES; i++)
 		if (core_waiting_count(r->c.proxies[i]->core) > 0)
 			model_fail(&r->m, "all is over, but proxy %u asks on", i);
-	if (!r->has_loss && jobs != stores + values)
+	if (r->m.loss_count == 0 && jobs != stores + values)
 		model_fail(&r->m,
 			   "jobs pay for %.0f byte-seconds, and the stores count %.0f, values %.0f",
 			   (double)jobs / 1e9, (double)stores / 1e9, (double)values / 1e9);
@@ -295,8 +343,9 @@ void simulate(uint64_t seed, const char *faults, struct outcome_of *ret)
 		model_fail(&r->m, "not a list of faults: %s", faults);
 	*ret = (struct outcome_of){ 0 };
 	snprintf(ret->shape, sizeof(ret->shape),
-		 "%u shards, pools of %llu MiB%s, delays to %llu us, up to %u bytes, %s leases%s",
-		 shape.shards, (unsigned long long)shape.pool_bytes >> 20,
+		 "%u shards%s, pools of %llu MiB%s, delays to %llu us, up to %u bytes, %s leases%s",
+		 shape.shards, shape.has_archive ? " with files" : "",
+		 (unsigned long long)shape.pool_bytes >> 20,
 		 shape.is_together ? " in the proxies" : "",
 		 (unsigned long long)shape.delay_ns_max / 1000, plan.len_max,
 		 plan.has_short_leases ? "short" : "long", plan.has_quotas ? ", quotas" : "");

@@ -270,6 +270,7 @@ static void do_put(struct script *s, unsigned path, uint32_t flags, bool is_vers
 		w->ttl_ms = 1 + (uint32_t)below(s, 8000);
 	if (path >= COUNTED && path < TREE)
 		w->reads = 1 + (uint32_t)below(s, 3);
+	w->is_value = w->len <= INLINE_BYTES_MAX;
 	if (is_versioned && l.top)
 		w->if_version = l.top->version;
 	write_fill(w, 0, s->buf, w->len);

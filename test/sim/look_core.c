@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "look.h"
+
+#include "core/core_priv.h"
+
+unsigned core_sessions(const struct core *c, uint64_t *list, unsigned cap)
+{
+	unsigned n = c->shard_count < cap ? c->shard_count : cap;
+
+	for (unsigned i = 0; i < n; i++)
+		list[i] = c->links[i].session;
+	return n;
+}
