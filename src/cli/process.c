@@ -232,6 +232,13 @@ static int unit_open(struct shard_unit *u)
 	r = shard_open(&config, u->loop, u->net, &u->shard);
 	if (r < 0)
 		return complain("cannot open", "a metadata shard", r);
+	if (s->kept.is_again && !shard_went_on(u->shard))
+		log_error(
+			"All jobs of a metadata shard are lost: the keeper did not have its log. "
+			"Server "
+			"and keeper were killed at about the same time; --data keeps a log on disk "
+			"shard=%u",
+			u->index);
 	if (u->index > 0 && s->config->is_dev)
 		r = unit_listen(u, &u->unix_listener, unit_socket(u, text, sizeof(text)));
 	if (r == 0 && !s->config->is_dev)

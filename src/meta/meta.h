@@ -49,6 +49,8 @@ int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
  * NULL is fine.
  */
 void shard_close(struct shard *s);
+/* Whether there was anything of a predecessor to go on from. */
+bool shard_went_on(const struct shard *s);
 /* Before shard_close(): what the keeper has of it stays there, for a successor. */
 void shard_leave(struct shard *s);
 

@@ -125,6 +125,7 @@ int shard_recover(struct shard *s, const struct oplog_config *config)
 			jobs_over_tell(s->slots[i]);
 	s->recovered_snapshot = what.snapshot_number;
 	s->is_blank = false; /* what is made from now on */
+	s->has_gone_on = what.is_found;
 	if (what.is_found)
 		log_info("went on from what was left shard=%u lsn=%llu snapshot_lsn=%llu "
 			 "records=%llu torn_bytes=%llu ms=%llu",

@@ -435,6 +435,11 @@ void shard_close(struct shard *s)
 	shard_free_if_done(s);
 }
 
+bool shard_went_on(const struct shard *s)
+{
+	return s->has_gone_on;
+}
+
 void shard_leave(struct shard *s)
 {
 	s->is_left = true;

@@ -146,8 +146,9 @@ struct shard {
 	struct task late;
 	unsigned late_turns;
 	bool is_closing, is_retrying;
-	bool is_left;  /* to a successor */
-	bool is_blank; /* it went on from files alone: small values are not in memory */
+	bool is_left;     /* to a successor */
+	bool has_gone_on; /* from what a predecessor left */
+	bool is_blank;    /* it went on from files alone: small values are not in memory */
 
 	struct htable waited;
 	struct list all_waited, woken;

@@ -55,6 +55,10 @@ class Server:
         with open(self.log_path, errors="replace") as log:
             return log.read()[-3000:]
 
+    def handed_over(self):
+        with open(self.log_path, errors="replace") as log:
+            return log.read().count("A new keeper has all of our memory")
+
     def kill(self):
         self.process.kill()
         self.process.wait()
@@ -191,10 +195,10 @@ def kill_some(servers, clients, dice, o):
         if server.process.poll() is not None:
             raise SystemExit(f"{server.name} ended by itself: {server.tail()}")
         if is_keeper:
-            pid = server.keeper()
+            pid, before = server.keeper(), server.handed_over()
             os.kill(pid, signal.SIGKILL)
-            wait_for(lambda: server.keeper() not in (0, pid), "another keeper")
-            time.sleep(0.3)  # until it has everything again; only one process is dead at a time
+            # Until the next one has everything, two would be dead.
+            wait_for(lambda: server.handed_over() > before, "another keeper")
         else:
             server.keeper()  # learns where it is
             server.kill()

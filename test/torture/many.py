@@ -1,0 +1,267 @@
+#!/usr/bin/python3
+"""Great numbers: objects, jobs, waiters, and one object of gigabytes; what they cost in memory.
+
+usage: test/torture/many.py [objects=1000000] [jobs=10000] [waiters=32000] [stream=12G]
+
+Without arguments all four, of that size. The store and its keeper run in a memory cgroup of
+their own, with the limit that --memory gives them; where none can be made, that part is left out and
+said so. Exit status 0: everything was right, nothing was left, and the limit held.
+"""
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../e2e"))
+from conftest import BUILD, WADI, Client, clean_environment  # noqa: E402
+from cluster import free_ports  # noqa: E402
+
+MANY = os.path.join(BUILD, "test/torture/many")
+UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def number(text):
+    return int(float(text[:-1]) * UNITS[text[-1]]) if text[-1] in UNITS else int(text)
+
+
+class Group:
+    """A memory cgroup, v1 or v2."""
+
+    def __init__(self, limit):
+        name = f"wadi-many-{os.getpid()}"
+        v1, v2 = f"/sys/fs/cgroup/memory/{name}", f"/sys/fs/cgroup/{name}"
+        self.path, self.files = (v1, ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.max_usage_in_bytes")) \
+            if os.path.isdir("/sys/fs/cgroup/memory") else (v2, ("memory.max", "memory.current", "memory.peak"))
+        try:
+            os.mkdir(self.path)
+            with open(os.path.join(self.path, self.files[0]), "w") as file:
+                file.write(str(limit))
+        except OSError as why:
+            print(f"no memory cgroup here ({why}): its limit is not checked")
+            self.path = None
+
+    def enter(self):
+        if self.path:
+            with open(os.path.join(self.path, "cgroup.procs"), "w") as file:
+                file.write(str(os.getpid()))
+
+    def read(self, which):
+        if not self.path:
+            return 0
+        with open(os.path.join(self.path, self.files[which])) as file:
+            return int(file.read())
+
+    def stat(self, *names):
+        with open(os.path.join(self.path, "memory.stat")) as file:
+            lines = dict(line.split() for line in file)
+        return sum(int(lines.get(n, 0)) for n in names)
+
+    def used(self):
+        """Without the cache of files that were only read."""
+        return self.stat("rss", "shmem") if self.path and "memory/" in self.path else self.read(1)
+
+    def failures(self):
+        if not self.path:
+            return 0
+        name = os.path.join(self.path, "memory.failcnt")
+        if os.path.exists(name):
+            with open(name) as file:
+                return int(file.read())
+        return 0
+
+    def remove(self):
+        for _ in range(100):
+            try:
+                if self.path:
+                    os.rmdir(self.path)
+                return
+            except OSError:
+                time.sleep(0.05)
+
+
+class Store:
+    def __init__(self, memory, tmp):
+        self.group = Group(memory)
+        ports = [f"127.0.0.1:{p}" for p in free_ports(3)]
+        self.log = os.path.join(tmp, "log")
+
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [WADI, "dev", "--memory", str(memory), "--keep-s", "2s", "--listen", ports[0], "--http", ports[1],
+                 "--redis", ports[2]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
+                env=clean_environment(), preexec_fn=self.group.enter)
+        while b"ready" not in self.process.stdout.readline():
+            assert self.process.poll() is None, open(self.log).read()
+        self.client = Client("tcp://" + ports[0])
+
+    def many(self, *args, **how):
+        return subprocess.run([MANY, *map(str, args)], stdout=subprocess.PIPE, check=True, text=True,
+                              env=self.client.env(), **how).stdout.strip()
+
+    def cpu_s(self):
+        with open(f"/proc/{self.process.pid}/stat") as stat:
+            words = stat.read().rsplit(")", 1)[1].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+    def end(self):
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(60)
+        peak, failures = self.group.read(2), self.group.failures()
+        self.group.remove()
+        print(f"  ended with {code}; the most memory: {peak / 1e6:.0f} MB; the limit was hit {failures} times")
+        assert code == 0, open(self.log).read()[-2000:]
+
+
+def timed(what, function):
+    begun = time.monotonic()
+    value = function()
+    print(f"  {what}: {time.monotonic() - begun:.3f} s")
+    return value
+
+
+def settled(store, since):
+    """What the group uses once what was given up is given back."""
+    due = time.monotonic() + 20
+    used = store.group.used()
+    while used > since and time.monotonic() < due:
+        time.sleep(0.2)
+        used = store.group.used()
+    return used
+
+
+def objects(n, tmp):
+    print(f"{n} objects of 100 bytes")
+    store = Store(max(1 << 30, n * 1200), tmp)
+    before = store.group.used()
+    print("  put: " + store.many("objects", n))
+    used = store.group.used() - before
+    name = len("many/000/0000000")
+    print(f"  memory: {used / n:.0f} bytes each; of these 100 of data, {name} of the name, "
+          f"{used / n - 100 - name:.0f} others")
+    print("  get: " + store.many("check", n))
+    timed("stat", lambda: store.client("stat", "many/500/0000500"))
+    timed("list of 1/1000", lambda: store.client("ls", "many/500"))
+    timed("remove one", lambda: store.client("rm", "many/500/0000500"))
+    timed("remove all (rm -r)", lambda: store.client("rm", "-r", "many", timeout=600))
+    assert store.client("ls", "--json") == b""
+    print(f"  memory left: {(settled(store, before + n * 10) - before) / n:.0f} bytes for each that was")
+    assert "ok    bills" in store.client.run("doctor").stdout.decode()
+    store.end()
+
+
+def jobs(n, tmp):
+    print(f"{n} jobs, each with three small values and one object of 100 KB")
+    store = Store(2 << 30, tmp)
+    before = store.group.used()
+    begun = time.monotonic()
+    workers = [subprocess.Popen([sys.executable, __file__, "--some-jobs", store.client.endpoint, str(i), str(n // 4)])
+               for i in range(4)]
+    assert all(w.wait() == 0 for w in workers)
+    print(f"  made in {time.monotonic() - begun:.1f} s; {(store.group.used() - before) / n / 1000:.1f} kB each")
+    timed("job ls", lambda: store.client("job", "ls"))
+    timed("top", lambda: store.client("top", "--json"))
+    timed("job show", lambda: store.client("job", "show", "job-1-0"))
+    workers = [subprocess.Popen([sys.executable, __file__, "--end-jobs", store.client.endpoint, str(i), str(n // 4)])
+               for i in range(4)]
+    assert all(w.wait() == 0 for w in workers)
+    due = time.monotonic() + 30
+    while store.client.json("top")["dram_used"] > 0:
+        assert time.monotonic() < due, store.client.json("top")
+        time.sleep(0.1)
+    assert "ok    bills" in store.client.run("doctor").stdout.decode()
+    store.end()
+
+
+def some_jobs(endpoint, worker, count, is_end):
+    import ctypes
+    lib = ctypes.CDLL(os.path.join(BUILD, "src/attach/libwadi.so"))
+    lib.wadi_strerror.restype = ctypes.c_char_p
+
+    class Options(ctypes.Structure):
+        _fields_ = [("size", ctypes.c_size_t), ("endpoint", ctypes.c_char_p), ("token", ctypes.c_char_p),
+                    ("timeout_ms", ctypes.c_uint32), ("reserved", ctypes.c_uint32)]
+
+    def open_at(token):
+        handle = ctypes.c_void_p()
+        options = Options(ctypes.sizeof(Options), endpoint.encode(), token, 60000)
+        assert lib.wadi_open(ctypes.byref(options), ctypes.byref(handle)) == 0
+        return handle
+    admin, token = open_at(None), ctypes.create_string_buffer(1024)
+    data = bytes(100_000)
+    for i in range(count):
+        name = f"job-{worker}-{i}".encode()
+        r = lib.wadi_job_end(admin, name) if is_end else lib.wadi_job_create(admin, name, None, token)
+        assert r == 0, lib.wadi_strerror(admin)
+        if is_end:
+            continue
+        job = open_at(token.value)
+        for path, size in ((b"a", 10), (b"b", 100), (b"c", 300), (b"big", 100_000)):
+            assert lib.wadi_put(job, path, data, ctypes.c_size_t(size), None, None) == 0, lib.wadi_strerror(job)
+        lib.wadi_close(job)
+
+
+def waiters(n, tmp):
+    print(f"{n} parked waiters")
+    store = Store(1 << 30, tmp)
+    before = store.group.used()
+    client = subprocess.Popen([MANY, "waiters", str(n)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                              env=store.client.env())
+    word, connections = client.stdout.readline().split()
+    assert word == "waiting"
+    # The last of them are still on their way.
+    due = time.monotonic() + 60
+    while store.client.json("top")["waiting"] < n:
+        assert time.monotonic() < due, store.client.json("top")
+        time.sleep(0.1)
+    used, cpu = store.group.used() - before, store.cpu_s()
+    time.sleep(5)
+    print(f"  over {connections} connections; memory: {used / n:.0f} bytes each, without the kernel's sockets; "
+          f"CPU while idle: {(store.cpu_s() - cpu) / 5 * 100:.1f} %")
+    timed("a put beside them", lambda: store.client("put", "-", "beside", input=b"x"))
+    client.stdin.close()
+    print("  " + client.stdout.read().strip())
+    assert client.wait() == 0
+    assert store.client.json("top")["waiting"] == 0
+    store.end()
+
+
+def stream(size, tmp):
+    print(f"one object of {size} bytes, streamed")
+    store = Store(size + (size >> 2) + (1 << 30), tmp)
+    for line in store.many("stream", size, timeout=1200).splitlines():
+        print("  " + line)
+    print("  " + store.many("read", size, timeout=1200))
+    timed("remove", lambda: store.client("rm", "stream"))
+    due = time.monotonic() + 30
+    while store.client.json("top")["dram_used"] > 0:
+        assert time.monotonic() < due, store.client.json("top")
+        time.sleep(0.1)
+    print(f"  its bytes were free after {30 - (due - time.monotonic()):.1f} s")
+    store.end()
+
+
+def main():
+    if sys.argv[1:2] in (["--some-jobs"], ["--end-jobs"]):
+        some_jobs(sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[1] == "--end-jobs")
+        return 0
+    what = sys.argv[1:] or ["objects=1000000", "jobs=10000", "waiters=32000", "stream=12G"]
+    tests = {"objects": objects, "jobs": jobs, "waiters": waiters, "stream": stream}
+    for word in what:
+        m = re.fullmatch(r"(\w+)=(\d+[KMG]?)", word)
+        if not m or m.group(1) not in tests:
+            print(__doc__)
+            return 2
+        tmp = tempfile.mkdtemp(prefix="wadi-many-")
+        try:
+            tests[m.group(1)](number(m.group(2)), tmp)
+        finally:
+            shutil.rmtree(tmp, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
