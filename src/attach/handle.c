@@ -408,8 +408,11 @@ int wadi_open(const struct wadi_options *options, struct wadi **ret)
 	if (r < 0)
 		return r;
 	r = loop_open_epoll(&w->loop);
-	if (r == 0)
+	if (r == 0) {
+		/* The only core is the server's, too. */
+		w->loop->may_stay_awake = sysconf(_SC_NPROCESSORS_ONLN) > 1;
 		r = handle_init(w, w->loop);
+	}
 	if (r < 0)
 		return (int)handle_fail(w, "open", w->endpoint, local_limit(r), strerror(-r));
 	op_init(&op, w, "open", w->endpoint, 0, open_run);

@@ -181,8 +181,24 @@
 #define LOOP_EVENTS_PER_TURN  128
 #define LOOP_ACCEPTS_PER_TURN 64
 
+/*
+ * Turns in a row that have work anyway, and so do not ask the kernel for more. A request
+ * takes half a dozen turns, and to ask is dearer than what most of them do.
+ */
+#define LOOP_TURNS_UNASKED 16
+
 /* Connections that the kernel has accepted and we have not; it cuts this to its own limit. */
 #define LISTEN_BACKLOG 4096
+
+/*
+ * A client that waits asks its socket for so long before it sleeps, if its last answers came
+ * as soon as that: two sleeping cores take 60 us to wake.
+ */
+#define LOOP_AWAKE_NS_MAX 100000
+
+/* Who finds that it had to share its core meanwhile sleeps for so long as everybody does. */
+#define LOOP_AWAKE_GAP_NS  50000
+#define LOOP_AWAKE_REST_MS 100
 
 /* A connect or an accept that found no room is tried again after so long. */
 #define SOCKET_AGAIN_MS 10

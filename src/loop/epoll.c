@@ -55,18 +55,52 @@ static int wait_ns(struct epoll_loop *el, struct epoll_event *events, uint64_t n
 	return epoll_wait(el->epoll_fd, events, LOOP_EVENTS_PER_TURN, (int)ns);
 }
 
-/* Reads the clock itself, for the turn has taken time so far. Polling before sleeping belongs here.
+/*
+ * Asks again and again, until `end_ns`. 0: nothing has come. If the core was somebody else's in
+ * between, others want it, and who sleeps gets it back sooner than who spins.
  */
+static int stay_awake(struct epoll_loop *el, struct epoll_event *events, uint64_t now_ns,
+		      uint64_t end_ns)
+{
+	while (now_ns < end_ns) {
+		int n = epoll_wait(el->epoll_fd, events, LOOP_EVENTS_PER_TURN, 0);
+		uint64_t then_ns = now_ns;
+
+		now_ns = node_now_ns();
+		if (now_ns - then_ns > LOOP_AWAKE_GAP_NS)
+			el->rest_ns = now_ns + LOOP_AWAKE_REST_MS * 1000000ull;
+		if (n != 0 || now_ns < el->rest_ns)
+			return n;
+	}
+	return 0;
+}
+
+/* Two waits in a row that were over soon are a conversation: the next one will be, too. */
+static bool is_conversation(const struct epoll_loop *el, uint64_t now_ns)
+{
+	return el->loop.may_stay_awake && el->short_waits >= 2 && now_ns >= el->rest_ns;
+}
+
+/* Reads the clock itself, for the turn has taken time so far. */
 static int wait_until(struct epoll_loop *el, struct epoll_event *events, uint64_t due_ns)
 {
 	struct loop *l = &el->loop;
-	uint64_t now_ns = node_now_ns();
-	int n;
+	uint64_t now_ns = node_now_ns(), end_ns = now_ns + LOOP_AWAKE_NS_MAX;
+	bool may_wait;
+	int n = 0;
 
 	loop_polls(l, now_ns);
-	n = wait_ns(el, events, mailbox_sleep(&l->mail) && due_ns > now_ns ? due_ns - now_ns : 0);
+	may_wait = mailbox_sleep(&l->mail) && due_ns > now_ns;
+	if (may_wait && is_conversation(el, now_ns))
+		n = stay_awake(el, events, now_ns, end_ns < due_ns ? end_ns : due_ns);
+	if (n == 0) {
+		uint64_t then_ns = l->may_stay_awake ? node_now_ns() : now_ns;
+
+		n = wait_ns(el, events, may_wait && due_ns > then_ns ? due_ns - then_ns : 0);
+	}
 	mailbox_awake(&l->mail);
 	l->now_ns = l->polled_ns = node_now_ns();
+	el->short_waits = l->now_ns < end_ns ? el->short_waits + 1 : 0;
 	return n;
 }
 
@@ -76,6 +110,13 @@ static int epoll_poll(struct loop *l, uint64_t due_ns)
 	struct epoll_event events[LOOP_EVENTS_PER_TURN];
 	int n;
 
+	/*
+	 * The next turn has work of its own, so what the kernel has may wait a little; but not
+	 * where somebody outside asks our descriptor what there is.
+	 */
+	if (!l->is_waited_for && loop_due(l) <= l->now_ns && el->unasked++ < LOOP_TURNS_UNASKED)
+		return 0;
+	el->unasked = 0;
 	if (due_ns > l->now_ns) {
 		n = wait_until(el, events, due_ns);
 	} else {

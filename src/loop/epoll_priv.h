@@ -24,8 +24,11 @@ struct source {
 struct epoll_loop {
 	struct loop loop;
 	int epoll_fd;
-	bool has_only_ms;    /* a kernel before 5.11 */
-	struct source alarm; /* an eventfd: other threads' wake-ups */
+	bool has_only_ms;     /* a kernel before 5.11 */
+	unsigned unasked;     /* turns since epoll was asked */
+	unsigned short_waits; /* the last ones that were over before a sleep would have paid */
+	uint64_t rest_ns;     /* until then no wait stays awake: others want the core */
+	struct source alarm;  /* an eventfd: other threads' wake-ups */
 };
 
 /* `s->fd` and `s->event` are set. `events` without EPOLLET. */

@@ -68,6 +68,7 @@ struct loop_ops {
 struct loop {
 	uint64_t now_ns;
 	struct fibers fibers;
+	bool may_stay_awake; /* a wait may ask again and again before it sleeps: limits.h */
 
 	/* loop.c's own. */
 	const struct loop_ops *ops;

@@ -11,7 +11,9 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/container.h"
 #include "base/limits.h"
@@ -578,6 +580,47 @@ static void letters_of_other_threads_wake_the_loop(void **state)
 	free(senders);
 }
 
+/* How often this thread has slept, while it waited ten times for a little. */
+static long sleeps_of_ten_short_waits(void)
+{
+	struct rusage before, after;
+
+	getrusage(RUSAGE_THREAD, &before);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(loop_turn(loop, node_now_ns() + 10000), 0);
+	getrusage(RUSAGE_THREAD, &after);
+	return after.ru_nvcsw - before.ru_nvcsw;
+}
+
+static void who_may_stay_awake_does_so_in_a_conversation(void **state)
+{
+	bool has_stayed = false;
+
+	assert_true(sleeps_of_ten_short_waits() > 0);
+	loop->may_stay_awake = true;
+	/* On a busy machine the core is shared, and then it sleeps. */
+	for (int i = 0; i < 200 && !has_stayed; i++) {
+		has_stayed = sleeps_of_ten_short_waits() == 0;
+		if (!has_stayed)
+			usleep(10000);
+	}
+	assert_true(has_stayed);
+}
+
+static void who_waits_long_sleeps(void **state)
+{
+	struct timespec before, after;
+
+	loop->may_stay_awake = true;
+	sleeps_of_ten_short_waits();
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &before);
+	turn_for(400 * MS);
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &after);
+	assert_true((after.tv_sec - before.tv_sec) * 1000 +
+			    (after.tv_nsec - before.tv_nsec) / 1000000 <
+		    100);
+}
+
 static bool is_readable(int fd, int timeout_ms)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
@@ -674,6 +717,8 @@ int main(void)
 		T(letters_of_other_threads_wake_the_loop),
 		T(somebody_else_s_loop_may_wait_for_ours),
 		T(the_longest_stall_is_known_and_a_wait_is_none),
+		T(who_may_stay_awake_does_so_in_a_conversation),
+		T(who_waits_long_sleeps),
 	};
 	const struct CMUnitTest simulated[] = {
 		T(only_the_simulator_s_loop_has_no_descriptor),
