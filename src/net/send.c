@@ -140,9 +140,12 @@ void send_flush(struct conn *c)
 	size_t done = 0;
 
 	while (!c->is_closed && !list_is_empty(&p->queue)) {
-		struct gather g = { .count = 0 };
+		struct gather g; /* not all of it zeroed: it is a kilobyte, and a request sends four
+				    times */
 		ssize_t n;
 
+		g.count = 0;
+		g.len = 0;
 		if (done >= TURN_BYTES) {
 			loop_defer(c->net->loop, &p->flush);
 			return;
