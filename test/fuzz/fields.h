@@ -28,6 +28,13 @@ static const char *const KNOWN[] = {
 };
 #define KNOWN_NAMES (sizeof(KNOWN) / sizeof(*KNOWN))
 
+/* Those that ask for something rare, and are mostly 0. */
+static const char *const PLAIN[] = { "flags",  "tier",   "copies", "if_version",
+				     "age_ms", "ttl_ms", "reads",  "wait_ms" };
+
+/* Instead of a place in KNOWN. */
+enum { PLACE_NONE = -1, PLACE_PLAIN = -2, PLACE_UNKNOWN = -3 };
+
 struct fields {
 	struct bytes in;
 	struct known known[KNOWN_NAMES];
@@ -42,24 +49,27 @@ static inline void fields_init(struct fields *f, struct bytes in)
 	memset(f->known, 0, sizeof(f->known));
 }
 
-/* The place of a field in KNOWN, or -1: of this name, or of one that ends so, as if_version. */
+/* The place of a field in KNOWN: of this name, or of one that ends so, as table_segment. */
 UNWATCHED static int known_place(const char *name)
 {
+	for (size_t i = 0; i < sizeof(PLAIN) / sizeof(*PLAIN); i++)
+		if (strcmp(name, PLAIN[i]) == 0)
+			return PLACE_PLAIN;
 	for (size_t i = 0; i < KNOWN_NAMES; i++) {
 		size_t n = strlen(name), m = strlen(KNOWN[i]);
 
 		if (n >= m && strcmp(name + n - m, KNOWN[i]) == 0)
 			return (int)i;
 	}
-	return -1;
+	return PLACE_NONE;
 }
 
 /* Looked up once for each place in the program. */
 #define KNOWN_PLACE(name)                           \
 	({                                          \
-		static int place_ = -2;             \
+		static int place_ = PLACE_UNKNOWN;  \
                                                     \
-		if (place_ == -2)                   \
+		if (place_ == PLACE_UNKNOWN)        \
 			place_ = known_place(name); \
 		place_;                             \
 	})
@@ -76,6 +86,12 @@ UNWATCHED static inline void fields_learn(struct fields *f, int place, uint64_t 
 	k->values[k->next++ % KNOWN_MAX] = v;
 	if (k->count < KNOWN_MAX)
 		k->count++;
+}
+
+/* From now on it is the only one of its name; 0: there is none. */
+static inline void fields_only(struct fields *f, int place, uint64_t v)
+{
+	f->known[place] = (struct known){ .values = { v }, .count = v != 0, .next = v != 0 };
 }
 
 UNWATCHED static inline uint64_t fields_number(struct fields *f, int place, size_t width)
@@ -103,6 +119,8 @@ UNWATCHED static inline uint64_t fields_number(struct fields *f, int place, size
 		return take(&f->in, width);
 	if (c >= 0xe0)
 		return EDGES[c & 15];
+	if (place == PLACE_PLAIN)
+		return c < 0xc0 ? 0 : c & 3;
 	if (k)
 		return c < 0xc0 && k->count > 0 ? k->values[c % k->count] : c & 31;
 	if (c < 0x60)
