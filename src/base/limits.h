@@ -145,6 +145,12 @@
 /* Between a connection's beginning and its HELLO. */
 #define HELLO_MS_MAX 5000
 
+/* Between two bytes of a frame that has begun; then its sender is not coming back. */
+#define CONN_HALF_MS_MAX (60u * 1000)
+
+/* A reader that takes nothing for so long does not keep bytes whose segment is wanted back. */
+#define PEER_STUCK_MS 1000
+
 /* A duty that was not answered is sent again after so long. */
 #define DUTY_AGAIN_MS 1000
 
@@ -169,8 +175,12 @@
 /* Operations of a proxy in progress; the next request waits in its socket. */
 #define FIBERS_PER_LOOP 4096
 
-/* Of one process; each is a descriptor. Above it new ones are answered and closed. */
-#define CONNS_MAX 40000
+/*
+ * Of one process; each is a descriptor, so where there are fewer of those, it is less. Above
+ * it new ones are told so and closed; further ones, when so many wait for that, only closed.
+ */
+#define CONNS_MAX        40000
+#define CONNS_TURNED_MAX 256
 
 /* Bytes that a loop copies or sums before it lets others run. */
 #define LOOP_PIECE (256u << 10)

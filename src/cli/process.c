@@ -39,6 +39,9 @@
 #define START_NS 10000000000ull
 #define KEY_MAX  256
 
+/* Descriptors of files, listeners, loops. */
+#define FILES_OF_OURS 64
+
 /* A metadata shard, with the loop that it lives on. Shard 0 shares loop 0. */
 struct shard_unit {
 	struct process *process;
@@ -274,6 +277,18 @@ static void unit_tell(struct shard_unit *u, int r)
 	pthread_mutex_unlock(&s->lock);
 }
 
+/* Of one loop; each connection is a descriptor, and so is each segment. */
+static unsigned conns_max(const struct process *s)
+{
+	struct rlimit l = { .rlim_cur = 1024 };
+	uint64_t taken = FILES_OF_OURS + (s->store ? store_segments_max(s->store) : 0), most;
+
+	getrlimit(RLIMIT_NOFILE, &l);
+	most = l.rlim_cur > taken + FILES_OF_OURS ? l.rlim_cur - taken : FILES_OF_OURS;
+	most = most < CONNS_MAX ? most : CONNS_MAX;
+	return (unsigned)(most / (s->unit_count > 1 ? s->unit_count : 1));
+}
+
 static void *unit_main(void *arg)
 {
 	struct shard_unit *u = arg;
@@ -281,8 +296,10 @@ static void *unit_main(void *arg)
 
 	if (r == 0)
 		r = net_open(u->loop, &u->net);
-	if (r == 0)
+	if (r == 0) {
+		net_limit_conns(u->net, conns_max(u->process));
 		r = unit_open(u);
+	}
 	unit_tell(u, r);
 	if (r == 0)
 		(void)loop_run(u->loop);
@@ -412,6 +429,14 @@ static int parse_metas(struct process *s)
 	return 0;
 }
 
+static void segment_wanted(void *owner, uint64_t segment)
+{
+	struct process *s = owner;
+
+	if (s->proxy)
+		proxy_segment_wanted(s->proxy, segment);
+}
+
 static int store_start(struct process *s)
 {
 	struct store_config config = {
@@ -420,6 +445,8 @@ static int store_start(struct process *s)
 		.key = { s->key, s->key_len },
 		.address = s->advertised,
 		.keep = s->kept.keep,
+		.wanted = segment_wanted,
+		.owner = s,
 	};
 	struct stream *stream;
 	int r;
@@ -740,6 +767,8 @@ static int process_start(struct process *s)
 		r = store_listen(s);
 	if (r == 0 && c->roles & WITH_STORE)
 		r = store_start(s);
+	if (r == 0)
+		net_limit_conns(s->net, conns_max(s));
 	if (r == 0 && c->roles & (WITH_PROXY | WITH_STORE))
 		r = core_start(s);
 	if (r == 0 && s->store)

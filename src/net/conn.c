@@ -16,10 +16,16 @@ int net_open(struct loop *l, struct net **ret)
 	if (!n)
 		return -ENOMEM;
 	n->loop = l;
+	n->conns_max = CONNS_MAX;
 	list_init(&n->spare_requests);
 	list_init(&n->spare_sendings);
 	*ret = n;
 	return 0;
+}
+
+void net_limit_conns(struct net *n, unsigned conns_max)
+{
+	n->conns_max = conns_max;
 }
 
 void net_close(struct net *n)
@@ -120,7 +126,12 @@ static void begin_request(struct conn *c)
 	r->handler = index < 0 ? &none : &c->service->handlers[index];
 	r->payload_len = in->frame.payload_len;
 	r->refusal = refuse(c, message_info(in->frame.msg), r->handler, &why);
-	if (r->refusal < 0) {
+	if (c->priv->is_turned_away) {
+		r->refusal = -EUSERS;
+		request_sink(r, r->refusal, "this process has %u connections, which is its limit",
+			     c->net->conns_max);
+		c->priv->has_been_told = true;
+	} else if (r->refusal < 0) {
 		request_sink(r, r->refusal, "%s", why);
 		c->net->counters.refused_count++;
 	}
@@ -389,6 +400,15 @@ static const char *why_not_received(struct conn *c, ssize_t n)
 	return "the connection broke";
 }
 
+/* A frame has begun, and it is its sender's turn. */
+static bool is_half_way(const struct conn *c)
+{
+	const struct conn_priv *p = c->priv;
+
+	return may_read(c) &&
+	       (p->is_half || p->intake.state != INTAKE_HEADER || p->intake.have > 0);
+}
+
 static void conn_serve(struct conn *c)
 {
 	struct conn_priv *p = c->priv;
@@ -410,10 +430,14 @@ static void conn_serve(struct conn *c)
 			break;
 		}
 		p->is_connected = true;
+		p->received_ns = c->net->loop->now_ns;
 		done += (size_t)n;
 		c->net->counters.received_bytes += (size_t)n;
 	}
 	p->is_serving = false;
+	if (is_half_way(c) && !timer_is_running(&p->half))
+		timer_start(c->net->loop, &p->half,
+			    c->net->loop->now_ns + CONN_HALF_MS_MAX * 1000000ull);
 	if (!c->is_closed)
 		send_flush(c);
 	/* Sending may have made room to go on; the edge that told of input is gone. */
@@ -454,6 +478,22 @@ void conn_resume(struct conn *c)
 		loop_defer(c->net->loop, &c->priv->again);
 }
 
+/* What has come meanwhile counts: perhaps it was we who stood still. */
+static void still_half_way(struct timer *t)
+{
+	struct conn *c = container_of(t, struct conn_priv, half)->conn;
+	uint64_t now_ns = c->net->loop->now_ns, due_ns;
+
+	conn_serve(c);
+	due_ns = c->priv->received_ns + CONN_HALF_MS_MAX * 1000000ull;
+	if (!is_half_way(c))
+		timer_stop(c->net->loop, t);
+	else if (due_ns <= now_ns)
+		conn_fail(c, "it stopped in the middle of a frame");
+	else
+		timer_start(c->net->loop, t, due_ns);
+}
+
 static void no_hello(struct timer *t)
 {
 	struct conn *c = container_of(t, struct conn_priv, hello)->conn;
@@ -464,8 +504,11 @@ static void no_hello(struct timer *t)
 
 struct conn *conn_open(struct net *n, struct stream *s, const struct service *service, void *owner)
 {
-	struct conn *c = node_alloc(sizeof(*c));
-	struct conn_priv *p = node_alloc(sizeof(*p));
+	uint64_t others = n->counters.conn_count;
+	bool is_too_many = service && service->handlers[MESSAGE_HELLO].serve &&
+			   others >= n->conns_max + (uint64_t)CONNS_TURNED_MAX;
+	struct conn *c = is_too_many ? NULL : node_alloc(sizeof(*c));
+	struct conn_priv *p = is_too_many ? NULL : node_alloc(sizeof(*p));
 
 	if (!c || !p) {
 		node_free(c);
@@ -480,7 +523,8 @@ struct conn *conn_open(struct net *n, struct stream *s, const struct service *se
 				 .stream = s,
 				 .again = { .run = go_on },
 				 .flush = { .run = flush },
-				 .hello = { .fire = no_hello } };
+				 .hello = { .fire = no_hello },
+				 .half = { .fire = still_half_way } };
 	list_init(&c->link);
 	list_init(&p->again.link);
 	list_init(&p->flush.link);
@@ -491,6 +535,7 @@ struct conn *conn_open(struct net *n, struct stream *s, const struct service *se
 	s->ready = is_ready;
 	s->owner = c;
 	n->counters.conn_count++;
+	p->is_turned_away = is_servers(c) && others >= n->conns_max;
 	if (is_servers(c))
 		timer_start(n->loop, &p->hello, n->loop->now_ns + HELLO_MS_MAX * 1000000ull);
 	loop_defer(n->loop, &p->again); /* what came before there was an owner */
@@ -535,6 +580,7 @@ void conn_close(struct conn *c)
 	if (!p->why_closed)
 		p->why_closed = "we closed it";
 	timer_stop(c->net->loop, &p->hello);
+	timer_stop(c->net->loop, &p->half);
 	task_stop(&p->again);
 	task_stop(&p->flush);
 	stream_close(p->stream);

@@ -54,6 +54,8 @@ struct net_counters {
 };
 
 int net_open(struct loop *l, struct net **ret);
+/* How many connections there may be, CONNS_MAX unless said otherwise. */
+void net_limit_conns(struct net *n, unsigned conns_max);
 void net_close(struct net *n);         /* its connections have been closed, and a turn has passed */
 struct body *body_take(struct net *n); /* NULL: no memory */
 struct body *body_give(struct net *n, struct body *b); /* returns NULL; NULL is fine */
@@ -112,7 +114,7 @@ struct conn {
 	struct conn_priv *priv;
 };
 
-/* Takes the stream. NULL: no memory; the stream is closed then too. */
+/* Takes the stream. NULL: no memory, or far too many; the stream is closed then too. */
 struct conn *conn_open(struct net *n, struct stream *s, const struct service *service, void *owner);
 /* In two steps: nothing is served any more; it is freed at the end of the turn. */
 void conn_close(struct conn *c);
@@ -122,6 +124,8 @@ const char *conn_why_closed(const struct conn *c);
 bool conn_is_connected(const struct conn *c);
 /* Bytes queued for sending; doors push back by it. */
 size_t conn_unsent(const struct conn *c);
+/* For how long its peer has taken nothing of what waits for it; 0 if nothing does. */
+uint64_t conn_stuck_ns(const struct conn *c);
 
 /* A request that is being served. */
 struct request {

@@ -18,6 +18,7 @@ struct net {
 	struct net_counters counters;
 	struct body *spare_bodies;
 	struct list spare_requests, spare_sendings;
+	unsigned conns_max;
 	uint8_t scratch[SCRATCH_BYTES]; /* what recv() brings */
 	uint8_t sink[SCRATCH_BYTES];    /* where payloads go that nobody wants */
 	uint8_t zeros[SCRATCH_BYTES];   /* what fills up those whose source is gone */
@@ -46,6 +47,8 @@ struct conn_priv {
 	const char *why_closed;
 	struct closing closing;
 	struct timer hello;
+	bool is_turned_away; /* there are too many: what it asks first is refused, then it ends */
+	bool has_been_told;
 
 	/* Receiving. */
 	struct task again;    /* goes on where a turn's share was used up */
@@ -56,11 +59,14 @@ struct conn_priv {
 	bool is_half;               /* the frame is there, the one that confirms it is not */
 	uint8_t *stash;             /* bytes behind a frame that waits for its place */
 	size_t stash_len, stash_at;
+	struct timer half; /* runs while a frame is half received */
+	uint64_t received_ns;
 	struct list parked;
 
 	/* Sending. */
 	struct list queue;
 	size_t unsent;
+	uint64_t sent_ns; /* since when nothing of it was taken */
 	struct task flush;
 
 	/* Calls. */

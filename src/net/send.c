@@ -71,6 +71,8 @@ struct sending *send_frame(struct conn *c, const struct frame *f, struct body *b
 	}
 	w = wcur_make(s->header, FRAME_HEADER_SIZE);
 	frame_put(&w, &frame);
+	if (c->priv->unsent == 0)
+		c->priv->sent_ns = c->net->loop->now_ns;
 	list_insert(&c->priv->queue, &s->link);
 	c->priv->unsent += total(s);
 	if (!c->priv->is_serving)
@@ -122,6 +124,7 @@ static void add_frame(struct net *n, struct gather *g, const struct sending *s)
 static void advance(struct conn *c, size_t n)
 {
 	c->net->counters.sent_bytes += n;
+	c->priv->sent_ns = c->net->loop->now_ns;
 	while (n > 0) {
 		struct sending *s = container_of(c->priv->queue.next, struct sending, link);
 		uint64_t left = total(s) - s->sent, take = n < left ? n : left;
@@ -167,6 +170,8 @@ void send_flush(struct conn *c)
 		done += (size_t)n;
 		advance(c, (size_t)n);
 	}
+	if (p->is_turned_away && p->has_been_told && list_is_empty(&p->queue))
+		conn_fail(c, "there are too many connections");
 }
 
 /* True if what is left of the payload, if anything, no longer needs its source. */
@@ -217,4 +222,9 @@ void send_drop_all(struct conn *c)
 size_t conn_unsent(const struct conn *c)
 {
 	return c->priv->unsent;
+}
+
+uint64_t conn_stuck_ns(const struct conn *c)
+{
+	return c->priv->unsent > 0 ? c->net->loop->now_ns - c->priv->sent_ns : 0;
 }

@@ -138,6 +138,8 @@ int store_open(const struct store_config *config, struct loop *l, struct net *n,
 	s->loop = l;
 	s->net = n;
 	s->media = config->media ? config->media : &media_memfd;
+	s->wanted = config->wanted;
+	s->wanted_owner = config->owner;
 	s->opened_ns = node_now_ns(); /* of the same moment, not of the turn's beginning */
 	s->opened_wall_ns = node_wall_ns();
 	s->turn.run = turn;
@@ -539,6 +541,11 @@ static const struct reach_ops REACH_OPS = {
 	.pin_to_write = near_pin_to_write,
 	.unpin = near_unpin,
 };
+
+unsigned store_segments_max(const struct store *s)
+{
+	return s->pool.segment_max;
+}
 
 void store_reach(struct store *s, struct reach **ret, const struct reach_ops **ret_ops)
 {

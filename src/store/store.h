@@ -25,6 +25,12 @@ struct store_config {
 	const char *address;    /* where it is reached, told to metadata servers; "" for nowhere */
 	const struct media *media; /* NULL: media_memfd */
 	struct keep *keep;         /* where a predecessor's segments are; NULL: nothing is kept */
+	/*
+	 * A segment is to be freed, and those who reach it in this process still have it
+	 * pinned: they let go of what nobody takes. May be NULL.
+	 */
+	void (*wanted)(void *owner, uint64_t segment);
+	void *owner; /* not ours */
 };
 
 struct store;
@@ -57,6 +63,9 @@ void store_emptied(struct store *s, uint64_t segment, uint32_t generation, int r
 
 /* For a core on the same loop. */
 void store_reach(struct store *s, struct reach **ret, const struct reach_ops **ret_ops);
+
+/* How many segments it may have; each is a descriptor, and a mapping. */
+unsigned store_segments_max(const struct store *s);
 
 /* What extents and grants call it: the number of its pool. */
 uint64_t store_incarnation(const struct store *s);

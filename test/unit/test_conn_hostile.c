@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: peers that stop in the middle, and peers that are too many, cost a bounded time
+ * and a bounded number of connections, and are told where that is possible. Method: a
+ * server in simulated time, and the bare other ends of pairs.
+ */
+#include "test.h"
+
+#include <stdio.h>
+
+#include "net/conn.h"
+#include "world.h"
+
+static struct net *net;
+static unsigned closed_count;
+static char why[100];
+
+static void hello_serve(struct request *r)
+{
+	struct wcur w = request_answer(r);
+
+	r->conn->access = node_alloc(sizeof(*r->conn->access));
+	r->conn->access->role = ROLE_JOB;
+	hello_rep_put(&w, &(struct hello_rep){ .version = PROTOCOL_VERSION });
+	request_reply(r, &w, NULL);
+}
+
+static struct payload long_answer;
+static uint8_t long_bytes[200000];
+
+static void get_serve(struct request *r)
+{
+	struct wcur w = request_answer(r);
+
+	get_rep_put(&w, &(struct get_rep){ 0 });
+	long_answer = (struct payload){ long_bytes, sizeof(long_bytes), NULL };
+	request_reply(r, &w, &long_answer);
+}
+
+static void conn_over(struct conn *c)
+{
+	closed_count++;
+	snprintf(why, sizeof(why), "%s", conn_why_closed(c));
+}
+
+static const struct service SERVICE = {
+	.server = SERVER_PROXY,
+	.handlers = { [MESSAGE_HELLO] = { .serve = hello_serve },
+		      [MESSAGE_GET] = { .serve = get_serve } },
+	.closed = conn_over,
+};
+
+static void ignore(struct stream *s)
+{
+}
+
+/* The bare end of a connection; NULL in *ret if the server would not have it. */
+static struct stream *connect_bare(struct conn **ret)
+{
+	struct stream *ends[2];
+
+	assert_int_equal(stream_pair(loop, 65536, ends), 0);
+	ends[0]->ready = ignore;
+	*ret = conn_open(net, ends[1], &SERVICE, NULL);
+	return ends[0];
+}
+
+static void send_bytes(struct stream *s, const void *bytes, size_t len)
+{
+	struct iovec iov = { (void *)bytes, len };
+
+	assert_int_equal(stream_send(s, &iov, 1), len);
+}
+
+static size_t make_request(uint8_t *buf, size_t cap, uint16_t msg)
+{
+	uint8_t body[200];
+	struct wcur w = wcur_make(body, sizeof(body)), f = wcur_make(buf, cap);
+
+	if (msg == MSG_HELLO)
+		hello_req_put(&w, &(struct hello_req){ .version = PROTOCOL_VERSION });
+	else
+		get_req_put(&w, &(struct get_req){ 0 });
+	frame_put(&f, &(struct frame){ .msg = msg, .call = 1, .body_len = (uint32_t)(w.p - body) });
+	put_bytes(&f, body, (size_t)(w.p - body));
+	assert_true(wcur_finish(&f) > 0);
+	return (size_t)wcur_finish(&f);
+}
+
+static void say_hello(struct stream *s)
+{
+	uint8_t frame[300], answer[300];
+	size_t len = make_request(frame, sizeof(frame), MSG_HELLO);
+
+	send_bytes(s, frame, len);
+	turn_for(MS);
+	assert_true(stream_recv(s, answer, sizeof(answer)) > 0);
+}
+
+static int setup(void **state)
+{
+	closed_count = 0;
+	why[0] = '\0';
+	world_open(true);
+	assert_int_equal(net_open(loop, &net), 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	turn_for(MS);
+	assert_int_equal(net_counters(net)->conn_count, 0);
+	net_close(net);
+	world_close();
+	return 0;
+}
+
+static void half_a_frame_is_waited_for_a_while(void **state)
+{
+	uint8_t frame[300];
+	struct conn *c;
+	struct stream *s = connect_bare(&c);
+	size_t len;
+
+	say_hello(s);
+	/* Between frames there is no hurry. */
+	turn_for(3600 * SECOND);
+	len = make_request(frame, sizeof(frame), MSG_HELLO);
+	assert_true(len > 40);
+	send_bytes(s, frame, 20);
+	turn_for(59 * SECOND);
+	send_bytes(s, frame + 20, 18);
+	turn_for(59 * SECOND);
+	assert_int_equal(closed_count, 0);
+	turn_for(2 * SECOND);
+	assert_int_equal(closed_count, 1);
+	assert_string_equal(why, "it stopped in the middle of a frame");
+	stream_close(s);
+}
+
+static void a_connection_too_many_is_told_and_closed(void **state)
+{
+	uint8_t frame[300], answer[300];
+	struct stream *s[3];
+	struct conn *c[3];
+	size_t len = make_request(frame, sizeof(frame), MSG_HELLO);
+	struct rcur cur;
+	struct frame f;
+	struct error_rep error;
+	ssize_t n;
+
+	net_limit_conns(net, 2);
+	for (int i = 0; i < 3; i++) {
+		s[i] = connect_bare(&c[i]);
+		assert_non_null(c[i]);
+	}
+	send_bytes(s[2], frame, len);
+	turn_for(MS);
+	n = stream_recv(s[2], answer, sizeof(answer));
+	assert_true(n > FRAME_HEADER_SIZE);
+	cur = rcur_make(answer, FRAME_HEADER_SIZE);
+	assert_int_equal(frame_get(&cur, &f), 0);
+	assert_int_equal(f.status, STATUS_LIMIT);
+	cur = rcur_make(answer + FRAME_HEADER_SIZE, (size_t)n - FRAME_HEADER_SIZE);
+	assert_int_equal(error_rep_get(&cur, &error), 0);
+	assert_int_equal(error.detail.len,
+			 strlen("this process has 2 connections, which is its limit"));
+	assert_memory_equal(error.detail.ptr, "this process has 2 connections, which is its limit",
+			    error.detail.len);
+	assert_int_equal(stream_recv(s[2], answer, sizeof(answer)), 0);
+	assert_int_equal(closed_count, 1);
+	/* The others are served. */
+	say_hello(s[0]);
+	/* When one of them is gone, there is room again. */
+	stream_close(s[1]);
+	stream_close(s[2]);
+	turn_for(MS);
+	s[1] = connect_bare(&c[1]);
+	say_hello(s[1]);
+	stream_close(s[0]);
+	stream_close(s[1]);
+	turn_for(MS);
+}
+
+static void far_too_many_are_only_closed(void **state)
+{
+	static struct stream *s[CONNS_TURNED_MAX + 2];
+	uint8_t byte;
+	struct conn *c;
+
+	net_limit_conns(net, 1);
+	for (unsigned i = 0; i <= CONNS_TURNED_MAX; i++) {
+		s[i] = connect_bare(&c);
+		assert_non_null(c);
+	}
+	s[CONNS_TURNED_MAX + 1] = connect_bare(&c);
+	assert_null(c);
+	turn_for(MS);
+	assert_int_equal(stream_recv(s[CONNS_TURNED_MAX + 1], &byte, 1), 0);
+	for (unsigned i = 0; i < CONNS_TURNED_MAX + 2; i++)
+		stream_close(s[i]);
+	turn_for(MS);
+}
+
+static void a_peer_that_takes_nothing_is_known(void **state)
+{
+	static uint8_t bytes[250000];
+	uint8_t frame[300];
+	struct conn *c;
+	struct stream *s = connect_bare(&c);
+	size_t len;
+
+	say_hello(s);
+	assert_true(conn_stuck_ns(c) == 0);
+	len = make_request(frame, sizeof(frame), MSG_GET);
+	send_bytes(s, frame, len);
+	turn_for(10 * SECOND);
+	assert_true(conn_stuck_ns(c) >= 9 * SECOND && conn_stuck_ns(c) <= 10 * SECOND + MS);
+	assert_true(stream_recv(s, bytes, 1000) > 0);
+	turn_for(MS);
+	assert_true(conn_stuck_ns(c) <= 2 * MS);
+	while (stream_recv(s, bytes, sizeof(bytes)) > 0)
+		turn_for(MS);
+	turn_for(SECOND);
+	assert_true(conn_stuck_ns(c) == 0);
+	stream_close(s);
+	turn_for(MS);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		T(half_a_frame_is_waited_for_a_while),
+		T(a_connection_too_many_is_told_and_closed),
+		T(far_too_many_are_only_closed),
+		T(a_peer_that_takes_nothing_is_known),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
