@@ -160,7 +160,9 @@ static void http_run(struct fiber *self)
 			break;
 		}
 		len = (size_t)(end + 4 - w->in);
+		w->is_serving = true;
 		goes_on = serve(w, len, buf, due_ns);
+		w->is_serving = false;
 		memmove(w->in, w->in + len, w->len - len);
 		w->len -= len;
 	}

@@ -20,19 +20,33 @@ static void web_ended(struct fiber *self)
 	node_free(w);
 }
 
-static unsigned web_count(const struct proxy *p)
+/* False: there are as many as there may be, and all are being served. */
+static bool make_room(struct proxy *p)
 {
+	struct web *oldest = NULL;
 	unsigned n = 0;
 
-	for (const struct list *l = p->web_conns.next; l != &p->web_conns; l = l->next)
+	for (struct list *l = p->web_conns.next; l != &p->web_conns; l = l->next) {
+		struct web *w = container_of(l, struct web, link);
+
+		if (w->is_leaving)
+			continue;
 		n++;
-	return n;
+		if (!oldest && !w->is_serving)
+			oldest = w;
+	}
+	if (n < WEB_CONNS_MAX)
+		return true;
+	if (!oldest)
+		return false;
+	oldest->is_leaving = true;
+	fiber_cancel(&oldest->fiber);
+	return true;
 }
 
 void web_accept(struct proxy *p, struct stream *s, fiber_fn *run)
 {
-	struct web *w =
-		p->is_stopping || web_count(p) >= WEB_CONNS_MAX ? NULL : node_alloc(sizeof(*w));
+	struct web *w = p->is_stopping || !make_room(p) ? NULL : node_alloc(sizeof(*w));
 
 	if (!w) {
 		stream_close(s);
