@@ -39,6 +39,7 @@ static void span_sent(struct payload *payload)
 	struct op *op = container_of(payload, struct op, span.payload);
 
 	span_end(&op->span);
+	list_remove(&op->sending);
 	op->is_sending = false;
 	if (op->has_ended)
 		op_free(op);
@@ -48,7 +49,26 @@ static void reply_span(struct op *op, const struct wcur *w)
 {
 	op->span.payload.sent = span_sent;
 	op->is_sending = true;
+	op->conn = op->request->conn;
+	list_insert(&op->proxy->sendings, &op->sending);
 	request_reply(op->request, w, &op->span.payload);
+}
+
+void proxy_segment_wanted(struct proxy *p, uint64_t segment)
+{
+	struct list *l = p->sendings.next;
+
+	while (l != &p->sendings) {
+		struct op *op = container_of(l, struct op, sending);
+
+		l = l->next;
+		if (!op->span.is_pinned || op->span.segment != segment || op->conn->is_closed ||
+		    conn_stuck_ns(op->conn) < PEER_STUCK_MS * 1000000ull)
+			continue;
+		/* All that it sends leaves the list, so begin again. */
+		conn_close(op->conn);
+		l = p->sendings.next;
+	}
 }
 
 /* Waits until there is something to find. */

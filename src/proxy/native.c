@@ -38,6 +38,7 @@ struct op *op_new(struct proxy *p, struct request *r)
 	op->proxy = p;
 	op->request = r;
 	op->job = r->conn->access ? r->conn->access->job : 0;
+	list_init(&op->sending);
 	r->owner = op;
 	r->closed = op_closed;
 	p->op_count++;
@@ -323,6 +324,7 @@ int proxy_open(struct net *n, const struct proxy_config *config, struct proxy **
 	p->started_ns = p->loop->now_ns;
 	list_init(&p->conns);
 	list_init(&p->web_conns);
+	list_init(&p->sendings);
 	*ret = p;
 	return 0;
 }

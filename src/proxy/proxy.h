@@ -46,3 +46,8 @@ void info_add_integral(struct info_rep *sum, const struct info_rep *one);
 
 /* The job is over: its connections are cut. */
 void proxy_job_over(struct proxy *p, uint64_t job);
+/*
+ * The segment is to be freed: connections whose peer has taken nothing for PEER_STUCK_MS
+ * of bytes that are sent out of it are cut.
+ */
+void proxy_segment_wanted(struct proxy *p, uint64_t segment);

@@ -13,6 +13,7 @@ struct proxy {
 	struct proxy_config config;
 	struct list conns;     /* native ones */
 	struct list web_conns; /* of http.c and redis.c */
+	struct list sendings;  /* of op: answers whose bytes are on their way out of a segment */
 	unsigned op_count;
 	uint64_t started_ns;
 	bool is_stopping;
@@ -48,6 +49,8 @@ struct op {
 	struct reading *reading;
 	struct span span;
 	bool has_ended, is_sending;
+	struct conn *conn;   /* while it is sending */
+	struct list sending; /* of the proxy */
 };
 
 /* Starts `run`, or fails the request. The op is the fiber's from then on. */

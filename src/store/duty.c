@@ -345,14 +345,17 @@ void store_patience_over(struct timer *t)
 
 	while (!list_is_empty(&s->waits)) {
 		struct pin_wait *w = container_of(s->waits.next, struct pin_wait, link);
+		struct segment *segment = w->segment; /* `w` goes with the last pin */
 
 		if (w->since_ns + TRANSFER_PATIENCE_NS > now_ns)
 			break;
-		/* If only the core's own pins are left, they are waited for on. */
+		/* If only the core's own pins are left, and in use, they are waited for on. */
 		w->since_ns = now_ns;
 		list_remove(&w->link);
 		list_insert(&s->waits, &w->link);
-		cut_transfers(s, w->segment);
+		cut_transfers(s, segment);
+		if (s->wanted)
+			s->wanted(s->wanted_owner, segment->id);
 	}
 	patience_restart(s);
 }

@@ -20,6 +20,8 @@ struct store {
 	uint8_t *token_key;
 	size_t key_len, token_key_len;
 	const struct media *media;
+	void (*wanted)(void *owner, uint64_t segment);
+	void *wanted_owner;
 	uint64_t opened_ns, opened_wall_ns;
 
 	struct task turn; /* serves who waits, and tells the janitor */

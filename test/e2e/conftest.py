@@ -142,7 +142,9 @@ class Store:
     def wait_ready(self):
         text, due = b"", time.monotonic() + LATE_S
         while b"ready\n" not in text:
-            ready, _, _ = select.select([self.process.stdout], [], [], max(0, due - time.monotonic()))
+            poll = select.poll()  # a test may have more descriptors than select() takes
+            poll.register(self.process.stdout, select.POLLIN)
+            ready = poll.poll(1000 * max(0, due - time.monotonic()))
             assert ready, f"not ready: {text} {self.log()}"
             more = os.read(self.process.stdout.fileno(), 65536)
             assert more, f"ended before it was ready: {text} {self.log()}"
