@@ -8,7 +8,8 @@
  *	        multiple of 8
  *
  * The crc is of all of the record but itself, begun with seed and number of the leaf, so
- * that bytes of another life are none. Pure: nothing here waits, allocates or keeps.
+ * that bytes of another life are none. In memory a snapshot's records are packed as a whole.
+ * Pure: nothing here waits, allocates or keeps.
  */
 #pragma once
 
@@ -32,12 +33,19 @@ struct leaf_header {
 	uint64_t seed, incarnation; /* the shard's */
 	uint64_t number;            /* of the leaf; of the snapshot */
 	uint32_t index;             /* in the snapshot */
+	uint32_t packed;            /* bytes that are behind the header instead of the records; 0 */
 	uint64_t lsn;               /* before its first record; when the snapshot began */
 };
 
 void leaf_header_put(uint8_t *leaf, const struct leaf_header *h);
 /* -ENODATA: zeros, so it was never begun; -EBADMSG: not a leaf. */
 int leaf_header_get(const uint8_t *leaf, size_t len, struct leaf_header *ret);
+
+/* The memory of one, in whole pages. */
+static inline uint32_t leaf_size(const struct leaf_header *h)
+{
+	return h->packed ? (LEAF_HEADER + h->packed + 4095) & ~4095u : LEAF_BYTES;
+}
 
 /* How far a leaf in memory is written: set when a record is whole. Not in the crc. */
 void leaf_set_used(uint8_t *leaf, uint32_t used);

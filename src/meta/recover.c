@@ -14,6 +14,7 @@
 #include "base/container.h"
 #include "base/log.h"
 #include "base/node.h"
+#include "base/pack.h"
 #include "meta/oplog.h"
 
 struct found {
@@ -82,7 +83,8 @@ static void leaf_free(struct oplog *l, struct leaf *leaf)
 
 static bool is_ours(const struct oplog *l, const struct leaf_header *h, uint16_t kind)
 {
-	return h->kind == kind && h->shard == l->config.shard;
+	return h->kind == kind && h->shard == l->config.shard &&
+	       (h->packed == 0 || (kind == LEAF_SNAPSHOT && h->packed < LEAF_BYTES));
 }
 
 static int take(struct found *f, struct keep_name name, uint16_t kind)
@@ -94,9 +96,9 @@ static int take(struct found *f, struct keep_name name, uint16_t kind)
 	if (r < 0)
 		return r;
 	r = keep_take(l->config.keep, name, &leaf->memory);
-	if (r == 0 && (leaf->memory.size != LEAF_BYTES ||
-		       leaf_header_get(leaf->memory.ptr, LEAF_BYTES, &leaf->header) < 0 ||
-		       !is_ours(l, &leaf->header, kind)))
+	if (r == 0 &&
+	    (leaf_header_get(leaf->memory.ptr, leaf->memory.size, &leaf->header) < 0 ||
+	     leaf->memory.size != leaf_size(&leaf->header) || !is_ours(l, &leaf->header, kind)))
 		r = -ENODATA; /* never begun */
 	if (r == 0) {
 		leaf->used = leaf_used(leaf->memory.ptr);
@@ -104,7 +106,7 @@ static int take(struct found *f, struct keep_name name, uint16_t kind)
 			r = -ENODATA;
 	}
 	if (r == 0 && leaf_insert(kind == LEAF_LOG ? &l->leaves : &f->snapshots, leaf)) {
-		l->bytes += LEAF_BYTES;
+		l->bytes += leaf_size(&leaf->header);
 		return 0;
 	}
 	keep_drop(l->config.keep, name);
@@ -140,7 +142,7 @@ static int list_file(struct found *f, const char *name, uint16_t kind)
 	if (r < 0)
 		return fail(f, r, "%s/%s cannot be read", a->ops->where(a), name);
 	if (leaf_header_get(bytes, (size_t)got, &leaf->header) < 0 ||
-	    !is_ours(l, &leaf->header, kind)) {
+	    !is_ours(l, &leaf->header, kind) || leaf->header.packed) {
 		/* The machine ended before its first bytes were there: no record is in it. */
 		log_warning("a file of the log that was never begun is removed where=%s/%s",
 			    a->ops->where(a), name);
@@ -178,6 +180,14 @@ static int leaf_bytes(struct found *f, struct leaf *leaf, const uint8_t **ret, u
 	int64_t got;
 
 	oplog_file_name(&leaf->header, name);
+	if (leaf->header.packed) {
+		*ret = f->buf;
+		*ret_len = LEAF_HEADER + (uint32_t)unpack_bytes(f->buf + LEAF_HEADER,
+								LEAF_BYTES - LEAF_HEADER,
+								leaf->memory.ptr + LEAF_HEADER,
+								leaf->header.packed);
+		return 0;
+	}
 	if (leaf->memory.ptr) {
 		*ret = leaf->memory.ptr;
 		*ret_len = leaf->used;
@@ -307,7 +317,7 @@ static void snapshots_over(struct found *f)
 		if (l->config.archive)
 			(void)l->config.archive->ops->remove(l->config.archive, name);
 		if (leaf->memory.ptr)
-			l->bytes -= LEAF_BYTES;
+			l->bytes -= leaf_size(&leaf->header);
 		leaf_free(l, leaf);
 	}
 }

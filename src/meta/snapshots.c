@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/node.h"
+#include "base/pack.h"
 #include "meta/image.h"
 #include "meta/shard_priv.h"
 
@@ -42,22 +43,48 @@ struct leaves_gone {
 
 /* On the helper's thread. */
 
+/* Packed, if that makes it smaller: then in `spare`, all but the header. */
+static void make_small(struct leaf *leaf, const uint8_t *bytes, uint8_t *spare)
+{
+	uint32_t len = leaf->used - LEAF_HEADER;
+
+	leaf->header.packed =
+		spare ? (uint32_t)pack_bytes(spare, len, bytes + LEAF_HEADER, len) : 0;
+}
+
+static void copy_leaf(struct leaf *leaf, const uint8_t *bytes, const uint8_t *spare)
+{
+	uint8_t *to = leaf->memory.ptr;
+
+	if (leaf->header.packed)
+		memcpy(to + LEAF_HEADER, spare, leaf->header.packed);
+	else
+		memcpy(to + LEAF_HEADER, bytes + LEAF_HEADER, leaf->used - LEAF_HEADER);
+	leaf_header_put(to, &leaf->header);
+	leaf_set_used(to, leaf->used);
+}
+
 static int to_keeper(struct oplog *l, struct leaf *leaf, const uint8_t *bytes)
 {
-	int r = keep_make(l->config.keep, l->config.media, LEAF_BYTES, &leaf->memory);
+	uint8_t *spare = node_alloc(LEAF_BYTES);
+	int r;
 
-	if (r < 0)
+	make_small(leaf, bytes, spare);
+	r = keep_make(l->config.keep, l->config.media, leaf_size(&leaf->header), &leaf->memory);
+	if (r < 0) {
+		node_free(spare);
 		return r;
-	r = l->config.media->fill(&leaf->memory, 0, LEAF_BYTES);
+	}
+	r = l->config.media->fill(&leaf->memory, 0, leaf->memory.size);
 	if (r == 0) {
-		memcpy(leaf->memory.ptr, bytes, leaf->used);
-		leaf_set_used(leaf->memory.ptr, leaf->used);
+		copy_leaf(leaf, bytes, spare);
 		r = keep_put(l->config.keep, oplog_keep_name(&leaf->header), &leaf->memory);
 	}
 	if (r < 0) {
 		l->config.media->free(&leaf->memory);
 		leaf->memory.ptr = NULL;
 	}
+	node_free(spare);
 	return r;
 }
 
@@ -109,7 +136,7 @@ static void gone_done(struct work *w)
 
 		list_remove(&leaf->link);
 		if (g->log->config.archive == NULL)
-			g->log->bytes -= LEAF_BYTES;
+			g->log->bytes -= leaf_size(&leaf->header);
 		node_free(leaf);
 	}
 	node_free(g);
@@ -204,6 +231,8 @@ static void write_done(struct work *w)
 		snapshot_failed(p, p->log->config.archive ? "the disk takes nothing"
 							  : "no memory, or no keeper");
 	} else {
+		if (!p->log->config.archive)
+			p->log->bytes -= LEAF_BYTES - leaf_size(&k->leaf->header);
 		list_insert(&p->done, &k->leaf->link);
 	}
 	node_free(k->bytes);
