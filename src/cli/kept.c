@@ -43,6 +43,7 @@ struct about {
 	uint32_t has_key, has_door[KEPT_DOORS];
 	uint8_t key[TOKEN_KEY_BYTES];
 	char doors[KEPT_DOORS][ADDRESS_TEXT_MAX];
+	uint64_t sessions[SHARDS_MAX];
 };
 
 static const struct keep_name ABOUT = { .kind = KEEP_ABOUT };
@@ -383,6 +384,17 @@ void kept_set_door(struct kept *k, enum kept_door door, const struct address *at
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	address_format(at, about->doors[door], ADDRESS_TEXT_MAX);
 	__atomic_store_n(&about->has_door[door], 1, __ATOMIC_RELEASE);
+}
+
+const uint64_t *kept_sessions(const struct kept *k)
+{
+	return k->about.ptr ? ((const struct about *)k->about.ptr)->sessions : NULL;
+}
+
+void kept_set_session(struct kept *k, uint16_t shard, uint64_t session)
+{
+	if (k->about.ptr)
+		((struct about *)k->about.ptr)->sessions[shard] = session;
 }
 
 void kept_key(struct kept *k, uint8_t *key, size_t len)

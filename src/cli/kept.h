@@ -2,7 +2,8 @@
 /*
  * kept: the part of a process that outlives it: its run directory, its keeper, and the
  * facts about it that a successor needs to be the same to everybody: where it listens, and
- * the key of its tokens. It starts the keeper, and starts another whenever that dies.
+ * the key of its tokens; and its sessions, which are over with it. It starts the keeper, and starts
+ *another whenever that dies.
  *
  *	kept_open    finds the predecessor's directory and keeper, or makes new ones
  *	kept_start   when the predecessor's is taken: what nobody took goes
@@ -59,5 +60,8 @@ void kept_close(struct kept *k, bool is_over);
 /* Where to listen: as `wanted`, or, where the kernel is to choose, where the predecessor did. */
 const char *kept_door(const struct kept *k, enum kept_door door, const char *wanted);
 void kept_set_door(struct kept *k, enum kept_door door, const struct address *at);
+/* The core's sessions, by shard: the predecessor's, until ours are set. NULL: nothing is kept. */
+const uint64_t *kept_sessions(const struct kept *k);
+void kept_set_session(struct kept *k, uint16_t shard, uint64_t session);
 /* The predecessor's key, or else this one, from now on. */
 void kept_key(struct kept *k, uint8_t *key, size_t len);

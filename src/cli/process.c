@@ -471,12 +471,19 @@ static void job_over(void *owner, uint64_t job)
 		proxy_job_over(s->proxy, job);
 }
 
+static void session_begun(void *owner, uint16_t shard, uint64_t session)
+{
+	kept_set_session(&((struct process *)owner)->kept, shard, session);
+}
+
 static int core_start(struct process *s)
 {
 	struct core_config config = {
 		.owner = s,
 		.key = { s->key, s->key_len },
 		.job_over = job_over,
+		.sessions = kept_sessions(&s->kept),
+		.session_begun = session_begun,
 		.metas = s->metas,
 		.meta_count = s->meta_count,
 	};

@@ -39,6 +39,13 @@ struct core_config {
 	struct reach *reach;
 	uint64_t reach_store; /* its incarnation */
 
+	/*
+	 * Sessions of a predecessor that is gone, by shard, SHARDS_MAX of them; 0: there was
+	 * none. They are over when ours begin, which are told, for a successor. May be NULL.
+	 */
+	const uint64_t *sessions;
+	void (*session_begun)(void *owner, uint16_t shard, uint64_t session);
+
 	/* A job is over: its connections are to be cut before this returns. May be NULL. */
 	void (*job_over)(void *owner, uint64_t job);
 };

@@ -145,6 +145,8 @@ static void hello_done(struct call *call)
 	}
 	if (l->session != rep.session && l->session != 0)
 		segments_lose(l->core, 0, l);
+	if (l->session != rep.session && l->core->config.session_begun)
+		l->core->config.session_begun(l->core->config.owner, l->index, rep.session);
 	l->session = rep.session;
 	l->epoch = rep.epoch;
 	l->is_ready = true;
@@ -197,6 +199,7 @@ static void link_init(struct core *c, struct shard_link *l, uint16_t index)
 {
 	*l = (struct shard_link){ .core = c,
 				  .index = index,
+				  .session = c->config.sessions ? c->config.sessions[index] : 0,
 				  .again = { .fire = link_again },
 				  .beat_timer = { .fire = beat } };
 	waitq_init(&l->ready, &c->loop->fibers);

@@ -33,9 +33,28 @@ static void heard(struct shard *s, struct presence *p)
 	list_insert(&s->presence_order, &p->link);
 }
 
+static void presence_over(struct shard *s, struct presence *p, const char *why)
+{
+	log_info("a session is over: %s session=%016llx epoch=%llu", why, (unsigned long long)p->id,
+		 (unsigned long long)p->epoch);
+	for (int i = 0; i < SLOT_COUNT; i++) {
+		struct slot *slot = s->slots[i];
+
+		if (!slot || !catalog_session_has(slot->catalog, p->id))
+			continue;
+		if (catalog_session_over(slot->catalog, p->id, shard_now(s), &s->out) < 0)
+			return; /* no memory: at the next look */
+		shard_after(slot, &s->out);
+	}
+	list_remove(&p->link);
+	htable_remove(&s->presences, &p->by_id);
+	node_free(p);
+}
+
 /*
  * A new one, or the next epoch of one that may have been over. Servers are believed what
- * they were called; a function only if it is there, and its own job's.
+ * they were called; a function only if it is there, and its own job's. Without an epoch it
+ * is the session of who was killed, said by its successor: it is over, and a new one begins.
  */
 static int presence_begin(struct shard *s, const struct hello_req *req, const struct access *a,
 			  struct presence **ret)
@@ -44,6 +63,12 @@ static int presence_begin(struct shard *s, const struct hello_req *req, const st
 	struct presence *p = id ? presence_find(s, id) : NULL;
 
 	if (a->role == ROLE_JOB && (!p || p->job != a->job)) {
+		p = NULL;
+		id = 0;
+	}
+	if (id && req->epoch == 0) {
+		if (p)
+			presence_over(s, p, "its process is gone");
 		p = NULL;
 		id = 0;
 	}
@@ -80,24 +105,6 @@ int presence_check(struct request *r, uint64_t session, uint64_t epoch)
 	return 0;
 }
 
-static void presence_over(struct shard *s, struct presence *p)
-{
-	log_info("a session is over: nothing was heard of it session=%016llx epoch=%llu",
-		 (unsigned long long)p->id, (unsigned long long)p->epoch);
-	for (int i = 0; i < SLOT_COUNT; i++) {
-		struct slot *slot = s->slots[i];
-
-		if (!slot || !catalog_session_has(slot->catalog, p->id))
-			continue;
-		if (catalog_session_over(slot->catalog, p->id, shard_now(s), &s->out) < 0)
-			return; /* no memory: at the next look */
-		shard_after(slot, &s->out);
-	}
-	list_remove(&p->link);
-	htable_remove(&s->presences, &p->by_id);
-	node_free(p);
-}
-
 void presences_expire(struct shard *s)
 {
 	for (int i = 0; i < TICK_STEP && !list_is_empty(&s->presence_order); i++) {
@@ -105,7 +112,7 @@ void presences_expire(struct shard *s)
 
 		if (p->heard_ns + SESSION_LIFE_MS * MS > s->read_ns)
 			break;
-		presence_over(s, p);
+		presence_over(s, p, "nothing was heard of it");
 	}
 }
 

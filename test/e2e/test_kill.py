@@ -351,3 +351,29 @@ def test_a_killed_dev_goes_on_with_everything_at_the_same_endpoints(tmp_path):
     finally:
         for store in stores:
             store.kill()
+
+
+def test_what_a_killed_proxy_had_open_is_given_back_to_who_needs_it(tmp_path):
+    """Not after the life of its session: its successor says that it is gone."""
+    options = ["--data", str(tmp_path / "data"), "--keep-s", "30s"]
+    stores = [Store(*options, memory="160M")]
+    try:
+        w = stores[0].job()
+        w("put", "-", "x", input=pattern(300_000))
+        stream = w.start("put", "-", "stream", stdin=subprocess.PIPE)
+        stream.stdin.write(pattern(70 << 20))
+        stream.stdin.flush()
+        until(lambda: stores[0].client().top()["dram_used"] >= 70 << 20, "the stream to have its space")
+        stores.append(again(stores[-1], *options, memory="160M"))
+        used = stores[-1].client().top()["dram_used"]
+        assert used >= 70 << 20
+        stream.kill()
+        stream.communicate()
+        w("put", "-", "y", input=pattern(90 << 20), timeout=60)
+        assert w("get", "x") == pattern(300_000)
+        assert w("get", "y") == pattern(90 << 20)
+        assert b"ok    bills" in stores[-1].client().run("doctor").stdout
+        assert "a session is over: its process is gone" in stores[-1].log()
+    finally:
+        for store in stores:
+            store.kill()

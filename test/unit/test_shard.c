@@ -798,6 +798,35 @@ static void who_comes_back_has_the_next_epoch(void **state)
 	assert_true(b.session != session);
 }
 
+/* The successor of a proxy that was killed says so: nobody waits for that one any more. */
+static void a_session_whose_process_is_gone_is_over_at_once(void **state)
+{
+	uint64_t session = a.session, job = job_create(&a, "job");
+	struct grant g = grant_of(1);
+
+	store.grants[0] = g;
+	store.grant_count = 1;
+	store_hello(&store);
+	assert_int_equal(lease(&a, job, 1, 10000), 0);
+	assert_int_equal(proxy_hello(&b), 0);
+	disconnect(&a);
+	a.epoch = 0;
+	assert_int_equal(proxy_hello(&a), 0);
+	assert_true(a.session != session && a.session != b.session);
+	assert_int_equal(a.epoch, 1);
+	WAIT_FOR(store.revokes == 1);
+	assert_int_equal(beat(&a, session, 1), -ENOLINK);
+	assert_int_equal(beat(&b, b.session, b.epoch), 0);
+	assert_int_equal(put_extent(&a, job, "a", &g, 0), -ESTALE);
+	/* Who is not known any more is just a new one. */
+	disconnect(&a);
+	a.session = session;
+	a.epoch = 0;
+	assert_int_equal(proxy_hello(&a), 0);
+	assert_true(a.session != session);
+	assert_int_equal(store.revokes, 1);
+}
+
 static void a_session_lives_by_being_heard(void **state)
 {
 	uint64_t job = job_create(&a, "job"), session = a.session;
@@ -1445,6 +1474,7 @@ int main(void)
 		T(lists_are_compared_when_a_store_says_hello),
 		T(another_store_at_the_same_address_means_that_all_is_lost),
 		T(who_comes_back_has_the_next_epoch),
+		T(a_session_whose_process_is_gone_is_over_at_once),
 		T(a_session_lives_by_being_heard),
 		T(a_shard_that_was_stopped_ends_nobody),
 		T(who_waits_hears_of_path_and_count),
