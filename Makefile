@@ -1,7 +1,7 @@
 # What people type. Meson and ninja do the work, in build/; this file only names it.
 
 .DEFAULT_GOAL := all
-.PHONY: all run test style asan tsan arm64 torture fuzz sim model e2e coverage mutate bench format install prefix clean help
+.PHONY: all run test style asan tsan arm64 torture fuzz sim model e2e coverage mutate bench bench-long format install prefix clean help
 JOBS := $(shell nproc)
 PREFIX ?= /usr/local
 
@@ -53,10 +53,15 @@ mutate: ## break a line of src/ at a time, N=20 of them, and see whether a test 
 	@tools/install-packages test
 	@tools/mutate --count $(or $(N),20) $(ARGS)
 
-bench: ## the sort over Wadi, Redis and a directory, in turn
+bench: ## latency, throughput and the sort beside floor and peers, in ten minutes; QUICK=1: in one
 	@tools/install-packages test
 	@$(MAKE) -s all
-	@bench/sort $(ARGS)
+	@bench/run $(if $(QUICK),--quick) $(ARGS)
+
+bench-long: ## what takes longer: sorts of 8 GB, 50 million objects
+	@tools/install-packages test
+	@$(MAKE) -s all
+	@bench/run --long $(ARGS)
 
 format: ## lay out all C as .clang-format says
 	@tools/format
