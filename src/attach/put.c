@@ -311,7 +311,7 @@ int64_t put_object(struct wadi_op *op, const struct put_how *how, const void *da
 
 	if (len <= FRAME_PAYLOAD_MAX)
 		r = put_at_once(op, how, data, len, ret_version);
-	if (r != -EAGAIN)
+	if (r != -EAGAIN && r != -ESTALE)
 		return r;
 	/* The caller's bytes are still here, so what was lost on the way is sent again. */
 	do

@@ -135,6 +135,12 @@
 #define SESSION_HEARTBEAT_MS 5000
 #define SESSION_LIFE_MS      30000
 
+/*
+ * Who answers with bytes of a job does so for so long after he asked its shard anything: a
+ * job's end waits no longer for one that is stopped.
+ */
+#define SERVE_MS 500
+
 #define JOB_LEASE_MS_DEFAULT (10u * 60 * 1000)
 #define JOB_LEASE_MS_MIN     1000
 #define JOB_LEASE_MS_MAX     (7u * 24 * 3600 * 1000)

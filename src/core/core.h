@@ -15,6 +15,7 @@
  *	errand.c  what goes on when its asker has gone
  *	read.c    objects found, extents read and checked
  *	move.c    live bytes of a segment moved elsewhere
+ *	serve.c   until when bytes of a job may be sent
  */
 #pragma once
 
@@ -226,3 +227,11 @@ struct span {
 int object_read(struct core *c, struct found *f, uint64_t offset, uint32_t take, uint64_t due_ns,
 		struct span *ret);
 void span_end(struct span *s);
+
+/*
+ * The serving lease: bytes of a job may be sent until *ret_until_ns, which moves on while
+ * the shard of the job answers us. When it does not, or when we were stopped, the job may have
+ * ended without our hearing of it. core_served() when they were sent, or dropped.
+ */
+int core_serve(struct core *c, uint64_t job, uint64_t due_ns, const uint64_t **ret_until_ns);
+void core_served(struct core *c, uint64_t job);

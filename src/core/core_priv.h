@@ -16,6 +16,13 @@ struct shard_link {
 	struct timer again, beat_timer;
 	uint32_t pause_ms; /* before the next attempt to connect */
 	struct waitq ready;
+
+	/* serve.c */
+	uint64_t serve_until_ns, renew_sent_ns;
+	unsigned serving_count; /* answers on their way */
+	struct call renew;
+	struct timer renew_timer;
+	struct waitq renewed;
 };
 
 /* A connection to a storage server of another process. */
@@ -34,8 +41,8 @@ struct store_link {
  * segment: leased by this process, filled like a log. Single extents are packed from
  * the back, pieces of large objects take pages from the front.
  *
- *	OPEN --full or idle--> SEALING --last reservation ended--> settled, forgotten
- *	  +--- session over, job over --> LOST --last reservation ended--> forgotten
+ *	OPEN --full, idle, fenced--> SEALING --last reservation ended--> settled, forgotten
+ *	  +--- session lost, job over --> LOST --last reservation ended--> forgotten
  *
  * Whose it is, and when it is free again, the catalog decides.
  */
@@ -81,6 +88,14 @@ struct core {
 	bool is_closing;
 };
 
+void serve_init(struct shard_link *l);
+void serve_fini(struct shard_link *l);
+/* A request that was sent then has been answered on the connection that we hear of ends by. */
+void serve_heard(struct shard_link *l, uint64_t sent_ns);
+/* HEARTBEAT was refused: the session is over. */
+void link_session_over(struct shard_link *l);
+int link_wait(struct shard_link *l, uint64_t due_ns);
+
 int shards_open(struct core *c);
 void shards_close(struct core *c);
 struct shard_link *shard_of(struct core *c, uint16_t slot);
@@ -106,8 +121,13 @@ int segment_take(struct segment *s, uint32_t len, bool is_paged, uint32_t *ret_o
 void segment_seal(struct segment *s);
 void segment_reserved(struct segment *s);
 void segment_unreserved(struct segment *s);
-/* Everything that belongs to a job, or to a session that is over, is lost. */
+/* Everything that belongs to a job that is over, or to a session that nobody knows, is lost. */
 void segments_lose(struct core *c, uint64_t job, struct shard_link *link);
+/*
+ * An epoch of the session is over: its segments take no more bytes. What is complete in them
+ * may be committed by the next one, which settles them then.
+ */
+void segments_fence(struct core *c, struct shard_link *link);
 
 void leases_open(struct core *c);
 void leases_stop(struct core *c);

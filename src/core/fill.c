@@ -24,6 +24,9 @@
 /* The first lease of an object of unknown length. */
 #define FIRST_BYTES (2u << 20)
 
+/* So often a segment may be fenced under us before we give up. */
+#define FENCED_TRIES 3
+
 struct fill_extent {
 	uint32_t part;
 	uint64_t offset; /* in its part */
@@ -73,7 +76,8 @@ static uint64_t free_bytes(const struct fill *f)
 	uint64_t n = 0;
 
 	for (unsigned i = f->now; i < f->segment_count; i++)
-		n += f->segments[i]->size - f->segments[i]->front;
+		if (f->segments[i]->state == SEGMENT_OPEN)
+			n += f->segments[i]->size - f->segments[i]->front;
 	return n;
 }
 
@@ -231,6 +235,28 @@ static int begin_extent(struct fill *f, struct segment *s, uint32_t part, uint64
 	return 0;
 }
 
+/* -ESTALE: nothing goes into this segment any more. */
+static int take_in(struct fill *f, struct segment *s, uint32_t part, uint64_t offset, uint32_t len,
+		   struct piece *ret)
+{
+	bool is_new = !goes_on(last(f), s, part, offset);
+	int r;
+
+	if (is_new)
+		s->front = (s->front + SEGMENT_PAGE - 1) & ~(uint32_t)(SEGMENT_PAGE - 1);
+	if (s->state != SEGMENT_OPEN || s->front >= s->size)
+		return -ESTALE;
+	if (len > s->size - s->front)
+		len = s->size - s->front;
+	r = piece_at(f->core, s, s->front, len, ret);
+	if (r < 0)
+		return r;
+	r = is_new ? begin_extent(f, s, part, offset) : 0;
+	if (r < 0)
+		piece_end(f->core, ret);
+	return r;
+}
+
 int fill_take(struct fill *f, uint32_t part, uint64_t offset, uint32_t len, struct piece *ret)
 {
 	struct fill_part *p = part < PARTS_MAX ? part_of(f, part) : NULL;
@@ -242,37 +268,25 @@ int fill_take(struct fill *f, uint32_t part, uint64_t offset, uint32_t len, stru
 		return -ECANCELED;
 	if (!p || offset != p->len)
 		return p || part >= PARTS_MAX ? -EINVAL : -ENOMEM;
-	for (;; f->now++) {
+	/* What was fenced meanwhile keeps the bytes that it has, and takes no more. */
+	for (r = -ESTALE; r == -ESTALE; f->now += r == -ESTALE) {
 		if (f->now == f->segment_count)
 			return -ENOBUFS;
 		s = f->segments[f->now];
-		if (!goes_on(last(f), s, part, offset))
-			s->front = (s->front + SEGMENT_PAGE - 1) & ~(uint32_t)(SEGMENT_PAGE - 1);
-		if (s->front < s->size)
-			break;
+		r = take_in(f, s, part, offset, len, ret);
 	}
-	if (len > s->size - s->front)
-		len = s->size - s->front;
-	if (!goes_on(last(f), s, part, offset)) {
-		r = begin_extent(f, s, part, offset);
-		if (r < 0)
-			return r;
-	}
-	r = piece_at(f->core, s, s->front, len, ret);
 	if (r < 0)
 		return r;
-	s->front += len;
-	p->len += len;
-	f->taken += len;
+	s->front += ret->len;
+	p->len += ret->len;
+	f->taken += ret->len;
 	return 0;
 }
 
-int fill_add(struct fill *f, struct piece *p, uint64_t due_ns)
+static void sum_piece(struct fill *f, struct fill_extent *x, const struct piece *p)
 {
-	struct fill_extent *x = last(f);
 	uint32_t at = 0, index = x->extent.len / CHECK_PIECE;
 	struct wcur w = wcur_make(f->sums + (size_t)index * 4, sizeof(f->sums) - (size_t)index * 4);
-	int r;
 
 	assert(x->extent.segment == p->segment->id &&
 	       x->extent.offset + x->extent.len == p->offset);
@@ -288,7 +302,66 @@ int fill_add(struct fill *f, struct piece *p, uint64_t due_ns)
 
 		x->extent.crc = get_u32(&c);
 	}
+}
+
+/* One more segment, of which nothing is used. */
+static int add_segment(struct fill *f, uint32_t need, uint64_t due_ns, struct segment **ret)
+{
+	const struct want want = { .job = f->job, .need = need, .size = segment_size_for(need) };
+	struct segment *s;
+	char why[8];
+	int r = grow((void **)&f->segments, f->segment_count, &f->segment_cap,
+		     sizeof(*f->segments));
+
+	if (r == 0)
+		r = segments_lease(f->core, &want, due_ns, &s, 1, why, sizeof(why));
+	if (r < 0)
+		return r;
+	segment_reserved(s);
+	f->segments[f->segment_count++] = s;
+	*ret = s;
+	return s->size >= need ? 0 : -ENOSPC;
+}
+
+/*
+ * Its segment, elsewhere, was fenced before the bytes were there. What the extent had keeps;
+ * they begin another one.
+ */
+static int go_elsewhere(struct fill *f, struct piece *p, uint64_t due_ns)
+{
+	struct fill_extent x = *last(f);
+	struct segment *s;
+	int r = add_segment(f, p->len, due_ns, &s);
+
+	if (r < 0)
+		return r;
+	x.extent.len -= p->len;
+	last(f)->extent.len = x.extent.len;
+	if (x.extent.len == 0)
+		f->extent_count--;
+	r = begin_extent(f, s, x.part, x.offset + x.extent.len);
+	if (r < 0)
+		return r;
+	segment_reserved(s);
+	segment_unreserved(p->segment);
+	p->segment = s;
+	p->offset = s->front;
+	s->front += p->len;
+	sum_piece(f, last(f), p);
+	return 0;
+}
+
+int fill_add(struct fill *f, struct piece *p, uint64_t due_ns)
+{
+	int r;
+
+	sum_piece(f, last(f), p);
 	r = piece_send(f->core, p, due_ns);
+	for (int i = 0; r == -ESTALE && i < FENCED_TRIES; i++) {
+		r = go_elsewhere(f, p, due_ns);
+		if (r == 0)
+			r = piece_send(f->core, p, due_ns);
+	}
 	if (r < 0)
 		f->is_spoiled = true;
 	piece_end(f->core, p);
@@ -306,16 +379,23 @@ static int write_table(struct fill *f, struct fill_extent *x, uint64_t due_ns)
 {
 	uint32_t len = extent_table_count(x->extent.len) * 4;
 	struct piece piece;
-	int r = table_reserve(f->core, f->job, len, due_ns, &piece);
+	int r = -ESTALE;
 
-	if (r < 0)
+	for (int i = 0; r == -ESTALE && i < FENCED_TRIES; i++) {
+		r = table_reserve(f->core, f->job, len, due_ns, &piece);
+		if (r < 0)
+			return r;
+		memcpy(piece.ptr, x->table, len);
+		r = piece_send(f->core, &piece, due_ns);
+		if (r == -ESTALE)
+			piece_end(f->core, &piece);
+	}
+	if (r == -ESTALE)
 		return r;
-	memcpy(piece.ptr, x->table, len);
 	x->extent.crc = crc_more(crc_begin(x->extent.seed), x->table, len);
 	x->extent.table_segment = piece.segment->id;
 	x->extent.table_generation = piece.segment->generation;
 	x->extent.table_offset = piece.offset;
-	r = piece_send(f->core, &piece, due_ns);
 	piece_leave(f->core, &piece);
 	f->tables[f->table_count++] = piece.segment;
 	return r;

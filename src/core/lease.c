@@ -136,6 +136,22 @@ void segments_lose(struct core *c, uint64_t job, struct shard_link *link)
 	}
 }
 
+void segments_fence(struct core *c, struct shard_link *link)
+{
+	for (struct list *l = c->segments.next, *next; l != &c->segments; l = next) {
+		struct segment *s = container_of(l, struct segment, link);
+		struct writer *w;
+
+		next = l->next;
+		if (s->state != SEGMENT_OPEN || shard_of(c, slot_of_id(s->job)) != link)
+			continue;
+		w = writer_find(c, s->job);
+		if (w && w->open == s)
+			w->open = NULL;
+		segment_seal(s);
+	}
+}
+
 /* Up to `cap` of the granted segments; those beyond are given back. The count, or why there are
  * none. */
 static int grants_take(struct core *c, uint64_t job, struct ask *a, struct segment **ret,
@@ -232,8 +248,7 @@ static int take_open(struct core *c, struct writer *w, uint32_t len, struct piec
 	if (r == -ESTALE) {
 		/* The store took it away: fenced, or its job is over. */
 		w->open = NULL;
-		s->state = SEGMENT_LOST;
-		segment_end_if_done(s);
+		segment_seal(s);
 		return -EAGAIN;
 	}
 	return r;

@@ -88,19 +88,25 @@ static const struct service SHARD_SERVICE = {
 
 static void beat(struct timer *t);
 
+void link_session_over(struct shard_link *l)
+{
+	if (!l->conn)
+		return;
+	/* What it had open is fenced; its next epoch may still commit what was complete. */
+	log_warning("our session is over, beginning its next epoch shard=%u", l->index);
+	segments_fence(l->core, l);
+	l->is_ready = false;
+	conn_close(l->conn);
+}
+
 static void beat_done(struct call *call)
 {
 	struct shard_link *l = call->owner;
 	int r = call->result;
 
 	call_end(call);
-	if (r == -ENOLINK && l->conn) {
-		/* The session is over: what it had open is fenced, and a new one begins. */
-		log_warning("our session is over, beginning another shard=%u", l->index);
-		segments_lose(l->core, 0, l);
-		l->session = 0;
-		conn_close(l->conn);
-	}
+	if (r == -ENOLINK)
+		link_session_over(l);
 }
 
 static void beat(struct timer *t)
@@ -203,12 +209,14 @@ static void link_init(struct core *c, struct shard_link *l, uint16_t index)
 				  .again = { .fire = link_again },
 				  .beat_timer = { .fire = beat } };
 	waitq_init(&l->ready, &c->loop->fibers);
+	serve_init(l);
 }
 
 static void link_fini(struct shard_link *l)
 {
 	timer_stop(l->core->loop, &l->again);
 	timer_stop(l->core->loop, &l->beat_timer);
+	serve_fini(l);
 	if (l->hello.is_pending) {
 		call_cancel(&l->hello);
 		call_end(&l->hello);
@@ -264,7 +272,7 @@ bool core_is_ready(const struct core *c)
 	return c->shard_count > 0;
 }
 
-static int link_wait(struct shard_link *l, uint64_t due_ns)
+int link_wait(struct shard_link *l, uint64_t due_ns)
 {
 	while (!l->is_ready) {
 		int r = waitq_wait(&l->ready, due_ns);
@@ -296,13 +304,18 @@ struct wcur ask_begin(struct core *c, struct ask *a, uint16_t msg, uint16_t slot
 	return a->kept ? wcur_make(a->kept->u.bytes, BODY_BYTES) : (struct wcur){ .bad = true };
 }
 
+static bool has_session(uint16_t msg)
+{
+	return msg >= MSG_LEASE && msg <= MSG_MOVE;
+}
+
 /* The messages of a session begin with job, session and epoch; those are the link's of now. */
 static void put_session(struct wcur *w, uint16_t msg, const struct shard_link *l)
 {
 	struct wcur at = wcur_make(w->start + SESSION_AT, 16);
 
 	_Static_assert(EPOCH_AT == SESSION_AT + 8, "they follow each other");
-	if (msg < MSG_LEASE || msg > MSG_MOVE)
+	if (!has_session(msg))
 		return;
 	put_u64(&at, l->session);
 	put_u64(&at, l->epoch);
@@ -312,6 +325,7 @@ static int ask_once(struct ask *a, size_t len, const struct payload *payload, ui
 {
 	struct shard_link *l = shard_of(a->core, a->slot);
 	int r = link_wait(l, due_ns);
+	uint64_t epoch;
 	struct wcur w;
 
 	if (r < 0)
@@ -325,8 +339,14 @@ static int ask_once(struct ask *a, size_t len, const struct payload *payload, ui
 	put_bytes(&w, a->kept->u.bytes, len);
 	if (!w.bad)
 		put_session(&w, a->msg, l);
+	epoch = l->epoch;
 	call_send(l->conn, &a->call, a->msg, a->slot, &w, payload, due_ns);
-	return call_wait(&a->call);
+	r = call_wait(&a->call);
+	if (r == 0 && has_session(a->msg))
+		serve_heard(l, a->sent_ns);
+	if (r == -ENOLINK && l->is_ready && l->epoch == epoch)
+		link_session_over(l);
+	return r;
 }
 
 /* A log that is full for a moment only writes what it has; one that stays so has no disk. */

@@ -79,7 +79,7 @@ static int write_some(struct core *c, struct piece *p, uint32_t at, uint32_t len
 	call_send(conn, &call, MSG_WRITE, slot_of_id(s->job), &w, &payload, due_ns);
 	r = call_wait(&call);
 	call_end(&call);
-	return r;
+	return r == -EACCES ? -ESTALE : r; /* fenced: the key opens nothing any more */
 }
 
 int piece_send(struct core *c, struct piece *p, uint64_t due_ns)
@@ -92,6 +92,8 @@ int piece_send(struct core *c, struct piece *p, uint64_t due_ns)
 		n = p->len - at < FRAME_PAYLOAD_MAX ? p->len - at : FRAME_PAYLOAD_MAX;
 		r = write_some(c, p, at, n, due_ns);
 	}
+	if (r == -ESTALE)
+		segment_seal(p->segment);
 	return r;
 }
 

@@ -2,7 +2,11 @@
 /*
  * over: a job has ended, and stores and proxies must hear of it. Each is told until it
  * has answered or its connection is gone; who comes back is told of those that ended
- * lately. JOB_END is answered when all that are connected have answered.
+ * lately.
+ *
+ * JOB_END is answered when all that are connected have answered, or SERVE_MS after the
+ * end: who was stopped does not serve it any more then. (What a store sends goes to
+ * proxies.) The same goes for what a predecessor of the shard had allowed.
  */
 #include "base/log.h"
 #include "base/node.h"
@@ -18,6 +22,7 @@ struct over {
 	uint64_t job, since_ns;
 	struct list tellings, enders;
 	unsigned telling_count;
+	struct timer served; /* by then nobody serves it who has not heard */
 };
 
 /* One connection is told of one job. */
@@ -68,6 +73,30 @@ static void all_told(struct over *o)
 	}
 }
 
+/* When nobody serves it any more who has not heard of its end. */
+static uint64_t served_ns(const struct over *o)
+{
+	uint64_t from_ns = o->telling_count > 0 ? o->since_ns : 0;
+
+	/* Those who were allowed to before we came may not have come to us yet. */
+	if (from_ns < o->shard->succeeded_ns)
+		from_ns = o->shard->succeeded_ns;
+	return from_ns ? from_ns + SERVE_MS * MS : 0;
+}
+
+static bool is_told(const struct over *o)
+{
+	return o->shard->loop->now_ns >= served_ns(o);
+}
+
+static void served(struct timer *t)
+{
+	struct over *o = container_of(t, struct over, served);
+
+	if (is_told(o))
+		all_told(o);
+}
+
 static void telling_free(struct telling *t)
 {
 	struct over *o = t->over;
@@ -78,7 +107,8 @@ static void telling_free(struct telling *t)
 	list_remove(&t->of_over);
 	list_remove(&t->of_conn);
 	node_free(t);
-	if (--o->telling_count == 0)
+	o->telling_count--;
+	if (is_told(o))
 		all_told(o);
 }
 
@@ -136,32 +166,41 @@ static void over_free(struct over *o)
 	while (!list_is_empty(&o->tellings))
 		telling_free(container_of(o->tellings.next, struct telling, of_over));
 	all_told(o);
+	timer_stop(o->shard->loop, &o->served);
 	list_remove(&o->link);
 	o->shard->over_count--;
 	node_free(o);
 }
 
+static struct over *over_new(struct shard *s, uint64_t job)
+{
+	struct over *o = node_alloc(sizeof(*o));
+
+	if (!o)
+		return NULL;
+	*o = (struct over){
+		.shard = s, .job = job, .since_ns = s->loop->now_ns, .served = { .fire = served }
+	};
+	list_init(&o->link);
+	list_init(&o->tellings);
+	list_init(&o->enders);
+	list_insert(&s->overs, &o->link);
+	s->over_count++;
+	for (struct list *l = s->conns.next, *next; l != &s->conns; l = next) {
+		next = l->next;
+		tell(o, container_of(l, struct conn, link));
+	}
+	return o;
+}
+
 void jobs_over_tell(struct slot *slot)
 {
-	struct shard *s = slot->shard;
 	uint64_t job;
 
 	while ((job = catalog_job_over(slot->catalog)) != 0) {
-		struct over *o = node_alloc(sizeof(*o));
-
-		if (!o) {
+		if (!over_new(slot->shard, job)) {
 			catalog_job_over_again(slot->catalog, job);
 			return;
-		}
-		*o = (struct over){ .shard = s, .job = job, .since_ns = s->loop->now_ns };
-		list_init(&o->link);
-		list_init(&o->tellings);
-		list_init(&o->enders);
-		list_insert(&s->overs, &o->link);
-		s->over_count++;
-		for (struct list *l = s->conns.next, *next; l != &s->conns; l = next) {
-			next = l->next;
-			tell(o, container_of(l, struct conn, link));
 		}
 	}
 }
@@ -184,12 +223,15 @@ void job_over_wait(struct request *r, uint64_t job)
 	struct ender *e;
 	struct wcur w;
 
-	if (!o || o->telling_count == 0) {
+	/* Forgotten by now, or ended by a predecessor: told once more. */
+	if (!o)
+		o = over_new(s, job);
+	if (o && is_told(o)) {
 		w = request_answer(r);
 		request_reply(r, &w, NULL);
 		return;
 	}
-	e = node_alloc(sizeof(*e));
+	e = o ? node_alloc(sizeof(*e)) : NULL;
 	if (!e) {
 		request_fail(r, -ENOMEM,
 			     "the job has ended; no memory to wait for all to hear of it");
@@ -200,6 +242,7 @@ void job_over_wait(struct request *r, uint64_t job)
 	list_init(&e->link);
 	list_insert(&o->enders, &e->link);
 	timer_start(s->loop, &e->due, r->due_ns);
+	timer_start(s->loop, &o->served, served_ns(o));
 	request_park(r, &e->parked);
 }
 

@@ -119,6 +119,8 @@ int shard_recover(struct shard *s, const struct oplog_config *config)
 	}
 	regions_recovered(s);
 	set_clock(s);
+	if (what.is_found)
+		s->succeeded_ns = s->loop->now_ns;
 	plan_slots(s);
 	for (int i = 0; i < SLOT_COUNT; i++)
 		if (s->slots[i])

@@ -135,6 +135,8 @@ struct request {
 	uint8_t *payload; /* as placed first; NULL if there is none */
 	uint32_t payload_len;
 	void *owner; /* the handler's */
+	/* The answer is not sent any more by then, the connection is cut instead. NULL: never. */
+	const uint64_t *until_ns;
 	void (*closed)(struct request *
 			       r); /* the handler's: the connection is gone; still to be answered */
 

@@ -32,11 +32,12 @@ struct sending {
 	struct body *body;
 	const uint8_t *payload;
 	uint32_t body_len, payload_len, trailer_len;
-	uint64_t sent;         /* bytes, of all four */
-	struct payload *owner; /* to be told; NULL: nobody */
-	struct call *call;     /* that it belongs to, until all is sent */
-	uint8_t *copy;         /* of a short payload whose source is gone */
-	bool is_filled;        /* zeros instead of the payload */
+	uint64_t sent;            /* bytes, of all four */
+	struct payload *owner;    /* to be told; NULL: nobody */
+	const uint64_t *until_ns; /* not to be sent any more by then; NULL: never */
+	struct call *call;        /* that it belongs to, until all is sent */
+	uint8_t *copy;            /* of a short payload whose source is gone */
+	bool is_filled;           /* zeros instead of the payload */
 };
 
 struct conn_priv {

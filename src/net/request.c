@@ -127,8 +127,8 @@ struct wcur request_answer(struct request *r)
 }
 
 /* The frame that answers a request or a parked call. */
-static void answer(struct conn *c, const struct frame *what, struct body *body, uint32_t body_len,
-		   uint16_t status, struct payload *payload)
+static struct sending *answer(struct conn *c, const struct frame *what, struct body *body,
+			      uint32_t body_len, uint16_t status, struct payload *payload)
 {
 	struct frame f = { .msg = what->msg,
 			   .flags = FRAME_REPLY,
@@ -149,11 +149,13 @@ static void answer(struct conn *c, const struct frame *what, struct body *body, 
 		s->owner = payload;
 	else if (payload && payload->sent)
 		payload->sent(payload);
+	return s;
 }
 
 void request_reply(struct request *r, const struct wcur *body, struct payload *payload)
 {
 	ptrdiff_t len = wcur_finish(body);
+	struct sending *s;
 
 	if (len < 0) {
 		if (payload && payload->sent)
@@ -161,7 +163,9 @@ void request_reply(struct request *r, const struct wcur *body, struct payload *p
 		request_fail(r, -ENOMEM, "no memory for an answer");
 		return;
 	}
-	answer(r->conn, &r->frame, TAKE_PTR(r->answer), (uint32_t)len, STATUS_OK, payload);
+	s = answer(r->conn, &r->frame, TAKE_PTR(r->answer), (uint32_t)len, STATUS_OK, payload);
+	if (s)
+		s->until_ns = r->until_ns;
 	request_free(r);
 }
 

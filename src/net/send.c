@@ -121,6 +121,12 @@ static void add_frame(struct net *n, struct gather *g, const struct sending *s)
 	add(g, s->trailer, s->trailer_len, &at);
 }
 
+/* The clock is asked, not the loop: we may have been stopped since its turn began. */
+static bool is_too_late(const struct sending *s)
+{
+	return s->until_ns && node_now_ns() >= *s->until_ns;
+}
+
 static void advance(struct conn *c, size_t n)
 {
 	c->net->counters.sent_bytes += n;
@@ -156,8 +162,15 @@ void send_flush(struct conn *c)
 		/* Once the pieces are used up, a frame in the middle must not be left out. */
 		for (struct list *l = p->queue.next;
 		     l != &p->queue && g.count < IOV_MAX_PIECES - 4 && g.len < TURN_BYTES;
-		     l = l->next)
-			add_frame(c->net, &g, container_of(l, struct sending, link));
+		     l = l->next) {
+			struct sending *s = container_of(l, struct sending, link);
+
+			if (is_too_late(s)) {
+				conn_fail(c, "what was being sent may no longer be served");
+				return;
+			}
+			add_frame(c->net, &g, s);
+		}
 		n = stream_send(p->stream, g.iov, g.count);
 		if (n == -EAGAIN)
 			return;

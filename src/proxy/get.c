@@ -33,6 +33,22 @@ static void reading_unref(struct reading *g)
 		node_free(g);
 }
 
+/* From here on the bytes may be sent, for as long as the job's shard answers us. */
+static int serve_begin(struct op *op)
+{
+	int x = core_serve(op->proxy->core, op->job, op->request->due_ns, &op->request->until_ns);
+
+	op->is_serving = x == 0;
+	return x;
+}
+
+static void serve_end(struct op *op)
+{
+	if (op->is_serving)
+		core_served(op->proxy->core, op->job);
+	op->is_serving = false;
+}
+
 /* The bytes are on their way, and with them what they were read from. */
 static void span_sent(struct payload *payload)
 {
@@ -40,6 +56,7 @@ static void span_sent(struct payload *payload)
 
 	span_end(&op->span);
 	list_remove(&op->sending);
+	serve_end(op);
 	op->is_sending = false;
 	if (op->has_ended)
 		op_free(op);
@@ -158,11 +175,15 @@ static void get_run(struct fiber *self)
 
 	if (x == 0)
 		x = find_and_read(op, g, &req);
-	if (x == 0 && r->conn->is_closed) {
-		object_release(op->proxy->core, &g->found, false);
-		x = -ECANCELED;
+	if (x == 0) {
+		x = serve_begin(op);
+		if (x == 0 && r->conn->is_closed)
+			x = -ECANCELED;
+		if (x < 0)
+			object_release(op->proxy->core, &g->found, false);
 	}
 	if (x < 0) {
+		serve_end(op);
 		span_end(&op->span);
 		request_fail(r, x, "%s", op->why[0] ? op->why : why_not_read(x));
 		return;
@@ -239,6 +260,8 @@ static void get_on_run(struct fiber *self)
 		x = object_read(op->proxy->core, &op->reading->found, req.offset,
 				req.take < FRAME_PAYLOAD_MAX ? req.take : FRAME_PAYLOAD_MAX,
 				r->due_ns, &op->span);
+	if (x == 0)
+		x = serve_begin(op);
 	if (x < 0) {
 		span_end(&op->span);
 		request_fail(r, x, "%s", why_not_read(x));

@@ -48,7 +48,7 @@ struct op {
 	/* get.c */
 	struct reading *reading;
 	struct span span;
-	bool has_ended, is_sending;
+	bool has_ended, is_sending, is_serving; /* is_serving: under the lease of its shard */
 	struct conn *conn;   /* while it is sending */
 	struct list sending; /* of the proxy */
 };

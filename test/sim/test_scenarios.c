@@ -116,16 +116,48 @@ static int put(struct wadi_op *o, const char *path, size_t len)
 	return (int)put_object(o, &how, bytes, len, NULL);
 }
 
-static int64_t end_job(struct wadi_op *o)
+static int64_t end_of(struct wadi_op *o, const char *job)
 {
 	struct question q;
 	struct wcur w = question_begin(o, &q, MSG_JOB_END);
 	int r;
 
-	job_end_req_put(&w, &(struct job_end_req){ .name = slice_of("default") });
+	job_end_req_put(&w, &(struct job_end_req){ .name = slice_of(job) });
 	op_progress(o);
 	r = question_ask(&q, &w, NULL);
 	question_end(&q);
+	return r;
+}
+
+static int64_t end_job(struct wadi_op *o)
+{
+	return end_of(o, "default");
+}
+
+/* A new job, and its token for all that follows. */
+static int join(struct wadi_op *o, const char *job, uint64_t quota)
+{
+	struct job_create_rep rep;
+	struct question q;
+	struct rcur body;
+	struct conn *c;
+	struct wcur w;
+	int r;
+
+	op_progress(o);
+	r = handle_conn(o, &c);
+	if (r < 0)
+		return r;
+	w = question_begin(o, &q, MSG_JOB_CREATE);
+	job_create_req_put(&w,
+			   &(struct job_create_req){ .quota_dram = quota, .name = slice_of(job) });
+	r = question_ask(&q, &w, NULL);
+	body = call_reply(&q.call);
+	if (r == 0 && job_create_rep_get(&body, &rep) == 0)
+		memcpy(o->w->token, rep.token.ptr, rep.token.len);
+	question_end(&q);
+	conn_close(c);
+	o->w->conn = NULL;
 	return r;
 }
 
@@ -222,25 +254,10 @@ static void an_upload_of_known_length_may_come_in_odd_pieces(void **state)
 
 static int64_t quota_run(struct wadi_op *o)
 {
-	struct question q;
 	struct put_how how;
-	struct job_create_rep rep;
-	struct rcur body;
-	struct conn *c;
-	struct wcur w;
 
-	op_progress(o);
-	results[0] = handle_conn(o, &c);
-	w = question_begin(o, &q, MSG_JOB_CREATE);
-	job_create_req_put(
-		&w, &(struct job_create_req){ .quota_dram = 1u << 20, .name = slice_of("small") });
-	results[1] = question_ask(&q, &w, NULL);
-	body = call_reply(&q.call);
-	if (results[1] == 0 && job_create_rep_get(&body, &rep) == 0)
-		memcpy(o->w->token, rep.token.ptr, rep.token.len);
-	question_end(&q);
-	conn_close(c);
-	o->w->conn = NULL;
+	results[0] = 0;
+	results[1] = join(o, "small", 1u << 20);
 	put_how_init(o->w, &how, NULL);
 	for (results[2] = 0; results[2] < 20; results[2]++) {
 		char name[2] = { (char)('a' + results[2]), '\0' };
@@ -388,6 +405,82 @@ static void asks_of_a_store_that_was_stopped_leave_nothing(void **state)
 	}
 }
 
+/* In a job of its own. */
+static int64_t put_long(struct wadi_op *o)
+{
+	results[1] = join(o, "mine", 0);
+	results[0] = put(o, "long", sizeof(bytes));
+	return 0;
+}
+
+static int64_t get_long(struct wadi_op *o)
+{
+	results[1] = get(o, "long");
+	return 0;
+}
+
+static struct wadi_op ender;
+
+static int64_t end_run(struct wadi_op *o)
+{
+	results[2] = end_of(o, "mine");
+	return 0;
+}
+
+static uint64_t sent_by(const struct process *p)
+{
+	return net_counters(p->net)->sent_bytes;
+}
+
+/* A get is on its way when its proxy is stopped, its job ends, and the proxy goes on. */
+static void stop_in_a_get(bool is_together, uint64_t wait_ns)
+{
+	static const struct shape shape = { .shards = 2,
+					    .pool_bytes = 64ull << 20,
+					    .delay_ns_max = 500000 };
+	struct shape s = shape;
+	struct process *proxy;
+	uint64_t sent;
+
+	s.is_together = is_together;
+	log_set_level(LOG_ERROR);
+	cluster_open(&cluster, 5, &s);
+	proxy = cluster.proxies[0];
+	client_runs(put_long);
+	assert_int_equal(results[0], 0);
+	sent = sent_by(proxy);
+	results[1] = results[2] = 1;
+	client_starts(get_long);
+	while (sent_by(proxy) < sent + 300000)
+		run_for(MS / 50);
+	run_for(wait_ns);
+	sim_node_pause(proxy->node, true);
+	sent = sent_by(proxy);
+	node_current = sim_node_of(cluster.clients[1]->node);
+	op_init(&ender, cluster.clients[1]->w, "end", NULL, 0, end_run);
+	assert_int_equal(op_start(&ender), 0);
+	node_current = NULL;
+	/* The job's end is acknowledged long before the proxy goes on; from then on its bytes are
+	 * unreadable. */
+	run_for(2000 * MS);
+	assert_int_equal(results[2], 0);
+	run_for(38000 * MS);
+	sim_node_pause(proxy->node, false);
+	run_for(60000 * MS);
+	assert_true(op.has_ended);
+	assert_true(results[1] < 0);
+	assert_in_range(sent_by(proxy), sent, sent + 20000); /* it says HELLO again, and such */
+	cluster_close(&cluster);
+}
+
+static void a_get_that_outlives_its_job_in_a_stopped_proxy_is_cut(void **state)
+{
+	for (uint64_t i = 0; i < 10; i++) {
+		stop_in_a_get(false, i * MS / 10);
+		stop_in_a_get(true, i * MS / 10);
+	}
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -398,6 +491,7 @@ int main(void)
 		cmocka_unit_test(a_grant_whose_answer_was_lost_is_no_stray),
 		cmocka_unit_test(a_store_that_comes_back_fast_has_lost_its_bytes),
 		cmocka_unit_test(asks_of_a_store_that_was_stopped_leave_nothing),
+		cmocka_unit_test(a_get_that_outlives_its_job_in_a_stopped_proxy_is_cut),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

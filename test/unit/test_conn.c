@@ -89,6 +89,7 @@ static void put_drop(struct request *r)
 }
 
 static struct payload reply_payload;
+static uint64_t until_ns;
 static void reply_sent(struct payload *p)
 {
 	note("sent:%zu ", p->len);
@@ -103,6 +104,7 @@ static void get_serve(struct request *r)
 	assert_int_equal(get_req_get(&body, &req), 0);
 	get_rep_put(&w, &(struct get_rep){ .hold = 5 });
 	reply_payload = (struct payload){ sample, req.len, reply_sent };
+	r->until_ns = &until_ns;
 	request_reply(r, &w, &reply_payload);
 }
 
@@ -157,6 +159,7 @@ static int setup(void **state)
 	placing = PLACE_NOW;
 	answers_later = false;
 	kept = NULL;
+	until_ns = UINT64_MAX;
 	memset(placed, 0, sizeof(placed));
 	for (size_t i = 0; i < sizeof(sample); i++)
 		sample[i] = (uint8_t)(i * 31 >> 3);
@@ -469,6 +472,31 @@ static void a_canceled_get_leaves_its_room_alone(void **state)
 	}
 }
 
+/* Not one more: also of one that has begun. */
+static void bytes_that_may_no_longer_be_sent_are_not(void **state)
+{
+	uint64_t sent;
+	struct call c;
+
+	memset(placed, 0xee, sizeof(placed));
+	ask_get(&c, placed, sizeof(placed), LONG_BYTES);
+	turn(6);
+	assert_true(c.is_pending);
+	until_ns = node_now_ns() + 3600 * 1000000000ull;
+	turn(6);
+	assert_true(c.is_pending);
+	until_ns = node_now_ns();
+	sent = net_counters(net)->sent_bytes;
+	assert_true(sent > 4000);
+	wait_for(&c);
+	assert_int_equal(c.result, -ECONNRESET);
+	assert_int_equal(net_counters(net)->sent_bytes, sent);
+	assert_string_equal(notes, "sent:1048576 end done:-104 ");
+	call_end(&c);
+	assert_null(client);
+	assert_null(server);
+}
+
 static void a_reply_longer_than_its_room_is_an_error(void **state)
 {
 	struct call c;
@@ -629,6 +657,7 @@ int main(void)
 		CONN_TEST(a_canceled_put_is_taken_back),
 		CONN_TEST(a_canceled_short_put_needs_its_bytes_no_longer),
 		CONN_TEST(a_canceled_get_leaves_its_room_alone),
+		CONN_TEST(bytes_that_may_no_longer_be_sent_are_not),
 		CONN_TEST(a_reply_longer_than_its_room_is_an_error),
 		CONN_TEST(when_the_server_closes_all_calls_end),
 		CONN_TEST(when_the_client_closes_what_was_placed_is_dropped),

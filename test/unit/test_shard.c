@@ -1006,7 +1006,7 @@ static void of_many_readers_as_many_as_there_are_reads_get_it(void **state)
 
 static void a_jobs_end_is_acknowledged_when_all_have_heard(void **state)
 {
-	uint64_t job = job_create(&a, "job");
+	uint64_t job = job_create(&a, "job"), began_ns;
 
 	assert_int_equal(proxy_hello(&b), 0);
 	store_hello(&store);
@@ -1016,13 +1016,35 @@ static void a_jobs_end_is_acknowledged_when_all_have_heard(void **state)
 	assert_true(b.last_job == job && store.last_job == job);
 	turn_for(100 * MS);
 	assert_true(a.call.is_pending);
-	/* It is told again until it answers; and its end is an answer, too. */
+	request_fail(TAKE_PTR(b.kept), -ECANCELED, NULL);
+	b.keeps = false;
+	began_ns = loop->now_ns;
+	assert_int_equal(wait_for(&a), 0);
+	assert_true(loop->now_ns - began_ns < 100 * MS);
+	assert_int_equal(ASK(&a, JOB_END, job_end, slot_of_name(JOB), .name = JOB), 0);
+	assert_int_equal(look(&a, job, "a"), -EIDRM);
+}
+
+/* Who does not answer was stopped, and does not serve it any more after his lease. */
+static void a_jobs_end_waits_no_longer_than_anybody_may_serve_it(void **state)
+{
+	uint64_t began_ns;
+
+	job_create(&a, "job");
+	assert_int_equal(proxy_hello(&b), 0);
+	b.keeps = true;
+	began_ns = loop->now_ns;
+	SEND(&a, JOB_END, job_end, slot_of_name(JOB), NULL, 60000, .name = JOB);
+	assert_int_equal(wait_for(&a), 0);
+	assert_true(loop->now_ns - began_ns >= 500 * MS);
+	assert_true(loop->now_ns - began_ns < 700 * MS);
+	/* It is told all the same, until it answers. */
 	WAIT_FOR(b.overs == 2);
 	request_fail(TAKE_PTR(b.kept), -ECANCELED, NULL);
 	b.keeps = false;
-	assert_int_equal(wait_for(&a), 0);
 	assert_int_equal(ASK(&a, JOB_END, job_end, slot_of_name(JOB), .name = JOB), 0);
-	assert_int_equal(look(&a, job, "a"), -EIDRM);
+	turn_for(3 * SECOND);
+	assert_int_equal(b.overs, 2);
 }
 
 static void a_jobs_end_waits_no_longer_than_its_caller(void **state)
@@ -1030,7 +1052,7 @@ static void a_jobs_end_waits_no_longer_than_its_caller(void **state)
 	job_create(&a, "job");
 	assert_int_equal(proxy_hello(&b), 0);
 	b.keeps = true;
-	SEND(&a, JOB_END, job_end, slot_of_name(JOB), NULL, 500, .name = JOB);
+	SEND(&a, JOB_END, job_end, slot_of_name(JOB), NULL, 200, .name = JOB);
 	assert_int_equal(wait_for(&a), -ETIMEDOUT);
 	/* It has ended all the same. */
 	assert_int_equal(ASK(&a, JOB_SHOW, job_show, slot_of_name(JOB), .name = JOB), 0);
@@ -1482,6 +1504,7 @@ int main(void)
 		T(a_crowd_is_woken_in_turns),
 		T(of_many_readers_as_many_as_there_are_reads_get_it),
 		T(a_jobs_end_is_acknowledged_when_all_have_heard),
+		T(a_jobs_end_waits_no_longer_than_anybody_may_serve_it),
 		T(a_jobs_end_waits_no_longer_than_its_caller),
 		T(who_comes_back_hears_of_the_jobs_that_ended),
 		T(a_lease_runs_out_though_nobody_asks_for_anything),
