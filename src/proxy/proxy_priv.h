@@ -49,8 +49,8 @@ struct op {
 	struct reading *reading;
 	struct span span;
 	bool has_ended, is_sending, is_serving; /* is_serving: under the lease of its shard */
-	struct conn *conn;   /* while it is sending */
-	struct list sending; /* of the proxy */
+	struct conn *conn;                      /* while it is sending */
+	struct list sending;                    /* of the proxy */
 };
 
 /* Starts `run`, or fails the request. The op is the fiber's from then on. */
