@@ -221,6 +221,22 @@ static int store_choose(struct job *j, uint64_t input_len)
 	return 0;
 }
 
+/* A job in a directory has no lease, so that is the sweeper's as well. */
+static int directory_leave(struct job *j)
+{
+	const char *url = j->function_store.url;
+	char *path;
+	int r;
+
+	if (strncmp(url, "dir:", 4) != 0 || j->options->is_kept)
+		return 0;
+	if (asprintf(&path, "%s/%s", url + 4, j->name) < 0)
+		return problem_set(j->problem, -ENOMEM, "no memory");
+	r = sweeper_add(&j->sweeper, path);
+	free(path);
+	return r < 0 ? problem_set(j->problem, r, "%s: nobody is there to clean up", url) : 0;
+}
+
 static int store_begin(struct job *j)
 {
 	struct store_config admin = j->function_store;
@@ -237,7 +253,8 @@ static int store_begin(struct job *j)
 	j->renewed_ns = clock_ns();
 	j->function_store.job = j->name;
 	j->function_store.token = j->token[0] ? j->token : NULL;
-	return store_open(&j->function_store, j->problem, &j->store);
+	r = directory_leave(j);
+	return r < 0 ? r : store_open(&j->function_store, j->problem, &j->store);
 }
 
 int job_begin(struct job *j, const struct options *o, uint64_t input_len, struct problem *problem)

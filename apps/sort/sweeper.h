@@ -19,7 +19,7 @@ struct sweeper {
 
 int sweeper_start(struct sweeper *s);
 
-/* To be removed, with all that is in it, at the end; an absolute path. */
+/* To be removed, with all that is in it, at the end. */
 int sweeper_add(struct sweeper *s, const char *path);
 
 /* Now is the end. Returns when all is gone, or cannot be removed. */
