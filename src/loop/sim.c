@@ -270,6 +270,7 @@ int sim_open(const struct sim_config *config, struct sim **ret)
 	list_init(&s->cables);
 	list_init(&s->cuts);
 	list_init(&s->stalls);
+	list_init(&s->watches);
 	list_init(&s->closed);
 	*ret = s;
 	return 0;
@@ -293,6 +294,17 @@ void sim_close(struct sim *s)
 uint64_t sim_now_ns(const struct sim *s)
 {
 	return s->now_ns;
+}
+
+void sim_watch(struct sim *s, struct sim_watch *w)
+{
+	list_remove(&w->link);
+	list_insert(&s->watches, &w->link);
+}
+
+void sim_unwatch(struct sim_watch *w)
+{
+	list_remove(&w->link);
 }
 
 void sim_set_delay(struct sim *s, uint64_t delay_ns_max)

@@ -58,6 +58,18 @@ void sim_cut(struct sim *s, uint32_t a, uint32_t b, bool is_cut);
 /* Holds all that is on its way between two nodes, and tells nobody; then it arrives. */
 void sim_stall(struct sim *s, uint32_t a, uint32_t b, bool is_stalled);
 
+/*
+ * A moment that is not told by the clock: when the nth piece has been sent between two
+ * nodes (b 0: between one and any other) the simulation stops, after the step at hand.
+ */
+struct sim_watch {
+	struct list link; /* list_init() before the first use */
+	uint32_t a, b;
+	unsigned left; /* pieces; 0: it has come */
+};
+void sim_watch(struct sim *s, struct sim_watch *w);
+void sim_unwatch(struct sim_watch *w);
+
 /* Runs until `until_ns` of simulated time or a stop; false if before that nothing is left to
  * happen. */
 bool sim_run(struct sim *s, uint64_t until_ns);

@@ -131,6 +131,22 @@ static void pieces_drop(struct sim *s, struct list *pieces)
 
 static void arrive(struct event *ev);
 
+static bool is_watched(const struct sim_watch *w, uint32_t from, uint32_t to)
+{
+	return w->b ? (w->a == from && w->b == to) || (w->a == to && w->b == from)
+		    : w->a == from || w->a == to;
+}
+
+static void watches_count(struct sim *s, uint32_t from, uint32_t to)
+{
+	for (struct list *i = s->watches.next; i != &s->watches; i = i->next) {
+		struct sim_watch *w = container_of(i, struct sim_watch, link);
+
+		if (w->left > 0 && is_watched(w, from, to) && --w->left == 0)
+			sim_stop(s);
+	}
+}
+
 /* What the simulator itself needs it has: if there is no memory, the run is over. */
 static struct piece *piece_send(struct end *to, enum piece_kind kind, size_t len)
 {
@@ -148,6 +164,8 @@ static struct piece *piece_send(struct end *to, enum piece_kind kind, size_t len
 	list_insert(&to->coming, &p->link);
 	to->unread_bytes += len;
 	event_set(s, &p->event, to->last_ns);
+	if (kind == PIECE_DATA)
+		watches_count(s, to->other->node_id, to->node_id);
 	return p;
 }
 

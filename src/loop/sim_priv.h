@@ -36,6 +36,7 @@ struct sim {
 	struct dice net, order, workload;
 	struct heap events;
 	struct list nodes, cables, cuts, stalls;
+	struct list watches;
 	struct list closed;       /* of struct closing: freed after the step */
 	struct sim_loop *turning; /* by sim_step() */
 	bool must_stop;

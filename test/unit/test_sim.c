@@ -347,6 +347,66 @@ static void who_is_cut_off_is_cut_off_until_healed(void **state)
 	assert_true(t->got_bytes > 0);
 }
 
+static void what_is_stalled_arrives_later_and_nobody_is_told(void **state)
+{
+	struct talker *t = call(1, 2), *other = call(3, 2);
+	uint64_t got, others;
+
+	run_for(20 * MS);
+	sim_stall(sim, 2, 1, true);
+	run_for(20 * MS); /* what has arrived is talked about to its end */
+	got = t->got_bytes;
+	others = other->got_bytes;
+	assert_true(got > 0);
+	run_for(5000 * MS);
+	assert_int_equal(t->got_bytes, got);
+	assert_int_equal(t->error, 0);
+	assert_true(other->got_bytes > others);
+	sim_stall(sim, 1, 2, false);
+	run_for(20 * MS);
+	assert_true(t->got_bytes > got);
+	assert_int_equal(t->error, 0);
+}
+
+static void a_slow_network_is_slow_until_it_is_not(void **state)
+{
+	struct talker *t = call(1, 2);
+	uint64_t got;
+
+	run_for(200 * MS);
+	got = t->got_bytes;
+	sim_set_delay(sim, 200 * MS);
+	run_for(200 * MS);
+	assert_true(t->got_bytes - got < got / 4);
+	got = t->got_bytes;
+	sim_set_delay(sim, MS);
+	run_for(1000 * MS);
+	assert_true(t->got_bytes > 2 * got);
+}
+
+static void a_watch_stops_at_the_nth_piece_between_two(void **state)
+{
+	struct sim_watch w = { .a = 2, .b = 1, .left = 3 }, any = { .a = 3, .left = 1 };
+	uint64_t begun_ns;
+
+	list_init(&w.link);
+	list_init(&any.link);
+	call(1, 2);
+	run_for(20 * MS);
+	sim_watch(sim, &w);
+	sim_watch(sim, &any);
+	begun_ns = sim_now_ns(sim);
+	assert_true(sim_run(sim, begun_ns + 1000 * MS));
+	assert_int_equal(w.left, 0);
+	assert_int_equal(any.left, 1);
+	assert_true(sim_now_ns(sim) < begun_ns + 20 * MS);
+	sim_unwatch(&w);
+	call(3, 2);
+	run_for(1000 * MS);
+	assert_int_equal(any.left, 0);
+	sim_unwatch(&any);
+}
+
 static void who_closes_without_reading_breaks_off(void **state)
 {
 	struct talker *t = call(1, 2), *back;
@@ -515,6 +575,9 @@ int main(void)
 		T(a_killed_peer_is_an_end_or_a_reset),
 		T(a_paused_node_does_nothing_but_its_kernel_and_clock_go_on),
 		T(who_is_cut_off_is_cut_off_until_healed),
+		T(what_is_stalled_arrives_later_and_nobody_is_told),
+		T(a_slow_network_is_slow_until_it_is_not),
+		T(a_watch_stops_at_the_nth_piece_between_two),
 		T(who_closes_without_reading_breaks_off),
 		T(every_node_has_clocks_of_its_own),
 		T(a_node_s_dice_and_memory_are_its_own),
