@@ -12,9 +12,10 @@
 #define AFTERMATH_NS (90000 * MS)
 
 static const char *const NAMES[FAULT_KINDS] = {
-	[FAULT_KILL] = "kill",   [FAULT_HOST] = "host", [FAULT_KEEPER] = "keeper",
-	[FAULT_PAUSE] = "pause", [FAULT_CUT] = "cut",   [FAULT_STALL] = "stall",
-	[FAULT_BREAK] = "break", [FAULT_WALL] = "wall", [FAULT_SLOW] = "slow",
+	[FAULT_KILL] = "kill",   [FAULT_HOST] = "host",   [FAULT_KEEPER] = "keeper",
+	[FAULT_PAUSE] = "pause", [FAULT_CUT] = "cut",     [FAULT_ALONE] = "alone",
+	[FAULT_STALL] = "stall", [FAULT_BREAK] = "break", [FAULT_WALL] = "wall",
+	[FAULT_SLOW] = "slow",
 };
 
 struct dice_of {
@@ -63,6 +64,9 @@ static void make_one(struct fault *f, struct cluster *c, uint64_t span_ms, bool 
 	*f = (struct fault){ .kind = (enum fault_kind)below(d, FAULT_KINDS),
 			     .at_ms = below(d, span_ms),
 			     .for_ms = duration_ms(d) };
+	/* Most of the time nothing is on its way: so half of them wait until something is. */
+	if (below(d, 2))
+		f->nth = 1 + (unsigned)below(d, 40);
 	snprintf(f->a, sizeof(f->a), "%s", a->name);
 	switch (f->kind) {
 	case FAULT_KILL:
@@ -95,6 +99,7 @@ static void make_one(struct fault *f, struct cluster *c, uint64_t span_ms, bool 
 		break;
 	case FAULT_SLOW:
 		f->a[0] = '\0';
+		f->nth = 0;
 		f->amount = 1 + (int64_t)below(d, 200);
 		f->for_ms %= 10000;
 		break;
@@ -137,6 +142,8 @@ void faults_format(const struct faults *f, char *buf, size_t cap)
 		at += (size_t)snprintf(buf + at, cap - at, "%s%s:%s%s%s@%llu", i ? "," : "",
 				       NAMES[x->kind], x->a, x->b[0] ? "-" : "", x->b,
 				       (unsigned long long)x->at_ms);
+		if (x->nth && at < cap)
+			at += (size_t)snprintf(buf + at, cap - at, "#%u", x->nth);
 		if (x->for_ms && at < cap)
 			at += (size_t)snprintf(buf + at, cap - at, "+%llu",
 					       (unsigned long long)x->for_ms);
@@ -179,6 +186,8 @@ static bool parse_one(struct fault *f, const char *text)
 	if (*text++ != '@')
 		return false;
 	f->at_ms = strtoull(text, &end, 10);
+	if (*end == '#')
+		f->nth = (unsigned)strtoul(end + 1, &end, 10);
 	if (*end == '+')
 		f->for_ms = strtoull(end + 1, &end, 10);
 	if (*end == '=')
@@ -209,7 +218,40 @@ static uint64_t begin_ns(const struct fault *f)
 
 static uint64_t end_ns(const struct fault *f)
 {
-	return (f->at_ms + f->for_ms) * MS;
+	return f->begun_ns + f->for_ms * MS;
+}
+
+/* Something that never comes is not waited for. */
+#define WAIT_NS (5000 * MS)
+
+static bool has_come(const struct fault *f, uint64_t now_ns)
+{
+	if (f->nth == 0)
+		return now_ns >= begin_ns(f);
+	return f->is_armed && (f->watch.left == 0 || now_ns >= begin_ns(f) + WAIT_NS);
+}
+
+static void arm(struct fault *f, struct cluster *c)
+{
+	const struct process *a = cluster_find(c, f->a), *b = cluster_find(c, f->b);
+
+	f->is_armed = true;
+	f->watch = (struct sim_watch){ .left = f->nth };
+	list_init(&f->watch.link);
+	if (!a)
+		return;
+	f->watch.a = a->id;
+	f->watch.b = b ? b->id : 0;
+	sim_watch(c->sim, &f->watch);
+}
+
+static uint64_t next_ns(const struct fault *f)
+{
+	if (f->has_ended)
+		return UINT64_MAX;
+	if (f->has_begun)
+		return end_ns(f);
+	return begin_ns(f) + (f->is_armed ? WAIT_NS : 0);
 }
 
 uint64_t faults_due_ns(const struct faults *f)
@@ -217,14 +259,18 @@ uint64_t faults_due_ns(const struct faults *f)
 	uint64_t due = UINT64_MAX;
 
 	for (unsigned i = 0; i < f->count; i++) {
-		const struct fault *x = &f->list[i];
+		uint64_t at_ns = next_ns(&f->list[i]);
 
-		if (!x->has_begun && begin_ns(x) < due)
-			due = begin_ns(x);
-		if (x->has_begun && !x->has_ended && end_ns(x) < due)
-			due = end_ns(x);
+		due = at_ns < due ? at_ns : due;
 	}
 	return due;
+}
+
+static void cut_from_all(struct cluster *c, const struct process *p, bool is_cut)
+{
+	for (unsigned i = 0; i < c->count; i++)
+		if (&c->processes[i] != p)
+			sim_cut(c->sim, p->id, c->processes[i].id, is_cut);
 }
 
 static void start(struct process *p, const struct fault_hooks *hooks)
@@ -239,6 +285,9 @@ static void begin(struct fault *f, struct cluster *c, struct model *m,
 	struct process *a = cluster_find(c, f->a), *b = cluster_find(c, f->b);
 
 	f->has_begun = true;
+	f->begun_ns = now_ns;
+	if (f->is_armed)
+		sim_unwatch(&f->watch);
 	if (!a && f->kind != FAULT_SLOW)
 		return; /* of a list that was made for another shape */
 	if (f->kind != FAULT_WALL)
@@ -264,6 +313,9 @@ static void begin(struct fault *f, struct cluster *c, struct model *m,
 	case FAULT_PAUSE:
 		a->is_paused = true;
 		sim_node_pause(a->node, true);
+		break;
+	case FAULT_ALONE:
+		cut_from_all(c, a, true);
 		break;
 	case FAULT_CUT:
 	case FAULT_BREAK:
@@ -314,6 +366,10 @@ static void end(struct fault *f, struct cluster *c, const struct fault_hooks *ho
 			sim_node_pause(a->node, false);
 		}
 		break;
+	case FAULT_ALONE:
+		if (a)
+			cut_from_all(c, a, false);
+		break;
 	case FAULT_CUT:
 		if (a && b)
 			sim_cut(c->sim, a->id, b->id, false);
@@ -338,7 +394,9 @@ void faults_do(struct faults *f, struct cluster *c, struct model *m,
 
 		if (x->has_begun && !x->has_ended && end_ns(x) <= now_ns)
 			end(x, c, hooks);
-		if (!x->has_begun && begin_ns(x) <= now_ns)
+		if (x->nth && !x->is_armed && begin_ns(x) <= now_ns)
+			arm(x, c);
+		if (!x->has_begun && has_come(x, now_ns))
 			begin(x, c, m, hooks, now_ns);
 	}
 }
@@ -351,6 +409,8 @@ void faults_heal(struct faults *f, struct cluster *c, struct model *m,
 
 		if (x->has_begun && !x->has_ended)
 			end(x, c, hooks);
+		if (x->is_armed && !x->has_begun)
+			sim_unwatch(&x->watch);
 		x->has_begun = x->has_ended = true;
 	}
 	/* Two faults of one process overlap, and the first to end ends both: so look again. */

@@ -8,10 +8,12 @@
  *	keeper:meta@2000+500            its keeper is gone, and there again 0.5 s later
  *	pause:proxy1@800+40000          stops, and goes on 40 s later
  *	cut:meta-proxy0@2000+5000       no connection between the two for 5 s
+ *	alone:meta@2000+5000            cut off from all others
  *	stall:meta-proxy0@2000+5000     what is on its way between the two waits for 5 s
  *	break:client2-proxy0@900        their connections are lost, once
  *	wall:meta@3000=-3600000         its wall clock jumps, by ms
  *	slow:@1000+4000=80              every delay is up to 80 ms
+ *	stall:proxy0-store0@2000#3+9000 at the third message between the two after 2 s
  */
 #pragma once
 
@@ -26,6 +28,7 @@ enum fault_kind {
 	FAULT_KEEPER,
 	FAULT_PAUSE,
 	FAULT_CUT,
+	FAULT_ALONE,
 	FAULT_STALL,
 	FAULT_BREAK,
 	FAULT_WALL,
@@ -37,7 +40,13 @@ struct fault {
 	enum fault_kind kind;
 	char a[12], b[12]; /* of processes */
 	uint64_t at_ms, for_ms;
+	unsigned nth; /* message to or from `a` (and `b`) after at_ms; 0: at at_ms itself */
 	int64_t amount;
+
+	/* fault.c's own. */
+	struct sim_watch watch;
+	uint64_t begun_ns;
+	bool is_armed;
 	bool has_begun, has_ended;
 };
 

@@ -104,11 +104,12 @@ static bool may_lose_session(const struct run *r, const struct process *p)
 
 	for (unsigned i = 0; i < r->faults.count; i++) {
 		const struct fault *f = &r->faults.list[i];
-		bool is_its = strcmp(f->a, p->name) == 0 || strcmp(f->b, p->name) == 0;
+		bool is_its = strcmp(f->a, p->name) == 0;
+		bool is_way = strcmp(f->b, p->name) == 0 || strcmp(f->a, r->c.meta->name) == 0;
 
-		if (f->kind == FAULT_PAUSE
-			    ? strcmp(f->a, p->name) == 0
-			    : (f->kind == FAULT_CUT || f->kind == FAULT_STALL) && is_its)
+		if ((f->kind == FAULT_PAUSE && is_its) ||
+		    ((f->kind == FAULT_CUT || f->kind == FAULT_STALL || f->kind == FAULT_ALONE) &&
+		     (is_its || is_way)))
 			away_ms += f->for_ms;
 	}
 	return away_ms > AWAY_MS;

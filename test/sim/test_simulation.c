@@ -63,15 +63,16 @@ static void a_list_of_faults_is_read_as_it_is_written(void **state)
 {
 	static const char LIST[] =
 		"kill:store0@1500+3000,cut:meta-proxy0@2000+5000,break:client2-proxy0@2100,"
-		"wall:meta@3000=-3600000,slow:@3100+4000=80";
+		"wall:meta@3000=-3600000,slow:@3100+4000=80,pause:proxy1@4000#17+20";
 	struct faults f;
 	char text[400];
 
 	assert_true(faults_parse(&f, LIST));
-	assert_int_equal(f.count, 5);
+	assert_int_equal(f.count, 6);
 	assert_int_equal(f.list[0].kind, FAULT_KILL);
 	assert_int_equal(f.list[1].for_ms, 5000);
 	assert_int_equal(f.list[3].amount, -3600000);
+	assert_int_equal(f.list[5].nth, 17);
 	faults_format(&f, text, sizeof(text));
 	assert_string_equal(text, LIST);
 	assert_true(faults_parse(&f, ""));
