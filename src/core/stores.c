@@ -5,6 +5,10 @@
 #include "base/node.h"
 #include "core/core_priv.h"
 
+/* A store that is there comes back to a metadata server in half of this; asked so often. */
+#define STORE_BACK_NS  10000000000ull
+#define STORE_PAUSE_NS 100000000ull
+
 static void store_lost(struct conn *conn)
 {
 	struct store_link *l = conn->owner;
@@ -95,6 +99,25 @@ static int store_address(struct core *c, uint64_t store, uint64_t due_ns, struct
 	return found == store ? x : -EREMOTEIO;
 }
 
+/*
+ * A metadata server that has just started knows a store by its segments only, until that
+ * has come back to it; then it is not lost, as one is that does not come.
+ */
+static int store_address_wait(struct core *c, uint64_t store, uint64_t due_ns, struct address *ret)
+{
+	uint64_t until_ns = c->loop->now_ns + STORE_BACK_NS;
+	int r = store_address(c, store, due_ns, ret);
+
+	if (until_ns > due_ns)
+		until_ns = due_ns;
+	while (r == -EREMOTEIO && c->loop->now_ns + 2 * STORE_PAUSE_NS < until_ns) {
+		r = core_sleep(c, c->loop->now_ns + STORE_PAUSE_NS);
+		if (r == 0)
+			r = store_address(c, store, due_ns, ret);
+	}
+	return r;
+}
+
 static int store_hello(struct store_link *l, uint64_t due_ns)
 {
 	struct wcur w;
@@ -142,7 +165,7 @@ int store_conn(struct core *c, uint64_t store, uint64_t due_ns, struct conn **re
 	if (!l) {
 		struct address address;
 
-		r = store_address(c, store, due_ns, &address);
+		r = store_address_wait(c, store, due_ns, &address);
 		if (r < 0)
 			return r;
 		l = store_find(c, store); /* perhaps somebody else asked, too */

@@ -367,6 +367,41 @@ static void a_store_that_comes_back_fast_has_lost_its_bytes(void **state)
 	assert_int_equal(lost, 20);
 }
 
+static int64_t put_one(struct wadi_op *o)
+{
+	results[0] = put(o, "a", 200000);
+	return 0;
+}
+
+static int64_t get_one(struct wadi_op *o)
+{
+	results[1] = get(o, "a");
+	return 0;
+}
+
+/* Metadata and a proxy are new; the stores come back to them two seconds later. */
+static void a_store_that_has_not_come_back_yet_is_not_lost(void **state)
+{
+	cluster_begin(7, 500000);
+	client_runs(put_one);
+	process_kill(cluster.meta);
+	process_kill(cluster.proxies[0]);
+	for (unsigned i = 0; i < SHAPE_STORES; i++)
+		sim_cut(cluster.sim, cluster.meta->id, cluster.stores[i]->id, true);
+	process_start(cluster.meta);
+	process_start(cluster.proxies[0]);
+	client_starts(get_one);
+	run_for(2000 * MS);
+	for (unsigned i = 0; i < SHAPE_STORES; i++)
+		sim_cut(cluster.sim, cluster.meta->id, cluster.stores[i]->id, false);
+	run_for(10000 * MS);
+	assert_true(op.has_ended);
+	cluster_close(&cluster);
+	assert_int_equal(results[0], 0);
+	assert_int_equal(results[1], 200000);
+	assert_memory_equal(got, bytes, 200000);
+}
+
 static int64_t puts_in_vain(struct wadi_op *o)
 {
 	o->timeout_ms = 500;
@@ -490,6 +525,7 @@ int main(void)
 		cmocka_unit_test(that_the_quota_is_used_up_is_heard_before_the_deadline),
 		cmocka_unit_test(a_grant_whose_answer_was_lost_is_no_stray),
 		cmocka_unit_test(a_store_that_comes_back_fast_has_lost_its_bytes),
+		cmocka_unit_test(a_store_that_has_not_come_back_yet_is_not_lost),
 		cmocka_unit_test(asks_of_a_store_that_was_stopped_leave_nothing),
 		cmocka_unit_test(a_get_that_outlives_its_job_in_a_stopped_proxy_is_cut),
 	};
