@@ -45,6 +45,18 @@ static uint64_t duration_ms(const struct dice_of *d)
 	}
 }
 
+/* Between others there is nothing to cut. */
+static bool do_talk(const struct process *a, const struct process *b)
+{
+	unsigned both = a->roles | b->roles;
+
+	if (a == b)
+		return false;
+	if (both & RUNS_CLIENT)
+		return !(a->roles & b->roles & RUNS_CLIENT) && both & RUNS_PROXY;
+	return both & RUNS_META || both & RUNS_PROXY;
+}
+
 static bool may_die(const struct process *p)
 {
 	return !(p->roles & RUNS_CLIENT && p->index == OPERATOR);
@@ -61,6 +73,8 @@ static void make_one(struct fault *f, struct cluster *c, uint64_t span_ms, bool 
 	const struct process *a = &c->processes[below(d, c->count)];
 	const struct process *b = &c->processes[below(d, c->count)];
 
+	while (!do_talk(a, b))
+		b = &c->processes[below(d, c->count)];
 	*f = (struct fault){ .kind = (enum fault_kind)below(d, FAULT_KINDS),
 			     .at_ms = below(d, span_ms),
 			     .for_ms = duration_ms(d) };
@@ -85,10 +99,6 @@ static void make_one(struct fault *f, struct cluster *c, uint64_t span_ms, bool 
 	case FAULT_CUT:
 	case FAULT_STALL:
 	case FAULT_BREAK:
-		if (a == b)
-			b = a == c->meta ? c->proxies[0] : c->meta;
-		if (a == b)
-			b = c->clients[0];
 		snprintf(f->b, sizeof(f->b), "%s", b->name);
 		if (f->kind == FAULT_BREAK)
 			f->for_ms = 0;
