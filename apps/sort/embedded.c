@@ -17,10 +17,9 @@
 #define READY_NS (15 * NS_PER_S) /* a cold disk, a busy machine */
 #define END_NS   (15 * NS_PER_S)
 
-static void child_run(const char *program, const char *directory, uint64_t memory, int out,
-		      pid_t parent)
+static void child_run(const char *program, uint64_t memory, int out, pid_t parent)
 {
-	char memory_text[32], socket_path[512];
+	char memory_text[32];
 	sigset_t none;
 
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -32,9 +31,8 @@ static void child_run(const char *program, const char *directory, uint64_t memor
 	signal(SIGPIPE, SIG_DFL);
 	dup2(out, 1);
 	snprintf(memory_text, sizeof(memory_text), "%llu", (unsigned long long)memory);
-	snprintf(socket_path, sizeof(socket_path), "%s/s", directory);
 	execlp(program, "wadi", "dev", "--memory", memory_text, "--listen", "127.0.0.1:0", "--http",
-	       "127.0.0.1:0", "--redis", "127.0.0.1:0", "--socket", socket_path, (char *)NULL);
+	       "127.0.0.1:0", "--redis", "127.0.0.1:0", (char *)NULL);
 	fprintf(stderr, "cannot run %s: %s\n", program, strerror(errno));
 	_exit(127);
 }
@@ -92,8 +90,7 @@ static int ready_wait(struct embedded *e)
 	}
 }
 
-int embedded_open(struct embedded *e, const char *program, const char *directory, uint64_t memory,
-		  struct problem *problem)
+int embedded_open(struct embedded *e, const char *program, uint64_t memory, struct problem *problem)
 {
 	pid_t parent = getpid();
 	int fds[2], r;
@@ -103,7 +100,7 @@ int embedded_open(struct embedded *e, const char *program, const char *directory
 		return problem_set(problem, -errno, "no pipe: %s", strerror(errno));
 	e->pid = fork();
 	if (e->pid == 0)
-		child_run(program, directory, memory, fds[1], parent);
+		child_run(program, memory, fds[1], parent);
 	r = e->pid < 0 ? -errno : 0;
 	close(fds[1]);
 	e->out_fd = fds[0];

@@ -20,7 +20,7 @@ struct embedded {
 	int out_fd;
 };
 
-/* `directory` is for its socket; returns when it is ready. */
-int embedded_open(struct embedded *e, const char *program, const char *directory, uint64_t memory,
+/* Returns when it is ready. */
+int embedded_open(struct embedded *e, const char *program, uint64_t memory,
 		  struct problem *problem);
 void embedded_close(struct embedded *e);

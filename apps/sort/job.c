@@ -186,7 +186,7 @@ static int embedded_start(struct job *j, uint64_t input_len)
 	if (!program)
 		return problem_set(j->problem, -ENOMEM, "no memory");
 	j->store_memory = embedded_memory(j->options, input_len);
-	r = embedded_open(&j->embedded, program, j->work, j->store_memory, j->problem);
+	r = embedded_open(&j->embedded, program, j->store_memory, j->problem);
 	free(program);
 	if (r < 0)
 		return r;

@@ -5,6 +5,7 @@ import re
 import secrets
 import signal
 import subprocess
+import tempfile
 
 import pytest
 from conftest import BUILD, DONE, LATE_S, ROOT, clean_environment, until
@@ -15,9 +16,11 @@ pytestmark = pytest.mark.skipif(BUILD != os.path.join(ROOT, "build"), reason="th
 class Demo:
     def __init__(self, tmp_path, *options):
         self.mark, self.tmp = secrets.token_hex(8), tmp_path
+        self.runtime = tempfile.mkdtemp(prefix="wadi-e2e-")  # the paths of sockets are short
         self.before = set(glob.glob(f"{BUILD}/*"))
         # An endpoint that is configured is not the demo's business. Functions see __OW_ names only.
-        env = clean_environment(TMPDIR=str(tmp_path), __OW_MARK=self.mark, WADI_ENDPOINT="tcp://127.0.0.1:1")
+        env = clean_environment(TMPDIR=str(tmp_path), XDG_RUNTIME_DIR=self.runtime, __OW_MARK=self.mark,
+                                WADI_ENDPOINT="tcp://127.0.0.1:1")
         self.process = subprocess.Popen([f"{ROOT}/tools/run-demo", *options], env=env, cwd=tmp_path,
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -61,6 +64,8 @@ class Demo:
         out, err = self.process.communicate(timeout=4 * LATE_S)
         until(lambda: not self.pids(), "its processes to end")
         until(lambda: set(glob.glob(f"{BUILD}/*")) == self.before and os.listdir(self.tmp) == [], "its files to go")
+        until(lambda: os.listdir(self.runtime) == [], "its sockets to go")
+        os.rmdir(self.runtime)
         assert glob.glob(f"/sys/fs/cgroup/**/wadi-demo-{self.process.pid}", recursive=True) == []
         return self.process.returncode, out, err
 
