@@ -17,12 +17,11 @@ int get_how_init(struct wadi *w, struct get_how *how, const struct wadi_get_opti
 {
 	struct wadi_get_options *o = &how->options;
 
-	(void)w;
 	*how = (struct get_how){ .options = WADI_GET_OPTIONS };
 	if (options)
 		memcpy(o, options, options->size < sizeof(*o) ? options->size : sizeof(*o));
-	while (!o->read_id.hi && !o->read_id.lo)
-		node_random(&o->read_id, sizeof(o->read_id));
+	if (!o->read_id.hi && !o->read_id.lo)
+		o->read_id = attempt_next(w);
 	return 0;
 }
 

@@ -359,11 +359,19 @@ static int64_t open_run(struct wadi_op *op)
 	return handle_conn(op, &c);
 }
 
+struct wadi_attempt attempt_next(struct wadi *w)
+{
+	w->attempt.lo++;
+	return w->attempt;
+}
+
 int handle_init(struct wadi *w, struct loop *l)
 {
 	w->loop = l;
 	w->pid = getpid();
 	waitq_init(&w->connected, &l->fibers);
+	node_random(&w->attempt, sizeof(w->attempt));
+	w->attempt.hi |= 1; /* all zeros would be none */
 	return net_open(l, &w->net);
 }
 

@@ -41,6 +41,7 @@ struct wadi {
 	struct waitq connected;
 	unsigned connection; /* counts up with each: what was open on an earlier one is gone */
 
+	struct wadi_attempt attempt; /* the last one that we made up */
 	uint64_t job;
 	char job_name[JOB_NAME_BYTES_MAX + 1];
 
@@ -49,6 +50,9 @@ struct wadi {
 	char why[WHY_BYTES]; /* words about an argument, for path_of() */
 	char error[PATH_BYTES_MAX + WHY_BYTES + 300];
 };
+
+/* Of this handle and of no other: random from its beginning, and counted on. */
+struct wadi_attempt attempt_next(struct wadi *w);
 
 /* An operation on a fiber. The parts of wadi.h embed it beside their arguments. */
 struct wadi_op {

@@ -26,14 +26,16 @@ static uint64_t age_ms(const struct name_op *o)
 static int name_init(struct name_op *o, struct wadi *w, const char *verb, const char *path,
 		     uint32_t timeout_ms, int64_t (*run)(struct wadi_op *op))
 {
+	struct wadi_attempt attempt;
 	const char *why = "";
 	int r = path_of(w, path, &o->path, &why);
 
 	if (r < 0)
 		return (int)handle_fail(w, verb, path, r, why);
 	op_init(&o->op, w, verb, path, timeout_ms, run);
-	o->attempt_hi = node_random_u64();
-	o->attempt_lo = node_random_u64() | 1;
+	attempt = attempt_next(w);
+	o->attempt_hi = attempt.hi;
+	o->attempt_lo = attempt.lo;
 	o->begun_ns = node_now_ns();
 	return 0;
 }

@@ -14,8 +14,8 @@ int put_how_init(struct wadi *w, struct put_how *how, const struct wadi_put_opti
 	*how = (struct put_how){ .options = WADI_PUT_OPTIONS };
 	if (options)
 		memcpy(o, options, options->size < sizeof(*o) ? options->size : sizeof(*o));
-	while (!o->attempt.hi && !o->attempt.lo)
-		node_random(&o->attempt, sizeof(o->attempt));
+	if (!o->attempt.hi && !o->attempt.lo)
+		o->attempt = attempt_next(w);
 	how->begun_ns = w->loop ? node_now_ns() : 0;
 	if (o->attributes_len > ATTRIBUTES_BYTES_MAX)
 		return -EMSGSIZE;

@@ -85,8 +85,15 @@ struct core {
 	struct timer tidy;
 	struct list errands;   /* requests that run by themselves */
 	uint64_t buffer_bytes; /* for segments elsewhere */
+	uint64_t seed;         /* the last extent's */
 	bool is_closing;
 };
+
+/* An extent's: as good as unique, random from the core's beginning and never twice in its life. */
+static inline uint64_t seed_next(struct core *c)
+{
+	return c->seed += 0x9e3779b97f4a7c15; /* odd, so all 2^64 come before any comes again */
+}
 
 void serve_init(struct shard_link *l);
 void serve_fini(struct shard_link *l);

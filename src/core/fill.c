@@ -230,7 +230,7 @@ static int begin_extent(struct fill *f, struct segment *s, uint32_t part, uint64
 		.extent = { .segment = s->id,
 			    .generation = s->generation,
 			    .offset = s->front,
-			    .seed = node_random_u64() },
+			    .seed = seed_next(f->core) },
 	};
 	return 0;
 }

@@ -136,7 +136,7 @@ int piece_fill(struct core *c, struct piece *p, uint64_t due_ns, struct extent *
 				.generation = p->segment->generation,
 				.offset = p->offset,
 				.len = p->len,
-				.seed = node_random_u64() };
+				.seed = seed_next(c) };
 	if (p->len <= CHECK_PIECE)
 		ret->crc = crc_more(crc_begin(ret->seed), p->ptr, p->len);
 	else
