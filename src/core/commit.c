@@ -4,6 +4,7 @@
 
 #include "base/container.h"
 #include "base/hash.h"
+#include "base/cleanup.h"
 #include "base/node.h"
 #include "core/core_priv.h"
 
@@ -100,16 +101,26 @@ void open_object_drop(struct open_object *o)
 	if (!o->id)
 		return;
 	drop_req_put(&w, &(struct drop_req){ .job = o->job, .open = o->id });
-	ask_and_forget(o->core, o->job, MSG_DROP, &w);
+	o->id = 0;
+	errand_start(TAKE_PTR(o->drop), MSG_DROP, &w, NULL);
 }
 
-static void open_object_undo(struct core *c, uint64_t job, struct ask *a)
+/* It was opened, for nobody. If that stays unsaid, it is asked again which it was. */
+static int open_object_undo(struct core *c, uint64_t job, struct ask *a)
 {
 	struct rcur body = ask_reply(a);
 	struct open_rep rep;
+	struct ask drop;
+	struct wcur w;
+	int r;
 
-	if (open_rep_get(&body, &rep) == 0)
-		open_object_drop(&(struct open_object){ .core = c, .job = job, .id = rep.open });
+	if (open_rep_get(&body, &rep) < 0)
+		return 0;
+	w = ask_begin(c, &drop, MSG_DROP, slot_of_id(job));
+	drop_req_put(&w, &(struct drop_req){ .job = job, .open = rep.open });
+	r = ask_wait(&drop, &w, NULL, c->loop->now_ns + TIMEOUT_MS_DEFAULT * 1000000ull);
+	ask_end(&drop);
+	return r;
 }
 
 int open_object_begin(struct open_object *o, uint64_t due_ns)
@@ -117,9 +128,13 @@ int open_object_begin(struct open_object *o, uint64_t due_ns)
 	struct open_rep rep;
 	struct rcur body;
 	struct ask a;
-	struct wcur w = ask_begin(o->core, &a, MSG_OPEN, slot_of_id(o->job));
+	struct wcur w;
 	int r;
 
+	o->drop = errand_new(o->core, o->job);
+	if (!o->drop)
+		return -ENOMEM;
+	w = ask_begin(o->core, &a, MSG_OPEN, slot_of_id(o->job));
 	open_req_put(&w, &(struct open_req){ .job = o->job, .request = node_random_u64() });
 	r = ask_wait(&a, &w, NULL, due_ns);
 	body = ask_reply(&a);
@@ -127,8 +142,10 @@ int open_object_begin(struct open_object *o, uint64_t due_ns)
 		r = open_rep_get(&body, &rep);
 	if (r == 0)
 		o->id = rep.open;
+	else if (is_answer(r))
+		errand_free(TAKE_PTR(o->drop));
 	else
-		ask_and_undo(o->core, r, o->job, MSG_OPEN, &w, open_object_undo);
+		errand_start(TAKE_PTR(o->drop), MSG_OPEN, &w, open_object_undo);
 	ask_end(&a);
 	return r;
 }
@@ -162,6 +179,11 @@ int open_object_commit(struct open_object *o, const struct how *how, uint64_t du
 		       struct committed *ret, char *why, size_t why_cap)
 {
 	struct what what = { .open = o->id };
+	int r = commit(o->core, o->job, how, &what, due_ns, ret, why, why_cap);
 
-	return commit(o->core, o->job, how, &what, due_ns, ret, why, why_cap);
+	if (r == 0) {
+		o->id = 0;
+		errand_free(TAKE_PTR(o->drop));
+	}
+	return r;
 }

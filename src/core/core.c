@@ -51,6 +51,7 @@ void core_close(struct core *c)
 	leases_close(c);
 	stores_close(c);
 	shards_close(c);
+	errands_close(c);
 	node_free(c->links);
 	node_free(c);
 }

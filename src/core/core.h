@@ -188,6 +188,7 @@ void mover_close(struct mover *m); /* its fibers have ended; NULL is fine */
 /* An object that was looked up. */
 struct found {
 	uint64_t job, hold, first; /* first: offset of the first extent */
+	struct errand *release;    /* while there is a hold: what will give it back */
 	uint32_t extent_count, nth_try;
 	struct stat_rep stat;
 	uint32_t value_crc;
@@ -207,9 +208,9 @@ int object_find(struct core *c, uint64_t job, struct slice path, uint64_t offset
 /* The extents around another offset, under the hold. */
 int object_find_on(struct core *c, struct found *f, uint64_t offset, uint64_t due_ns);
 /* In the background; is_confirmed: a granted read is used up. */
-void object_release(struct core *c, const struct found *f, bool is_confirmed);
+void object_release(struct core *c, struct found *f, bool is_confirmed);
 /* The same, and waits for the answer. */
-int object_release_wait(struct core *c, const struct found *f, bool is_confirmed, uint64_t due_ns);
+int object_release_wait(struct core *c, struct found *f, bool is_confirmed, uint64_t due_ns);
 
 /* Bytes of an object, checked, where they are: pinned, or in a buffer, until span_end(). */
 struct span {

@@ -83,7 +83,8 @@ struct core {
 	struct htable writers;
 	struct list segments;
 	struct timer tidy;
-	struct list errands;   /* requests that run by themselves */
+	struct list errands; /* requests that run by themselves */
+	struct errand *spare_errand;
 	uint64_t buffer_bytes; /* for segments elsewhere */
 	uint64_t seed;         /* the last extent's */
 	bool is_closing;
@@ -154,6 +155,7 @@ int piece_at(struct core *c, struct segment *s, uint32_t offset, uint32_t len, s
 struct open_object {
 	struct core *core;
 	uint64_t job, id;
+	struct errand *drop; /* while it is open */
 };
 int open_object_begin(struct open_object *o, uint64_t due_ns);
 int open_object_extend(struct open_object *o, uint32_t part, uint64_t offset,
@@ -163,16 +165,18 @@ int open_object_commit(struct open_object *o, const struct how *how, uint64_t du
 /* In the background; the session's end does it too. */
 void open_object_drop(struct open_object *o);
 
-/* False: what was asked has perhaps happened, or has not yet. */
+/* False: what was asked has perhaps happened, or may yet. */
 bool is_answer(int r);
 
-typedef void errand_fn(struct core *c, uint64_t job, struct ask *a);
-/* Runs by itself: asks until it is answered, and tells nobody. The body is copied. */
-void ask_and_forget(struct core *c, uint64_t job, uint16_t msg, const struct wcur *body);
+/* Makes use of an answer; -ENOMEM: it is asked for once more. */
+typedef int errand_fn(struct core *c, uint64_t job, struct ask *a);
+struct errand *errand_new(struct core *c, uint64_t job); /* NULL: no memory */
+void errand_free(struct errand *e);                      /* of one that was not started */
 /*
- * A request that bears a number of its own ended without an answer: its asker goes, so it is
- * asked again until there is one, which `undo` gets. If `result` is an answer, nothing is.
+ * Asks by itself until there is an answer, which `answered` gets; NULL: nobody. The body is
+ * copied, the errand taken. What is asked must be the same however often it is asked.
  */
-void ask_and_undo(struct core *c, int result, uint64_t job, uint16_t msg, const struct wcur *body,
-		  errand_fn *undo);
+void errand_start(struct errand *e, uint16_t msg, const struct wcur *body, errand_fn *answered);
+void errands_look(struct core *c); /* those that found no stack */
 void errands_stop(struct core *c);
+void errands_close(struct core *c);

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * errand: a request that runs by itself, for what its asker has left behind: it gives
- * back, or finds out what became of a request whose answer nobody waited for and undoes
- * that. It goes on until there is an answer. Where there is no memory or no stack for it,
- * the session's end does its work.
+ * errand: a request that runs by itself, for what its asker leaves behind: it gives back,
+ * or finds out what became of a request whose answer nobody waits for, and undoes that. It
+ * goes on until there is an answer.
+ *
+ * It is made before there is anything to undo, so that want of memory comes too early to
+ * do harm; one that is not needed is kept for the next. Where there is no stack for it, it
+ * waits for one.
  */
 #include <errno.h>
 
+#include "base/cleanup.h"
 #include "base/container.h"
 #include "base/node.h"
 #include "core/core_priv.h"
@@ -20,10 +24,11 @@
 
 struct errand {
 	struct fiber fiber;
-	struct list link;
+	struct list link; /* of the core's, once it is started */
 	struct core *core;
 	uint64_t job;
 	errand_fn *answered; /* may be NULL */
+	bool is_running;
 	uint16_t msg, len;
 	uint8_t bytes[ERRAND_BYTES];
 };
@@ -47,7 +52,7 @@ static int errand_try(struct errand *e)
 	put_bytes(&w, e->bytes, e->len);
 	r = ask_wait(&a, &w, NULL, c->loop->now_ns + TRY_MS * 1000000ull);
 	if (r == 0 && e->answered)
-		e->answered(c, e->job, &a);
+		r = e->answered(c, e->job, &a);
 	ask_end(&a);
 	return r;
 }
@@ -67,46 +72,75 @@ static void errand_ended(struct fiber *self)
 	struct errand *e = container_of(self, struct errand, fiber);
 
 	list_remove(&e->link);
-	node_free(e);
+	errand_free(e);
 }
 
-void errands_stop(struct core *c)
+struct errand *errand_new(struct core *c, uint64_t job)
 {
-	for (struct list *l = c->errands.next; l != &c->errands; l = l->next)
-		fiber_cancel(&container_of(l, struct errand, link)->fiber);
+	struct errand *e = c->spare_errand ? TAKE_PTR(c->spare_errand) : node_alloc(sizeof(*e));
+
+	if (e)
+		*e = (struct errand){ .core = c, .job = job };
+	return e;
 }
 
-static void errand_start(struct core *c, uint64_t job, uint16_t msg, const struct wcur *body,
-			 errand_fn *answered)
+void errand_free(struct errand *e)
+{
+	if (!e || e->core->spare_errand)
+		node_free(e);
+	else
+		e->core->spare_errand = e;
+}
+
+static void errand_go(struct errand *e)
+{
+	e->is_running =
+		fiber_start(&e->core->loop->fibers, &e->fiber, errand_run, errand_ended) == 0;
+}
+
+void errand_start(struct errand *e, uint16_t msg, const struct wcur *body, errand_fn *answered)
 {
 	ptrdiff_t len = wcur_finish(body);
-	struct errand *e = NULL;
 
-	if (len >= 0 && len <= ERRAND_BYTES && !c->is_closing)
-		e = node_alloc(sizeof(*e));
-	if (!e)
+	if (len < 0 || len > ERRAND_BYTES || e->core->is_closing) {
+		errand_free(e);
 		return;
-	e->core = c;
-	e->job = job;
+	}
 	e->answered = answered;
 	e->msg = msg;
 	e->len = (uint16_t)len;
 	memcpy(e->bytes, body->start, (size_t)len);
 	list_init(&e->link);
-	if (fiber_start(&c->loop->fibers, &e->fiber, errand_run, errand_ended) < 0)
-		node_free(e);
-	else
-		list_insert(&c->errands, &e->link);
+	list_insert(&e->core->errands, &e->link);
+	errand_go(e);
 }
 
-void ask_and_forget(struct core *c, uint64_t job, uint16_t msg, const struct wcur *body)
+void errands_look(struct core *c)
 {
-	errand_start(c, job, msg, body, NULL);
+	for (struct list *l = c->errands.next; l != &c->errands; l = l->next) {
+		struct errand *e = container_of(l, struct errand, link);
+
+		if (!e->is_running)
+			errand_go(e);
+	}
 }
 
-void ask_and_undo(struct core *c, int result, uint64_t job, uint16_t msg, const struct wcur *body,
-		  errand_fn *undo)
+void errands_stop(struct core *c)
 {
-	if (!is_answer(result))
-		errand_start(c, job, msg, body, undo);
+	for (struct list *l = c->errands.next, *next; l != &c->errands; l = next) {
+		struct errand *e = container_of(l, struct errand, link);
+
+		next = l->next;
+		if (e->is_running) {
+			fiber_cancel(&e->fiber);
+		} else {
+			list_remove(&e->link);
+			errand_free(e);
+		}
+	}
+}
+
+void errands_close(struct core *c)
+{
+	c->spare_errand = node_free(c->spare_errand);
 }

@@ -152,49 +152,71 @@ void segments_fence(struct core *c, struct shard_link *link)
 	}
 }
 
-/* Up to `cap` of the granted segments; those beyond are given back. The count, or why there are
- * none. */
-static int grants_take(struct core *c, uint64_t job, struct ask *a, struct segment **ret,
-		       unsigned cap)
+/* All that were granted, or none. The count. */
+static int grants_take(struct core *c, uint64_t job, struct ask *a,
+		       struct segment *ret[LEASE_SEGMENTS_MAX])
 {
 	struct rcur body = ask_reply(a), grants = rcur_make(a->call.room, a->call.room_len);
 	struct lease_rep rep;
-	unsigned count = 0;
-	int r = lease_rep_get(&body, &rep);
+	int r = lease_rep_get(&body, &rep), count = 0;
 
-	for (unsigned i = 0; r == 0 && i < rep.count; i++) {
+	if (r == 0 && (rep.count == 0 || rep.count > LEASE_SEGMENTS_MAX))
+		r = -EBADMSG;
+	for (; r == 0 && count < rep.count; count++) {
 		struct grant g;
-		struct segment *s;
 
 		grant_get(&grants, &g);
 		if (grants.bad || g.size < SEGMENT_BYTES_MIN || g.size > SEGMENT_BYTES_MAX ||
 		    g.size & (g.size - 1))
-			return -EBADMSG;
-		s = segment_new(c, job, &g);
-		if (!s) /* with some, the others stay the session's until that ends */
-			return count > 0 ? (int)count : -ENOMEM;
-		if (count < cap)
-			ret[count++] = s;
-		else
-			segment_seal(s);
+			r = -EBADMSG;
+		else if (!(ret[count] = segment_new(c, job, &g)))
+			r = -ENOMEM;
+		if (r < 0)
+			break;
 	}
-	return r < 0 ? r : (int)count;
+	while (r < 0 && count > 0)
+		segment_forget(ret[--count]);
+	return r < 0 ? r : count;
 }
 
 /* Nobody is left who wants them. */
-static void grants_give_back(struct core *c, uint64_t job, struct ask *a)
+static int grants_give_back(struct core *c, uint64_t job, struct ask *a)
 {
-	(void)grants_take(c, job, a, NULL, 0);
+	struct segment *segments[LEASE_SEGMENTS_MAX];
+	int count = grants_take(c, job, a, segments);
+
+	for (int i = 0; i < count; i++)
+		segment_seal(segments[i]);
+	return count;
+}
+
+/* Those that the caller has no room for are given back. */
+static int grants_hand_on(struct core *c, uint64_t job, struct ask *a, struct segment **ret,
+			  unsigned cap)
+{
+	struct segment *segments[LEASE_SEGMENTS_MAX];
+	int count = grants_take(c, job, a, segments);
+
+	for (int i = 0; i < count; i++)
+		if ((unsigned)i < cap)
+			ret[i] = segments[i];
+		else
+			segment_seal(segments[i]);
+	return count > (int)cap ? (int)cap : count;
 }
 
 int segments_lease(struct core *c, const struct want *want, uint64_t due_ns, struct segment **ret,
 		   unsigned cap, char *why, size_t why_cap)
 {
+	struct errand *undo = errand_new(c, want->job);
 	uint8_t room[GRANTS_BYTES];
 	struct ask a;
-	struct wcur w = ask_begin(c, &a, MSG_LEASE, slot_of_id(want->job));
+	struct wcur w;
 	int r;
 
+	if (!undo)
+		return -ENOMEM;
+	w = ask_begin(c, &a, MSG_LEASE, slot_of_id(want->job));
 	a.call.room = room;
 	a.call.room_cap = sizeof(room);
 	lease_req_put(&w, &(struct lease_req){ .job = want->job,
@@ -207,11 +229,11 @@ int segments_lease(struct core *c, const struct want *want, uint64_t due_ns, str
 	r = ask_wait(&a, &w, NULL, due_ns);
 	snprintf(why, why_cap, "%s", a.detail);
 	if (r == 0)
-		r = grants_take(c, want->job, &a, ret, cap);
-	if (r == 0)
-		r = -EBADMSG;
-	if (r < 0)
-		ask_and_undo(c, r, want->job, MSG_LEASE, &w, grants_give_back);
+		r = grants_hand_on(c, want->job, &a, ret, cap);
+	if (is_answer(r))
+		errand_free(undo);
+	else
+		errand_start(undo, MSG_LEASE, &w, grants_give_back);
 	ask_end(&a);
 	return r;
 }
@@ -348,6 +370,7 @@ static void tidy(struct timer *t)
 	size_t at = 0;
 
 	timer_start(c->loop, t, c->loop->now_ns + TIDY_MS * 1000000ull);
+	errands_look(c);
 	for (struct list *i = c->segments.next, *next; i != &c->segments; i = next) {
 		next = i->next;
 		segment_end_if_done(container_of(i, struct segment, link));

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/hash.h"
+#include "base/cleanup.h"
 #include "base/node.h"
 #include "core/core_priv.h"
 
@@ -54,6 +55,47 @@ static int get_lookup(struct found *f, const struct lookup_rep *rep, const uint8
 	return crc_more(crc_begin(f->value_seed), f->u.value, len) == f->value_crc ? 0 : -EIO;
 }
 
+static void put_release(struct wcur *w, const struct found *f, bool is_confirmed)
+{
+	release_req_put(w, &(struct release_req){ .job = f->job,
+						  .hold = f->hold,
+						  .nth_try = f->nth_try,
+						  .is_confirmed = is_confirmed });
+}
+
+void object_release(struct core *c, struct found *f, bool is_confirmed)
+{
+	uint8_t buf[64];
+	struct wcur w = wcur_make(buf, sizeof(buf));
+
+	(void)c;
+	if (!f->hold)
+		return;
+	put_release(&w, f, is_confirmed);
+	f->hold = 0;
+	errand_start(TAKE_PTR(f->release), MSG_RELEASE, &w, NULL);
+}
+
+int object_release_wait(struct core *c, struct found *f, bool is_confirmed, uint64_t due_ns)
+{
+	struct ask a;
+	struct wcur w;
+	int r;
+
+	if (!f->hold)
+		return 0;
+	w = ask_begin(c, &a, MSG_RELEASE, slot_of_id(f->job));
+	put_release(&w, f, is_confirmed);
+	r = ask_wait(&a, &w, NULL, due_ns);
+	ask_end(&a);
+	if (!is_answer(r))
+		object_release(c, f, is_confirmed);
+	else
+		errand_free(TAKE_PTR(f->release));
+	f->hold = 0;
+	return r;
+}
+
 int object_find(struct core *c, uint64_t job, struct slice path, uint64_t offset, uint32_t take,
 		uint64_t read_hi, uint64_t read_lo, uint64_t due_ns, struct found *ret, char *why,
 		size_t why_cap)
@@ -66,6 +108,8 @@ int object_find(struct core *c, uint64_t job, struct slice path, uint64_t offset
 	int r = -ENOMEM;
 
 	ret->job = job;
+	ret->hold = 0;
+	ret->release = errand_new(c, job);
 	lookup_req_put(&w, &(struct lookup_req){ .job = job,
 						 .offset = offset,
 						 .read_hi = read_hi,
@@ -73,7 +117,7 @@ int object_find(struct core *c, uint64_t job, struct slice path, uint64_t offset
 						 .take = take,
 						 .is_held = 1,
 						 .path = path });
-	if (room) {
+	if (room && ret->release) {
 		a.call.room = room->u.bytes;
 		a.call.room_cap = EXTENTS_BYTES;
 		r = ask_wait(&a, &w, NULL, due_ns);
@@ -87,6 +131,10 @@ int object_find(struct core *c, uint64_t job, struct slice path, uint64_t offset
 		snprintf(why, why_cap, "%s", a.detail);
 	ask_end(&a);
 	body_give(c->net, room);
+	if (r < 0)
+		object_release(c, ret, false);
+	if (!ret->hold)
+		errand_free(TAKE_PTR(ret->release));
 	return r;
 }
 
@@ -115,40 +163,6 @@ int object_find_on(struct core *c, struct found *f, uint64_t offset, uint64_t du
 	}
 	ask_end(&a);
 	body_give(c->net, room);
-	return r;
-}
-
-static void put_release(struct wcur *w, const struct found *f, bool is_confirmed)
-{
-	release_req_put(w, &(struct release_req){ .job = f->job,
-						  .hold = f->hold,
-						  .nth_try = f->nth_try,
-						  .is_confirmed = is_confirmed });
-}
-
-void object_release(struct core *c, const struct found *f, bool is_confirmed)
-{
-	uint8_t buf[64];
-	struct wcur w = wcur_make(buf, sizeof(buf));
-
-	if (!f->hold)
-		return;
-	put_release(&w, f, is_confirmed);
-	ask_and_forget(c, f->job, MSG_RELEASE, &w);
-}
-
-int object_release_wait(struct core *c, const struct found *f, bool is_confirmed, uint64_t due_ns)
-{
-	struct ask a;
-	struct wcur w;
-	int r;
-
-	if (!f->hold)
-		return 0;
-	w = ask_begin(c, &a, MSG_RELEASE, slot_of_id(f->job));
-	put_release(&w, f, is_confirmed);
-	r = ask_wait(&a, &w, NULL, due_ns);
-	ask_end(&a);
 	return r;
 }
 

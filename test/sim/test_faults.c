@@ -240,6 +240,7 @@ static void close_node(unsigned i)
 		conn_close(world.w->opening);
 	}
 	run_for(SECOND_NS);
+	(void)loop_turn(world.loops[i], 0); /* frees what was closed, if nothing else was due */
 	if (i == CLIENT && world.w && world.w->net)
 		net_close(world.w->net);
 	if (i == CLIENT)
@@ -614,18 +615,31 @@ static void check_shard(void)
 		fail_msg("%s", why);
 }
 
-/* When the job is over the pool is empty, though nobody has asked for that again. */
-static void check_nothing_is_left(void)
+static void check_pool_is_empty(void)
 {
 	struct info_rep info;
 
-	be(CLIENT);
-	assert_int_equal(end_default(), 0);
-	run_for(10 * SECOND_NS);
 	be(STORE);
 	store_info(world.store, &info);
 	be_nobody();
 	assert_int_equal(info.dram_used, 0);
+}
+
+/* What is removed is given back while its job lives on, and nothing else is kept. */
+static void check_nothing_is_left(void)
+{
+	uint64_t count;
+	int r;
+
+	be(CLIENT);
+	r = wadi_remove_tree(world.w, "", &count);
+	assert_true(r == 0 || r == -ENOENT || r == -EIDRM);
+	run_for(10 * SECOND_NS);
+	check_pool_is_empty();
+	be(CLIENT);
+	assert_int_equal(end_default(), 0);
+	run_for(SECOND_NS);
+	check_pool_is_empty();
 	check_shard();
 }
 
@@ -689,6 +703,44 @@ static void each_allocation_of_each_step_may_fail(void **state)
 static void memory_may_run_out_at_each_allocation_of_each_step(void **state)
 {
 	try_all(true);
+}
+
+/* A put into a full store, given up after a while: by its own deadline, or canceled. */
+static int give_up(const char *path, uint64_t after_ns)
+{
+	struct wadi_op *op = NULL;
+	int r = wadi_start_put(world.w, path, sample, LARGE_LEN, NULL, NULL, &op);
+
+	assert_int_equal(r, 0);
+	run_for(after_ns);
+	wadi_op_cancel(op);
+	return (int)wadi_op_end(&op);
+}
+
+static void a_put_that_is_given_up_leaves_nothing(void **state)
+{
+	struct wadi_put_options o = WADI_PUT_OPTIONS;
+	unsigned canceled = 0;
+	char path[32];
+	int r = 0;
+
+	o.timeout_ms = 500;
+	world_open();
+	for (int i = 0; r == 0; i++) {
+		snprintf(path, sizeof(path), "full/%d", i);
+		r = wadi_put(world.w, path, sample, LARGE_LEN, &o, NULL);
+	}
+	assert_int_equal(r, -ENOSPC);
+	/* Each time there is room for it, and the answer that says so is at another place. */
+	for (unsigned i = 0; i < 60; i++) {
+		snprintf(path, sizeof(path), "full/%u", i % 5);
+		r = wadi_remove(world.w, path, 0);
+		assert_true(r == 0 || r == -ENOENT);
+		canceled += give_up(path, i * SECOND_NS / 50000) == -ECANCELED;
+	}
+	assert_true(canceled > 10);
+	check_nothing_is_left();
+	world_close();
 }
 
 /* Opens all nodes, one of which finds no memory at its n-th allocation. True if that was met. */
@@ -757,6 +809,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_server_that_finds_no_memory_does_not_open_and_leaves_nothing),
+		cmocka_unit_test(a_put_that_is_given_up_leaves_nothing),
 		cmocka_unit_test(each_allocation_of_each_step_may_fail),
 		cmocka_unit_test(memory_may_run_out_at_each_allocation_of_each_step),
 	};
