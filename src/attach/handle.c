@@ -209,7 +209,7 @@ static void conn_closed(struct conn *c)
 		w->opening = NULL;
 }
 
-static const struct service CLIENT = { .closed = conn_closed };
+static const struct service CLIENT = { .closed = conn_closed, .late = reply_late };
 
 static int connect_once(struct wadi_op *op)
 {

@@ -100,6 +100,9 @@ int64_t handle_fail(struct wadi *w, const char *verb, const char *what, int64_t 
 /* The path behind the job's name; -EACCES if it names another job. */
 int path_of(struct wadi *w, const char *path, struct slice *ret, const char **ret_why);
 
+/* What an operation that had ended would have opened at the proxy is given back. */
+void reply_late(struct conn *c, const struct frame *f, struct rcur *body);
+
 /* On a fiber. */
 
 /* A step of the operation has made progress: its deadline is counted anew. */

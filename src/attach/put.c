@@ -220,7 +220,8 @@ int upload_commit(struct wadi_op *op, struct upload *u, uint64_t *ret_version)
 	if (r == 0 && ret_version)
 		*ret_version = rep.version;
 	question_end(&q);
-	u->put = 0;
+	if (r == 0)
+		u->put = 0; /* else it is still to be dropped, if it is there at all */
 	return r == -ECONNRESET ? -ESTALE : r;
 }
 
@@ -235,6 +236,16 @@ static void note_done(struct call *call)
 	node_free(container_of(call, struct note, call));
 }
 
+/* Where there is no memory to say it, the connection goes, and with it all that it had open. */
+static struct note *note_new(struct wadi *w)
+{
+	struct note *n = node_alloc(sizeof(*n));
+
+	if (!n)
+		conn_close(w->conn);
+	return n;
+}
+
 static void note_send(struct wadi *w, uint16_t msg, struct note *n, const struct wcur *body)
 {
 	n->call.done = note_done;
@@ -242,11 +253,32 @@ static void note_send(struct wadi *w, uint16_t msg, struct note *n, const struct
 		  w->loop->now_ns + w->timeout_ms * 1000000ull);
 }
 
-void upload_drop(struct wadi *w, struct upload *u)
+static void put_forget(struct wadi *w, uint64_t put)
 {
-	struct note *n;
+	struct note *n = note_new(w);
 	struct wcur body;
 
+	if (!n)
+		return;
+	body = call_body(w->net, &n->call);
+	put_drop_req_put(&body, &(struct put_drop_req){ .put = put });
+	note_send(w, MSG_PUT_DROP, n, &body);
+}
+
+static void hold_forget(struct wadi *w, uint64_t hold)
+{
+	struct note *n = note_new(w);
+	struct wcur body;
+
+	if (!n)
+		return;
+	body = call_body(w->net, &n->call);
+	get_end_req_put(&body, &(struct get_end_req){ .hold = hold });
+	note_send(w, MSG_GET_END, n, &body);
+}
+
+void upload_drop(struct wadi *w, struct upload *u)
+{
 	for (unsigned i = 0; i < LANES; i++) {
 		struct lane *l = &u->lanes[i];
 
@@ -256,31 +288,30 @@ void upload_drop(struct wadi *w, struct upload *u)
 		call_end(&l->call);
 		l->is_busy = false;
 	}
-	if (!u->put || w->connection != u->connection || !w->conn)
-		return;
-	n = node_alloc(sizeof(*n));
-	if (!n)
-		return; /* it goes with the connection */
-	body = call_body(w->net, &n->call);
-	put_drop_req_put(&body, &(struct put_drop_req){ .put = u->put });
-	note_send(w, MSG_PUT_DROP, n, &body);
+	if (u->put && w->connection == u->connection && w->conn)
+		put_forget(w, u->put);
 	u->put = 0;
 }
 
 void get_forget(struct wadi *w, struct got *g)
 {
-	struct note *n;
-	struct wcur body;
-
-	if (!g->hold || w->connection != g->connection || !w->conn)
-		return;
-	n = node_alloc(sizeof(*n));
-	if (!n)
-		return;
-	body = call_body(w->net, &n->call);
-	get_end_req_put(&body, &(struct get_end_req){ .hold = g->hold });
-	note_send(w, MSG_GET_END, n, &body);
+	if (g->hold && w->connection == g->connection && w->conn)
+		hold_forget(w, g->hold);
 	g->hold = 0;
+}
+
+void reply_late(struct conn *c, const struct frame *f, struct rcur *body)
+{
+	struct wadi *w = c->owner;
+	struct put_open_rep put;
+	struct get_rep get;
+
+	if (w->conn != c)
+		return;
+	if (f->msg == MSG_PUT_OPEN && put_open_rep_get(body, &put) == 0)
+		put_forget(w, put.put);
+	if (f->msg == MSG_GET && get_rep_get(body, &get) == 0 && get.hold)
+		hold_forget(w, get.hold);
 }
 
 static int put_in_pieces(struct wadi_op *op, const struct put_how *how, const uint8_t *data,

@@ -39,10 +39,15 @@ static void detach(struct call *c)
 	if (c->sending)
 		send_abandon(c->conn, c->sending);
 	if (p->incoming_call == c) {
-		/* What is still to come of its reply goes where nobody looks. */
+		/* What is still to come of its reply goes where nobody looks, or to who hears of
+		 * late ones. */
 		p->incoming_call = NULL;
-		if (p->intake.state == INTAKE_BODY)
+		if (p->conn->service && p->conn->service->late) {
+			p->late = TAKE_PTR(c->body);
+			p->late_frame = c->frame;
+		} else if (p->intake.state == INTAKE_BODY) {
 			p->intake.body = p->conn->net->junk;
+		}
 		if (p->intake.state == INTAKE_PAYLOAD) {
 			struct room room = intake_want(&p->intake);
 

@@ -148,7 +148,10 @@ static void begin_reply(struct conn *c)
 	c->priv->incoming = NULL;
 	c->priv->incoming_call = call;
 	if (!call) {
-		intake_body(in, c->net->junk); /* it ended before: late, canceled */
+		/* It ended before: late, canceled. Without memory it is as if it were lost. */
+		c->priv->late = c->service && c->service->late ? body_take(c->net) : NULL;
+		c->priv->late_frame = in->frame;
+		intake_body(in, c->priv->late ? c->priv->late->u.bytes : c->net->junk);
 		return;
 	}
 	if (!b) {
@@ -233,6 +236,17 @@ static void finish_reply(struct call *call)
 	call_arrived(call, r);
 }
 
+static void tell_late(struct conn *c)
+{
+	struct body *b = TAKE_PTR(c->priv->late);
+	struct frame *f = &c->priv->late_frame;
+	struct rcur body = rcur_make(b->u.bytes, f->body_len);
+
+	if (f->status == STATUS_OK)
+		c->service->late(c, f, &body);
+	body_give(c->net, b);
+}
+
 static void finish_frame(struct conn *c)
 {
 	struct conn_priv *p = c->priv;
@@ -241,6 +255,8 @@ static void finish_frame(struct conn *c)
 	uint16_t flags = p->intake.frame.flags;
 
 	intake_next(&p->intake);
+	if (p->late)
+		tell_late(c);
 	if (!p->is_half && flags & FRAME_MORE) {
 		p->is_half = true;
 		return;
@@ -588,6 +604,7 @@ void conn_close(struct conn *c)
 	send_drop_all(c);
 	calls_end_all(c);
 	p->stash = node_free(p->stash);
+	p->late = body_give(c->net, p->late);
 	p->closing.free = conn_free;
 	p->request_count++; /* until the end of this function */
 	incoming = TAKE_PTR(p->incoming);

@@ -85,6 +85,11 @@ struct service {
 	enum server server;
 	struct handler handlers[MESSAGE_COUNT]; /* by enum message_index; empty: UNSUPPORTED */
 	void (*closed)(struct conn *c);         /* may be NULL */
+	/*
+	 * The good answer to a call that had ended before it came: what it opened at the peer
+	 * is nobody's. May be NULL.
+	 */
+	void (*late)(struct conn *c, const struct frame *f, struct rcur *body);
 };
 
 /*

@@ -57,8 +57,10 @@ struct conn_priv {
 	unsigned request_count;
 	struct request *incoming;   /* whose frame is being received */
 	struct call *incoming_call; /* whose reply is being received; NULL with a late one */
-	bool is_half;               /* the frame is there, the one that confirms it is not */
-	uint8_t *stash;             /* bytes behind a frame that waits for its place */
+	struct body *late;          /* of a late reply that the service wants to hear of */
+	struct frame late_frame;
+	bool is_half;   /* the frame is there, the one that confirms it is not */
+	uint8_t *stash; /* bytes behind a frame that waits for its place */
 	size_t stash_len, stash_at;
 	struct timer half; /* runs while a frame is half received */
 	uint64_t received_ns;

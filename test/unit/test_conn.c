@@ -124,7 +124,23 @@ static void client_closed(struct conn *c)
 	client = NULL;
 }
 
-static const struct service CLIENT = { .closed = client_closed };
+/* What came for nobody. */
+static unsigned late_count;
+static uint64_t late_version, late_hold;
+
+static void client_late(struct conn *c, const struct frame *f, struct rcur *body)
+{
+	struct put_rep put;
+	struct get_rep get;
+
+	late_count++;
+	if (f->msg == MSG_PUT && put_rep_get(body, &put) == 0)
+		late_version = put.version;
+	if (f->msg == MSG_GET && get_rep_get(body, &get) == 0)
+		late_hold = get.hold;
+}
+
+static const struct service CLIENT = { .closed = client_closed, .late = client_late };
 
 static void server_closed(struct conn *c)
 {
@@ -156,6 +172,8 @@ static int setup(void **state)
 	struct stream *ends[2];
 
 	notes[0] = '\0';
+	late_count = 0;
+	late_version = late_hold = 0;
 	placing = PLACE_NOW;
 	answers_later = false;
 	kept = NULL;
@@ -357,7 +375,7 @@ static void before_hello_nothing_is_served(void **state)
 	assert_string_equal(notes, "done:-13 done:-127 ");
 }
 
-static void a_late_answer_is_nobodys(void **state)
+static void a_late_answer_is_nobodys_but_is_heard_of(void **state)
 {
 	struct call a, b;
 	struct payload p;
@@ -378,6 +396,25 @@ static void a_late_answer_is_nobodys(void **state)
 	assert_int_equal(b.result, 0);
 	assert_memory_equal(placed, sample, 4);
 	call_end(&b);
+	assert_int_equal(late_count, 1);
+	assert_int_equal(late_version, 9);
+}
+
+static void a_late_error_is_not_heard_of(void **state)
+{
+	struct call a, b;
+	struct payload p;
+
+	answers_later = true;
+	ask_put(&a, &p, 0, 10000);
+	turn(5);
+	call_cancel(&a);
+	call_end(&a);
+	request_fail(kept, -ENOSPC, "it opened nothing");
+	ask_get(&b, placed, sizeof(placed), 4);
+	wait_for(&b);
+	call_end(&b);
+	assert_int_equal(late_count, 0);
 }
 
 static void an_answer_that_lies_unread_is_not_late(void **state)
@@ -455,21 +492,29 @@ static void a_canceled_short_put_needs_its_bytes_no_longer(void **state)
 
 static void a_canceled_get_leaves_its_room_alone(void **state)
 {
-	for (unsigned turns = 0; turns < 30; turns += 2) {
+	unsigned canceled = 0;
+
+	for (unsigned turns = 2; turns < 3000; turns += turns < 60 ? 1 : 100) {
 		struct call a, b;
 
 		ask_get(&a, placed, sizeof(placed), LONG_BYTES);
 		turn(turns);
 		call_cancel(&a);
+		canceled += a.result == -ECANCELED;
 		call_end(&a);
 		memset(placed, 0xee, sizeof(placed));
+		late_hold = 0;
 		ask_get(&b, placed, 10, 10);
 		wait_for(&b);
 		assert_int_equal(b.result, 0);
 		call_end(&b);
 		for (size_t i = 10; i < sizeof(placed); i++)
 			assert_int_equal(placed[i], 0xee);
+		/* Wherever its answer was cut off: all of what it says is heard. */
+		assert_int_equal(late_count, canceled);
+		assert_true(a.result == 0 || late_hold == 5);
 	}
+	assert_true(canceled > 20);
 }
 
 /* Not one more: also of one that has begun. */
@@ -652,7 +697,8 @@ int main(void)
 		CONN_TEST(errors_cross_with_their_words),
 		CONN_TEST(what_nobody_serves_is_unsupported),
 		CONN_TEST(before_hello_nothing_is_served),
-		CONN_TEST(a_late_answer_is_nobodys),
+		CONN_TEST(a_late_answer_is_nobodys_but_is_heard_of),
+		CONN_TEST(a_late_error_is_not_heard_of),
 		CONN_TEST(an_answer_that_lies_unread_is_not_late),
 		CONN_TEST(a_canceled_put_is_taken_back),
 		CONN_TEST(a_canceled_short_put_needs_its_bytes_no_longer),
