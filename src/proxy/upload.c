@@ -528,13 +528,14 @@ void put_commit_serve(struct request *r)
 		return;
 	}
 	op = op_new(proxy_of(r), r);
-	if (op) {
-		op->upload = u;
-		upload_enter(u);
+	if (!op) {
+		request_fail(r, -ENOMEM, "no memory");
+		return;
 	}
-	if (!op || op_begin(op, commit_run) < 0) {
-		if (op)
-			upload_leave(u);
+	op->upload = u;
+	upload_enter(u);
+	if (op_begin(op, commit_run) < 0) {
+		upload_leave(u);
 		op_free(op);
 		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
 	}
