@@ -221,12 +221,15 @@ static void *watch(void *arg)
 
 /* The directory. */
 
-static bool has_predecessor(const struct kept *k)
+/* 1 or 0, or why it cannot be told: without descriptors nobody can be asked. */
+static int has_predecessor(const struct kept *k)
 {
 	int fd = connect_to(k->dir.path);
 
 	if (fd >= 0)
 		close(fd);
+	if (fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM)
+		return fd;
 	return !is_nobody(fd);
 }
 
@@ -247,8 +250,15 @@ static int open_directory(struct kept *k)
 		return r;
 	for (unsigned i = 0; i < NUMBER_TRIES; i++) {
 		r = rundir_open(&k->dir, NUMBER_OF_PID + (unsigned)getpid() + i);
-		if (r < 0 || !has_predecessor(k))
+		if (r < 0)
 			return r;
+		r = has_predecessor(k);
+		if (r < 0) {
+			rundir_close(&k->dir);
+			return complain("cannot use", k->dir.path, r);
+		}
+		if (r == 0)
+			return 0;
 		rundir_leave(&k->dir);
 	}
 	return complain("no directory for", "our sockets", -EBUSY);
