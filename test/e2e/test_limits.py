@@ -68,7 +68,8 @@ def test_when_segments_use_all_descriptors_the_put_is_told(new_store):
     assert count >= 3
     # What is there can be read, and what is given back can be used again.
     assert w("get", "o0") == data
-    w("rm", "o0")
+    for i in range(3):
+        w("rm", f"o{i}")
     w("put", "-", "again", input=data)
     assert w("get", "again") == data
     w("rm", "-r", "/default/")
