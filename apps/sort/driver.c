@@ -194,6 +194,7 @@ static void announce(const struct sort *s, uint64_t len)
 static int sort_run(struct sort *s)
 {
 	uint64_t len = s->options.generate / RECORD_SIZE * RECORD_SIZE;
+	struct job_size size;
 	uint64_t start_ns;
 	int r, end;
 
@@ -205,7 +206,8 @@ static int sort_run(struct sort *s)
 		len = s->plan.len;
 	}
 	sizes_choose(s, len);
-	r = job_begin(&s->job, &s->options, len, &s->problem);
+	size = (struct job_size){ len, (uint64_t)s->maps * s->reduces };
+	r = job_begin(&s->job, &s->options, size, &s->problem);
 	if (r == 0)
 		r = platform_init(s);
 	if (r == 0) {

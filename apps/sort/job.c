@@ -15,6 +15,9 @@
 
 #define RENEW_NS (10 * NS_PER_S)
 
+/* 90,000 objects of 100 bytes were too many for 256 MiB, and well in 512. */
+#define OBJECT_BYTES ((uint64_t)4096)
+
 /* Where programs of ours are, from the directory of this one: installed, or in a build. */
 static const char *const PLACES[] = { "", "../cli/", "../../src/cli/", "../../bin/", "../bin/" };
 
@@ -165,27 +168,30 @@ int job_publish(struct job *j, uint32_t count)
 }
 
 /*
- * The data once, a quarter for what attempts leave and segments round up, and what a
- * store needs at least. Where a bucket of all keys has more runs than a function has
- * room for windows of 256 KiB, rounds of merging take the data once more.
+ * The data once, a quarter for what attempts leave and segments round up, what a store
+ * needs at least, and what it needs to know of each object, however small: its value, its
+ * record, and the log, which is a share of all memory. Where a bucket of all keys has
+ * more runs than a function has room for windows of 256 KiB, rounds of merging take the
+ * data once more.
  */
-static uint64_t embedded_memory(const struct options *o, uint64_t input_len)
+static uint64_t embedded_memory(const struct options *o, struct job_size size)
 {
-	uint64_t runs = input_len / (o->function_memory / 2) + o->maps;
+	uint64_t runs = size.bytes / (o->function_memory / 2) + o->maps;
 	uint64_t windows = o->function_memory / 2 >> 18;
-	uint64_t memory = input_len + input_len / 4 + (128ull << 20);
+	uint64_t memory =
+		size.bytes + size.bytes / 4 + (128ull << 20) + OBJECT_BYTES * size.objects;
 
-	return runs > windows ? memory + input_len : memory;
+	return runs > windows ? memory + size.bytes : memory;
 }
 
-static int embedded_start(struct job *j, uint64_t input_len)
+static int embedded_start(struct job *j, struct job_size size)
 {
 	char *program = program_find("wadi");
 	int r;
 
 	if (!program)
 		return problem_set(j->problem, -ENOMEM, "no memory");
-	j->store_memory = embedded_memory(j->options, input_len);
+	j->store_memory = embedded_memory(j->options, size);
 	r = embedded_open(&j->embedded, program, j->store_memory, j->problem);
 	free(program);
 	if (r < 0)
@@ -199,7 +205,7 @@ static int embedded_start(struct job *j, uint64_t input_len)
 }
 
 /* Which store, and for Wadi at which endpoint. */
-static int store_choose(struct job *j, uint64_t input_len)
+static int store_choose(struct job *j, struct job_size size)
 {
 	const char *store = j->options->store, *endpoint = getenv("WADI_ENDPOINT");
 	bool is_unix;
@@ -209,7 +215,7 @@ static int store_choose(struct job *j, uint64_t input_len)
 		return 0;
 	}
 	if (!endpoint || !*endpoint)
-		return embedded_start(j, input_len);
+		return embedded_start(j, size);
 	is_unix = strncmp(endpoint, "unix://", 7) == 0;
 	if ((j->options->attach == ATTACH_HOST && !is_unix) ||
 	    (j->options->attach == ATTACH_PROXY && is_unix))
@@ -257,7 +263,7 @@ static int store_begin(struct job *j)
 	return r < 0 ? r : store_open(&j->function_store, j->problem, &j->store);
 }
 
-int job_begin(struct job *j, const struct options *o, uint64_t input_len, struct problem *problem)
+int job_begin(struct job *j, const struct options *o, struct job_size size, struct problem *problem)
 {
 	uint64_t unique;
 	int r;
@@ -278,7 +284,7 @@ int job_begin(struct job *j, const struct options *o, uint64_t input_len, struct
 	if (r == 0)
 		r = parts_make(j);
 	if (r == 0)
-		r = store_choose(j, input_len);
+		r = store_choose(j, size);
 	if (r == 0)
 		r = store_begin(j);
 	return r;

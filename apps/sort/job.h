@@ -36,8 +36,13 @@ struct job {
 	bool has_begun; /* in the store */
 };
 
-/* `input_len` bytes are going to be sorted. */
-int job_begin(struct job *j, const struct options *o, uint64_t input_len, struct problem *problem);
+/* What is going to pass through the store. */
+struct job_size {
+	uint64_t bytes, objects;
+};
+
+int job_begin(struct job *j, const struct options *o, struct job_size size,
+	      struct problem *problem);
 int job_end(struct job *j); /* fails if the store would not end the job */
 
 /* To be called at least every few seconds. */

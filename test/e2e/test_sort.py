@@ -427,6 +427,12 @@ def test_the_lease_ends_the_job_of_a_driver_that_was_killed(orphan):
     assert sum(int(job["dram_byte_ms"]) for job in top["jobs"]) > 20_000 * MIB
 
 
+@pytest.mark.skipif(not IS_LARGE, reason="90,000 objects; WADI_TEST_LARGE runs it")
+def test_a_store_of_its_own_has_room_for_many_small_objects(place):
+    report = sort(place, "--generate", "10M", "--maps", 300, "--reduces", 300, late_s=300)
+    assert stage(report, "map")["functions"] == 300
+
+
 @pytest.mark.skipif(not IS_LARGE, reason="4 GB twice; WADI_TEST_LARGE runs it")
 @pytest.mark.parametrize("store", ["wadi", "dir"])
 def test_four_gigabytes_with_128_mib_per_function(place, store):
