@@ -33,7 +33,7 @@ WRONG = [
     ("control", "not in this build"),
     ("keep", "there is a word missing"),
     ("get x --follow", "not in this build"),
-    ("doctor --repair", "not in this build"),
+    ("doctor --repair", "--data DIR"),
     # Each command: an option, a word too few, a word too many.
     ("put - x --tll 3s", "--ttl"),
     ("put", "wadi put [OPTION]... FILE|- PATH"),
