@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/node.h"
 #include "base/quantity.h"
+#include "cli/budget.h"
 #include "cli/kept.h"
 #include "cli/machine.h"
 #include "core/core.h"
@@ -69,6 +70,7 @@ struct process {
 	struct address metas[SHARDS_MAX];
 	unsigned meta_count;
 	struct archive *archives[SHARDS_MAX]; /* of the units; NULL without --data */
+	struct budget budget;
 	struct store *store;
 	struct core *core;
 	struct mover *mover;
@@ -224,6 +226,7 @@ static int unit_open(struct shard_unit *u)
 		.keep = s->kept.keep,
 		.archive = s->archives[u->index],
 		.media = &media_memfd,
+		.is_full = &s->budget.is_full,
 		.log_bytes = log_bytes(s),
 		.snapshot_bytes = s->config->snapshot_bytes,
 	};
@@ -774,6 +777,9 @@ static int process_start(struct process *s)
 		r = store_listen(s);
 	if (r == 0 && c->roles & WITH_STORE)
 		r = store_start(s);
+	if (r == 0 && c->roles & WITH_META)
+		r = budget_open(&s->budget, s->loop, s->store, c->memory_bytes,
+				s->store ? other_bytes(s) : c->memory_bytes);
 	if (r == 0)
 		net_limit_conns(s->net, conns_max(s));
 	if (r == 0 && c->roles & (WITH_PROXY | WITH_STORE))
@@ -824,6 +830,7 @@ static void process_stop(struct process *s, bool is_over)
 	       (s->loop->fibers.alive_count > 0 || (s->proxy && !proxy_has_stopped(s->proxy))))
 		if (loop_turn(s->loop, node_now_ns() + 1000000) < 0)
 			break;
+	budget_close(&s->budget);
 	proxy_close(s->proxy);
 	mover_close(s->mover);
 	if (s->core)

@@ -178,14 +178,27 @@ static bool is_own(enum effect_kind kind)
 	       kind != EFFECT_OPEN_EXTENDED && kind != EFFECT_HOLD_MADE;
 }
 
+static int no_room(struct catalog *c, int r)
+{
+	if (r == -ENOSPC)
+		return refuse(c->out, r,
+			      "metadata and data use all memory of the server; remove objects, end "
+			      "jobs, or raise --memory");
+	return refuse(c->out, r,
+		      "the log of the metadata server can take no more for now: it has no "
+		      "memory, or its disk takes nothing");
+}
+
 int effect_reserve(struct catalog *c, struct effect *e)
 {
 	int r = -EBADMSG;
 
-	if (c->out && c->ops->has_room && !c->ops->has_room(c, is_own(e->kind)))
-		return refuse(c->out, -ENOBUFS,
-			      "the log of the metadata server can take no more for now: it has no "
-			      "memory, or its disk takes nothing");
+	if (c->out && c->ops->room) {
+		r = c->ops->room(c, is_own(e->kind));
+		if (r < 0)
+			return no_room(c, r);
+		r = -EBADMSG;
+	}
 	if (e->at_ns < c->last_ns)
 		e->at_ns = c->last_ns;
 	switch (e->kind) {

@@ -31,9 +31,11 @@ struct catalog;
 struct catalog_ops {
 	/* Takes the effect down, before it is applied. */
 	void (*log)(struct catalog *c, const struct effect *e);
-	/* May another one be taken down? Not for a request (is_own: what must be done anyway)
-	 * first. NULL: always. */
-	bool (*has_room)(struct catalog *c, bool is_own);
+	/*
+	 * May another one be taken down? 0, -ENOBUFS, or -ENOSPC: no memory for anything new.
+	 * What must be done anyway (is_own) may when requests may not. NULL: always.
+	 */
+	int (*room)(struct catalog *c, bool is_own);
 	/* Can what is logged be made to survive the power? NULL: no. */
 	bool (*can_sync)(struct catalog *c);
 	/* The bytes of a value segment: zeros, or what a former life left. NULL: no memory. */

@@ -19,6 +19,8 @@
  */
 #pragma once
 
+#include <stdatomic.h>
+
 #include "net/conn.h"
 #include "wire/extent.h"
 
@@ -30,10 +32,11 @@ struct shard_config {
 	struct slice key;       /* the roles' shared key; empty: roles come from this host only */
 	struct slice token_key; /* signs the jobs' tokens; TOKEN_KEY_BYTES at least */
 	struct keep *keep;      /* what outlives the process; NULL: nothing does */
-	struct archive *archive;   /* files for log and snapshots; NULL: they stay in memory */
-	const struct media *media; /* of log and values; NULL: there is no log */
-	uint64_t log_bytes;        /* of memory for the log; LOG_BYTES_MIN at least */
-	uint64_t snapshot_bytes;   /* logged between two snapshots */
+	struct archive *archive;    /* files for log and snapshots; NULL: they stay in memory */
+	const struct media *media;  /* of log and values; NULL: there is no log */
+	const atomic_bool *is_full; /* no memory for anything new; NULL: there always is */
+	uint64_t log_bytes;         /* of memory for the log; LOG_BYTES_MIN at least */
+	uint64_t snapshot_bytes;    /* logged between two snapshots */
 	const char *addresses[SHARDS_MAX]; /* of all shards; not ours, and may be filled in later */
 };
 

@@ -74,7 +74,7 @@ struct oplog {
 	struct list leaves; /* oldest first; the last is open */
 	struct leaf *open, *spare;
 	struct list snapshot; /* leaves of the last whole one */
-	uint64_t bytes;       /* of all leaves with memory, the spare and what is made included */
+	uint64_t bytes;       /* of the log's leaves with memory, the spare included */
 	uint64_t synced_lsn;  /* up to it the files are synced */
 	uint64_t unsynced_ns; /* the slots' time of the first record after it; 0: there is none */
 	uint64_t after_ns;    /* of the first one since the running sync began; 0: none */

@@ -106,7 +106,7 @@ static int take(struct found *f, struct keep_name name, uint16_t kind)
 			r = -ENODATA;
 	}
 	if (r == 0 && leaf_insert(kind == LEAF_LOG ? &l->leaves : &f->snapshots, leaf)) {
-		l->bytes += leaf_size(&leaf->header);
+		l->bytes += kind == LEAF_LOG ? LEAF_BYTES : 0;
 		return 0;
 	}
 	keep_drop(l->config.keep, name);
@@ -316,8 +316,6 @@ static void snapshots_over(struct found *f)
 		keep_drop(l->config.keep, oplog_keep_name(&leaf->header));
 		if (l->config.archive)
 			(void)l->config.archive->ops->remove(l->config.archive, name);
-		if (leaf->memory.ptr)
-			l->bytes -= leaf_size(&leaf->header);
 		leaf_free(l, leaf);
 	}
 }

@@ -37,11 +37,14 @@ static void slot_log(struct catalog *c, const struct effect *e)
 	oplog_append(&slot->shard->log, slot->number, e);
 }
 
-static bool slot_has_room(struct catalog *c, bool is_own)
+static int slot_room(struct catalog *c, bool is_own)
 {
-	struct slot *slot = catalog_owner(c);
+	struct shard *s = ((struct slot *)catalog_owner(c))->shard;
 
-	return oplog_has_room(&slot->shard->log, is_own);
+	if (!is_own && s->config.is_full &&
+	    atomic_load_explicit(s->config.is_full, memory_order_relaxed))
+		return -ENOSPC;
+	return oplog_has_room(&s->log, is_own) ? 0 : -ENOBUFS;
 }
 
 static bool slot_can_sync(struct catalog *c)
@@ -68,7 +71,7 @@ static void slot_value_unmap(struct catalog *c, uint32_t index, void *bytes)
 
 static const struct catalog_ops CATALOG_OPS = {
 	.log = slot_log,
-	.has_room = slot_has_room,
+	.room = slot_room,
 	.can_sync = slot_can_sync,
 	.value_map = slot_value_map,
 	.value_unmap = slot_value_unmap,

@@ -135,8 +135,6 @@ static void gone_done(struct work *w)
 		struct leaf *leaf = container_of(g->leaves.next, struct leaf, link);
 
 		list_remove(&leaf->link);
-		if (g->log->config.archive == NULL)
-			g->log->bytes -= leaf_size(&leaf->header);
 		node_free(leaf);
 	}
 	node_free(g);
@@ -225,14 +223,10 @@ static void write_done(struct work *w)
 
 	p->out_count--;
 	if (k->result < 0) {
-		if (!p->log->config.archive)
-			p->log->bytes -= LEAF_BYTES;
 		node_free(k->leaf);
 		snapshot_failed(p, p->log->config.archive ? "the disk takes nothing"
 							  : "no memory, or no keeper");
 	} else {
-		if (!p->log->config.archive)
-			p->log->bytes -= LEAF_BYTES - leaf_size(&k->leaf->header);
 		list_insert(&p->done, &k->leaf->link);
 	}
 	node_free(k->bytes);
@@ -261,8 +255,6 @@ static bool leaf_out(struct snapshots *p)
 	leaf_set_used(k->bytes, k->leaf->used);
 	p->open = NULL;
 	p->out_count++;
-	if (!p->log->config.archive)
-		p->log->bytes += LEAF_BYTES;
 	helper_do(p->log->helper, &k->work);
 	return true;
 }

@@ -51,6 +51,9 @@ uint64_t pool_ask_room(const struct pool *p, const struct ask *a, bool is_oldest
 {
 	uint64_t reserve = p->limit / POOL_RESERVE_SHARE, taken = p->used + ahead;
 
+	/* What is wanted to be lent goes first. */
+	if (p->lend_wanted > p->lent)
+		taken += p->lend_wanted - p->lent;
 	if (a->is_move)
 		reserve = 0;
 	else if (is_oldest)

@@ -210,6 +210,21 @@ static void plan_for_asks(struct planning *g)
 	}
 }
 
+/* What is to be lent comes from what nobody uses. */
+static void plan_for_lending(struct planning *g)
+{
+	struct pool *p = g->p;
+
+	while (g->decisions < DECISIONS_MAX && p->lend_wanted > p->lent &&
+	       p->limit - p->reserved + p->leaving < p->lend_wanted - p->lent) {
+		struct segment *s = victim(g, POOL_CLASSES);
+
+		if (!s)
+			return;
+		decide(g, s, SEGMENT_UNMAKING, POOL_WANTED);
+	}
+}
+
 /* What nobody will have as it is: scrubbed for others, or given back. */
 static void clear(struct planning *g, struct segment *s)
 {
@@ -273,6 +288,8 @@ static void plan_for_stock(struct planning *g)
 
 	if (p->segment_count - p->void_count > p->segment_max / 2)
 		return; /* too many segments to have some that nobody asked for */
+	if (p->lend_wanted > p->lent)
+		return; /* it would be given back at once */
 
 	for (unsigned i = 0; i < POOL_CLASSES; i++)
 		while (g->decisions < DECISIONS_MAX && supply(p, i) < g->target[i] &&
@@ -342,6 +359,7 @@ unsigned pool_plan(struct pool *p, struct step *steps, unsigned cap, uint64_t by
 	targets(p, now_ns, g.target);
 	for (unsigned i = 0; i < POOL_CLASSES; i++)
 		g.have[i] = supply(p, i);
+	plan_for_lending(&g);
 	plan_for_asks(&g);
 	if (list_is_empty(&p->begun[POOL_CLEARED])) {
 		plan_for_ended(&g);

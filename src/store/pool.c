@@ -676,6 +676,24 @@ bool pool_is_out_of_segments(const struct pool *p)
 	return p->segment_count - p->void_count >= p->segment_max;
 }
 
+uint64_t pool_lend(struct pool *p, uint64_t bytes)
+{
+	uint64_t room = p->limit - p->reserved, more;
+
+	p->lend_wanted = bytes;
+	if (bytes <= p->lent) {
+		p->reserved -= p->lent - bytes;
+		p->used -= p->lent - bytes;
+		p->lent = bytes;
+		return bytes;
+	}
+	more = bytes - p->lent < room ? bytes - p->lent : room;
+	p->reserved += more;
+	p->used += more;
+	p->lent += more;
+	return p->lent;
+}
+
 uint64_t pool_clean_bytes(const struct pool *p)
 {
 	uint64_t n = 0;

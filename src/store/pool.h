@@ -23,7 +23,7 @@
  * DIRTY      still of its job, which may have it again as it is; on `dirty`.
  * MAKING, SCRUBBING, UNMAKING   the janitor's, out of there by pool_done().
  *
- * - `reserved`, the memory that all segments hold, never exceeds the limit: it is
+ * - `reserved`, the memory of all segments and what is lent, never exceeds the limit: it is
  *   counted up before a step that reserves, and down after one that gave back.
  * - In one generation a segment is of one job. It comes to another only by CLEAN.
  * - Who waits is served by the age of the put. Nobody younger is served from what
@@ -145,10 +145,11 @@ struct pool_counters { POOL_COUNTERS(C) };
 
 struct pool {
 	uint64_t number, limit;
-	uint32_t size_max;       /* of a segment */
-	uint64_t moving;         /* bytes that only moves get */
-	unsigned segment_max;    /* with memory: each is a descriptor and a mapping */
-	uint64_t reserved, used; /* bytes: of all segments; of OPEN, SEALED and FREEING ones */
+	uint64_t lent, lend_wanted; /* bytes, of `reserved` and `used`; so many are wanted */
+	uint32_t size_max;          /* of a segment */
+	uint64_t moving;            /* bytes that only moves get */
+	unsigned segment_max;       /* with memory: each is a descriptor and a mapping */
+	uint64_t reserved, used;    /* bytes: of all segments; of OPEN, SEALED and FREEING ones */
 	unsigned used_count;
 	struct book book;
 	struct closed closed; /* the part of the book of what is free */
@@ -245,6 +246,12 @@ void pool_done(struct pool *p, const struct step *steps, unsigned count, uint64_
 
 /* When to call pool_next() and pool_plan() again, if nothing else happens before. */
 uint64_t pool_due_ns(const struct pool *p, uint64_t now_ns);
+
+/*
+ * Memory for what is no segment: of `bytes` as much as is not held, and the rest as soon as
+ * clean or dirty segments are given back, if this is asked again. Returns what is lent now.
+ */
+uint64_t pool_lend(struct pool *p, uint64_t bytes);
 
 uint64_t pool_clean_bytes(const struct pool *p);
 /* As many have memory as may, whatever their size. */

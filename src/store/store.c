@@ -568,6 +568,20 @@ const struct pool_counters *store_counters(const struct store *s)
 	return &s->pool.counters;
 }
 
+uint64_t store_memory_bytes(const struct store *s)
+{
+	return s->pool.reserved - s->pool.lent;
+}
+
+uint64_t store_lend(struct store *s, uint64_t bytes)
+{
+	uint64_t lent = pool_lend(&s->pool, bytes);
+
+	if (lent != bytes)
+		store_changed(s);
+	return lent;
+}
+
 void store_info(const struct store *s, struct info_rep *ret)
 {
 	uint64_t moment_ns = store_time_ns(s);

@@ -72,5 +72,10 @@ uint64_t store_incarnation(const struct store *s);
 /* How many metadata shards know it. */
 unsigned store_joined_count(const struct store *s);
 
+/* What its pool holds in memory, without what is lent. */
+uint64_t store_memory_bytes(const struct store *s);
+/* Memory of the pool's limit for metadata and buffers of this process; see pool_lend(). */
+uint64_t store_lend(struct store *s, uint64_t bytes);
+
 void store_info(const struct store *s, struct info_rep *ret);
 const struct pool_counters *store_counters(const struct store *s); /* store/counters.def */

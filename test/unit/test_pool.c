@@ -1244,6 +1244,38 @@ static void an_allocation_that_fails_loses_nothing(void **state)
 	assert_true(k > 5 && failures > 0);
 }
 
+static void what_nobody_uses_is_lent_and_comes_back(void **state)
+{
+	struct ask a = make_ask(JOB_A, 1, MB, MB);
+	struct grants g;
+	int r;
+
+	assert_int_equal(pool_ask(&p, &a, now, &g), -EAGAIN);
+	work();
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &a);
+	work(); /* a stock of clean ones */
+	assert_int_equal(p.used, MB);
+	assert_true(p.reserved > MB);
+	/* What is not held is lent at once, and the rest when the clean ones are gone. */
+	assert_in_range(pool_lend(&p, LIMIT - 2 * MB), LIMIT / 2, LIMIT - 2 * MB);
+	work();
+	assert_int_equal(pool_lend(&p, LIMIT - 2 * MB), LIMIT - 2 * MB);
+	assert_int_equal(p.used, LIMIT - 2 * MB + MB);
+	/* Nothing of it is granted meanwhile, and never is lent what is in use. */
+	a = make_ask(JOB_A, 2, 8 * MB, MB);
+	assert_int_equal(pool_ask(&p, &a, now, &g), -EAGAIN);
+	work();
+	assert_null(pool_next(&p, now, &g, &r));
+	(void)pool_lend(&p, LIMIT);
+	work();
+	assert_int_equal(pool_lend(&p, LIMIT), LIMIT - MB);
+	assert_int_equal(pool_lend(&p, 0), 0);
+	assert_int_equal(p.used, MB);
+	work();
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &a);
+	assert_int_equal(r, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, open_pool, close_pool)
 
 int main(void)
@@ -1293,6 +1325,7 @@ int main(void)
 		TEST(both_sides_book_the_same_bytes_at_the_same_times),
 		TEST(segments_in_use_are_listed_by_slot_and_page),
 		TEST(a_put_may_be_older_than_the_machines_start),
+		TEST(what_nobody_uses_is_lent_and_comes_back),
 		cmocka_unit_test(an_allocation_that_fails_loses_nothing),
 	};
 
