@@ -336,8 +336,9 @@ static int entry_begin(struct catalog *c, const struct entry_image *m, struct en
 	struct entry *e;
 	const char *why;
 
-	if (!j || m->content > CONTENT_BODY || !path_is_valid(m->path, &why) ||
-	    m->attributes.len > ATTRIBUTES_BYTES_MAX || m->chunk_count > OBJECT_EXTENTS_MAX ||
+	if (!j || m->version > j->version || m->content > CONTENT_BODY ||
+	    !path_is_valid(m->path, &why) || m->attributes.len > ATTRIBUTES_BYTES_MAX ||
+	    m->chunk_count > OBJECT_EXTENTS_MAX ||
 	    (m->content == CONTENT_VALUE && m->len - 1 >= INLINE_BYTES_MAX) ||
 	    (!m->is_ghost && entry_find(c, j, m->path)))
 		return -EBADMSG;
