@@ -73,7 +73,7 @@
 #define SEGMENT_PAGE  4096
 
 /* Segments granted by one LEASE, and asked for by one SEGMENT. */
-#define LEASE_SEGMENTS_MAX 16
+#define LEASE_SEGMENTS_MAX 64
 
 /* An open segment that nothing was put into for so long is sealed. */
 #define SEGMENT_IDLE_MS 1000

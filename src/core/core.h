@@ -143,8 +143,8 @@ int object_commit(struct core *c, uint64_t job, const struct how *how, const str
  * parts. It has segments of its own, leased ahead.
  */
 struct fill;
-int fill_open(struct core *c, uint64_t job, uint64_t len_hint, uint64_t due_ns, struct fill **ret,
-	      char *why, size_t why_cap);
+int fill_open(struct core *c, uint64_t job, uint64_t len_hint, uint64_t age_ms, uint64_t due_ns,
+	      struct fill **ret, char *why, size_t why_cap);
 /* How many bytes may come in all; grows with fill_ahead(). */
 uint64_t fill_room(const struct fill *f);
 /* True if as much as a writer has in flight may come without a lease. */

@@ -65,7 +65,7 @@ struct writer {
 	struct hlink link;
 	uint64_t job;
 	struct segment *open; /* for objects of one extent */
-	uint32_t next_size;
+	uint64_t wrote;       /* bytes, since it last had nothing open */
 	bool is_leasing;
 	unsigned user_count;
 	struct waitq leased;
@@ -118,7 +118,7 @@ struct segment *segment_new(struct core *c, uint64_t job, const struct grant *g)
 struct want {
 	uint64_t job, need, age_ms;
 	uint32_t size;
-	bool is_move;
+	bool is_move, is_whole;
 };
 /* Up to `cap` of them. The count, at least 1. */
 int segments_lease(struct core *c, const struct want *want, uint64_t due_ns, struct segment **ret,

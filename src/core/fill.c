@@ -87,6 +87,12 @@ static uint64_t expected(const struct fill *f)
 	return f->len_hint > f->taken ? f->len_hint - f->taken : 0;
 }
 
+/* What the sums of so many bytes take, each table for itself. */
+static uint64_t tables_len(uint64_t len)
+{
+	return (len / CHECK_PIECE + 1) * 4 + (len / SEGMENT_BYTES_MIN + 1) * SEGMENT_ALIGN;
+}
+
 bool fill_is_ahead(const struct fill *f)
 {
 	uint64_t have = free_bytes(f), want = expected(f);
@@ -110,6 +116,10 @@ void fill_is_longer(struct fill *f)
 	f->len_hint = 0;
 }
 
+/*
+ * A known length is leased whole, as far as one LEASE goes, and its tables of sums with it: two
+ * puts for which there is room one after the other must not each wait for what the other has.
+ */
 int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size_t why_cap)
 {
 	while (!fill_is_ahead(f)) {
@@ -118,18 +128,19 @@ int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size
 		int n;
 
 		if (need > free_bytes(f))
-			need -= free_bytes(f);
+			need += tables_len(need) - free_bytes(f);
 		else
 			need = f->taken > FIRST_BYTES ? f->taken : FIRST_BYTES;
-		if (need > 16ull * SEGMENT_BYTES_MAX)
-			need = 16ull * SEGMENT_BYTES_MAX;
+		if (need > (uint64_t)LEASE_SEGMENTS_MAX * SEGMENT_BYTES_MAX)
+			need = (uint64_t)LEASE_SEGMENTS_MAX * SEGMENT_BYTES_MAX;
 		if (f->len_hint == 0 && need < AHEAD_BYTES && f->taken > 0)
 			need = AHEAD_BYTES;
 		n = segments_lease(f->core,
 				   &(struct want){ .job = f->job,
 						   .need = need,
 						   .age_ms = age_ms,
-						   .size = segment_size_for(need) },
+						   .size = segment_size_for(need),
+						   .is_whole = f->len_hint > 0 && f->taken == 0 },
 				   due_ns, got, LEASE_SEGMENTS_MAX, why, why_cap);
 		if (n < 0)
 			return n;
@@ -148,8 +159,8 @@ int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size
 	return 0;
 }
 
-int fill_open(struct core *c, uint64_t job, uint64_t len_hint, uint64_t due_ns, struct fill **ret,
-	      char *why, size_t why_cap)
+int fill_open(struct core *c, uint64_t job, uint64_t len_hint, uint64_t age_ms, uint64_t due_ns,
+	      struct fill **ret, char *why, size_t why_cap)
 {
 	struct fill *f = node_alloc(sizeof(*f));
 	int r;
@@ -159,7 +170,7 @@ int fill_open(struct core *c, uint64_t job, uint64_t len_hint, uint64_t due_ns, 
 	f->core = c;
 	f->job = job;
 	f->len_hint = len_hint;
-	r = fill_ahead(f, 0, due_ns, why, why_cap);
+	r = fill_ahead(f, age_ms, due_ns, why, why_cap);
 	if (r < 0) {
 		fill_close(f);
 		return r;
@@ -374,7 +385,25 @@ void fill_spoil(struct fill *f, struct piece *p)
 	piece_end(f->core, p);
 }
 
-/* Tables of sums go where short objects of the job go. */
+/* Room in what was leased for the object: no lease is waited for while it holds all of that. */
+static int table_take(struct fill *f, uint32_t len, struct piece *ret)
+{
+	for (unsigned i = f->segment_count; i-- > 0;) {
+		struct segment *s = f->segments[i];
+		uint32_t offset;
+		int r;
+
+		if (segment_take(s, len, false, &offset) < 0)
+			continue;
+		r = piece_at(f->core, s, offset, len, ret);
+		if (r != -ESTALE)
+			return r;
+		segment_seal(s);
+	}
+	return -EAGAIN;
+}
+
+/* Tables of sums go behind the bytes; if there is no room, where short objects of the job go. */
 static int write_table(struct fill *f, struct fill_extent *x, uint64_t due_ns)
 {
 	uint32_t len = extent_table_count(x->extent.len) * 4;
@@ -382,7 +411,9 @@ static int write_table(struct fill *f, struct fill_extent *x, uint64_t due_ns)
 	int r = -ESTALE;
 
 	for (int i = 0; r == -ESTALE && i < FENCED_TRIES; i++) {
-		r = table_reserve(f->core, f->job, len, due_ns, &piece);
+		r = table_take(f, len, &piece);
+		if (r == -EAGAIN)
+			r = table_reserve(f->core, f->job, len, due_ns, &piece);
 		if (r < 0)
 			return r;
 		memcpy(piece.ptr, x->table, len);

@@ -225,7 +225,8 @@ int segments_lease(struct core *c, const struct want *want, uint64_t due_ns, str
 					       .need = want->need,
 					       .size = want->size,
 					       .tier = TIER_DRAM,
-					       .is_move = want->is_move });
+					       .is_move = want->is_move,
+					       .is_whole = want->is_whole });
 	r = ask_wait(&a, &w, NULL, due_ns);
 	snprintf(why, why_cap, "%s", a.detail);
 	if (r == 0)
@@ -273,6 +274,7 @@ static int take_open(struct core *c, struct writer *w, uint32_t len, struct piec
 		segment_seal(s);
 		return -EAGAIN;
 	}
+	w->wrote += r == 0 ? len : 0;
 	return r;
 }
 
@@ -293,7 +295,7 @@ static struct writer *writer_get(struct core *c, uint64_t job)
 	w = htable_reserve(&c->writers) < 0 ? NULL : node_alloc(sizeof(*w));
 	if (!w)
 		return NULL;
-	*w = (struct writer){ .job = job, .next_size = SEGMENT_BYTES_MIN };
+	*w = (struct writer){ .job = job };
 	waitq_init(&w->leased, &c->loop->fibers);
 	htable_add(&c->writers, &w->link, job);
 	return w;
@@ -306,8 +308,9 @@ static int writer_lease(struct core *c, struct writer *w, uint32_t len, uint64_t
 	struct segment *s;
 	int r;
 
-	if (size < w->next_size)
-		size = w->next_size;
+	/* What is open is no more than what was written, or what is at hand. */
+	while (size < SEGMENT_BYTES_MAX && 2ull * size <= w->wrote)
+		size *= 2;
 	w->is_leasing = true;
 	r = segments_lease(
 		c, &(struct want){ .job = w->job, .need = len, .age_ms = age_ms, .size = size },
@@ -320,10 +323,6 @@ static int writer_lease(struct core *c, struct writer *w, uint32_t len, uint64_t
 	if (w->open)
 		segment_seal(w->open);
 	w->open = s;
-	if (w->next_size <= s->size && w->next_size < SEGMENT_BYTES_MAX)
-		w->next_size = 2 * s->size;
-	if (w->next_size > SEGMENT_BYTES_MAX)
-		w->next_size = SEGMENT_BYTES_MAX;
 	if (s->size < len) {
 		snprintf(why, why_cap, "the largest segment of this store has %u bytes", s->size);
 		return -EMSGSIZE;
@@ -381,7 +380,7 @@ static void tidy(struct timer *t)
 
 		if (s && s->reservation_count == 0 && c->loop->now_ns - s->used_ns > idle_ns) {
 			w->open = NULL;
-			w->next_size = SEGMENT_BYTES_MIN;
+			w->wrote = 0;
 			segment_seal(s);
 		}
 		if (!w->open && w->user_count == 0) {

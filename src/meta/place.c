@@ -319,7 +319,8 @@ static void asking_send(struct asking *a)
 					       .age_ms = a->req.age_ms + (now_ns - a->born_ns) / MS,
 					       .need = a->need,
 					       .size = a->size,
-					       .is_move = a->req.is_move });
+					       .is_move = a->req.is_move,
+					       .is_whole = a->req.is_whole });
 	call_send(a->store->conn, &a->call, MSG_SEGMENT, a->slot->number, &w, NULL, due_ns);
 	/* The store has until then to say no; what it did if it says nothing we must know, too. */
 	call_extend(&a->call, UINT64_MAX);

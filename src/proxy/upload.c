@@ -261,8 +261,8 @@ static void open_run(struct fiber *self)
 		request_fail(r, x < 0 ? x : -ENOMEM, "PUT_OPEN");
 		return;
 	}
-	x = fill_open(op->proxy->core, op->job, req.len_hint, r->due_ns, &u->fill, op->why,
-		      sizeof(op->why));
+	x = fill_open(op->proxy->core, op->job, req.len_hint, req.age_ms, r->due_ns, &u->fill,
+		      op->why, sizeof(op->why));
 	if (x < 0 || r->conn->is_closed) {
 		if (x == 0)
 			fill_close(u->fill);

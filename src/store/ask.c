@@ -44,6 +44,8 @@ unsigned pool_ask_classes(const struct ask *a, uint64_t room, uint8_t ret[LEASE_
 		room -= size;
 		left -= left < size ? left : size;
 	}
+	if (a->is_whole && left > 0 && n < LEASE_SEGMENTS_MAX)
+		return 0;
 	return n;
 }
 

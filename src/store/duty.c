@@ -168,7 +168,8 @@ void store_segment_serve(struct request *r)
 			 .due_ns = early(s->loop->now_ns, r->due_ns),
 			 .need = q.need,
 			 .size = q.size,
-			 .is_move = q.is_move != 0 },
+			 .is_move = q.is_move != 0,
+			 .is_whole = q.is_whole != 0 },
 	};
 	e = pool_ask(&s->pool, &w->ask, s->loop->now_ns, &g);
 	store_changed(s);

@@ -314,6 +314,26 @@ static void give(struct pool *p, struct segment *s, struct pool_job *j, const st
 	p->counters.granted_bytes += s->size;
 }
 
+/* Is there one of each? */
+static bool has_all(const struct pool *p, const struct pool_job *j, const uint8_t *classes,
+		    unsigned n)
+{
+	unsigned lack[POOL_CLASSES] = { 0 };
+
+	for (unsigned i = 0; i < n; i++)
+		lack[classes[i]]++;
+	for (unsigned c = 0; c < POOL_CLASSES; c++) {
+		const struct list *l = j ? j->warm[c].next : NULL;
+
+		lack[c] -= lack[c] < p->clean_count[c] ? lack[c] : p->clean_count[c];
+		for (; lack[c] > 0 && l && l != &j->warm[c]; l = l->next)
+			lack[c]--;
+		if (lack[c] > 0)
+			return false;
+	}
+	return true;
+}
+
 int pool_grant(struct pool *p, const struct ask *a, uint64_t room, uint64_t now_ns,
 	       struct grants *ret)
 {
@@ -323,7 +343,7 @@ int pool_grant(struct pool *p, const struct ask *a, uint64_t room, uint64_t now_
 
 	ret->count = 0;
 	ret->stamp_ns = a->stamp_ns + (now_ns - a->arrived_ns);
-	if (n == 0 || !find_free(p, j, classes[0]))
+	if (n == 0 || !find_free(p, j, classes[0]) || (a->is_whole && !has_all(p, j, classes, n)))
 		return -EAGAIN;
 	j = htable_reserve(&p->requests) < 0 ? NULL : job_ref(p, a->job);
 	if (!j)

@@ -112,6 +112,7 @@ struct ask {
 	uint64_t need; /* bytes */
 	uint32_t size; /* of a segment, at most */
 	bool is_move;
+	bool is_whole; /* all of `need`, as far as one grant can be, or nothing yet */
 
 	/* pool's own. */
 	uint64_t arrived_ns, birth_ns;

@@ -27,7 +27,7 @@
 #define LIMIT   (24 * MB) /* segments of up to 256 KiB */
 #define JOBS    6
 #define ASKS    40
-#define HELDS   1200
+#define HELDS   3600
 #define FLIGHTS 4
 
 /* What went wrong, and how to see it again. */
@@ -228,6 +228,16 @@ static void check_order(const struct waiting *w, bool has_waited)
 	CHECK(p.used + ahead <= limit);
 }
 
+/* Who asked for all of it did not get a part. */
+static void check_whole(const struct ask *a, const struct grants *g)
+{
+	uint64_t sum = 0;
+
+	for (unsigned i = 0; i < g->count; i++)
+		sum += g->list[i].size;
+	CHECK(!a->is_whole || sum >= a->need || g->count == LEASE_SEGMENTS_MAX);
+}
+
 static void ask_some(void)
 {
 	unsigned j = (unsigned)roll(JOBS), k = (unsigned)roll(ASKS);
@@ -246,7 +256,8 @@ static void ask_some(void)
 			       .due_ns = now + roll(3000) * MS,
 			       .need = roll(20) ? 1 + roll(MB) : 1 + roll(2 * LIMIT),
 			       .size = (uint32_t)(64 * KB) << roll(5),
-			       .is_move = roll(6) == 0 };
+			       .is_move = roll(6) == 0,
+			       .is_whole = roll(3) == 0 };
 	w->birth_ns = w->ask.is_move ? INT64_MIN : (int64_t)(now - w->ask.age_ns);
 	w->asked_ns = (int64_t)now;
 	w->need = w->ask.need;
@@ -258,6 +269,7 @@ static void ask_some(void)
 	CHECK(w->size == size || (w->size < size && (w->need <= w->size || w->size == 256 * KB)));
 	if (r == 0) {
 		check_order(w, false);
+		check_whole(&w->ask, &g);
 		take_grants(w->ask.job, w->ask.request, w->ask.need, w->ask.size, &g);
 	} else if (r == -EAGAIN) {
 		w->is_waiting = true;
@@ -316,6 +328,7 @@ static void serve(void)
 		w->is_waiting = false;
 		if (r == 0) {
 			check_order(w, true);
+			check_whole(a, &g);
 			take_grants(a->job, a->request, a->need, a->size, &g);
 		} else if (r == -ENOSPC) {
 			CHECK(a->due_ns <= now);

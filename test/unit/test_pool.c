@@ -752,6 +752,35 @@ static void the_fuller_the_pool_the_smaller_what_is_open(void **state)
 	assert_int_equal(g.list[0].size, MB);
 }
 
+static void who_needs_all_of_it_takes_nothing_before_that_is_there(void **state)
+{
+	struct ask first = make_ask(JOB_A, 1, 40 * MB, MB),
+		   second = make_ask(JOB_B, 2, 40 * MB, MB);
+	struct grants g, h;
+	int r;
+
+	first.is_whole = second.is_whole = true;
+	first.age_ns = MS;
+	assert_int_equal(pool_ask(&p, &second, now, &g), -EAGAIN);
+	assert_int_equal(pool_ask(&p, &first, now, &g), -EAGAIN);
+	work();
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &first);
+	assert_int_equal(g.count, 40);
+	/* 24 MiB are left, and stay free, however long the other waits. */
+	for (int i = 0; i < 3; i++) {
+		now += SECOND;
+		work();
+		assert_null(pool_next(&p, now, &h, &r));
+	}
+	assert_int_equal(p.used, 40 * MB);
+	for (unsigned i = 0; i < 16; i++)
+		assert_int_equal(free_it(&g.list[i], 1), 0);
+	work();
+	assert_ptr_equal(pool_next(&p, now, &h, &r), &second);
+	assert_int_equal(r, 0);
+	assert_int_equal(h.count, 40);
+}
+
 static void nobody_younger_takes_what_the_older_lacks(void **state)
 {
 	struct grant list[64];
@@ -1308,6 +1337,7 @@ int main(void)
 			open_pool_for_moves, close_pool),
 		TEST(what_the_oldest_lacks_is_told_but_not_what_a_move_does),
 		TEST(the_fuller_the_pool_the_smaller_what_is_open),
+		TEST(who_needs_all_of_it_takes_nothing_before_that_is_there),
 		TEST(nobody_younger_takes_what_the_older_lacks),
 		TEST(only_the_oldest_takes_less_than_he_asked_for),
 		TEST(no_more_wait_than_may),

@@ -1,0 +1,104 @@
+"""A store that is full: who came first is served first, all of it or nothing; what ends gives its space back."""
+import re
+import time
+
+from conftest import REFUSED, finish, pattern, until
+
+MB = 1 << 20
+
+
+def limit_of(store):
+    """What jobs may use: the last two of the largest segments are for moves."""
+    limit = store.client().json("top")["dram_limit"]
+    largest = 64 << 10
+    while 2 * largest <= limit // 64:
+        largest *= 2
+    return limit - 2 * largest
+
+
+def test_a_hundred_writers_into_a_full_store_finish_in_the_order_in_which_they_came(new_store, tmp_path):
+    store = new_store(memory="96M")
+    w = store.job()
+    (tmp_path / "piece").write_bytes(pattern(MB))
+    room = limit_of(store) // MB
+    for i in range(room - 1):
+        w("put", tmp_path / "piece", f"old/{i}")
+    (tmp_path / "new").write_bytes(pattern(900_000))
+    writers = []
+    for i in range(100):
+        before = w.top()["waiting"]
+        writers.append(w.start("put", "--timeout", "120s", tmp_path / "new", f"new/{i}"))
+        # The first few find what is left; all others come while those before them wait.
+        until(lambda: w.top()["waiting"] > before or writers[i].poll() is not None or i < 4, f"writer {i} to wait")
+    ended = []
+
+    def finished():
+        for i, writer in enumerate(writers):
+            if i not in ended and writer.poll() is not None:
+                ended.append(i)
+        return len(ended)
+
+    for i in range(100):
+        w("rm", f"old/{i % (room - 1)}" if i < room - 1 else f"new/{ended[i - room + 1]}")
+        until(lambda: finished() > i, f"the next of those who wait, after {i}")
+    assert all(finish(writer)[0] == 0 for writer in writers)
+    # One piece was freed at a time; who ends close behind another may be seen with it.
+    late = [i for place, i in enumerate(ended) if abs(place - i) > 4]
+    assert not late, ended
+    assert w("get", f"new/{ended[-1]}") == pattern(900_000)
+
+
+def test_two_puts_that_fit_one_after_the_other_do_not_each_wait_for_what_the_other_has(new_store, tmp_path):
+    store = new_store(memory="96M")
+    w = store.job()
+    (tmp_path / "large").write_bytes(pattern(int(limit_of(store) * 0.6)))
+    puts = [w.start("put", "--timeout", "60s", tmp_path / "large", name) for name in ("a", "b")]
+    first = until(lambda: next((p for p in puts if p.poll() is not None), None), "one of them")
+    assert finish(first)[0] == 0
+    name, other = ("a", puts[1]) if first is puts[0] else ("b", puts[0])
+    assert w("get", name) == pattern(int(limit_of(store) * 0.6))
+    assert other.poll() is None
+    w("rm", name)
+    assert finish(other)[0] == 0
+
+
+def test_no_space_is_said_at_the_deadline_or_at_once_with_all_that_matters(new_store, tmp_path):
+    store = new_store(memory="96M")
+    w = store.job()
+    limit = limit_of(store)
+    (tmp_path / "most").write_bytes(pattern(int(limit * 0.9)))
+    (tmp_path / "large").write_bytes(pattern(int(limit * 0.5)))
+    w("put", tmp_path / "most", "most")
+    began = time.monotonic()
+    done = w.run("put", "--timeout", "3s", tmp_path / "large", "large")
+    took = time.monotonic() - began
+    assert done.returncode == REFUSED and 2 < took < 4, (took, done.stderr)
+    told = done.stderr.decode()
+    assert ": NOSPACE: " in told and "dram" in told and f"limit {limit}" in told, told
+    used = int(re.search(r"this job has (\d+) bytes", told)[1])
+    assert used >= int(limit * 0.9), told
+    # What can never fit is refused at once, and nothing stays of either.
+    with open(tmp_path / "huge", "wb") as file:
+        file.truncate(limit + MB)
+    began = time.monotonic()
+    w("put", "--timeout", "30s", tmp_path / "huge", "huge", code=REFUSED, status="NOSPACE")
+    assert time.monotonic() - began < 3
+    w("rm", "most")
+    until(lambda: w.held() == 0, "the space of both to be given back")
+
+
+def test_what_expires_or_is_read_out_gives_its_space_back_within_a_second(new_store, tmp_path):
+    store = new_store(memory="96M")
+    w = store.job()
+    (tmp_path / "x").write_bytes(pattern(3 * MB))
+    for i in range(4):
+        w("put", "--ttl", "2s", tmp_path / "x", f"short/{i}")
+        w("put", "--reads", "1", tmp_path / "x", f"once/{i}")
+    expire = time.monotonic() + 2
+    for i in range(4):
+        assert w("get", f"once/{i}") == pattern(3 * MB)
+    read = time.monotonic()
+    until(lambda: w.held() <= 13 * MB, "what was read out to be given back")
+    assert time.monotonic() - read < 1 + 0.5  # half a second for the looks themselves
+    until(lambda: w.held() == 0, "what expired to be given back")
+    assert time.monotonic() - expire < 1 + 0.5
