@@ -264,6 +264,19 @@ static uint64_t next_ns(const struct fault *f)
 	return begin_ns(f) + (f->is_armed ? WAIT_NS : 0);
 }
 
+uint64_t faults_end_ns(const struct faults *f)
+{
+	uint64_t end = 0;
+
+	for (unsigned i = 0; i < f->count; i++) {
+		const struct fault *x = &f->list[i];
+		uint64_t at = (x->at_ms + x->for_ms) * MS + (x->nth ? WAIT_NS : 0);
+
+		end = at > end ? at : end;
+	}
+	return end;
+}
+
 uint64_t faults_due_ns(const struct faults *f)
 {
 	uint64_t due = UINT64_MAX;

@@ -62,6 +62,8 @@ void faults_make(struct faults *f, struct cluster *c, uint64_t span_ms,
 bool faults_parse(struct faults *f, const char *text);
 void faults_format(const struct faults *f, char *buf, size_t cap);
 
+/* When the last one is over, at the latest. */
+uint64_t faults_end_ns(const struct faults *f);
 /* When the next one begins or ends; UINT64_MAX. */
 uint64_t faults_due_ns(const struct faults *f);
 /* Does what is due. `killed` is told of each process that dies, `started` of each that is back. */

@@ -19,6 +19,9 @@
 /* Longer than a session lives, a hold is kept, and a fenced segment waits for its writer. */
 #define SETTLE_NS (420000 * MS)
 
+/* The workload goes on for so long after the last fault. */
+#define AFTER_NS (5000 * MS)
+
 #define OWNED_MAX 4096
 
 /* Of a process's core, at each shard, as it was looked at last. */
@@ -62,7 +65,7 @@ static void choose(struct sim *sim, struct shape *shape, struct plan *plan)
 				 .delay_ns_max = (x >> 12 & 3) == 0 ? 20 * MS : 500000 };
 	*plan = (struct plan){ .len_max = (x >> 16 & 3) == 0 ? 1500000 : 200000,
 			       .pause_ms_max = (x >> 20 & 3) == 0 ? 20 : 300,
-			       .until_ns = (5000 + x % 30000) * MS,
+			       .busy_until_ns = (5000 + x % 30000) * MS,
 			       .end_permille = (x >> 24 & 1) ? 50 : 5,
 			       .has_short_leases = (x >> 28 & 3) == 0,
 			       .has_quotas = (x >> 32 & 3) == 0,
@@ -315,7 +318,7 @@ static void begin(struct run *r, uint64_t seed, struct shape *shape, struct plan
 	log_set_level(getenv("SIM_TRACE") ? LOG_INFO : LOG_ERROR);
 	choose(dice, shape, plan);
 	cluster_open(&r->c, seed, shape);
-	faults_make(&r->faults, &r->c, plan->until_ns / MS, roll, dice);
+	faults_make(&r->faults, &r->c, plan->busy_until_ns / MS, roll, dice);
 	sim_close(dice);
 	model_init(&r->m);
 	r->m.is_tight = plan->is_tight;
@@ -342,6 +345,10 @@ void simulate(uint64_t seed, const char *faults, struct outcome_of *ret)
 	begin(r, seed, &shape, &plan);
 	if (faults && !faults_parse(&r->faults, faults))
 		model_fail(&r->m, "not a list of faults: %s", faults);
+	/* Each fault has its time, and something goes on when it is over. */
+	plan.until_ns = faults_end_ns(&r->faults) + AFTER_NS;
+	if (plan.until_ns < plan.busy_until_ns)
+		plan.until_ns = plan.busy_until_ns;
 	*ret = (struct outcome_of){ 0 };
 	snprintf(ret->shape, sizeof(ret->shape),
 		 "%u shards%s, pools of %llu MiB%s, delays to %llu us, up to %u bytes, %s leases%s",

@@ -866,7 +866,8 @@ static int64_t client_run(struct wadi_op *op)
 		for (uint64_t n = 1 + below(s, 40); n > 0 && goes_on(s) && g->state == GEN_LIVING;
 		     n--) {
 			act(s);
-			nap(s, below(s, s->wl->plan.pause_ms_max));
+			nap(s, below(s, s->wl->plan.pause_ms_max +
+						(now(s) > s->wl->plan.busy_until_ns ? 3000 : 0)));
 		}
 	}
 	s->is_running = false;

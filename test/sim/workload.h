@@ -34,8 +34,8 @@ enum act {
 struct plan {
 	unsigned weights[ACTS];
 	uint32_t len_max, pause_ms_max;
-	uint64_t until_ns;
-	uint32_t end_permille; /* of the operator's turns: a job is ended */
+	uint64_t busy_until_ns, until_ns; /* after the first they take their time */
+	uint32_t end_permille;            /* of the operator's turns: a job is ended */
 	bool has_short_leases, has_quotas, is_tight;
 };
 
