@@ -70,10 +70,34 @@ static uint64_t used_bytes(const struct store *st)
 	return used;
 }
 
-/* The one with most room, as far as this shard knows; NULL: none is connected. */
+/* One that leaves an ask unanswered for so long is stopped, or full, or out of reach. */
+#define QUIET_MS 1000
+
+/* So many of the oldest asks are looked at for it. */
+#define QUIET_SCAN 64
+
+static bool is_quiet(const struct shard *s, const struct store *st)
+{
+	const struct list *l = s->askings.next;
+
+	for (int i = 0; i < QUIET_SCAN && l != &s->askings; i++, l = l->next) {
+		const struct asking *a = container_of((struct list *)l, struct asking, link);
+
+		if (a->store == st && a->call.is_pending &&
+		    s->loop->now_ns - a->born_ns > QUIET_MS * MS)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Of those that answer the one with most room, as far as this shard knows; if none does,
+ * of all. NULL: none is connected.
+ */
 static struct store *choose(const struct shard *s)
 {
 	struct store *best = NULL;
+	bool is_best_quiet = true;
 	int64_t most = INT64_MIN;
 
 	if (!list_is_empty(&s->stores) && s->stores.next->next == &s->stores) {
@@ -84,8 +108,12 @@ static struct store *choose(const struct shard *s)
 	for (struct list *l = s->stores.next; l != &s->stores; l = l->next) {
 		struct store *st = container_of(l, struct store, link);
 		int64_t room = (int64_t)(st->limit_bytes - used_bytes(st));
+		bool quiet = st->conn && is_quiet(s, st);
 
-		if (st->conn && room > most) {
+		if (!st->conn || quiet > is_best_quiet)
+			continue;
+		if (quiet < is_best_quiet || room > most) {
+			is_best_quiet = quiet;
 			most = room;
 			best = st;
 		}

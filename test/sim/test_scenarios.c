@@ -402,6 +402,33 @@ static void a_store_that_has_not_come_back_yet_is_not_lost(void **state)
 	assert_memory_equal(got, bytes, 200000);
 }
 
+static int64_t put_ten(struct wadi_op *o)
+{
+	o->timeout_ms = 2000;
+	results[1] = 0;
+	for (unsigned i = 0; i < 10; i++) {
+		char name[2] = { (char)('a' + i), '\0' };
+
+		results[0] = put(o, name, 300000);
+		results[1] += results[0] == 0;
+	}
+	return 0;
+}
+
+/* The store that is stopped has most room, since nothing can be put there. */
+static void a_store_that_does_not_answer_is_not_asked_first(void **state)
+{
+	for (unsigned i = 0; i < SHAPE_STORES; i++) {
+		cluster_begin(7 + i, 500000);
+		run_for(1000 * MS);
+		sim_node_pause(cluster.stores[i]->node, true);
+		client_runs(put_ten);
+		cluster_close(&cluster);
+		assert_int_equal(results[0], 0);
+		assert_true(results[1] >= 9); /* the first one had to find out */
+	}
+}
+
 static int64_t puts_in_vain(struct wadi_op *o)
 {
 	o->timeout_ms = 500;
@@ -526,6 +553,7 @@ int main(void)
 		cmocka_unit_test(a_grant_whose_answer_was_lost_is_no_stray),
 		cmocka_unit_test(a_store_that_comes_back_fast_has_lost_its_bytes),
 		cmocka_unit_test(a_store_that_has_not_come_back_yet_is_not_lost),
+		cmocka_unit_test(a_store_that_does_not_answer_is_not_asked_first),
 		cmocka_unit_test(asks_of_a_store_that_was_stopped_leave_nothing),
 		cmocka_unit_test(a_get_that_outlives_its_job_in_a_stopped_proxy_is_cut),
 	};
