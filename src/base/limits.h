@@ -148,6 +148,10 @@
 /* A hold or a view may keep bytes so long while others wait for space. */
 #define HOLD_MS_MAX (60u * 1000)
 
+/* A store that is killed is back within this time, if whoever started it starts it again at once.
+ */
+#define STORE_RESTART_MS 3000
+
 /* Between a connection's beginning and its HELLO. */
 #define HELLO_MS_MAX 5000
 

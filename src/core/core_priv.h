@@ -32,8 +32,7 @@ struct store_link {
 	uint64_t store;
 	struct address address;
 	struct conn *conn;
-	bool is_ready;
-	struct call hello;
+	bool is_connecting, is_ready; /* ready: it has answered HELLO */
 	struct waitq ready;
 };
 
@@ -110,6 +109,16 @@ struct shard_link *shard_of(struct core *c, uint16_t slot);
 
 /* The running fiber gets a connection to a storage server. */
 int store_conn(struct core *c, uint64_t store, uint64_t due_ns, struct conn **ret);
+/*
+ * After a READ or a WRITE, which may be repeated: a store that was killed is back soon,
+ * perhaps. True, after a while: ask again. In the end the result is what it was at first.
+ */
+struct store_wait {
+	uint64_t until_ns;
+	int first;
+};
+struct store_wait store_wait_begin(const struct core *c, uint64_t due_ns);
+bool store_comes_back(struct core *c, struct store_wait *w, int *result);
 void stores_close(struct core *c);
 
 bool segment_is_near(const struct segment *s);

@@ -166,10 +166,9 @@ int object_find_on(struct core *c, struct found *f, uint64_t offset, uint64_t du
 	return r;
 }
 
-/* One READ: into a buffer of the caller's. */
-static int read_far(struct core *c, uint64_t job, uint64_t store, uint64_t segment,
-		    uint32_t generation, uint32_t offset, uint8_t *buf, uint32_t len,
-		    uint64_t due_ns)
+static int read_once(struct core *c, uint64_t job, uint64_t store, uint64_t segment,
+		     uint32_t generation, uint32_t offset, uint8_t *buf, uint32_t len,
+		     uint64_t due_ns)
 {
 	struct call call = { .room = buf, .room_cap = len };
 	struct conn *conn;
@@ -189,6 +188,20 @@ static int read_far(struct core *c, uint64_t job, uint64_t store, uint64_t segme
 	if (r == 0 && call.room_len != len)
 		r = -EBADMSG;
 	call_end(&call);
+	return r;
+}
+
+/* One READ: into a buffer of the caller's. */
+static int read_far(struct core *c, uint64_t job, uint64_t store, uint64_t segment,
+		    uint32_t generation, uint32_t offset, uint8_t *buf, uint32_t len,
+		    uint64_t due_ns)
+{
+	struct store_wait wait = store_wait_begin(c, due_ns);
+	int r;
+
+	do
+		r = read_once(c, job, store, segment, generation, offset, buf, len, due_ns);
+	while (store_comes_back(c, &wait, &r));
 	return r;
 }
 

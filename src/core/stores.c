@@ -9,12 +9,18 @@
 #define STORE_BACK_NS  10000000000ull
 #define STORE_PAUSE_NS 100000000ull
 
+/* Between two tries of a READ or a WRITE. */
+#define RESTART_PAUSE_NS 10000000ull
+
+/* That it does not answer is said this much before the deadline, so that it is heard before it. */
+#define EARLY_SHARE 8
+
 static void store_lost(struct conn *conn)
 {
 	struct store_link *l = conn->owner;
 
-	if (!l)
-		return;
+	if (!l || l->conn != conn)
+		return; /* closed by us, or by the end of the core */
 	l->conn = NULL;
 	l->is_ready = false;
 }
@@ -118,40 +124,58 @@ static int store_address_wait(struct core *c, uint64_t store, uint64_t due_ns, s
 	return r;
 }
 
-static int store_hello(struct store_link *l, uint64_t due_ns)
+static int store_hello(struct store_link *l, struct conn *conn, uint64_t due_ns)
 {
+	struct call call = { 0 };
 	struct wcur w;
 	int r;
 
-	l->hello = (struct call){ 0 };
-	w = call_body(l->core->net, &l->hello);
+	conn->access = node_alloc(sizeof(*conn->access));
+	if (!conn->access)
+		return -ENOMEM;
+	conn->access->role = ROLE_STORE;
+	w = call_body(l->core->net, &call);
 	hello_req_put(&w, &(struct hello_req){ .version = PROTOCOL_VERSION,
 					       .role = ROLE_PROXY,
 					       .secret = l->core->config.key });
-	call_send(l->conn, &l->hello, MSG_HELLO, 0, &w, NULL, due_ns);
-	r = call_wait(&l->hello);
-	call_end(&l->hello);
-	return r;
+	call_send(conn, &call, MSG_HELLO, 0, &w, NULL, due_ns);
+	r = call_wait(&call);
+	call_end(&call);
+	/* It may have answered, and be gone again. */
+	return r == 0 && l->conn != conn ? -ECONNRESET : r;
 }
 
-static int store_connect(struct store_link *l, uint64_t due_ns)
+static int store_open(struct store_link *l, uint64_t due_ns)
 {
 	struct stream *s;
+	struct conn *conn;
 	int r = stream_connect(l->core->loop, &l->address, &s);
 
 	if (r < 0)
 		return r;
-	l->conn = conn_open(l->core->net, s, &STORE_SERVICE, l);
-	if (!l->conn)
+	conn = conn_open(l->core->net, s, &STORE_SERVICE, l);
+	if (!conn)
 		return -ENOMEM;
-	l->conn->access = node_alloc(sizeof(*l->conn->access));
-	if (!l->conn->access)
-		return -ENOMEM;
-	l->conn->access->role = ROLE_STORE;
-	r = store_hello(l, due_ns);
+	l->conn = conn;
+	r = store_hello(l, conn, due_ns);
+	if (r < 0 && l->conn == conn) {
+		l->conn = NULL;
+		conn_close(conn);
+	}
+	return r;
+}
+
+/* One fiber connects; the others wait for it, and then look for themselves. */
+static int store_connect(struct store_link *l, uint64_t due_ns)
+{
+	int r;
+
+	if (l->is_connecting)
+		return waitq_wait(&l->ready, due_ns);
+	l->is_connecting = true;
+	r = store_open(l, due_ns);
+	l->is_connecting = false;
 	l->is_ready = r == 0;
-	if (r < 0 && l->conn)
-		conn_close(l->conn);
 	while (waitq_wake(&l->ready))
 		;
 	return r;
@@ -179,14 +203,31 @@ int store_conn(struct core *c, uint64_t store, uint64_t due_ns, struct conn **re
 			list_insert(&c->stores, &l->link);
 		}
 	}
-	if (!l->conn)
+	while (r == 0 && !l->is_ready)
 		r = store_connect(l, due_ns);
-	while (r == 0 && l->conn && !l->is_ready)
-		r = waitq_wait(&l->ready, due_ns);
-	if (r == 0 && !l->conn)
-		r = -EHOSTUNREACH;
-	*ret = l->conn;
+	if (r == 0)
+		*ret = l->conn;
 	return r;
+}
+
+struct store_wait store_wait_begin(const struct core *c, uint64_t due_ns)
+{
+	uint64_t now_ns = c->loop->now_ns, back_ns = now_ns + STORE_RESTART_MS * 1000000ull;
+	uint64_t heard_ns = due_ns > now_ns ? due_ns - (due_ns - now_ns) / EARLY_SHARE : now_ns;
+
+	return (struct store_wait){ .until_ns = heard_ns < back_ns ? heard_ns : back_ns };
+}
+
+bool store_comes_back(struct core *c, struct store_wait *w, int *result)
+{
+	if (*result != -ECONNRESET && *result != -EHOSTUNREACH)
+		return false;
+	w->first = w->first ? w->first : *result;
+	if (!c->is_closing && c->loop->now_ns < w->until_ns &&
+	    core_sleep(c, c->loop->now_ns + RESTART_PAUSE_NS) == 0)
+		return true;
+	*result = w->first;
+	return false;
 }
 
 static int ask_info(struct core *c, uint64_t store, uint64_t due_ns, struct info_rep *ret)

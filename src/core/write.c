@@ -58,8 +58,7 @@ void piece_end(struct core *c, struct piece *p)
 		segment_unreserved(TAKE_PTR(p->table));
 }
 
-/* One frame of a WRITE carries so much. */
-static int write_some(struct core *c, struct piece *p, uint32_t at, uint32_t len, uint64_t due_ns)
+static int write_once(struct core *c, struct piece *p, uint32_t at, uint32_t len, uint64_t due_ns)
 {
 	struct segment *s = p->segment;
 	struct payload payload = { .ptr = p->ptr + at, .len = len };
@@ -80,6 +79,18 @@ static int write_some(struct core *c, struct piece *p, uint32_t at, uint32_t len
 	r = call_wait(&call);
 	call_end(&call);
 	return r == -EACCES ? -ESTALE : r; /* fenced: the key opens nothing any more */
+}
+
+/* One frame of a WRITE carries so much. */
+static int write_some(struct core *c, struct piece *p, uint32_t at, uint32_t len, uint64_t due_ns)
+{
+	struct store_wait wait = store_wait_begin(c, due_ns);
+	int r;
+
+	do
+		r = write_once(c, p, at, len, due_ns);
+	while (store_comes_back(c, &wait, &r));
+	return r;
 }
 
 int piece_send(struct core *c, struct piece *p, uint64_t due_ns)
