@@ -14,6 +14,7 @@
 #include "base/node.h"
 #include "core/core.h"
 #include "meta/meta.h"
+#include "shm/keep_heap.h"
 #include "store/store.h"
 #include "wire/extent.h"
 
@@ -484,6 +485,147 @@ static void a_wrong_shard_names_the_right_one(void **state)
 	assert_string_equal(notes, expected);
 }
 
+/* A store elsewhere, which is killed and is back at once. */
+
+#define WRITERS 8
+
+static struct keep_heap *keeper;
+static struct listener store_listener;
+static unsigned accepted;
+static char store_address[ADDRESS_TEXT_MAX];
+
+struct writer_fiber {
+	struct fiber fiber;
+	unsigned number, failed, slow;
+	uint8_t *back;
+	struct found found;
+	bool has_ended;
+};
+
+static void accept_store(struct listener *lr, struct stream *stream)
+{
+	accepted++;
+	(void)store_accept(store, stream);
+}
+
+static void far_store_open(void)
+{
+	struct store_config pool = { .limit_bytes = POOL_BYTES,
+				     .tier = TIER_DRAM,
+				     .name = "dram",
+				     .address = store_address,
+				     .media = &media_heap,
+				     .keep = keep_heap_keep(keeper) };
+	struct stream *s = NULL;
+
+	assert_int_equal(store_open(&pool, loop, net, &store), 0);
+	keep_drop_rest(pool.keep);
+	assert_int_equal(to_shard(NULL, 0, &s), 0);
+	assert_int_equal(store_join(store, s), 0);
+}
+
+static int far_setup(void **state)
+{
+	struct core_config c = { .shard_count = 1, .to_shard = to_shard };
+	struct address at;
+
+	if (setup(state) != 0)
+		return -1;
+	core_stop(core);
+	while (!core_has_stopped(core))
+		loop_turn(loop, loop->now_ns + SECOND_NS);
+	core_close(core);
+	store_close(store);
+	assert_int_equal(address_parse("tcp://127.0.0.1:0", &at), 0);
+	store_listener = (struct listener){ .accepted = accept_store };
+	assert_int_equal(listener_open(loop, &at, &store_listener), 0);
+	address_format(&store_listener.address, store_address, sizeof(store_address));
+	assert_int_equal(keep_heap_open(NULL, &keeper), 0);
+	far_store_open();
+	assert_int_equal(core_open(net, &c, &core), 0);
+	return 0;
+}
+
+static int far_teardown(void **state)
+{
+	int r;
+
+	listener_close(&store_listener);
+	r = teardown(state);
+	keep_heap_close(keeper);
+	return r;
+}
+
+/* Its connections end in the middle of whatever they were at; its memory stays. */
+static void far_store_restart(void)
+{
+	store_close(store);
+	keep_heap_owner_gone(keeper);
+	far_store_open();
+}
+
+static void write_and_read(struct fiber *self)
+{
+	struct writer_fiber *f = container_of(self, struct writer_fiber, fiber);
+
+	for (unsigned i = 0; i < 12; i++) {
+		uint32_t len = 200000 + 1000 * f->number, from = 4096 * f->number + i;
+		uint64_t begun_ns = loop->now_ns;
+		char path[32];
+
+		snprintf(path, sizeof(path), "%u/%u", f->number, i);
+		f->failed += put(path, sample + from, len) < 0;
+		if (find(path, 0, &f->found) < 0 || read_all(&f->found, 0, len, f->back) != len ||
+		    memcmp(f->back, sample + from, len) != 0)
+			f->failed++;
+		object_release(core, &f->found, false);
+		f->slow += loop->now_ns - begun_ns > 3 * SECOND_NS;
+	}
+}
+
+static void writer_ended(struct fiber *self)
+{
+	container_of(self, struct writer_fiber, fiber)->has_ended = true;
+}
+
+static void nothing(void)
+{
+}
+
+static void who_writes_while_a_store_is_restarted_does_not_notice(void **state)
+{
+	struct writer_fiber *writers = calloc(WRITERS, sizeof(*writers));
+	unsigned alive = WRITERS, restarts = 0;
+
+	accepted = 0;
+	play(nothing); /* until all are ready, and there is a job */
+	for (unsigned i = 0; i < WRITERS; i++) {
+		writers[i].number = i;
+		writers[i].back = malloc(300000);
+		assert_int_equal(
+			fiber_start(&loop->fibers, &writers[i].fiber, write_and_read, writer_ended),
+			0);
+	}
+	for (unsigned turn = 0; alive > 0; turn++) {
+		assert_int_equal(loop_turn(loop, loop->now_ns + SECOND_NS / 1000), 0);
+		if (turn % 97 == 96 && restarts < 40) {
+			far_store_restart();
+			restarts++;
+		}
+		alive = 0;
+		for (unsigned i = 0; i < WRITERS; i++)
+			alive += !writers[i].has_ended;
+	}
+	assert_true(restarts > 5);
+	assert_true(accepted <= restarts + 1); /* one of them connects for all */
+	for (unsigned i = 0; i < WRITERS; i++) {
+		assert_int_equal(writers[i].failed, 0);
+		assert_int_equal(writers[i].slow, 0);
+		free(writers[i].back);
+	}
+	free(writers);
+}
+
 #define CORE_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -496,6 +638,9 @@ int main(void)
 		CORE_TEST(damaged_bytes_are_never_handed_on),
 		CORE_TEST(what_is_held_outlives_its_name_and_no_more),
 		CORE_TEST(a_wrong_shard_names_the_right_one),
+		cmocka_unit_test_setup_teardown(
+			who_writes_while_a_store_is_restarted_does_not_notice, far_setup,
+			far_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
