@@ -492,7 +492,8 @@ int fill_commit(struct fill *f, const struct how *how, uint64_t due_ns, struct c
 	}
 	if (r == 0)
 		r = open_object_commit(&open, how, due_ns, ret, why, why_cap);
-	else
+	/* Also where it is unknown whether it was committed: then there is nothing to drop. */
+	if (r < 0)
 		open_object_drop(&open);
 	return r;
 }

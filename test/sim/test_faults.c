@@ -355,16 +355,16 @@ static int get_middle(void)
 	return get("large", 234567, 400000);
 }
 
-/* A writer of unknown length, parts in reverse order. */
-static int write_parts(void)
+/* A writer of unknown length, `count` parts in reverse order. */
+static int write_in(const char *path, uint32_t len, uint32_t count)
 {
 	struct wadi_writer *wr = NULL;
-	int r = wadi_writer_open(world.w, "new/parts", 0, NULL, &wr);
+	int r = wadi_writer_open(world.w, path, 0, NULL, &wr);
 
-	for (uint32_t part = 4; part-- > 0 && r == 0;) {
+	for (uint32_t part = count; part-- > 0 && r == 0;) {
 		r = wadi_writer_part(wr, part);
 		if (r == 0)
-			r = wadi_writer_write(wr, sample + part * (LARGE_LEN / 4), LARGE_LEN / 4);
+			r = wadi_writer_write(wr, sample + part * (len / count), len / count);
 	}
 	if (r < 0) {
 		if (wr)
@@ -372,6 +372,17 @@ static int write_parts(void)
 		return r;
 	}
 	return wadi_writer_commit(&wr, NULL);
+}
+
+static int write_parts(void)
+{
+	return write_in("new/parts", LARGE_LEN, 4);
+}
+
+/* More than one COMMIT has room for, so the catalog is told piece by piece. */
+static int write_many_parts(void)
+{
+	return write_in("new/many", MEDIUM_LEN, 100);
 }
 
 static int read_stream(void)
@@ -577,6 +588,7 @@ static const struct step {
 	STEP(put_medium, "new/medium", MEDIUM_LEN),
 	STEP(put_large, "new/large", LARGE_LEN),
 	STEP(put_over_a_cut, "new/cut", LARGE_LEN),
+	STREAM(write_many_parts, "new/many", MEDIUM_LEN),
 	STREAM(write_parts, "new/parts", LARGE_LEN),
 	STEP(reserve_and_commit, "new/reserved", MEDIUM_LEN),
 	STEP(get_small, "small", SMALL_LEN),
