@@ -1,0 +1,60 @@
+"""An object that may be read so often, by readers who die in the middle and come back."""
+import threading
+
+import pytest
+from conftest import REFUSED, pattern, until
+from wire import Wire
+
+MIB = 1 << 20
+READS, READERS = 8, 64
+
+
+def get_whole(wire, read, data, dies_at):
+    """True: read and confirmed; False: there was no read left; None: died in the middle."""
+    reply = wire.call("GET", path="x", take=MIB, read_hi=1, read_lo=read, timeout_ms=30_000)
+    if reply.status in ("CONSUMED", "NOTFOUND"):
+        return False
+    assert reply.status == "OK", str(reply)
+    got = bytearray(reply.payload)
+    while len(got) < len(data):
+        if dies_at is not None and len(got) >= dies_at:
+            return None
+        more = wire.call("GET_ON", hold=reply["hold"], offset=len(got), take=MIB)
+        assert more.status == "OK" and more.payload, str(more)
+        got += more.payload
+    if dies_at is not None:
+        return None  # it has all of it, and nobody knows
+    assert got == data
+    assert wire.call("GET_END", hold=reply["hold"], is_confirmed=1).status == "OK"
+    return True
+
+
+@pytest.mark.parametrize("size", [1000, 100_000, 3 * MIB])
+def test_exactly_8_whole_reads_are_confirmed_though_a_third_of_64_readers_dies(store, w, size):
+    data = pattern(size)
+    w("put", "-", "x", "--reads", READS, input=data)
+    results, broken = [], []
+
+    def read(number):
+        try:
+            # The third try of who died twice: with the same read id each time.
+            deaths = [0, MIB] if number % 3 == 0 else []
+            for dies_at in deaths + [None]:
+                with Wire.at(store.endpoints["tcp"]) as wire:
+                    assert wire.hello(secret=w.token).status == "OK"
+                    result = get_whole(wire, number + 1, data, dies_at)
+                if result is not None:
+                    results.append(result)
+                    return
+        except BaseException as e:
+            broken.append((number, repr(e)))
+
+    threads = [threading.Thread(target=read, args=(i,)) for i in range(READERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not broken, broken
+    assert results.count(True) == READS and results.count(False) == READERS - READS, results
+    w("get", "x", code=REFUSED)
+    until(lambda: w.held() == 0, "its bytes to be given back")
