@@ -214,7 +214,7 @@ int main(int argc, char **argv)
 		conns[i].fd = -1;
 	for (uint64_t n = 0; n < count; n++) {
 		state = seed + n * 0x517cc1b727220a95ull;
-		talk_init(&talk, servers, bytes_of(NULL, 0));
+		talk_init(&talk, servers, bytes_of((const uint8_t *)"", 0));
 		for (int i = 0; i < STEPS; i++)
 			step();
 		for (int i = 0; i < CONNS; i++)

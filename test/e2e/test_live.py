@@ -16,7 +16,7 @@ from conftest import BUILD, Store, pattern, until
 from test_hostile import MIB, Neighbor, all_is_accounted_for, descriptors, resident
 
 TALKER = os.path.join(BUILD, "test/e2e/talker")
-TALKS = int(os.environ.get("WADI_TALKS", "40"))
+TALKS = int(os.environ.get("WADI_TALKS", "20"))
 SEEDS = [int(os.environ["WADI_SEED"])] if "WADI_SEED" in os.environ else [1, random.SystemRandom().getrandbits(32)]
 IS_SANITIZED = "asan" in BUILD
 
