@@ -36,9 +36,12 @@ static void reading_unref(struct reading *g)
 /* From here on the bytes may be sent, for as long as the job's shard answers us. */
 static int serve_begin(struct op *op)
 {
-	int x = core_serve(op->proxy->core, op->job, op->request->due_ns, &op->request->until_ns);
+	struct request *r = op->request;
+	int x = core_serve(op->proxy->core, op->job, r->due_ns, &r->until_ns);
 
 	op->is_serving = x == 0;
+	if (x == 0 && !r->conn->is_closed && native_of(r)->is_over)
+		x = -EIDRM;
 	return x;
 }
 
@@ -263,6 +266,7 @@ static void get_on_run(struct fiber *self)
 	if (x == 0)
 		x = serve_begin(op);
 	if (x < 0) {
+		serve_end(op);
 		span_end(&op->span);
 		request_fail(r, x, "%s", why_not_read(x));
 		return;

@@ -329,13 +329,35 @@ int proxy_open(struct net *n, const struct proxy_config *config, struct proxy **
 	return 0;
 }
 
+static bool is_sending(const struct proxy *p, const struct conn *c)
+{
+	for (struct list *l = p->sendings.next; l != &p->sendings; l = l->next)
+		if (container_of(l, struct op, sending)->conn == c)
+			return true;
+	return false;
+}
+
+/* Who asked for the end hears of it when all others have, and has nothing of the job till then. */
+static void job_over_of(struct proxy *p, struct conn *c)
+{
+	struct native *n = c->state;
+
+	if (!n->is_ending || is_sending(p, c)) {
+		conn_close(c); /* it leaves the list at the end of the turn */
+		return;
+	}
+	n->is_over = true;
+	uploads_close(p, n);
+	readings_close(p, n);
+}
+
 void proxy_job_over(struct proxy *p, uint64_t job)
 {
 	for (struct list *l = p->conns.next; l != &p->conns; l = l->next) {
 		struct conn *c = container_of(l, struct conn, link);
 
 		if (c->access && c->access->role == ROLE_JOB && c->access->job == job)
-			conn_close(c); /* it leaves the list at the end of the turn */
+			job_over_of(p, c);
 	}
 }
 

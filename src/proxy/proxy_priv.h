@@ -25,6 +25,8 @@ struct native {
 	uint64_t next_id;
 	uint8_t job_name_len;
 	uint8_t job_name[JOB_NAME_BYTES_MAX];
+	bool is_ending; /* it has asked for the end of its own job, and is to hear the answer */
+	bool is_over;   /* and that has come: nothing more is read for it */
 };
 
 /*

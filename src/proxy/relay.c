@@ -197,8 +197,11 @@ void relay_job_end_serve(struct request *r)
 {
 	struct rcur body = request_body(r);
 	struct job_end_req req = { 0 };
+	struct native *n = native_of(r);
 	int x = job_end_req_get(&body, &req);
 
+	n->is_ending |= x == 0 && req.name.len == n->job_name_len &&
+			memcmp(req.name.ptr, n->job_name, n->job_name_len) == 0;
 	relay_job(r, x, req.name);
 }
 

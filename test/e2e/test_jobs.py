@@ -273,3 +273,18 @@ def test_bills_and_the_stores_own_count_agree(store):
     assert after == int(json.loads(store.client()("usage", "--json", w.job))["dram_byte_ms"])
     checked = [json.loads(line) for line in store.client().run("doctor", "--json").stdout.decode().splitlines()]
     assert [c["level"] for c in checked if c["about"] == "bills"] == ["ok"], checked
+
+
+def test_who_ends_his_own_job_hears_that_it_has_ended(new_store):
+    """Also `default`, which whoever comes without a token makes anew."""
+    store = new_store()
+    job, anybody = store.job(), store.client()
+    for client, name in ((job, job.job), (anybody, "default")):
+        client("put", "-", "x", input=b"x" * 100_000)
+        began = time.monotonic()
+        client("job", "end", name)
+        assert time.monotonic() - began < 5
+    job("ls", code=REFUSED, status="JOBENDED")
+    assert anybody("ls") == b""
+    ended = [j for j in anybody.top()["jobs"] if j["name"] == "default" and j["has_ended"]]
+    assert len(ended) == 1, ended
