@@ -721,8 +721,7 @@ static uint64_t end_takes(int job)
 	c->access = node_alloc(sizeof(*c->access));
 	c->access->role = ROLE_META;
 	w = call_body(net, &hello);
-	hello_req_put(&w,
-		      &(struct hello_req){ .version = PROTOCOL_VERSION, .role = ROLE_META });
+	hello_req_put(&w, &(struct hello_req){ .version = PROTOCOL_VERSION, .role = ROLE_META });
 	call_send(c, &hello, MSG_HELLO, 0, &w, NULL, due_ns);
 	wait_for(&hello);
 	began_ns = loop->now_ns;
