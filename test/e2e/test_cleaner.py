@@ -6,6 +6,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import random
 import subprocess
 
 from conftest import BUILD, ROOT, until
@@ -35,3 +36,21 @@ def test_overwriting_at_80_percent_live_moves_few_bytes_and_fails_no_put(new_sto
     # Nothing is left of it, and the store has counted every byte.
     store.client()("rm", "-r", "/default/")
     until(lambda: store.client().json("top")["segments"] == 0, "all segments to be freed")
+
+
+def test_a_job_at_its_quota_has_room_again_for_what_is_dead(new_store, tmp_path):
+    """Other objects in each round, so that no segment dies by itself."""
+    store = new_store(memory="192M")
+    job = store.job("small", "--quota", "dram=8M")
+    dice = random.Random(7)
+    objects = {f"{i}": dice.randbytes(24_000) for i in range(256)}  # 6 of 8 MB
+    for turn in range(24):
+        directory = tmp_path / f"{turn}"
+        directory.mkdir()
+        for name in dice.sample(sorted(objects), 64) if turn else objects:
+            objects[name] = dice.randbytes(24_000)
+            (directory / name).write_bytes(objects[name])
+        job("put", "-r", directory, "d")
+    for name in dice.sample(sorted(objects), 16):
+        assert job("get", f"d/{name}") == objects[name]
+    assert job.held() <= 8 << 20
