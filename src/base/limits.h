@@ -40,6 +40,12 @@
 /* Requests of one connection that are not answered yet. The next one is not read before. */
 #define CONN_REQUESTS_MAX 1024
 
+/*
+ * Reads of one connection that go on, each with a hold and some memory: as many as libwadi
+ * has operations.
+ */
+#define CONN_READS_MAX 4096
+
 /* Bytes waiting to be sent on one connection before it reads no more requests. */
 #define CONN_SEND_QUEUE_BYTES (8u << 20)
 

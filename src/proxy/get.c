@@ -27,6 +27,13 @@ static struct reading *reading_find(const struct request *r, uint64_t id)
 	return NULL;
 }
 
+/* It is the connection's no more; the reference is the caller's. */
+static void reading_close(struct native *n, struct reading *g)
+{
+	list_remove(&g->link);
+	n->reading_count--;
+}
+
 static void reading_unref(struct reading *g)
 {
 	if (g && --g->user_count == 0)
@@ -173,6 +180,7 @@ static void get_run(struct fiber *self)
 	struct reading *g = op->reading;
 	struct get_req req;
 	struct get_rep rep;
+	bool goes_on;
 	struct wcur w;
 	int x = get_req_get(&body, &req);
 
@@ -198,9 +206,19 @@ static void get_run(struct fiber *self)
 		g->found.hold = 0;
 	}
 	/* A small value is whole in what was found, without a hold. */
-	if (g->found.hold || op->span.payload.len < wanted(&req, g->found.stat.len)) {
+	goes_on = g->found.hold || op->span.payload.len < wanted(&req, g->found.stat.len);
+	if (goes_on && native_of(r)->reading_count >= CONN_READS_MAX) {
+		object_release(op->proxy->core, &g->found, false);
+		serve_end(op);
+		span_end(&op->span);
+		request_fail(r, -EUSERS, "a connection has at most %u reads that go on",
+			     CONN_READS_MAX);
+		return;
+	}
+	if (goes_on) {
 		g->id = ++native_of(r)->next_id;
 		g->user_count++;
+		native_of(r)->reading_count++;
 		list_insert(&native_of(r)->readings, &g->link);
 	}
 	rep = (struct get_rep){
@@ -329,7 +347,7 @@ void get_end_serve(struct request *r)
 		request_fail(r, -ENOENT, "nothing is held under this number");
 		return;
 	}
-	list_remove(&g->link);
+	reading_close(native_of(r), g);
 	if (req.is_confirmed)
 		op = op_new(proxy_of(r), r);
 	if (op) {
@@ -350,7 +368,7 @@ void readings_close(struct proxy *p, struct native *n)
 	while (!list_is_empty(&n->readings)) {
 		struct reading *g = container_of(n->readings.next, struct reading, link);
 
-		list_remove(&g->link);
+		reading_close(n, g);
 		object_release(p->core, &g->found, false);
 		reading_unref(g);
 	}

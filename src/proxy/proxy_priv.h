@@ -22,6 +22,7 @@ struct proxy {
 /* What a native connection has open. */
 struct native {
 	struct list uploads, readings;
+	unsigned reading_count;
 	uint64_t next_id;
 	uint8_t job_name_len;
 	uint8_t job_name[JOB_NAME_BYTES_MAX];

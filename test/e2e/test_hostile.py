@@ -22,7 +22,7 @@ from wire import ABORT, FIELDS, HEADER, MESSAGES, MORE, Closed, Wire, encode
 KIB, MIB = 1 << 10, 1 << 20
 FRAME_BODY_MAX, FRAME_PAYLOAD_MAX = 4096, 4 * MIB
 HELLO_S, STUCK_S = 5, 1  # HELLO_MS_MAX, PEER_STUCK_MS
-CONN_SEND_QUEUE = 8 * MIB
+CONN_SEND_QUEUE, CONN_READS_MAX = 8 * MIB, 4096
 
 # What an idle connection may cost us: 4.3 KiB were measured, 1 of it for a token's prefix.
 BYTES_PER_CONN = 6 * KIB
@@ -304,6 +304,22 @@ def test_an_object_of_exabytes_is_refused_or_waits_for_room(own):
                 wire.call("PUT_DROP", put=reply["put"])
         until(lambda: own.client().top()["dram_used"] < before + 64 * MIB, "what was reserved")
     assert own.w.names() == []
+
+
+def test_reads_that_never_end_are_limited(own):
+    """Each is held for its reader; one connection's are no more than it could use."""
+    own.w("put", "-", "long", input=pattern(9 * MIB))
+    said = {}
+    with Neighbor(own), connect(own, own.w.token) as wire:
+        for _ in range(CONN_READS_MAX // 512 + 1):
+            for call in [wire.start("GET", path="long", take=10, timeout_ms=30000) for _ in range(512)]:
+                reply = wire.end(call)
+                said.setdefault(reply.status, []).append(reply)
+        assert len(said["OK"]) == CONN_READS_MAX, {status: len(all) for status, all in said.items()}
+        assert said["LIMIT"][0].detail == f"a connection has at most {CONN_READS_MAX} reads that go on"
+        wire.call("GET_END", hold=said["OK"][0]["hold"])
+        assert wire.call("GET", path="long", take=10).status == "OK"
+        assert own.w("get", "long") == pattern(9 * MIB)
 
 
 def test_a_client_killed_in_the_middle_of_a_put_leaves_nothing(own, tmp_path):
