@@ -636,6 +636,22 @@ static void a_parked_call_is_answered_later(void **state)
 	assert_true(sizeof(struct parked) <= 96);
 }
 
+static void a_parked_call_may_fail_and_say_why(void **state)
+{
+	struct call c = { .done = done };
+	struct wcur w = call_body(net, &c);
+	char words[64];
+
+	wait_req_put(&w, &(struct wait_req){ .job = 1 });
+	call_send(client, &c, MSG_WAIT, 3, &w, NULL, node_now_ns() + 10000000000);
+	turn(10);
+	parked_fail(&parked, -ENOSPC, "%u of %u", 3, 4);
+	wait_for(&c);
+	assert_int_equal(c.result, -ENOSPC);
+	assert_string_equal(call_detail(&c, words, sizeof(words)), "3 of 4");
+	call_end(&c);
+}
+
 static void ignore(struct stream *s)
 {
 }
@@ -709,6 +725,7 @@ int main(void)
 		CONN_TEST(when_the_client_closes_what_was_placed_is_dropped),
 		CONN_TEST(who_waits_for_a_place_when_the_connection_closes_hears_of_it),
 		CONN_TEST(a_parked_call_is_answered_later),
+		CONN_TEST(a_parked_call_may_fail_and_say_why),
 		CONN_TEST(bytes_that_are_no_frame_close_it),
 		CONN_TEST(without_memory_it_ends_and_nothing_leaks),
 	};
