@@ -417,8 +417,7 @@ int wadi_open(const struct wadi_options *options, struct wadi **ret)
 		return r;
 	r = loop_open_epoll(&w->loop);
 	if (r == 0) {
-		/* The only core is the server's, too. */
-		w->loop->may_stay_awake = sysconf(_SC_NPROCESSORS_ONLN) > 1;
+		w->loop->may_stay_awake = true;
 		r = handle_init(w, w->loop);
 	}
 	if (r < 0)

@@ -75,10 +75,17 @@ static int stay_awake(struct epoll_loop *el, struct epoll_event *events, uint64_
 	return 0;
 }
 
-/* Two waits in a row that were over soon are a conversation: the next one will be, too. */
-static bool is_conversation(const struct epoll_loop *el, uint64_t now_ns)
+/*
+ * Two waits in a row that were over soon are a conversation: the next one will be, too. Where there
+ * is one core it is the other one's, too; to ask how many there are takes as long as a request.
+ */
+static bool is_conversation(struct epoll_loop *el, uint64_t now_ns)
 {
-	return el->loop.may_stay_awake && el->short_waits >= 2 && now_ns >= el->rest_ns;
+	if (!el->loop.may_stay_awake || el->short_waits < 2 || now_ns < el->rest_ns)
+		return false;
+	if (el->core_count == 0)
+		el->core_count = sysconf(_SC_NPROCESSORS_ONLN);
+	return el->core_count > 1;
 }
 
 /* Reads the clock itself, for the turn has taken time so far. */

@@ -27,6 +27,7 @@ struct epoll_loop {
 	bool has_only_ms;     /* a kernel before 5.11 */
 	unsigned unasked;     /* turns since epoll was asked */
 	unsigned short_waits; /* the last ones that were over before a sleep would have paid */
+	long core_count;      /* of this machine; 0: not known yet */
 	uint64_t rest_ns;     /* until then no wait stays awake: others want the core */
 	struct source alarm;  /* an eventfd: other threads' wake-ups */
 };
