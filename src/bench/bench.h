@@ -74,6 +74,7 @@ struct bench {
 	uint64_t row_ns;
 	unsigned pairs, threads; /* threads of the server, and as many of clients */
 	bool is_awake;
+	bool is_json; /* of what the sort prints */
 	struct bench_sink *sink;
 
 	/* bench's own. */

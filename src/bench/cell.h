@@ -25,3 +25,5 @@ int bench_batch_run(struct bench *b, enum bench_kind kind);
 int bench_mixed_run(struct bench *b, enum bench_kind kind);
 int bench_attach_run(struct bench *b, enum bench_kind kind);
 int bench_catalog_run(struct bench *b, enum bench_kind kind);
+int bench_log_run(struct bench *b, enum bench_kind kind);
+int bench_sort_run(struct bench *b, enum bench_kind kind);

@@ -9,7 +9,7 @@ static cpu_set_t allowed_cpus(void)
 {
 	cpu_set_t all;
 
-	/* The main thread is never pinned. */
+	/* The main thread is never pinned for long. */
 	CPU_ZERO(&all);
 	sched_getaffinity(getpid(), sizeof(all), &all);
 	return all;
@@ -37,9 +37,14 @@ cpu_set_t cpus_of(enum cpus_part part, unsigned threads)
 	return ret;
 }
 
-void cpus_pin(const cpu_set_t *cpus)
+cpu_set_t cpus_pin(const cpu_set_t *cpus)
 {
+	cpu_set_t before;
+
+	CPU_ZERO(&before);
+	sched_getaffinity(0, sizeof(before), &before);
 	sched_setaffinity(0, sizeof(*cpus), cpus);
+	return before;
 }
 
 static void *spin(void *arg)

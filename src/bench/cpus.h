@@ -18,8 +18,8 @@
 enum cpus_part { CPUS_SERVER, CPUS_CLIENT };
 
 cpu_set_t cpus_of(enum cpus_part part, unsigned threads);
-/* This thread. */
-void cpus_pin(const cpu_set_t *cpus);
+/* This thread; what it had before. */
+cpu_set_t cpus_pin(const cpu_set_t *cpus);
 
 #define AWAKE_MAX 256
 struct awake {

@@ -172,7 +172,7 @@ int command_bench(int argc, char **argv)
 	b.threads = (unsigned)o.threads;
 	b.is_awake = o.awake;
 	b.sink = &p.sink;
-	p.is_json = o.json;
+	b.is_json = p.is_json = o.json;
 	code = bench_of(&in, &o, &b);
 	return code ? code : run(&in, &p, &b, o.plot);
 }

@@ -59,6 +59,8 @@ def test_the_catalog_alone_needs_no_store():
     found = rows("catalog", "--objects", "20000")
     assert [r["op"] for r in found] == ["create", "get", "put"]
     assert all(r["attach"] == "none" and r["client_cpu_us"] is None for r in found)
+    row, = rows("log")
+    assert row["op"] == "append" and row["ops_per_s"] > 10000
 
 
 @pytest.mark.parametrize("attach, op", [("proxy", "create"), ("host", "get")])
