@@ -224,12 +224,14 @@ static void serve_owner(struct keeper *k)
 	struct keep_message m;
 	int r = keep_receive(k->owner_fd, &m);
 
+	if (r == -EAGAIN)
+		return; /* there was nothing after all */
 	if (r == 0)
 		r = serve(k, &m);
 	else if (r == -EMFILE && m.kind == KEEP_PUT && k->has_said_hello)
 		r = answer(k, -EMFILE);
-	if (r < 0 && r != -EAGAIN)
-		owner_lost(k);
+	if (r < 0)
+		owner_lost(k); /* also if it does not take an answer */
 }
 
 /* Until something comes, or our patience is at its end. */

@@ -18,6 +18,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -90,6 +91,7 @@ static int start_keeper(struct world *w, uint64_t patience_ms)
 	assert_true(fd >= 0);
 	w->pid = fork();
 	if (w->pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves nobody behind */
 		/* As after an exec: a connection of its owner here would never end. */
 		for (int i = 3; i < 1024; i++)
 			if (i != config.listen_fd && i != w->stop_fd)
