@@ -48,7 +48,7 @@ static struct world {
 	struct store *store;
 	struct core *core;
 	struct proxy *proxy;
-	struct listener listeners[NODES - 1];
+	struct listener listeners[NODES - 1], metrics;
 	struct wadi *w;
 } world;
 
@@ -137,6 +137,11 @@ static void accept_proxy(struct listener *lr, struct stream *s)
 	proxy_accept(world.proxy, s);
 }
 
+static void accept_metrics(struct listener *lr, struct stream *s)
+{
+	proxy_accept_http(world.proxy, s);
+}
+
 /* Opens what a node is made of; the first error. Fine if part of it is open. */
 static int open_meta(void)
 {
@@ -188,6 +193,10 @@ static int open_proxy(void)
 	world.listeners[PROXY] = (struct listener){ .accepted = accept_proxy };
 	if (r == 0)
 		r = listener_open(world.loops[PROXY], &a, &world.listeners[PROXY]);
+	world.metrics = (struct listener){ .accepted = accept_metrics };
+	a.u.sim.port = 2;
+	if (r == 0)
+		r = listener_open(world.loops[PROXY], &a, &world.metrics);
 	return r;
 }
 
@@ -218,6 +227,8 @@ static void close_node(unsigned i)
 	be(i);
 	if (i < CLIENT)
 		listener_close(&world.listeners[i]);
+	if (i == PROXY)
+		listener_close(&world.metrics);
 	if (i == PROXY && world.proxy)
 		proxy_stop(world.proxy);
 	if (i == PROXY && world.core)
@@ -537,6 +548,42 @@ static int ask_totals(void)
 	return wadi_store_info(world.w, &info);
 }
 
+/* The turn ends, and that is all. */
+static void ready(struct stream *s)
+{
+}
+
+/* What a monitor does. */
+static int ask_metrics(void)
+{
+	static const char ask[] = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+	struct iovec iov = { .iov_base = (void *)ask, .iov_len = sizeof(ask) - 1 };
+	struct loop *l = world.loops[CLIENT];
+	uint64_t late_ns = l->now_ns + 10 * SECOND_NS;
+	struct address a = at(PROXY);
+	struct stream *s;
+	ssize_t have = 0, r;
+
+	a.u.sim.port = 2;
+	assert_int_equal(stream_connect(l, &a, &s), 0);
+	s->ready = ready;
+	do {
+		if (iov.iov_len > 0 && (r = stream_send(s, &iov, 1)) > 0) {
+			iov.iov_base = (char *)iov.iov_base + r;
+			iov.iov_len -= (size_t)r;
+		}
+		r = iov.iov_len > 0 ? -EAGAIN
+				    : stream_recv(s, back + have, LARGE_LEN - (size_t)have);
+		have += r > 0 ? r : 0;
+		if (r == -EAGAIN)
+			assert_int_equal(loop_turn(l, late_ns), 0);
+	} while ((r > 0 || r == -EAGAIN) && l->now_ns < late_ns);
+	stream_close(s);
+	if (r != 0)
+		return r == -EAGAIN ? -ETIMEDOUT : (int)r;
+	return have > 12 && memcmp(back, "HTTP/1.1 200", 12) == 0 ? 0 : -ENOMEM;
+}
+
 /* Connections are cut in the middle of a put, and come back. */
 static int put_over_a_cut(void)
 {
@@ -607,6 +654,7 @@ static const struct step {
 	STEP(wait_for_count, NULL, 0),
 	STEP(job_life, NULL, 0),
 	STEP(ask_totals, NULL, 0),
+	STEP(ask_metrics, NULL, 0),
 	STEP(do_nothing, NULL, 0),
 	STEP(end_default, NULL, 0),
 };
