@@ -122,6 +122,7 @@ static void shown_again(const struct options *o, const struct cup *cup)
 				*(const uint64_t *)((const char *)cup + t->options[i].at));
 			break;
 		case OPTION_secret:
+		case OPTION_words: /* the cup has none */
 			break;
 		}
 		options_fini(&other);
