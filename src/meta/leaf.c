@@ -119,7 +119,7 @@ int record_get(const uint8_t *leaf, uint32_t len, const struct leaf_header *h, u
 	*ret = (struct record){ .lsn = get_u64(&c) };
 	ret->slot = get_u16(&c);
 	ret->kind = get_u16(&c);
-	if (c.bad || bytes > left - RECORD_HEADER || record_size(bytes) > left ||
+	if (left < RECORD_HEADER || bytes > left - RECORD_HEADER || record_size(bytes) > left ||
 	    (crc != crc_of(leaf + *at, bytes, h) && !planted(TORN_TAIL_ACCEPTED)))
 		return -EBADMSG;
 	ret->bytes = (struct slice){ leaf + *at + RECORD_HEADER, bytes };
