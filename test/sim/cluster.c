@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/node.h"
+#include "meta/effect.h"
 #include "shm/memory.h"
 
 #define PAIR_BYTES (256u << 10)
@@ -62,6 +63,17 @@ static void open_loop(struct process *p, struct loop **loop, struct net **net)
 	must(net_open(*loop, net));
 }
 
+/* Slot s lies on shard s % count. */
+static void sink(void *owner, uint16_t slot, const struct effect *e)
+{
+	struct cluster *c = owner;
+
+	if (e->kind == EFFECT_SESSION_OVER && c->over_count < SESSIONS_OVER_MAX)
+		c->over[c->over_count++] =
+			(struct session_over){ .shard = slot % c->shape.shards,
+					       .session = e->u.session_over.session };
+}
+
 static void open_shards(struct process *p)
 {
 	struct cluster *c = p->cluster;
@@ -84,6 +96,7 @@ static void open_shards(struct process *p)
 		if (i > 0)
 			open_loop(p, &p->loops[i], &p->nets[i]);
 		must(shard_open(&config, p->loops[i], p->nets[i], &p->shards[i]));
+		shard_set_sink(p->shards[i], sink, c);
 		listen_at(p->loops[i], &p->shard_listeners[i], at(p->id, PORT_SHARD + i),
 			  accept_shard, p->shards[i]);
 	}

@@ -65,8 +65,17 @@ struct process {
 	struct wadi *w;
 };
 
+/* A session that a shard has ended. */
+struct session_over {
+	unsigned shard;
+	uint64_t session;
+};
+#define SESSIONS_OVER_MAX 256
+
 struct cluster {
 	struct sim *sim;
+	struct session_over over[SESSIONS_OVER_MAX]; /* since whoever looks took them */
+	unsigned over_count;
 	struct shape shape;
 	struct process processes[PROCESSES_MAX];
 	unsigned count;

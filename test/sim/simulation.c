@@ -24,19 +24,12 @@
 
 #define OWNED_MAX 4096
 
-/* Of a process's core, at each shard, as it was looked at last. */
-struct sessions {
-	unsigned life;
-	uint64_t ids[SHAPE_SHARDS_MAX];
-};
-
 struct run {
 	struct cluster c;
 	struct model m;
 	struct faults faults;
 	struct workload wl;
 	struct owned lent[OWNED_MAX], owned[OWNED_MAX];
-	struct sessions sessions[SHAPE_PROXIES];
 	uint64_t looked_lsns[SHAPE_SHARDS_MAX]; /* of each shard, when it was looked at */
 };
 
@@ -118,22 +111,23 @@ static bool may_lose_session(const struct run *r, const struct process *p)
 	return away_ms > AWAY_MS;
 }
 
+static void check_session(struct run *r, const struct process *p, const struct session_over *over)
+{
+	uint64_t ids[SHAPE_SHARDS_MAX];
+	unsigned n = p->is_up && p->core ? core_sessions(p->core, ids, SHAPE_SHARDS_MAX) : 0;
+
+	if (over->shard < n && ids[over->shard] == over->session && !may_lose_session(r, p))
+		model_fail(&r->m,
+			   "%s was never out of reach for long, but its session at shard %u was "
+			   "ended",
+			   p->name, over->shard);
+}
+
 static void check_sessions(struct run *r)
 {
-	for (unsigned i = 0; i < SHAPE_PROXIES; i++) {
-		struct process *p = r->c.proxies[i];
-		struct sessions *before = &r->sessions[i], now = { .life = p->life };
-		unsigned n = p->is_up ? core_sessions(p->core, now.ids, SHAPE_SHARDS_MAX) : 0;
-
-		for (unsigned k = 0; k < n && before->life == p->life; k++)
-			if (before->ids[k] && before->ids[k] != now.ids[k] &&
-			    !may_lose_session(r, p))
-				model_fail(&r->m,
-					   "%s was never out of reach for long, but its session at "
-					   "shard %u has ended",
-					   p->name, k);
-		*before = now;
-	}
+	for (; r->c.over_count > 0; r->c.over_count--)
+		for (unsigned i = 0; i < r->c.count; i++)
+			check_session(r, &r->c.processes[i], &r->c.over[r->c.over_count - 1]);
 }
 
 /* Inside. */
