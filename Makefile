@@ -1,7 +1,7 @@
 # What people type. Meson and ninja do the work, in build/; this file only names it.
 
 .DEFAULT_GOAL := all
-.PHONY: all run test style asan tsan arm64 torture fuzz sim model e2e coverage mutate bench bench-long format install prefix clean help
+.PHONY: all run test style asan tsan arm64 torture fuzz plants sim model e2e coverage mutate bench bench-long format install prefix clean help
 JOBS := $(shell nproc)
 PREFIX ?= /usr/local
 
@@ -34,6 +34,10 @@ ifdef SEEDS
 else
 	@tools/test sim
 endif
+
+plants: ## plant bugs, one at a time, and run the tests until they are found
+	@tools/install-packages test
+	@tools/plants $(NAMES)
 
 fuzz: ## run each fuzzer for a minute, or SECONDS=N
 	@tools/install-packages test

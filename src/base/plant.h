@@ -8,7 +8,7 @@
 #include "base/plants.def"
 
 /* clang-format off */
-#define P(name, what) PLANT_##name,
+#define P(name, seeds, what) PLANT_##name,
 enum plant { PLANT_NONE, PLANTS(P) PLANT_COUNT };
 #undef P
 /* clang-format on */
