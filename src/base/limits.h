@@ -46,8 +46,15 @@
  */
 #define CONN_READS_MAX 4096
 
-/* Bytes waiting to be sent on one connection before it reads no more requests. */
+/* Bytes waiting to be sent on one connection before it reads no more requests, or objects. */
 #define CONN_SEND_QUEUE_BYTES (8u << 20)
+
+/* Answers with bytes that are made for one connection at a time; the others wait without a fiber.
+ */
+#define CONN_ANSWERS_MAX 64
+
+/* Bytes on their way to and from segments of other processes. Puts come again, gets wait. */
+#define BUFFER_BYTES_MAX (256u << 20)
 
 /* Objects. */
 
@@ -188,7 +195,7 @@
 /* The largest page of any kernel we run on, and wider than any frame of ours. */
 #define FIBER_GUARD_BYTES (64u << 10)
 
-/* Operations of a proxy in progress; the next request waits in its socket. */
+/* Operations of a proxy, or of a handle, in progress; one more is refused: it can come again. */
 #define FIBERS_PER_LOOP 4096
 
 /*

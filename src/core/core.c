@@ -21,6 +21,7 @@ int core_open(struct net *n, const struct core_config *config, struct core **ret
 	list_init(&c->segments);
 	list_init(&c->errands);
 	waitq_init(&c->sleeping, &c->loop->fibers);
+	waitq_init(&c->buffering, &c->loop->fibers);
 	leases_open(c);
 	r = shards_open(c);
 	if (r < 0) {

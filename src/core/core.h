@@ -218,6 +218,7 @@ struct span {
 	struct core *core;
 	uint64_t segment;
 	uint8_t *buffer;
+	uint32_t buffer_len;
 	bool is_pinned;
 };
 

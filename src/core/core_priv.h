@@ -84,8 +84,9 @@ struct core {
 	struct timer tidy;
 	struct list errands; /* requests that run by themselves */
 	struct errand *spare_errand;
-	uint64_t buffer_bytes; /* for segments elsewhere */
-	uint64_t seed;         /* the last extent's */
+	uint64_t buffer_bytes;  /* for segments elsewhere: at most BUFFER_BYTES_MAX */
+	struct waitq buffering; /* reads that wait for room there */
+	uint64_t seed;          /* the last extent's */
 	bool is_closing;
 };
 
@@ -157,6 +158,8 @@ int table_reserve(struct core *c, uint64_t job, uint32_t len, uint64_t due_ns, s
 void piece_leave(struct core *c, struct piece *p);
 /* Sends the bytes to their segment if that is elsewhere. */
 int piece_send(struct core *c, struct piece *p, uint64_t due_ns);
+/* Of `buffer_bytes`. */
+void buffer_given_back(struct core *c, uint64_t len);
 /* A window into a segment: pinned memory of this process, or a buffer. */
 int piece_at(struct core *c, struct segment *s, uint32_t offset, uint32_t len, struct piece *ret);
 

@@ -205,6 +205,30 @@ static int read_far(struct core *c, uint64_t job, uint64_t store, uint64_t segme
 	return r;
 }
 
+void buffer_given_back(struct core *c, uint64_t len)
+{
+	c->buffer_bytes -= len;
+	waitq_wake(&c->buffering);
+}
+
+/* Who has stood here goes on, and then lets the next one look. */
+static int buffer_take(struct core *c, uint32_t len, uint64_t due_ns, struct span *ret)
+{
+	while (c->buffer_bytes + len > BUFFER_BYTES_MAX) {
+		int r = waitq_wait(&c->buffering, due_ns);
+
+		if (r < 0)
+			return r == -ETIMEDOUT ? -EUSERS : r;
+	}
+	ret->buffer = node_alloc(len);
+	if (ret->buffer) {
+		ret->buffer_len = len;
+		c->buffer_bytes += len;
+	}
+	waitq_wake(&c->buffering);
+	return ret->buffer ? 0 : -ENOMEM;
+}
+
 /* Bytes of a segment: in place if it is here, else fetched. */
 static int reach(struct core *c, uint64_t job, uint64_t segment, uint32_t generation,
 		 uint32_t offset, uint32_t len, uint64_t due_ns, struct span *ret)
@@ -219,9 +243,10 @@ static int reach(struct core *c, uint64_t job, uint64_t segment, uint32_t genera
 					     &ptr);
 		ret->is_pinned = r == 0;
 	} else {
-		ptr = ret->buffer = node_alloc(len);
-		r = ptr ? read_far(c, job, store, segment, generation, offset, ptr, len, due_ns)
-			: -ENOMEM;
+		r = buffer_take(c, len, due_ns, ret);
+		ptr = ret->buffer;
+		if (r == 0)
+			r = read_far(c, job, store, segment, generation, offset, ptr, len, due_ns);
 	}
 	if (r < 0) {
 		span_end(ret);
@@ -237,6 +262,9 @@ void span_end(struct span *s)
 	if (s->is_pinned)
 		s->core->config.reach_ops->unpin(s->core->config.reach, s->segment);
 	s->is_pinned = false;
+	if (s->buffer_len > 0)
+		buffer_given_back(s->core, s->buffer_len);
+	s->buffer_len = 0;
 	s->buffer = node_free(s->buffer);
 }
 

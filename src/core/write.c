@@ -8,9 +8,6 @@
 #include "base/node.h"
 #include "core/core_priv.h"
 
-/* Bytes on their way to segments elsewhere. Beyond it puts are told to come again. */
-#define BUFFER_BYTES_MAX (256ull << 20)
-
 int piece_at(struct core *c, struct segment *s, uint32_t offset, uint32_t len, struct piece *ret)
 {
 	int r = 0;
@@ -41,8 +38,8 @@ void piece_leave(struct core *c, struct piece *p)
 	if (p->is_pinned)
 		c->config.reach_ops->unpin(c->config.reach, p->segment->id);
 	if (p->is_buffer) {
-		c->buffer_bytes -= p->len;
 		node_free(p->ptr);
+		buffer_given_back(c, p->len);
 	}
 	p->ptr = NULL;
 	p->is_pinned = p->is_buffer = false;

@@ -236,7 +236,11 @@ int catalog_job_create(struct catalog *c, const struct job_create_req *req, uint
 			"a durable job needs a log on a disk that takes it: start the metadata "
 			"server with --data DIR");
 	if (c->job_count >= JOBS_PER_SLOT)
-		return refuse(ret, -EUSERS, "a slot has at most %u jobs", JOBS_PER_SLOT);
+		return refuse(
+			ret, -EUSERS,
+			"the slot of this name has %u jobs, which is its limit: end some, or take "
+			"another name",
+			JOBS_PER_SLOT);
 	*m = (struct job_made_effect){
 		.job = (uint64_t)c->slot << ID_SLOT_SHIFT | c->next_job,
 		.lease_ms = req->lease_ms ? req->lease_ms : JOB_LEASE_MS_DEFAULT,

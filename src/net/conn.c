@@ -520,9 +520,10 @@ static void no_hello(struct timer *t)
 
 struct conn *conn_open(struct net *n, struct stream *s, const struct service *service, void *owner)
 {
-	uint64_t others = n->counters.conn_count;
-	bool is_too_many = service && service->handlers[MESSAGE_HELLO].serve &&
-			   others >= n->conns_max + (uint64_t)CONNS_TURNED_MAX;
+	uint64_t others = n->served_count;
+	/* Those that we open ourselves are few, one for each server. */
+	bool is_counted = service && service->handlers[MESSAGE_HELLO].serve;
+	bool is_too_many = is_counted && others >= n->conns_max + (uint64_t)CONNS_TURNED_MAX;
 	struct conn *c = is_too_many ? NULL : node_alloc(sizeof(*c));
 	struct conn_priv *p = is_too_many ? NULL : node_alloc(sizeof(*p));
 
@@ -551,7 +552,9 @@ struct conn *conn_open(struct net *n, struct stream *s, const struct service *se
 	s->ready = is_ready;
 	s->owner = c;
 	n->counters.conn_count++;
-	p->is_turned_away = is_servers(c) && others >= n->conns_max;
+	p->is_counted = is_counted;
+	p->is_turned_away = is_counted && others >= n->conns_max;
+	n->served_count += is_counted;
 	if (is_servers(c))
 		timer_start(n->loop, &p->hello, n->loop->now_ns + HELLO_MS_MAX * 1000000ull);
 	loop_defer(n->loop, &p->again); /* what came before there was an owner */
@@ -566,6 +569,7 @@ static void conn_free(struct closing *closing)
 	if (c->service && c->service->closed)
 		c->service->closed(c);
 	c->net->counters.conn_count--;
+	c->net->served_count -= p->is_counted;
 	node_free(c->access);
 	node_free(p);
 	node_free(c);

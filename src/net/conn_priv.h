@@ -18,7 +18,7 @@ struct net {
 	struct net_counters counters;
 	struct body *spare_bodies;
 	struct list spare_requests, spare_sendings;
-	unsigned conns_max;
+	unsigned conns_max, served_count;
 	uint8_t scratch[SCRATCH_BYTES]; /* what recv() brings */
 	uint8_t sink[SCRATCH_BYTES];    /* where payloads go that nobody wants */
 	uint8_t zeros[SCRATCH_BYTES];   /* what fills up those whose source is gone */
@@ -48,6 +48,7 @@ struct conn_priv {
 	const char *why_closed;
 	struct closing closing;
 	struct timer hello;
+	bool is_counted;     /* of conns_max */
 	bool is_turned_away; /* there are too many: what it asks first is refused, then it ends */
 	bool has_been_told;
 

@@ -67,6 +67,7 @@ static void span_sent(struct payload *payload)
 	span_end(&op->span);
 	list_remove(&op->sending);
 	serve_end(op);
+	answer_leave(op);
 	op->is_sending = false;
 	if (op->has_ended)
 		op_free(op);
@@ -74,6 +75,7 @@ static void span_sent(struct payload *payload)
 
 static void reply_span(struct op *op, const struct wcur *w)
 {
+	op_turn_over(op);
 	op->span.payload.sent = span_sent;
 	op->is_sending = true;
 	op->conn = op->request->conn;
@@ -105,6 +107,7 @@ static int wait_for(struct op *op, struct slice path, uint64_t due_ns)
 	struct wcur w = ask_begin(op->proxy->core, &a, MSG_WAIT, slot_of_id(op->job));
 	int r;
 
+	op_turn_over(op);
 	wait_req_put(&w, &(struct wait_req){ .job = op->job, .path = path });
 	r = ask_wait(&a, &w, NULL, due_ns);
 	ask_end(&a);
@@ -130,6 +133,8 @@ static const char *why_not_read(int x)
 		return "the store that has its bytes does not answer; get it again";
 	case -EREMOTEIO:
 		return "the store that had its bytes is gone; put it again";
+	case -EUSERS:
+		return "this proxy has as many answers that nobody takes as it may; try again";
 	case -ESTALE:
 		return "the bytes that were held are gone";
 	default:
@@ -149,6 +154,7 @@ static int find_and_read(struct op *op, struct reading *g, const struct get_req 
 		take = (uint32_t)req->len;
 	for (;;) {
 		uint64_t want;
+		uint32_t len;
 
 		x = object_find(core, op->job, req->path, req->offset, take, req->read_hi,
 				req->read_lo, due_ns, &g->found, op->why, sizeof(op->why));
@@ -160,15 +166,20 @@ static int find_and_read(struct op *op, struct reading *g, const struct get_req 
 		if (x < 0)
 			return x;
 		want = wanted(req, g->found.stat.len);
-		x = object_read(core, &g->found, req->offset, want < take ? (uint32_t)want : take,
-				due_ns, &op->span);
+		len = want < take ? (uint32_t)want : take;
+		x = answer_enter(op, len);
+		if (x == 0)
+			x = object_read(core, &g->found, req->offset, len, due_ns, &op->span);
 		if (x != -ESTALE || op->proxy->loop->now_ns >= due_ns)
 			break;
 		/* It was replaced or removed between the two: what is there now? */
 		object_release(core, &g->found, false);
+		answer_leave(op);
 	}
-	if (x < 0)
+	if (x < 0) {
 		object_release(core, &g->found, false);
+		answer_leave(op);
+	}
 	return x;
 }
 
@@ -196,6 +207,8 @@ static void get_run(struct fiber *self)
 	if (x < 0) {
 		serve_end(op);
 		span_end(&op->span);
+		answer_leave(op);
+		op_turn_over(op);
 		request_fail(r, x, "%s", op->why[0] ? op->why : why_not_read(x));
 		return;
 	}
@@ -262,7 +275,7 @@ void get_serve(struct request *r)
 		op->reading->user_count = 1;
 		list_init(&op->reading->link);
 	}
-	if (!op || !op->reading || op_begin(op, get_run) < 0) {
+	if (!op || !op->reading || op_begin_in_turn(op, get_run) < 0) {
 		op_free(op);
 		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
 	}
@@ -277,15 +290,20 @@ static void get_on_run(struct fiber *self)
 	struct wcur w;
 	int x = get_on_req_get(&body, &req);
 
+	if (req.take > FRAME_PAYLOAD_MAX)
+		req.take = FRAME_PAYLOAD_MAX;
 	if (x == 0)
-		x = object_read(op->proxy->core, &op->reading->found, req.offset,
-				req.take < FRAME_PAYLOAD_MAX ? req.take : FRAME_PAYLOAD_MAX,
+		x = answer_enter(op, req.take);
+	if (x == 0)
+		x = object_read(op->proxy->core, &op->reading->found, req.offset, req.take,
 				r->due_ns, &op->span);
 	if (x == 0)
 		x = serve_begin(op);
 	if (x < 0) {
 		serve_end(op);
 		span_end(&op->span);
+		answer_leave(op);
+		op_turn_over(op);
 		request_fail(r, x, "%s", why_not_read(x));
 		return;
 	}
@@ -312,7 +330,7 @@ void get_on_serve(struct request *r)
 		op->reading = g;
 		g->user_count++;
 	}
-	if (!op || op_begin(op, get_on_run) < 0) {
+	if (!op || op_begin_in_turn(op, get_on_run) < 0) {
 		op_free(op);
 		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
 	}

@@ -25,8 +25,14 @@ static void op_closed(struct request *r)
 {
 	struct op *op = r->owner;
 
-	if (op && op->request == r && op->fiber.run)
+	if (!op || op->request != r)
+		return;
+	if (op->fiber.run) {
 		fiber_cancel(&op->fiber);
+	} else if (!list_is_empty(&op->in_line)) {
+		op_free(op);
+		request_fail(r, -ECANCELED, NULL); /* goes nowhere */
+	}
 }
 
 struct op *op_new(struct proxy *p, struct request *r)
@@ -41,6 +47,7 @@ struct op *op_new(struct proxy *p, struct request *r)
 	list_init(&op->sending);
 	r->owner = op;
 	r->closed = op_closed;
+	list_init(&op->in_line);
 	p->op_count++;
 	return op;
 }
@@ -49,6 +56,7 @@ void op_free(struct op *op)
 {
 	if (!op)
 		return;
+	list_remove(&op->in_line);
 	piece_end(op->proxy->core, &op->piece);
 	reading_leave(op);
 	op->proxy->op_count--;
@@ -67,6 +75,72 @@ static void op_ended(struct fiber *self)
 int op_begin(struct op *op, fiber_fn *run)
 {
 	return fiber_start(&op->proxy->loop->fibers, &op->fiber, run, op_ended);
+}
+
+static int turn_begin(struct op *op, struct native *n)
+{
+	int r = op_begin(op, op->run);
+
+	op->native = n;
+	op->has_turn = r == 0;
+	n->answer_count += r == 0;
+	return r;
+}
+
+int op_begin_in_turn(struct op *op, fiber_fn *run)
+{
+	struct native *n = native_of(op->request);
+
+	op->run = run;
+	if (n->answer_count < CONN_ANSWERS_MAX)
+		return turn_begin(op, n);
+	list_insert(&n->in_line, &op->in_line);
+	return 0;
+}
+
+void op_turn_over(struct op *op)
+{
+	struct native *n = op->native;
+
+	if (!op->has_turn)
+		return;
+	op->has_turn = false;
+	n->answer_count--;
+	while (n->answer_count < CONN_ANSWERS_MAX && !list_is_empty(&n->in_line)) {
+		struct op *next = container_of(n->in_line.next, struct op, in_line);
+		struct request *r = next->request;
+
+		list_remove(&next->in_line);
+		if (turn_begin(next, n) == 0)
+			continue;
+		op_free(next);
+		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
+	}
+}
+
+int answer_enter(struct op *op, uint32_t len)
+{
+	struct native *n = op->native = native_of(op->request);
+
+	while (n->answer_bytes > 0 && n->answer_bytes + len > CONN_SEND_QUEUE_BYTES) {
+		int r = waitq_wait(&n->answering, op->request->due_ns);
+
+		if (r < 0)
+			return r;
+	}
+	n->answer_bytes += len;
+	op->answer_bytes = len;
+	waitq_wake(&n->answering); /* there may be room for the next one, too */
+	return 0;
+}
+
+void answer_leave(struct op *op)
+{
+	if (op->answer_bytes == 0)
+		return;
+	op->native->answer_bytes -= op->answer_bytes;
+	op->answer_bytes = 0;
+	waitq_wake(&op->native->answering);
 }
 
 int check_put(struct slice path, uint16_t flags, uint16_t tier, uint16_t copies,
@@ -302,6 +376,8 @@ void proxy_accept(struct proxy *p, struct stream *s)
 	}
 	list_init(&n->uploads);
 	list_init(&n->readings);
+	list_init(&n->in_line);
+	waitq_init(&n->answering, &p->loop->fibers);
 	c = conn_open(p->net, s, &NATIVE, p);
 	if (!c) {
 		node_free(n);

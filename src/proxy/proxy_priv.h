@@ -23,6 +23,10 @@ struct proxy {
 struct native {
 	struct list uploads, readings;
 	unsigned reading_count;
+	uint64_t answer_bytes;  /* being read for it, or on their way */
+	struct waitq answering; /* operations that wait for less of them */
+	unsigned answer_count;  /* operations that have a turn: at most CONN_ANSWERS_MAX */
+	struct list in_line;    /* those that have none yet, and no fiber */
 	uint64_t next_id;
 	uint8_t job_name_len;
 	uint8_t job_name[JOB_NAME_BYTES_MAX];
@@ -51,6 +55,11 @@ struct op {
 	/* get.c */
 	struct reading *reading;
 	struct span span;
+	struct native *native; /* while there are answer_bytes, or a turn: the connection's */
+	uint32_t answer_bytes;
+	fiber_fn *run; /* when it has its turn */
+	struct list in_line;
+	bool has_turn;
 	bool has_ended, is_sending, is_serving; /* is_serving: under the lease of its shard */
 	struct conn *conn;                      /* while it is sending */
 	struct list sending;                    /* of the proxy */
@@ -62,6 +71,20 @@ int op_begin(struct op *op, fiber_fn *run);
 void op_free(struct op *op);
 struct proxy *proxy_of(const struct request *r);
 struct native *native_of(const struct request *r);
+
+/*
+ * The same, for an answer with bytes: in its turn. op_turn_over() is for before the request
+ * is answered, or when something is waited for that others must not wait for.
+ */
+int op_begin_in_turn(struct op *op, fiber_fn *run);
+void op_turn_over(struct op *op);
+/*
+ * Before an answer of up to `len` bytes is made: waits until what the connection has not
+ * taken yet leaves room for it. answer_leave() is for before the request is answered with
+ * an error, or when the bytes have been sent.
+ */
+int answer_enter(struct op *op, uint32_t len);
+void answer_leave(struct op *op);
 
 /* Of -EUSERS, with FIBERS_PER_LOOP. */
 #define TOO_MANY_OPS "this proxy has %d operations in progress, which is its limit; try again"

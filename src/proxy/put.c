@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <stdio.h>
 
 #include "base/container.h"
 #include "proxy/proxy_priv.h"
@@ -116,6 +117,8 @@ static void commit(struct fiber *self)
 		x = object_commit_value(core, op->job, &how, r->payload, r->payload_len, r->due_ns,
 					&done, op->why, sizeof(op->why));
 	} else if (x == 0) {
+		snprintf(op->why, sizeof(op->why),
+			 "for the bytes, or the table of their checksums");
 		x = piece_fill(core, &op->piece, r->due_ns, &extent);
 		if (x == 0)
 			x = object_commit(core, op->job, &how, &extent, 1, r->due_ns, &done,

@@ -16,6 +16,7 @@ static void relay_sent(struct payload *p)
 	struct op *op = container_of(p, struct op, span.payload);
 
 	span_end(&op->span);
+	answer_leave(op);
 	op->is_sending = false;
 	if (op->has_ended)
 		op_free(op);
@@ -27,6 +28,7 @@ static void answer_as(struct op *op, struct ask *a)
 	struct rcur body = ask_reply(a);
 	struct wcur w = request_answer(r);
 
+	op_turn_over(op);
 	put_bytes(&w, body.p, (size_t)(body.end - body.p));
 	if (op->span.buffer) {
 		op->span.payload =
@@ -49,7 +51,9 @@ static void relay_run(struct fiber *self)
 	int x = 0;
 
 	put_bytes(&w, body.p, (size_t)(body.end - body.p));
-	if (info->reply_max > 0) {
+	if (info->reply_max > 0)
+		x = answer_enter(op, info->reply_max);
+	if (info->reply_max > 0 && x == 0) {
 		op->span.core = op->proxy->core;
 		a.call.room = op->span.buffer = node_alloc(info->reply_max);
 		a.call.room_cap = info->reply_max;
@@ -59,6 +63,8 @@ static void relay_run(struct fiber *self)
 		x = ask_wait(&a, &w, NULL, r->due_ns);
 	if (x < 0) {
 		span_end(&op->span);
+		answer_leave(op);
+		op_turn_over(op);
 		request_fail(r, x, "%s", a.detail);
 	} else {
 		answer_as(op, &a);
@@ -72,7 +78,7 @@ static void relay(struct request *r, uint16_t slot)
 
 	if (op)
 		op->slot = slot;
-	if (!op || op_begin(op, relay_run) < 0) {
+	if (!op || op_begin_in_turn(op, relay_run) < 0) {
 		op_free(op);
 		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
 	}
@@ -228,8 +234,10 @@ static void job_list_run(struct fiber *self)
 	int x = job_list_req_get(&body, &req);
 	uint16_t shard = x == 0 ? req.from_slot % core_shard_count(core) : 0;
 
+	if (x == 0)
+		x = answer_enter(op, LIST_BYTES);
 	op->span.core = core;
-	op->span.buffer = node_alloc(LIST_BYTES);
+	op->span.buffer = x == 0 ? node_alloc(LIST_BYTES) : NULL;
 	w = ask_begin(core, &a, MSG_JOB_LIST, shard);
 	job_list_req_put(&w, &req);
 	a.call.room = op->span.buffer;
@@ -241,6 +249,8 @@ static void job_list_run(struct fiber *self)
 		x = job_list_rep_get(&body, &rep);
 	if (x < 0) {
 		span_end(&op->span);
+		answer_leave(op);
+		op_turn_over(op);
 		request_fail(r, x, "%s", a.detail);
 		ask_end(&a);
 		return;
@@ -252,6 +262,7 @@ static void job_list_run(struct fiber *self)
 	op->span.payload = (struct payload){ op->span.buffer, a.call.room_len, relay_sent };
 	op->is_sending = true;
 	ask_end(&a);
+	op_turn_over(op);
 	w = request_answer(r);
 	job_list_rep_put(&w, &rep);
 	request_reply(r, &w, &op->span.payload);
@@ -266,7 +277,7 @@ void relay_job_list_serve(struct request *r)
 		return;
 	}
 	op = op_new(proxy_of(r), r);
-	if (!op || op_begin(op, job_list_run) < 0) {
+	if (!op || op_begin_in_turn(op, job_list_run) < 0) {
 		op_free(op);
 		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
 	}

@@ -116,6 +116,33 @@ static int add(uint8_t *signature, const uint8_t *from, const uint8_t *to)
 	return r;
 }
 
+/* How many restrictions there are, of whatever kind; -EKEYREJECTED: it is not a token. */
+static int count_restrictions(const uint8_t *bytes, size_t len)
+{
+	struct rcur c = rcur_make(bytes, len);
+	int n = 0;
+
+	rcur_take(&c, 2);
+	(void)get_u64(&c);
+	(void)get_str(&c);
+	for (; c.p < c.end && !c.bad; n++) {
+		switch (get_le(&c, 1)) {
+		case ONLY_PREFIX:
+			(void)get_str(&c);
+			break;
+		case ONLY_RIGHTS:
+			(void)get_u32(&c);
+			break;
+		case ONLY_UNTIL:
+			(void)get_u64(&c);
+			break;
+		default:
+			c.bad = true;
+		}
+	}
+	return c.bad ? -EKEYREJECTED : n;
+}
+
 int token_narrow(struct slice text, struct slice prefix, unsigned rights, uint64_t until_s,
 		 char *ret)
 {
@@ -123,11 +150,17 @@ int token_narrow(struct slice text, struct slice prefix, unsigned rights, uint64
 	ptrdiff_t len = from_text(text, bytes, sizeof(bytes));
 	struct wcur w;
 	uint8_t *from;
-	int r = 0;
+	int r = 0, count;
 
 	if (len < SIGNATURE_BYTES)
 		return -EKEYREJECTED;
 	len -= SIGNATURE_BYTES;
+	count = count_restrictions(bytes, (size_t)len);
+	if (count < 0)
+		return count;
+	count += (prefix.len > 0) + ((rights & RIGHTS_OF_JOB) != RIGHTS_OF_JOB) + (until_s > 0);
+	if (count > TOKEN_RESTRICTIONS_MAX)
+		return -EMSGSIZE;
 	memcpy(signature, bytes + len, SIGNATURE_BYTES);
 	w = wcur_make(bytes, sizeof(bytes));
 	wcur_take(&w, (size_t)len);

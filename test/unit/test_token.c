@@ -108,8 +108,10 @@ static void restrictions_have_a_limit(void **state)
 		strcpy(a, b);
 		assert_int_equal(verify(a, &t), 0);
 	}
-	assert_int_equal(token_narrow(str(a), str("x"), RIGHTS_OF_JOB, 0, b), 0);
-	assert_int_equal(verify(b, &t), -EKEYREJECTED);
+	assert_int_equal(token_narrow(str(a), str("x"), RIGHTS_OF_JOB, 0, b), -EMSGSIZE);
+	assert_int_equal(token_narrow(str(a), str(""), RIGHT_READ, 0, b), -EMSGSIZE);
+	assert_int_equal(token_narrow(str(a), str(""), RIGHTS_OF_JOB, 1, b), -EMSGSIZE);
+	assert_int_equal(token_narrow(str(a), str(""), RIGHTS_OF_JOB, 0, b), 0);
 }
 
 static void access_is_what_the_token_says_and_no_more(void **state)
