@@ -1,6 +1,5 @@
 """Roles as processes of their own: metadata in shards, stores, a proxy, with keys."""
 import os
-import select
 import signal
 import socket
 import shutil
@@ -8,7 +7,7 @@ import subprocess
 import tempfile
 import time
 
-from conftest import LATE_S, WADI, Client, clean_environment
+from conftest import LATE_S, WADI, Client, clean_environment, is_readable
 from wire import META, PROXY, Wire
 
 
@@ -31,13 +30,13 @@ def free_ports(count):
 
 
 class Role:
-    def __init__(self, directory, name, *options, env=None):
+    def __init__(self, directory, name, *options, env=None, prefix=()):
         self.log = open(os.path.join(directory, name + ".log"), "a+b")
-        self.process = subprocess.Popen([WADI, name, *options], stdin=subprocess.DEVNULL, stderr=self.log,
+        self.process = subprocess.Popen([*prefix, WADI, name, *options], stdin=subprocess.DEVNULL, stderr=self.log,
                                         stdout=subprocess.PIPE, env=clean_environment(**(env or {})))
         text, due = b"", time.monotonic() + LATE_S
         while b"ready\n" not in text:
-            assert select.select([self.process.stdout], [], [], max(0, due - time.monotonic()))[0], self.told()
+            assert is_readable(self.process.stdout, due), self.told()
             more = os.read(self.process.stdout.fileno(), 65536)
             assert more, self.told()
             text += more
@@ -72,8 +71,8 @@ def keepers(directory):
 class Cluster:
     """`wadi meta`, `store` and `proxy` on loopback; whoever knows the key administers it."""
 
-    def __init__(self, directory, shards=2, memory="512M", keep_s="60s"):
-        self.directory, self.memory = directory, memory
+    def __init__(self, directory, shards=2, memory="512M", keep_s="60s", store_prefix=()):
+        self.directory, self.memory, self.store_prefix = directory, memory, store_prefix
         self.keep_s = ["--keep-s", keep_s]
         # A Unix socket's path has at most 107 bytes, and pytest's directories are long.
         self.runtime = tempfile.mkdtemp(prefix="wadi-e2e-")
@@ -103,7 +102,8 @@ class Cluster:
 
     def start_store(self):
         self.roles["store"] = Role(self.directory, "store", "--listen", f"127.0.0.1:{self.store_port}", "--meta",
-                                   self.metas, "--memory", self.memory, *self.with_key, *self.keep_s, env=self.env)
+                                   self.metas, "--memory", self.memory, *self.with_key, *self.keep_s, env=self.env,
+                                   prefix=self.store_prefix)
 
     def start_proxy(self):
         self.roles["proxy"] = Role(self.directory, "proxy", "--listen", f"127.0.0.1:{self.proxy_port}", "--http",

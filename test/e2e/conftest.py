@@ -55,6 +55,19 @@ def run_wadi(*args, input=None, env=None, cwd=None, timeout=LATE_S * 2, stdin=No
                           timeout=timeout, check=False, **more)
 
 
+def build_target(name):
+    """Path of what only these tests need, built here. None: it is not part of this build."""
+    if os.path.exists(os.path.join(BUILD, "build.ninja")):
+        known = subprocess.run(["ninja", "-C", BUILD, "-t", "targets", "all"], stdout=subprocess.PIPE, text=True,
+                               check=True).stdout
+        if f"\n{name}: " in known:
+            done = subprocess.run(["ninja", "-C", BUILD, name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                  text=True, check=False)
+            assert done.returncode == 0, done.stdout
+    path = os.path.join(BUILD, name)
+    return path if os.path.exists(path) else None
+
+
 class Client:
     """The command line, with an endpoint and a token."""
 
@@ -116,6 +129,13 @@ def finish(process, late_s=LATE_S):
     return process.returncode, out, err
 
 
+def is_readable(file, due):
+    """Waits for it; with poll, for a test may have thousands of descriptors."""
+    poll = select.poll()
+    poll.register(file, select.POLLIN)
+    return bool(poll.poll(max(0, due - time.monotonic()) * 1000))
+
+
 class Store:
     """A `wadi dev` of its own, with its endpoints by scheme."""
 
@@ -142,10 +162,7 @@ class Store:
     def wait_ready(self):
         text, due = b"", time.monotonic() + LATE_S
         while b"ready\n" not in text:
-            poll = select.poll()  # a test may have more descriptors than select() takes
-            poll.register(self.process.stdout, select.POLLIN)
-            ready = poll.poll(1000 * max(0, due - time.monotonic()))
-            assert ready, f"not ready: {text} {self.log()}"
+            assert is_readable(self.process.stdout, due), f"not ready: {text} {self.log()}"
             more = os.read(self.process.stdout.fileno(), 65536)
             assert more, f"ended before it was ready: {text} {self.log()}"
             text += more

@@ -4,7 +4,7 @@ import re
 import subprocess
 
 import pytest
-from conftest import BUILD, ROOT
+from conftest import ROOT, build_target
 
 with open(os.path.join(ROOT, "test/e2e/capi.c")) as source:
     TESTS = re.findall(r"^\tT\((\w+)\)", source.read(), re.M)
@@ -16,16 +16,8 @@ MANY = {"capi": "100000", "capi_cxx": "2000"}
 @pytest.fixture(scope="session")
 def programs():
     """Built here, because nobody else needs them."""
-    targets = [f"test/e2e/{name}" for name in MANY]
-    if os.path.exists(os.path.join(BUILD, "build.ninja")):
-        known = subprocess.run(["ninja", "-C", BUILD, "-t", "targets", "all"], stdout=subprocess.PIPE,
-                               text=True, check=True).stdout
-        targets = [t for t in targets if f"\n{t}: " in known]
-        done = subprocess.run(["ninja", "-C", BUILD, *targets], stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, check=False)
-        assert done.returncode == 0, done.stdout
-    return {name: os.path.join(BUILD, "test/e2e", name) for name in MANY
-            if os.path.exists(os.path.join(BUILD, "test/e2e", name))}
+    built = {name: build_target(f"test/e2e/{name}") for name in MANY}
+    return {name: path for name, path in built.items() if path}
 
 
 @pytest.mark.parametrize("program", MANY)

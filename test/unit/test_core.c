@@ -624,74 +624,72 @@ static void who_writes_while_a_store_is_restarted_does_not_notice(void **state)
 		free(writers[i].back);
 	}
 	free(writers);
-
-	
 }
 
 /* Somebody else on the same loop, who has a turn whenever there is one. */
-	static struct {
-		struct fiber fiber;
-		unsigned turns;
-		bool must_end, has_ended;
-	} neighbor;
+static struct {
+	struct fiber fiber;
+	unsigned turns;
+	bool must_end, has_ended;
+} neighbor;
 
-	static void neighbor_run(struct fiber * self)
-	{
-		while (!neighbor.must_end && fiber_yield(&loop->fibers) == 0)
-			neighbor.turns++;
-		neighbor.has_ended = true;
-	}
+static void neighbor_run(struct fiber *self)
+{
+	while (!neighbor.must_end && fiber_yield(&loop->fibers) == 0)
+		neighbor.turns++;
+	neighbor.has_ended = true;
+}
 
-	static void play_long_sums(void)
-	{
-		const uint32_t len = 4 * LOOP_PIECE;
-		unsigned before, summed;
-		struct extent e;
-		struct piece p;
-		struct span s;
+static void play_long_sums(void)
+{
+	const uint32_t len = 4 * LOOP_PIECE;
+	unsigned before, summed;
+	struct extent e;
+	struct piece p;
+	struct span s;
 
-		note("put:%d ", put("long", sample, len));
-		note("find:%d ", find("long", 0, &found));
-		note("reserve:%d ", piece_reserve(core, job, len, 0, due(), &p, why, sizeof(why)));
-		neighbor.must_end = neighbor.has_ended = false;
-		(void)fiber_start(&loop->fibers, &neighbor.fiber, neighbor_run, NULL);
-		before = neighbor.turns;
-		note("fill:%d ", piece_fill(core, &p, due(), &e));
-		summed = neighbor.turns;
-		note("read:%d ", object_read(core, &found, 0, len, due(), &s));
-		note("turns:%d,%d ", summed - before >= 3, neighbor.turns - summed >= 3);
-		neighbor.must_end = true;
-		while (!neighbor.has_ended && fiber_yield(&loop->fibers) == 0)
-			;
-		span_end(&s);
-		piece_end(core, &p);
-		object_release(core, &found, false);
-	}
+	note("put:%d ", put("long", sample, len));
+	note("find:%d ", find("long", 0, &found));
+	note("reserve:%d ", piece_reserve(core, job, len, 0, due(), &p, why, sizeof(why)));
+	neighbor.must_end = neighbor.has_ended = false;
+	(void)fiber_start(&loop->fibers, &neighbor.fiber, neighbor_run, NULL);
+	before = neighbor.turns;
+	note("fill:%d ", piece_fill(core, &p, due(), &e));
+	summed = neighbor.turns;
+	note("read:%d ", object_read(core, &found, 0, len, due(), &s));
+	note("turns:%d,%d ", summed - before >= 3, neighbor.turns - summed >= 3);
+	neighbor.must_end = true;
+	while (!neighbor.has_ended && fiber_yield(&loop->fibers) == 0)
+		;
+	span_end(&s);
+	piece_end(core, &p);
+	object_release(core, &found, false);
+}
 
-	static void long_sums_are_made_in_pieces_with_turns_for_others_between(void **state)
-	{
-		play(play_long_sums);
-		assert_string_equal(notes, "job:0 put:0 find:0 reserve:0 fill:0 read:0 turns:1,1 ");
-	}
+static void long_sums_are_made_in_pieces_with_turns_for_others_between(void **state)
+{
+	play(play_long_sums);
+	assert_string_equal(notes, "job:0 put:0 find:0 reserve:0 fill:0 read:0 turns:1,1 ");
+}
 
 #define CORE_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
-	int main(void)
-	{
-		static const struct CMUnitTest tests[] = {
-			CORE_TEST(objects_of_any_size_come_back),
-			CORE_TEST(open_space_is_bounded_by_what_was_written),
-			CORE_TEST(parts_are_put_in_the_order_of_their_numbers),
-			CORE_TEST(extents_are_found_by_range),
-			CORE_TEST(damaged_bytes_are_never_handed_on),
-			CORE_TEST(what_is_held_outlives_its_name_and_no_more),
-			CORE_TEST(a_wrong_shard_names_the_right_one),
-			cmocka_unit_test_setup_teardown(
-				who_writes_while_a_store_is_restarted_does_not_notice, far_setup,
-				far_teardown),
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		CORE_TEST(objects_of_any_size_come_back),
+		CORE_TEST(open_space_is_bounded_by_what_was_written),
+		CORE_TEST(parts_are_put_in_the_order_of_their_numbers),
+		CORE_TEST(extents_are_found_by_range),
+		CORE_TEST(damaged_bytes_are_never_handed_on),
+		CORE_TEST(what_is_held_outlives_its_name_and_no_more),
+		CORE_TEST(a_wrong_shard_names_the_right_one),
+		cmocka_unit_test_setup_teardown(
+			who_writes_while_a_store_is_restarted_does_not_notice, far_setup,
+			far_teardown),
 
-			CORE_TEST(long_sums_are_made_in_pieces_with_turns_for_others_between),
-		};
+		CORE_TEST(long_sums_are_made_in_pieces_with_turns_for_others_between),
+	};
 
-		return cmocka_run_group_tests(tests, NULL, NULL);
-	}
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
