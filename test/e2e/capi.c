@@ -268,6 +268,35 @@ static const char *lives(struct wadi *w)
 	return NULL;
 }
 
+static const char *exactly_so_many_of_64_racing_readers(struct wadi *w)
+{
+	enum { READERS = 64, READS = 5 };
+	const size_t len = 100000;
+	struct wadi_put_options options = WADI_PUT_OPTIONS;
+	struct wadi_op *ops[READERS];
+	uint8_t *data = filled(len, 1), *buf = (uint8_t *)malloc(READERS * len);
+	int got = 0;
+
+	options.reads = READS;
+	RETURNS(0, wadi_put(w, "x", data, len, &options, NULL));
+	for (int i = 0; i < READERS; i++)
+		RETURNS(0, wadi_start_get(w, "x", buf + (size_t)i * len, len, NULL, NULL, &ops[i]));
+	for (int i = 0; i < READERS; i++) {
+		int64_t r = wadi_op_end(&ops[i]);
+
+		if (r == (int64_t)len) {
+			CHECK(memcmp(buf + (size_t)i * len, data, len) == 0);
+			got++;
+		} else if (r != -ENODATA && r != -ENOENT) {
+			return failed(__LINE__, "a read too many", r, w);
+		}
+	}
+	CHECK(got == READS);
+	free(data);
+	free(buf);
+	return NULL;
+}
+
 static const char *attributes(struct wadi *w)
 {
 	struct wadi_put_options options = WADI_PUT_OPTIONS;
@@ -1184,6 +1213,7 @@ static const char *handles_are_closed_whatever_is_in_flight(struct wadi *w)
 	T(ranges)                                                       \
 	T(versions_and_attempts)                                        \
 	T(lives)                                                        \
+	T(exactly_so_many_of_64_racing_readers)                         \
 	T(attributes)                                                   \
 	T(names)                                                        \
 	T(errors_have_names_and_words)                                  \
