@@ -86,8 +86,24 @@ static void segment_end_if_done(struct segment *s)
 	}
 }
 
+static struct writer *writer_find(struct core *c, uint64_t job)
+{
+	for (struct hlink *l = htable_first(&c->writers, job); l; l = htable_next(l)) {
+		struct writer *w = container_of(l, struct writer, link);
+
+		if (w->job == job)
+			return w;
+	}
+	return NULL;
+}
+
 void segment_seal(struct segment *s)
 {
+	struct writer *w = writer_find(s->core, s->job);
+
+	/* Whoever seals it, nobody finds it any more when it has gone. */
+	if (w && w->open == s)
+		w->open = NULL;
 	if (s->state == SEGMENT_OPEN)
 		s->state = SEGMENT_SEALING;
 	segment_end_if_done(s);
@@ -104,17 +120,6 @@ void segment_unreserved(struct segment *s)
 	assert(s->reservation_count > 0);
 	s->reservation_count--;
 	segment_end_if_done(s);
-}
-
-static struct writer *writer_find(struct core *c, uint64_t job)
-{
-	for (struct hlink *l = htable_first(&c->writers, job); l; l = htable_next(l)) {
-		struct writer *w = container_of(l, struct writer, link);
-
-		if (w->job == job)
-			return w;
-	}
-	return NULL;
 }
 
 void segments_lose(struct core *c, uint64_t job, struct shard_link *link)
