@@ -578,6 +578,24 @@ static int restore_attempt(struct restore *r, const struct attempt_image *m)
 	return 0;
 }
 
+/* A job pays for what it has, and the jobs together for what the slot has. */
+static bool accounts_are_right(const struct catalog *c)
+{
+	uint64_t all = 0;
+
+	for (struct index_link *l = index_first(&c->job_order); l; l = index_next(l)) {
+		const struct job *j = container_of(l, struct job, in_order);
+		uint64_t bytes = j->block_count * (uint64_t)VALUE_BLOCK_BYTES;
+
+		for (struct list *i = j->segments.next; i != &j->segments; i = i->next)
+			bytes += container_of(i, struct segment, of_job)->held;
+		if (j->account.bytes != (j->state == JOB_LIVING ? bytes : 0))
+			return false;
+		all += j->account.bytes;
+	}
+	return all == c->account.bytes;
+}
+
 static int restore_slot_end(struct restore *r, const struct slot_end_image *m)
 {
 	const struct catalog *c = r->catalog;
@@ -592,10 +610,10 @@ static int restore_slot_end(struct restore *r, const struct slot_end_image *m)
 			return -EBADMSG;
 		catalog_segment_dying(s);
 	}
-	return m->object_count == c->object_count && m->segment_count == c->segment_count &&
-			       m->job_count == c->job_count
-		       ? 0
-		       : -EBADMSG;
+	if (m->object_count != c->object_count || m->segment_count != c->segment_count ||
+	    m->job_count != c->job_count || !accounts_are_right(c))
+		return -EBADMSG;
+	return 0;
 }
 
 /* Who may follow whom: chunks, holds and parts belong to what came before them. */
