@@ -1,8 +1,11 @@
 """Directories: listing, reading as one stream, whole trees in and out."""
 import json
 import os
+import re
+import subprocess
+import threading
 
-from conftest import DONE, REFUSED, finish, pattern, until
+from conftest import DONE, REFUSED, build_target, finish, pattern, until
 
 MIB = 1 << 20
 
@@ -71,6 +74,64 @@ def test_more_names_than_a_page_are_all_listed(w, tmp_path):
     assert w("get", "d/") == "".join(names).encode()
     w("rm", "-r", "d")
     assert w("ls", "-r") == b""
+
+
+class Gets:
+    """Gets one name after the other, on a thread, until it is told to stop: each is whole or gone."""
+
+    def __init__(self, w, names):
+        self.w, self.names, self.whole, self.gone, self.wrong = w, names, 0, 0, []
+        self.must_stop = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        number = 0
+        while not self.must_stop.is_set() and not self.wrong:
+            name = self.names[number % len(self.names)]
+            number += 1
+            done = self.w.run("get", name)
+            of_name = int(name[-7:])
+            expected = of_name.to_bytes(8, "little") + bytes([of_name % 251]) * 92
+            if done.returncode == DONE and done.stdout == expected:
+                self.whole += 1
+            elif done.returncode == REFUSED and b": NOTFOUND: " in done.stderr and not done.stdout:
+                self.gone += 1
+            else:
+                self.wrong.append((name, done))
+
+    def stop(self):
+        self.must_stop.set()
+        self.thread.join()
+
+
+def test_rm_r_of_100000_objects_beside_readers(w):
+    subprocess.run([build_target("test/torture/many"), "objects", "100000"], env=w.env(), stdout=subprocess.DEVNULL,
+                   timeout=60, check=True)
+    w("put", "-", "many/000/large", input=pattern(40 * MIB))
+    w("put", "-", "manyother", input=b"x")
+    assert w.top()["objects"] >= 100_002
+    # Two that are in the middle while all is removed, for nobody takes what they print; and one that is quick.
+    lister, getter = w.start("ls", "-r", "many"), w.start("get", "many/000/large")
+    begun = {one: os.read(one.stdout.fileno(), 8) for one in (lister, getter)}
+    gets = Gets(w, [f"many/{i % 1000:03}/{i:07}" for i in range(999, 100_000, 7919)])
+    try:
+        until(lambda: gets.whole >= 3 or gets.wrong, "the reader to begin")
+        w("rm", "-r", "many")
+        until(lambda: gets.gone >= 1 or gets.wrong, "the reader to find nothing")
+    finally:
+        gets.stop()
+    assert not gets.wrong
+    code, listed, told = finish(lister)
+    names = (begun[lister] + listed).decode().splitlines()
+    assert (code, told) == (DONE, b"") and names == sorted(names)
+    assert all(name == "000/large" or re.fullmatch(r"\d{3}/\d{7}", name) for name in names)
+    assert 1000 <= len(names) < 100_001, "it was not beside"
+    # A get holds its version, to its end.
+    code, data, told = finish(getter)
+    assert (code, told) == (DONE, b"") and begun[getter] + data == pattern(40 * MIB)
+    assert w("ls", "-r") == b"manyother\n"
+    w("stat", "many/", code=REFUSED, status="NOTFOUND")
 
 
 def test_get_of_a_directory_is_its_children_one_after_the_other(w):
