@@ -5,7 +5,8 @@
  * usage: capi [NAME...]       prints `ok NAME` or `FAIL NAME why` for each
  *
  * WADI_ENDPOINT says where, WADI_TOKEN who; without a token the handle may make jobs.
- * CAPI_MANY is how many objects are many. capi_cxx.cc compiles the same lines as C++.
+ * CAPI_ADMIN is the secret of who may make jobs, if that needs one. CAPI_MANY is how
+ * many objects are many. capi_cxx.cc compiles the same lines as C++.
  */
 #include <wadi/wadi.h>
 
@@ -94,7 +95,7 @@ static int open_admin(struct wadi **ret)
 {
 	struct wadi_options options = WADI_OPTIONS;
 
-	options.token = "";
+	options.token = getenv("CAPI_ADMIN") ? getenv("CAPI_ADMIN") : "";
 	return wadi_open(&options, ret);
 }
 
@@ -941,6 +942,464 @@ static const char *jobs(struct wadi *w)
 	return NULL;
 }
 
+/*
+ * Every call that asks the store, with what it needs. `at` is where, with a `/` at its
+ * end or empty: there are x, d/1 and nothing else. The first failure of a call of
+ * several steps is its result, and none may get a byte.
+ */
+struct asked {
+	struct wadi *w;
+	const char *at, *job;
+	char path[2][200];
+	uint8_t *large;
+	char *buf; /* BUF_BYTES, for what is got */
+};
+
+#define BUF_BYTES ((size_t)64)
+#define LARGE     (3 * MIB)
+
+static const char *path_at(struct asked *a, int i, const char *name)
+{
+	snprintf(a->path[i], sizeof(a->path[i]), "%s%s", a->at, name);
+	return a->path[i];
+}
+
+static int64_t ended(int r, struct wadi_op **op)
+{
+	return r < 0 ? r : wadi_op_end(op);
+}
+
+static int64_t call_put(struct asked *a)
+{
+	return wadi_put(a->w, path_at(a, 0, "x"), "new", 3, NULL, NULL);
+}
+
+static int64_t call_put_large(struct asked *a)
+{
+	return wadi_put(a->w, path_at(a, 0, "x"), a->large, LARGE, NULL, NULL);
+}
+
+static int64_t call_get(struct asked *a)
+{
+	return wadi_get(a->w, path_at(a, 0, "x"), a->buf, BUF_BYTES, NULL, NULL);
+}
+
+static int64_t call_get_that_waits(struct asked *a)
+{
+	struct wadi_get_options options = WADI_GET_OPTIONS;
+
+	options.wait_ms = 10000;
+	return wadi_get(a->w, path_at(a, 0, "x"), a->buf, BUF_BYTES, &options, NULL);
+}
+
+static int64_t call_get_alloc(struct asked *a)
+{
+	void *copy = NULL;
+	int64_t r = wadi_get_alloc(a->w, path_at(a, 0, "x"), NULL, &copy, NULL);
+
+	if (copy)
+		memcpy(a->buf, copy, r > 0 && (size_t)r < BUF_BYTES ? (size_t)r : BUF_BYTES);
+	wadi_free(copy);
+	return r;
+}
+
+static int64_t call_stat(struct asked *a)
+{
+	struct wadi_stat stat;
+
+	return wadi_stat(a->w, path_at(a, 0, "x"), &stat);
+}
+
+static int64_t call_stat_of_directory(struct asked *a)
+{
+	struct wadi_stat stat;
+
+	return wadi_stat(a->w, path_at(a, 0, "d/"), &stat);
+}
+
+static int64_t call_remove(struct asked *a)
+{
+	return wadi_remove(a->w, path_at(a, 0, "x"), 0);
+}
+
+static int64_t call_remove_tree(struct asked *a)
+{
+	uint64_t count;
+
+	return wadi_remove_tree(a->w, path_at(a, 0, "d"), &count);
+}
+
+static int64_t call_rename(struct asked *a)
+{
+	const char *from = path_at(a, 0, "x");
+
+	return wadi_rename(a->w, from, path_at(a, 1, "y"), 0, NULL);
+}
+
+static int64_t call_wait(struct asked *a)
+{
+	return wadi_wait(a->w, path_at(a, 0, "x"), 10000, NULL);
+}
+
+static int64_t call_wait_count(struct asked *a)
+{
+	uint64_t count;
+
+	return wadi_wait_count(a->w, path_at(a, 0, "d"), 1, 10000, &count);
+}
+
+static int64_t reserve_and_commit(struct asked *a, size_t len)
+{
+	struct wadi_reservation *r;
+	int e = wadi_reserve(a->w, path_at(a, 0, "x"), len, NULL, &r);
+
+	if (e < 0)
+		return e;
+	memset(wadi_reservation_data(r), 'n', len);
+	return wadi_commit(&r, NULL);
+}
+
+static int64_t call_reserve(struct asked *a)
+{
+	return reserve_and_commit(a, 3);
+}
+
+static int64_t call_reserve_large(struct asked *a)
+{
+	return reserve_and_commit(a, LARGE);
+}
+
+static int64_t call_view(struct asked *a)
+{
+	struct wadi_view *v;
+	int r = wadi_view(a->w, path_at(a, 0, "x"), NULL, &v);
+
+	if (r < 0)
+		return r;
+	memcpy(a->buf, wadi_view_data(v), wadi_view_len(v));
+	return wadi_release(&v);
+}
+
+static int64_t write_and_commit(struct asked *a, size_t len)
+{
+	struct wadi_writer *wr;
+	int r = wadi_writer_open(a->w, path_at(a, 0, "x"), 0, NULL, &wr);
+
+	if (r < 0)
+		return r;
+	r = wadi_writer_write(wr, a->large, len);
+	if (r == 0)
+		return wadi_writer_commit(&wr, NULL);
+	wadi_writer_abandon(&wr);
+	return r;
+}
+
+static int64_t call_writer(struct asked *a)
+{
+	return write_and_commit(a, 3);
+}
+
+static int64_t call_writer_large(struct asked *a)
+{
+	return write_and_commit(a, LARGE);
+}
+
+static int64_t call_reader(struct asked *a)
+{
+	struct wadi_reader *rd;
+	int64_t r = wadi_reader_open(a->w, path_at(a, 0, "x"), NULL, &rd);
+
+	if (r < 0)
+		return r;
+	r = wadi_reader_read(rd, a->buf, BUF_BYTES);
+	wadi_reader_close(&rd);
+	return r;
+}
+
+static int64_t list_all(struct asked *a, bool is_recursive)
+{
+	struct wadi_list_options options = WADI_LIST_OPTIONS;
+	struct wadi_list_entry e;
+	struct wadi_list *l;
+	int r;
+
+	options.is_recursive = is_recursive;
+	r = wadi_list_open(a->w, path_at(a, 0, "d"), &options, &l);
+	if (r < 0)
+		return r;
+	while ((r = wadi_list_next(l, &e)) > 0)
+		snprintf(a->buf, BUF_BYTES, "%s", e.name);
+	wadi_list_close(&l);
+	return r;
+}
+
+static int64_t call_list(struct asked *a)
+{
+	return list_all(a, false);
+}
+
+static int64_t call_list_recursive(struct asked *a)
+{
+	return list_all(a, true);
+}
+
+static int64_t call_start_put(struct asked *a)
+{
+	struct wadi_op *op;
+
+	return ended(wadi_start_put(a->w, path_at(a, 0, "x"), a->large, LARGE, NULL, NULL, &op),
+		     &op);
+}
+
+static int64_t call_start_get(struct asked *a)
+{
+	struct wadi_op *op;
+
+	return ended(wadi_start_get(a->w, path_at(a, 0, "x"), a->buf, BUF_BYTES, NULL, NULL, &op),
+		     &op);
+}
+
+static int64_t call_start_remove(struct asked *a)
+{
+	struct wadi_op *op;
+
+	return ended(wadi_start_remove(a->w, path_at(a, 0, "x"), 0, &op), &op);
+}
+
+static int64_t call_start_wait(struct asked *a)
+{
+	struct wadi_op *op;
+
+	return ended(wadi_start_wait(a->w, path_at(a, 0, "x"), 10000, NULL, &op), &op);
+}
+
+static int64_t call_job_create(struct asked *a)
+{
+	char name[WADI_JOB_NAME_MAX + 1], token[WADI_TOKEN_MAX];
+
+	snprintf(name, sizeof(name), "made-by-%s", a->job);
+	return wadi_job_create(a->w, name, NULL, token);
+}
+
+static int64_t call_job_renew(struct asked *a)
+{
+	return wadi_job_renew(a->w, a->job, 1);
+}
+
+static int64_t call_job_end(struct asked *a)
+{
+	return wadi_job_end(a->w, a->job);
+}
+
+static int64_t call_job_show(struct asked *a)
+{
+	struct wadi_job_info info;
+
+	return wadi_job_show(a->w, a->job, &info);
+}
+
+static int64_t call_job_list(struct asked *a)
+{
+	struct wadi_job_info one[1];
+
+	return wadi_job_list(a->w, one, 1);
+}
+
+static int64_t call_store_info(struct asked *a)
+{
+	struct wadi_store_info info;
+
+	return wadi_store_info(a->w, &info);
+}
+
+#define RIGHT_ADMIN (1u << 30) /* no token of a job has it */
+
+static const struct {
+	const char *name;
+	int64_t (*call)(struct asked *a);
+	unsigned needs; /* WADI_RIGHT_* */
+} CALLS[] = {
+	{ "put", call_put, WADI_RIGHT_WRITE },
+	{ "put of much", call_put_large, WADI_RIGHT_WRITE },
+	{ "get", call_get, WADI_RIGHT_READ },
+	{ "get that waits", call_get_that_waits, WADI_RIGHT_READ },
+	{ "get_alloc", call_get_alloc, WADI_RIGHT_READ },
+	{ "stat", call_stat, WADI_RIGHT_READ },
+	{ "stat of a directory", call_stat_of_directory, WADI_RIGHT_READ },
+	{ "remove", call_remove, WADI_RIGHT_REMOVE },
+	{ "remove_tree", call_remove_tree, WADI_RIGHT_REMOVE },
+	{ "rename", call_rename, WADI_RIGHT_REMOVE | WADI_RIGHT_WRITE },
+	{ "wait", call_wait, WADI_RIGHT_READ },
+	{ "wait_count", call_wait_count, WADI_RIGHT_LIST },
+	{ "reserve", call_reserve, WADI_RIGHT_WRITE },
+	{ "reserve of much", call_reserve_large, WADI_RIGHT_WRITE },
+	{ "view", call_view, WADI_RIGHT_READ },
+	{ "writer", call_writer, WADI_RIGHT_WRITE },
+	{ "writer of much", call_writer_large, WADI_RIGHT_WRITE },
+	{ "reader", call_reader, WADI_RIGHT_READ },
+	{ "list", call_list, WADI_RIGHT_LIST },
+	{ "list of all below", call_list_recursive, WADI_RIGHT_LIST },
+	{ "start_put", call_start_put, WADI_RIGHT_WRITE },
+	{ "start_get", call_start_get, WADI_RIGHT_READ },
+	{ "start_remove", call_start_remove, WADI_RIGHT_REMOVE },
+	{ "start_wait", call_start_wait, WADI_RIGHT_READ },
+	{ "job_create", call_job_create, RIGHT_ADMIN },
+	{ "job_renew", call_job_renew, WADI_RIGHT_JOB },
+	{ "job_end", call_job_end, WADI_RIGHT_JOB },
+	{ "job_show", call_job_show, WADI_RIGHT_JOB },
+	{ "job_list", call_job_list, RIGHT_ADMIN },
+	{ "store_info", call_store_info, RIGHT_ADMIN },
+};
+
+static const char *const SECRETS[] = { "d/1", "in/d/1", "in/x", "x" };
+
+/* What a call that was allowed may have changed is as before. */
+static int secrets_put(struct wadi *w)
+{
+	int r = wadi_remove_tree(w, "", NULL);
+
+	for (size_t i = 0; r == 0 && i < COUNT_OF(SECRETS); i++)
+		r = wadi_put(w, SECRETS[i], "secret", 6, NULL, NULL);
+	return r;
+}
+
+/* Nothing is there but the secrets, of these versions or of any; the job's lease is as long as it
+ * was. */
+static bool secrets_are_there(struct wadi *w, uint64_t version_of[4])
+{
+	struct wadi_list_options options = WADI_LIST_OPTIONS;
+	struct wadi_list_entry e;
+	struct wadi_job_info info;
+	struct wadi_list *l;
+	unsigned count = 0;
+	char buf[8];
+	bool is_right = true;
+
+	options.is_recursive = true;
+	if (wadi_list_open(w, "", &options, &l) < 0)
+		return false;
+	while (is_right && wadi_list_next(l, &e) > 0) {
+		is_right = count < COUNT_OF(SECRETS) && strcmp(e.name, SECRETS[count]) == 0 &&
+			   (version_of[count] == 0 || version_of[count] == e.stat.version);
+		if (is_right)
+			version_of[count++] = e.stat.version;
+	}
+	wadi_list_close(&l);
+	for (unsigned i = 0; is_right && i < count; i++)
+		is_right = wadi_get(w, SECRETS[i], buf, sizeof(buf), NULL, NULL) == 6 &&
+			   memcmp(buf, "secret", 6) == 0;
+	return is_right && count == COUNT_OF(SECRETS) &&
+	       wadi_job_show(w, wadi_job_name(w), &info) == 0 && info.lease_left_ms > 60000;
+}
+
+/* All calls by `asked`, of which those are allowed that need no more than `rights`. `owner` looks
+ * after each. */
+static const char *try_all_calls(struct asked *asked, unsigned rights, struct wadi *owner)
+{
+	static const char NOTHING[BUF_BYTES] = "";
+	uint64_t versions[4] = { 0 };
+	char buf[BUF_BYTES];
+
+	asked->buf = buf;
+	if (secrets_put(owner) != 0 || !secrets_are_there(owner, versions))
+		return failed(__LINE__, "the secrets", 0, owner);
+	for (size_t i = 0; i < COUNT_OF(CALLS); i++) {
+		bool is_allowed = (CALLS[i].needs & ~rights) == 0;
+		int64_t r;
+
+		/* Nobody's job is ended: `jobs` does that. */
+		if (is_allowed && CALLS[i].needs & WADI_RIGHT_JOB)
+			continue;
+		memset(buf, 0, sizeof(buf));
+		r = CALLS[i].call(asked);
+		if (is_allowed ? r < 0 : r != -EACCES)
+			return failed(__LINE__, CALLS[i].name, r, asked->w);
+		if (is_allowed) {
+			memset(versions, 0, sizeof(versions));
+			if (secrets_put(owner) != 0)
+				return failed(__LINE__, "the secrets again", 0, owner);
+		} else if (memcmp(buf, NOTHING, sizeof(buf)) != 0) {
+			return failed(__LINE__, CALLS[i].name, 0, NULL);
+		}
+		if (!secrets_are_there(owner, versions)) {
+			failed(__LINE__, CALLS[i].name, r, owner);
+			strcat(why, " has changed something");
+			return why;
+		}
+	}
+	return NULL;
+}
+
+static const char *a_narrowed_token_against_every_call(struct wadi *w)
+{
+	uint8_t *large = filled(LARGE, 1);
+	struct asked asked = { .large = large };
+	const char *error = NULL;
+	struct own_job j;
+	char token[WADI_TOKEN_MAX];
+
+	RETURNS(0, own_job_begin(&j, "narrow", 0));
+	asked.job = j.name;
+	/* One right alone, then all but that. */
+	for (unsigned i = 0; i < 10 && !error; i++) {
+		unsigned one = 1u << i % 5, rights = i < 5 ? one : WADI_RIGHT_ALL & ~one;
+
+		RETURNS(0, wadi_token_narrow(j.token, NULL, rights, 0, token));
+		RETURNS(0, open_with(token, &asked.w));
+		asked.at = "";
+		error = try_all_calls(&asked, rights, j.w);
+		if (!error)
+			wadi_close(asked.w);
+	}
+	/* All rights, but only for what begins with in/, and none to the job. */
+	for (unsigned i = 0; i < 2 && !error; i++) {
+		const unsigned rights = WADI_RIGHT_ALL & ~WADI_RIGHT_JOB;
+
+		RETURNS(0, wadi_token_narrow(j.token, "in/", rights, 0, token));
+		RETURNS(0, open_with(token, &asked.w));
+		asked.at = i ? "in/" : "";
+		error = try_all_calls(&asked, i ? rights : 0, j.w);
+		if (!error)
+			wadi_close(asked.w);
+	}
+	if (error)
+		return error;
+	own_job_end(&j);
+	free(large);
+	return NULL;
+}
+
+static const char *another_jobs_token_against_every_call(struct wadi *w)
+{
+	uint8_t *large = filled(LARGE, 1);
+	struct asked asked = { .large = large };
+	struct own_job j, other;
+	const char *error;
+	char at[WADI_JOB_NAME_MAX + 3], path[WADI_JOB_NAME_MAX + 8];
+
+	RETURNS(0, own_job_begin(&j, "mine", 0));
+	/* A name as long: it is compared, not only measured. */
+	RETURNS(0, own_job_begin(&other, "next", 0));
+	snprintf(at, sizeof(at), "/%s/", j.name);
+	snprintf(path, sizeof(path), "/%s/x", j.name);
+	asked.w = other.w;
+	asked.job = j.name;
+	asked.at = at;
+	error = try_all_calls(&asked, 0, j.w);
+	if (error)
+		return error;
+	/* Neither into it nor out of it. */
+	RETURNS(0, wadi_put(other.w, "x", "x", 1, NULL, NULL));
+	RETURNS(-EACCES, wadi_rename(other.w, "x", path, 0, NULL));
+	RETURNS(-EACCES, wadi_rename(other.w, path, "x", 0, NULL));
+	RETURNS(6, wadi_get(j.w, "x", at, sizeof(at), NULL, NULL));
+	CHECK(memcmp(at, "secret", 6) == 0);
+	own_job_end(&j);
+	own_job_end(&other);
+	free(large);
+	return NULL;
+}
+
 static const char *the_end_of_a_job_ends_what_waits_in_it(struct wadi *w)
 {
 	struct wadi_op *ops[3];
@@ -1233,6 +1692,8 @@ static const char *handles_are_closed_whatever_is_in_flight(struct wadi *w)
 	T(two_handles_see_each_others_changes_at_once)                  \
 	T(lists)                                                        \
 	T(jobs)                                                         \
+	T(a_narrowed_token_against_every_call)                          \
+	T(another_jobs_token_against_every_call)                        \
 	T(the_end_of_a_job_ends_what_waits_in_it)                       \
 	T(after_a_fork_the_child_opens_its_own)                         \
 	T(many_objects_are_removed_beside_a_reader)                     \
