@@ -1183,7 +1183,7 @@ static int64_t call_job_create(struct asked *a)
 
 static int64_t call_job_renew(struct asked *a)
 {
-	return wadi_job_renew(a->w, a->job, 1);
+	return wadi_job_renew(a->w, a->job, 1000);
 }
 
 static int64_t call_job_end(struct asked *a)
@@ -1424,6 +1424,113 @@ static const char *the_end_of_a_job_ends_what_waits_in_it(struct wadi *w)
 			return failed(__LINE__, "a wait in an ended job", r, j.w);
 	}
 	own_job_end(&j);
+	return NULL;
+}
+
+#define SHARDS 4
+
+/* An id begins with the slot of its job; with four shards, slot N lies in shard N mod 4. */
+static unsigned shard_of_job(const struct wadi_job_info *info)
+{
+	return (unsigned)(info->id >> 54) % SHARDS;
+}
+
+/* A job in each shard, and a handle in each. */
+static const char *jobs_of_all_shards_begin(struct own_job jobs[SHARDS])
+{
+	unsigned found = 0;
+
+	for (unsigned i = 0; found < SHARDS && i < 200; i++) {
+		struct wadi_job_info info;
+		struct own_job j;
+		char kind[16];
+		int r;
+
+		snprintf(kind, sizeof(kind), "shard%u", i);
+		r = own_job_begin(&j, kind, 0);
+		if (r == 0)
+			r = wadi_job_show(j.w, j.name, &info);
+		if (r < 0)
+			return failed(__LINE__, kind, r, j.admin);
+		if (jobs[shard_of_job(&info)].w) {
+			own_job_end(&j);
+			continue;
+		}
+		jobs[shard_of_job(&info)] = j;
+		found++;
+	}
+	CHECK(found == SHARDS);
+	return NULL;
+}
+
+static const char *in_jobs_of_four_shards_on_a_handle_each(struct wadi *w)
+{
+	const size_t len = 3 * MIB + 1;
+	struct own_job jobs[SHARDS];
+	struct wadi_op *puts[SHARDS], *gets[SHARDS], *waits[SHARDS];
+	uint8_t *data[SHARDS], *buf[SHARDS];
+	const char *error;
+
+	memset(jobs, 0, sizeof(jobs));
+	error = jobs_of_all_shards_begin(jobs);
+	if (error)
+		return error;
+	/* Each step in all of them, so that all are at work at once. */
+	for (unsigned i = 0; i < SHARDS; i++) {
+		data[i] = filled(len, 10 + i);
+		buf[i] = (uint8_t *)malloc(len);
+		w = jobs[i].w;
+		RETURNS(0, wadi_start_wait(w, "d/late", 20000, NULL, &waits[i]));
+		RETURNS(0, wadi_start_put(w, "d/x", data[i], len, NULL, NULL, &puts[i]));
+		RETURNS(0, wadi_put(w, "small", data[i], 100 + i, NULL, NULL));
+	}
+	for (unsigned i = 0; i < SHARDS; i++) {
+		w = jobs[i].w;
+		RETURNS(0, wadi_op_end(&puts[i]));
+		RETURNS(0, wadi_start_get(w, "d/x", buf[i], len, NULL, NULL, &gets[i]));
+		RETURNS(0, wadi_rename(w, "small", "d/late", WADI_CREATE, NULL));
+	}
+	for (unsigned i = 0; i < SHARDS; i++) {
+		struct wadi_list_options options = WADI_LIST_OPTIONS;
+		struct wadi_list_entry e;
+		struct wadi_list *l;
+		struct wadi_stat stat;
+		uint64_t count;
+
+		w = jobs[i].w;
+		RETURNS(len, wadi_op_end(&gets[i]));
+		CHECK(memcmp(buf[i], data[i], len) == 0);
+		RETURNS(0, wadi_op_end(&waits[i]));
+		RETURNS(0, wadi_wait_count(w, "d", 2, 20000, &count));
+		RETURNS(100 + i, wadi_get(w, "d/late", buf[i], len, NULL, NULL));
+		CHECK(memcmp(buf[i], data[i], 100 + i) == 0);
+		RETURNS(-ENOENT, wadi_stat(w, "small", &stat));
+		options.is_recursive = true;
+		RETURNS(0, wadi_list_open(w, "", &options, &l));
+		RETURNS(1, wadi_list_next(l, &e));
+		CHECK(strcmp(e.name, "d/late") == 0 && e.stat.len == 100 + i);
+		RETURNS(1, wadi_list_next(l, &e));
+		CHECK(strcmp(e.name, "d/x") == 0 && e.stat.len == len);
+		RETURNS(0, wadi_list_next(l, &e));
+		wadi_list_close(&l);
+	}
+	/* The end of one is nothing to the others. */
+	for (unsigned i = 0; i < SHARDS; i++) {
+		uint64_t count;
+
+		for (unsigned k = i + 1; k < SHARDS; k++) {
+			w = jobs[k].w;
+			RETURNS(len, wadi_get(w, "d/x", buf[k], len, NULL, NULL));
+			CHECK(memcmp(buf[k], data[k], len) == 0);
+		}
+		w = jobs[i].w;
+		RETURNS(0, wadi_remove(w, "d/x", 0));
+		RETURNS(0, wadi_remove_tree(w, "", &count));
+		CHECK(count == 1);
+		own_job_end(&jobs[i]);
+		free(data[i]);
+		free(buf[i]);
+	}
 	return NULL;
 }
 
@@ -1695,6 +1802,7 @@ static const char *handles_are_closed_whatever_is_in_flight(struct wadi *w)
 	T(a_narrowed_token_against_every_call)                          \
 	T(another_jobs_token_against_every_call)                        \
 	T(the_end_of_a_job_ends_what_waits_in_it)                       \
+	T(in_jobs_of_four_shards_on_a_handle_each)                      \
 	T(after_a_fork_the_child_opens_its_own)                         \
 	T(many_objects_are_removed_beside_a_reader)                     \
 	T(every_wait_has_a_deadline)                                    \

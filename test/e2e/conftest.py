@@ -11,6 +11,7 @@ import secrets
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -127,6 +128,15 @@ def finish(process, late_s=LATE_S):
         out, err = process.communicate()
         raise AssertionError(f"did not end: {process.args}: {out[-500:]} {err[-500:]}") from None
     return process.returncode, out, err
+
+
+def has_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as s:
+            s.bind(("::1", 0))
+        return True
+    except OSError:
+        return False
 
 
 def is_readable(file, due):

@@ -1,10 +1,11 @@
-"""Metadata with two shards, a store and a proxy as processes of their own, with keys."""
+"""Metadata with two shards or four, a store and a proxy as processes of their own, with keys."""
 import os
 import subprocess
 
 import pytest
 from cluster import Cluster
 from conftest import REFUSED, USAGE, WADI, pattern, run_wadi
+from wire import Wire
 
 
 @pytest.fixture
@@ -40,6 +41,36 @@ def test_the_sort_runs_over_processes_of_their_own(cluster):
     done = subprocess.run([WADI, "sort", "--generate", "20M", "--maps", "3", "--reduces", "3"],
                           env=cluster.env(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False)
     assert done.returncode == 0 and b"verified" in done.stdout, done.stdout
+
+
+def test_each_of_four_shards_says_which_one_serves_a_job(tmp_path):
+    made = Cluster(tmp_path, shards=4)
+    try:
+        of_shard = {}
+        for number in range(200):
+            job = made.job(f"j{number}")
+            with Wire.at(job.endpoint) as wire:
+                assert wire.hello(secret=job.token).status == "OK"
+                of_shard.setdefault(wire.slot % 4, (wire.slot, wire.job))
+            if len(of_shard) == 4:
+                break
+        assert sorted(of_shard) == [0, 1, 2, 3]
+        for asked in range(4):
+            with made.to_meta(asked) as meta:
+                for shard, (slot, job) in of_shard.items():
+                    for name, words in (("STAT", {"path": "x"}), ("LIST", {}), ("REMOVE", {"path": "x"})):
+                        reply = meta.call(name, slot=slot, job=job, **words)
+                        if shard == asked:
+                            assert reply.status in ("OK", "NOTFOUND"), reply
+                        else:
+                            assert (reply.status, reply.detail) == ("ROUTE", f"tcp://127.0.0.1:{made.meta_ports[shard]}")
+                assert meta.call("STAT", slot=1024, job=1 << 62, path="x").status == "INVALID"
+                # After all that the connection serves.
+                slot, job = of_shard[asked]
+                assert meta.call("STAT", slot=slot, job=job, path="x").status == "NOTFOUND"
+        made.stop()
+    finally:
+        made.kill()
 
 
 def test_roles_apart_must_share_the_key_of_tokens():

@@ -9,19 +9,10 @@ import urllib.error
 import urllib.request
 
 import pytest
-from conftest import (DONE, LATE_S, REFUSED, UNREACHABLE, USAGE, WADI, clean_environment, finish, pattern,
+from conftest import (DONE, LATE_S, REFUSED, UNREACHABLE, USAGE, WADI, clean_environment, finish, has_ipv6, pattern,
                       run_wadi, until)
 
 MIB = 1 << 20
-
-
-def has_ipv6():
-    try:
-        with socket.socket(socket.AF_INET6) as s:
-            s.bind(("::1", 0))
-        return True
-    except OSError:
-        return False
 
 
 def test_dev_prints_its_endpoints_then_ready(store):
