@@ -1427,6 +1427,48 @@ static const char *the_end_of_a_job_ends_what_waits_in_it(struct wadi *w)
 	return NULL;
 }
 
+/*
+ * What a job reserves and does not write is committed all the same, so it must have no byte of a
+ * job that has ended; here one that the same process had. (The server's own memory: test_scrub.py.)
+ */
+static const char *what_is_reserved_has_nothing_of_an_ended_job(struct wadi *w)
+{
+	static const size_t SIZES[] = { 3000, 100000, 3 * MIB };
+	static const char MARK[] = "bytes of the job before";
+	const size_t mark = sizeof(MARK);
+
+	for (size_t i = 0; i < COUNT_OF(SIZES); i++) {
+		size_t len = SIZES[i] / mark * mark;
+		struct wadi_reservation *r;
+		struct own_job before, next;
+		uint8_t *data;
+		void *copy;
+
+		RETURNS(0, own_job_begin(&before, "before", 0));
+		RETURNS(0, wadi_reserve(before.w, "x", len, NULL, &r));
+		data = (uint8_t *)wadi_reservation_data(r);
+		for (size_t at = 0; at < len; at += mark)
+			memcpy(data + at, MARK, mark);
+		RETURNS(0, wadi_commit(&r, NULL));
+		RETURNS(len, wadi_get_alloc(before.w, "x", NULL, &copy, NULL));
+		CHECK(memmem(copy, len, MARK, mark) == copy);
+		wadi_free(copy);
+		own_job_end(&before);
+
+		RETURNS(0, own_job_begin(&next, "next", 0));
+		RETURNS(0, wadi_reserve(next.w, "x", len, NULL, &r));
+		data = (uint8_t *)wadi_reservation_data(r);
+		CHECK(!memmem(data, len, MARK, mark));
+		memcpy(data, "written", 7);
+		RETURNS(0, wadi_commit(&r, NULL));
+		RETURNS(len, wadi_get_alloc(next.w, "x", NULL, &copy, NULL));
+		CHECK(memcmp(copy, "written", 7) == 0 && !memmem(copy, len, MARK, mark));
+		wadi_free(copy);
+		own_job_end(&next);
+	}
+	return NULL;
+}
+
 #define SHARDS 4
 
 /* An id begins with the slot of its job; with four shards, slot N lies in shard N mod 4. */
@@ -1802,6 +1844,7 @@ static const char *handles_are_closed_whatever_is_in_flight(struct wadi *w)
 	T(a_narrowed_token_against_every_call)                          \
 	T(another_jobs_token_against_every_call)                        \
 	T(the_end_of_a_job_ends_what_waits_in_it)                       \
+	T(what_is_reserved_has_nothing_of_an_ended_job)                 \
 	T(in_jobs_of_four_shards_on_a_handle_each)                      \
 	T(after_a_fork_the_child_opens_its_own)                         \
 	T(many_objects_are_removed_beside_a_reader)                     \
