@@ -1,11 +1,12 @@
 """Metadata with two shards or four, a store and a proxy as processes of their own, with keys."""
 import os
+import re
 import subprocess
 
 import pytest
 from cluster import Cluster
 from conftest import REFUSED, USAGE, WADI, pattern, run_wadi
-from wire import Wire
+from wire import FIELDS, JOB, TEXT, Wire
 
 
 @pytest.fixture
@@ -68,6 +69,46 @@ def test_each_of_four_shards_says_which_one_serves_a_job(tmp_path):
                 # After all that the connection serves.
                 slot, job = of_shard[asked]
                 assert meta.call("STAT", slot=slot, job=job, path="x").status == "NOTFOUND"
+        made.stop()
+    finally:
+        made.kill()
+
+
+# Who serves which message; see src/wire/messages.def.
+SERVED_BY = {name: set(re.findall(r"\w+", servers)) for name, servers in
+             re.findall(r"^\s*M\(0x\w+,\s*(\w+),\s*\w+,\s*([PSM_| ]+),", TEXT, re.M)}
+
+
+@pytest.mark.parametrize("server,letter", [("proxy", "P"), ("meta", "M_")])
+def test_no_message_by_another_jobs_token_is_served(tmp_path, server, letter):
+    """The library and the command line ask for their own job only; a program of somebody else's may ask for any."""
+    made = Cluster(tmp_path, shards=1)
+    try:
+        victim, other = made.job("victim"), made.job("another")
+        victim("put", "-", "x", input=b"secret")
+        with Wire.at(victim.endpoint) as wire:
+            wire.hello(secret=victim.token)
+            job, slot = wire.job, wire.slot
+        before = victim.json("stat", "x")["version"], victim.json("job", "show", "victim")["lease_left_ms"]
+        asked = 0
+        for name, servers in SERVED_BY.items():
+            fields = {field for _, field in FIELDS[name + "_REQ"]}
+            if not fields & {"job", "name"}:
+                continue
+            # To a proxy, metadata says that a job is over on a connection of the proxy's making: not at its door.
+            is_served = letter in servers and (server, name) != ("proxy", "JOB_OVER")
+            with Wire("127.0.0.1", made.proxy_port if server == "proxy" else made.meta_ports[0]) as wire:
+                assert wire.hello(role=JOB, secret=other.token).status == "OK"
+                words = {"job": job, "path": "x", "from": "x", "to": "y", "name": "victim", "attempt_lo": 1,
+                         "session": wire.session, "epoch": wire.epoch, "lease_ms": 1000}
+                reply = wire.call(name, slot=slot, **{key: word for key, word in words.items() if key in fields})
+            assert reply.status == ("DENIED" if is_served else "UNSUPPORTED"), (name, reply.status)
+            assert not reply.payload and "secret" not in reply.detail
+            asked += is_served
+        assert asked >= 11
+        assert victim.names("-r") == ["x"] and victim("get", "x") == b"secret"
+        shown = victim.json("stat", "x")["version"], victim.json("job", "show", "victim")["lease_left_ms"]
+        assert shown[0] == before[0] and shown[1] > before[1] - 60_000
         made.stop()
     finally:
         made.kill()
