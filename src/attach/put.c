@@ -389,8 +389,10 @@ struct wadi_reservation {
 	size_t len;
 	char *path;
 	uint8_t attributes[ATTRIBUTES_BYTES_MAX];
-	_Alignas(64) uint8_t data[];
+	uint8_t *data; /* on a cache line, behind this struct */
 };
+
+#define DATA_ALIGN 64
 
 int wadi_reserve(struct wadi *w, const char *path, size_t len,
 		 const struct wadi_put_options *options, struct wadi_reservation **ret)
@@ -404,7 +406,8 @@ int wadi_reserve(struct wadi *w, const char *path, size_t len,
 		x = path_of(w, path, &how.path, &why);
 	if (x < 0)
 		return (int)handle_fail(w, "reserve", path, x, why);
-	r = node_alloc(sizeof(*r) + len);
+	r = len <= SIZE_MAX - sizeof(*r) - DATA_ALIGN ? node_alloc(sizeof(*r) + DATA_ALIGN + len)
+						      : NULL;
 	if (!r || !(r->path = node_alloc(strlen(path) + 1))) {
 		node_free(r);
 		return (int)handle_fail(w, "reserve", path, -ENOMEM, "in this process");
@@ -412,6 +415,7 @@ int wadi_reserve(struct wadi *w, const char *path, size_t len,
 	strcpy(r->path, path);
 	r->w = w;
 	r->len = len;
+	r->data = (uint8_t *)(((uintptr_t)(r + 1) + DATA_ALIGN - 1) & ~(uintptr_t)(DATA_ALIGN - 1));
 	r->options = how.options;
 	if (r->options.attributes_len)
 		memcpy(r->attributes, r->options.attributes, r->options.attributes_len);

@@ -193,6 +193,8 @@ static int wait_many(struct worker *w, uint64_t due_ns)
 		ns = 0;
 	rest = (struct timespec){ (time_t)(ns / 1000000000), (long)(ns % 1000000000) };
 	n = epoll_pwait2(w->epoll_fd, events, EVENTS, &rest, NULL);
+	if (n < 0 && errno == ENOSYS) /* a kernel before 5.11, or an emulated one */
+		n = epoll_wait(w->epoll_fd, events, EVENTS, (int)((ns + 999999) / 1000000));
 	if (n < 0 && errno != EINTR)
 		return fail(w, "epoll", -errno);
 	for (int i = 0; i < n && r == 0; i++)

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
@@ -595,7 +596,12 @@ static long sleeps_of_ten_short_waits(void)
 static void who_may_stay_awake_does_so_in_a_conversation(void **state)
 {
 	bool has_stayed = false;
+	struct epoll_event event;
 
+	/* With whole milliseconds, as of an old or an emulated kernel, no wait is short. */
+	if (epoll_pwait2(loop_fd(loop), &event, 1, &(struct timespec){ 0 }, NULL) < 0 &&
+	    errno == ENOSYS)
+		skip();
 	assert_true(sleeps_of_ten_short_waits() > 0);
 	loop->may_stay_awake = true;
 	/* On a busy machine the core is shared, and then it sleeps. */
