@@ -15,12 +15,12 @@
 
 #define STOP_MS 10000
 
-/* In the child: what both kinds of it begin with. */
-static void begin(pid_t parent, const cpu_set_t *cpus)
+/* In the child: what both kinds of it begin with, and how it ends when its parent does. */
+static void begin(pid_t parent, const cpu_set_t *cpus, int end)
 {
 	sigset_t none;
 
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	prctl(PR_SET_PDEATHSIG, end);
 	if (getppid() != parent)
 		_exit(1);
 	setpgid(0, 0); /* Ctrl-C is the parent's to handle */
@@ -49,7 +49,7 @@ int child_start(struct child *c, const char *const argv[], const cpu_set_t *cpus
 	}
 	c->pid = fork();
 	if (c->pid == 0) {
-		begin(parent, cpus);
+		begin(parent, cpus, SIGTERM);
 		dup2(out[1], 1);
 		execvp(argv[0], (char *const *)argv);
 		_exit(127);
@@ -71,7 +71,7 @@ int child_fork(struct child *c, void (*run)(void *arg), void *arg, const cpu_set
 	*c = (struct child){ .out_fd = -1 };
 	c->pid = fork();
 	if (c->pid == 0) {
-		begin(parent, cpus);
+		begin(parent, cpus, SIGKILL); /* it has nothing to lose, and may be stopped */
 		run(arg);
 		_exit(0);
 	}
