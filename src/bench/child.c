@@ -67,14 +67,25 @@ int child_start(struct child *c, const char *const argv[], const cpu_set_t *cpus
 int child_fork(struct child *c, void (*run)(void *arg), void *arg, const cpu_set_t *cpus)
 {
 	pid_t parent = getpid();
+	int begun[2];
+	char none;
 
 	*c = (struct child){ .out_fd = -1 };
+	if (pipe2(begun, O_CLOEXEC) < 0)
+		return -errno;
 	c->pid = fork();
 	if (c->pid == 0) {
 		begin(parent, cpus, SIGKILL); /* it has nothing to lose, and may be stopped */
+		close(begun[0]);
+		close(begun[1]);
 		run(arg);
 		_exit(0);
 	}
+	close(begun[1]);
+	/* Not before it has begun: stopped too early, it would not end with us. */
+	if (c->pid > 0)
+		(void)!read(begun[0], &none, 1);
+	close(begun[0]);
 	if (c->pid > 0)
 		return 0;
 	c->pid = 0;
