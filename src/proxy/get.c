@@ -224,6 +224,8 @@ static void get_run(struct fiber *self)
 		object_release(op->proxy->core, &g->found, false);
 		serve_end(op);
 		span_end(&op->span);
+		answer_leave(op);
+		op_turn_over(op);
 		request_fail(r, -EUSERS, "a connection has at most %u reads that go on",
 			     CONN_READS_MAX);
 		return;
