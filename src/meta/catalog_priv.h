@@ -7,6 +7,7 @@
 #pragma once
 
 #include "base/container.h"
+#include "base/hash.h"
 #include "base/heap.h"
 #include "base/htable.h"
 #include "base/limits.h"
@@ -343,6 +344,11 @@ void catalog_wake_hash(struct catalog *c, uint64_t job, struct hash_128 hash);
 static inline uint64_t catalog_next_id(const struct catalog *c)
 {
 	return (uint64_t)c->slot << ID_SLOT_SHIFT | c->next_id;
+}
+/* Where a number is in the tables of sessions, segments, opens and holds. */
+static inline uint64_t id_hash(const struct catalog *c, uint64_t id)
+{
+	return hash_64(&id, sizeof(id), c->seed);
 }
 /* An effect that names this id was applied. */
 void catalog_id_used(struct catalog *c, uint64_t id);

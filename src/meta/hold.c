@@ -8,11 +8,6 @@
 #include "base/node.h"
 #include "meta/catalog_priv.h"
 
-static uint64_t id_hash(const struct catalog *c, uint64_t id)
-{
-	return hash_64(&id, sizeof(id), c->seed);
-}
-
 static uint64_t read_hash(const struct catalog *c, uint64_t object, uint64_t hi, uint64_t lo)
 {
 	uint64_t key[3] = { object, hi, lo };

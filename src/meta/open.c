@@ -45,11 +45,6 @@ struct part *open_find_part(const struct open *o, uint32_t number)
 	return p && p->number == number ? p : NULL;
 }
 
-static uint64_t id_hash(const struct catalog *c, uint64_t id)
-{
-	return hash_64(&id, sizeof(id), c->seed);
-}
-
 struct open *catalog_open_find(const struct catalog *c, uint64_t id)
 {
 	for (struct hlink *l = htable_first(&c->opens, id_hash(c, id)); l; l = htable_next(l)) {

@@ -16,11 +16,6 @@ struct restored {
 	struct session *session;
 };
 
-static uint64_t id_hash(const struct catalog *c, uint64_t id)
-{
-	return hash_64(&id, sizeof(id), c->seed);
-}
-
 /* Lists are in the order of a number. Most images come in it, so we look from the end. */
 static void insert(struct list *head, struct list *l, uint64_t (*number)(const struct list *l))
 {

@@ -7,11 +7,6 @@
 
 #define BITS 64
 
-static uint64_t id_hash(const struct catalog *c, uint64_t id)
-{
-	return hash_64(&id, sizeof(id), c->seed);
-}
-
 struct segment *catalog_segment_find(const struct catalog *c, uint64_t id, uint32_t generation)
 {
 	for (struct hlink *l = htable_first(&c->segments, id_hash(c, id)); l; l = htable_next(l)) {

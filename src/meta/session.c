@@ -7,11 +7,6 @@
 #include "base/node.h"
 #include "meta/catalog_priv.h"
 
-static uint64_t id_hash(const struct catalog *c, uint64_t id)
-{
-	return hash_64(&id, sizeof(id), c->seed);
-}
-
 struct session *catalog_session_find(const struct catalog *c, uint64_t id)
 {
 	for (struct hlink *l = htable_first(&c->sessions, id_hash(c, id)); l; l = htable_next(l)) {
