@@ -183,6 +183,15 @@ static int find_and_read(struct op *op, struct reading *g, const struct get_req 
 	return x;
 }
 
+/* A get, or a read that goes on, gives back what it took when it is refused. */
+static void get_give_back(struct op *op)
+{
+	serve_end(op);
+	span_end(&op->span);
+	answer_leave(op);
+	op_turn_over(op);
+}
+
 static void get_run(struct fiber *self)
 {
 	struct op *op = container_of(self, struct op, fiber);
@@ -205,10 +214,7 @@ static void get_run(struct fiber *self)
 			object_release(op->proxy->core, &g->found, false);
 	}
 	if (x < 0) {
-		serve_end(op);
-		span_end(&op->span);
-		answer_leave(op);
-		op_turn_over(op);
+		get_give_back(op);
 		request_fail(r, x, "%s", op->why[0] ? op->why : why_not_read(x));
 		return;
 	}
@@ -222,10 +228,7 @@ static void get_run(struct fiber *self)
 	goes_on = g->found.hold || op->span.payload.len < wanted(&req, g->found.stat.len);
 	if (goes_on && native_of(r)->reading_count >= CONN_READS_MAX) {
 		object_release(op->proxy->core, &g->found, false);
-		serve_end(op);
-		span_end(&op->span);
-		answer_leave(op);
-		op_turn_over(op);
+		get_give_back(op);
 		request_fail(r, -EUSERS, "a connection has at most %u reads that go on",
 			     CONN_READS_MAX);
 		return;
@@ -302,10 +305,7 @@ static void get_on_run(struct fiber *self)
 	if (x == 0)
 		x = serve_begin(op);
 	if (x < 0) {
-		serve_end(op);
-		span_end(&op->span);
-		answer_leave(op);
-		op_turn_over(op);
+		get_give_back(op);
 		request_fail(r, x, "%s", why_not_read(x));
 		return;
 	}
