@@ -108,11 +108,12 @@ static void waiters(uint64_t n)
 	double begun;
 	char end;
 
-	/* A handle has two descriptors here, and one at the server, which has others. */
+	/* The server, which has the same limit, gives connections a quarter of its descriptors; and
+	 * three others like us may be there. */
 	getrlimit(RLIMIT_NOFILE, &files);
 	files.rlim_cur = files.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &files);
-	count = files.rlim_max / 2 - 100 < n ? files.rlim_max / 2 - 100 : n;
+	count = files.rlim_max / 16 - 50 < n ? files.rlim_max / 16 - 50 : n;
 	all = calloc(count, sizeof(*all));
 	if (!all || !ops)
 		fail(NULL, "waiters", n);
