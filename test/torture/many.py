@@ -10,7 +10,6 @@ said so. Exit status 0: everything was right, nothing was left, and the limit he
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -107,8 +106,19 @@ class Store:
             words = stat.read().rsplit(")", 1)[1].split()
         return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        if kind:
+            self.process.terminate()
+            self.process.wait(60)
+            self.group.remove()
+        else:
+            self.end()
+
     def end(self):
-        self.process.send_signal(signal.SIGTERM)
+        self.process.terminate()
         code = self.process.wait(60)
         peak, failures = self.group.read(2), self.group.failures()
         self.group.remove()
@@ -135,47 +145,45 @@ def settled(store, since):
 
 def objects(n, tmp):
     print(f"{n} objects of 100 bytes")
-    store = Store(max(1 << 30, (n * 1200 >> 20) + 1 << 20), tmp)
-    before = store.group.used()
-    print("  put: " + store.many("objects", n))
-    used = store.group.used() - before
-    name = len("many/000/0000000")
-    print(f"  memory: {used / n:.0f} bytes each; of these 100 of data, {name} of the name, "
-          f"{used / n - 100 - name:.0f} others")
-    print("  get: " + store.many("check", n))
-    timed("stat", lambda: store.client("stat", "many/500/0000500"))
-    timed("list of 1/1000", lambda: store.client("ls", "many/500"))
-    timed("remove one", lambda: store.client("rm", "many/500/0000500"))
-    timed("remove all (rm -r)", lambda: store.client("rm", "-r", "many", timeout=600))
-    assert store.client("ls", "--json") == b""
-    print(f"  memory left: {(settled(store, before + n * 10) - before) / n:.0f} bytes for each that was")
-    found = store.client.run("doctor").stdout.decode()
-    assert "ok    bills" in found, found
-    store.end()
+    with Store(max(1 << 30, (n * 1200 >> 20) + 1 << 20), tmp) as store:
+        before = store.group.used()
+        print("  put: " + store.many("objects", n))
+        used = store.group.used() - before
+        name = len("many/000/0000000")
+        print(f"  memory: {used / n:.0f} bytes each; of these 100 of data, {name} of the name, "
+              f"{used / n - 100 - name:.0f} others")
+        print("  get: " + store.many("check", n))
+        timed("stat", lambda: store.client("stat", "many/500/0000500"))
+        timed("list of 1/1000", lambda: store.client("ls", "many/500"))
+        timed("remove one", lambda: store.client("rm", "many/500/0000500"))
+        timed("remove all (rm -r)", lambda: store.client("rm", "-r", "many", timeout=600))
+        assert store.client("ls", "--json") == b""
+        print(f"  memory left: {(settled(store, before + n * 10) - before) / n:.0f} bytes for each that was")
+        found = store.client.run("doctor").stdout.decode()
+        assert "ok    bills" in found, found
 
 
 def jobs(n, tmp):
     print(f"{n} jobs, each with three small values and one object of 100 KB")
-    store = Store(2 << 30, tmp)
-    before = store.group.used()
-    begun = time.monotonic()
-    workers = [subprocess.Popen([sys.executable, __file__, "--some-jobs", store.client.endpoint, str(i), str(n // 4)])
-               for i in range(4)]
-    assert all(w.wait() == 0 for w in workers)
-    print(f"  made in {time.monotonic() - begun:.1f} s; {(store.group.used() - before) / n / 1000:.1f} kB each")
-    timed("job ls", lambda: store.client("job", "ls"))
-    timed("top", lambda: store.client("top", "--json"))
-    timed("job show", lambda: store.client("job", "show", "job-1-0"))
-    workers = [subprocess.Popen([sys.executable, __file__, "--end-jobs", store.client.endpoint, str(i), str(n // 4)])
-               for i in range(4)]
-    assert all(w.wait() == 0 for w in workers)
-    due = time.monotonic() + 30
-    while store.client.json("top")["dram_used"] > 0:
-        assert time.monotonic() < due, store.client.json("top")
-        time.sleep(0.1)
-    found = store.client.run("doctor").stdout.decode()
-    assert "ok    bills" in found, found
-    store.end()
+    with Store(2 << 30, tmp) as store:
+        before = store.group.used()
+        begun = time.monotonic()
+        workers = [subprocess.Popen([sys.executable, __file__, "--some-jobs", store.client.endpoint, str(i),
+                                     str(n // 4)]) for i in range(4)]
+        assert all(w.wait() == 0 for w in workers)
+        print(f"  made in {time.monotonic() - begun:.1f} s; {(store.group.used() - before) / n / 1000:.1f} kB each")
+        timed("job ls", lambda: store.client("job", "ls"))
+        timed("top", lambda: store.client("top", "--json"))
+        timed("job show", lambda: store.client("job", "show", "job-1-0"))
+        workers = [subprocess.Popen([sys.executable, __file__, "--end-jobs", store.client.endpoint, str(i),
+                                     str(n // 4)]) for i in range(4)]
+        assert all(w.wait() == 0 for w in workers)
+        due = time.monotonic() + 30
+        while store.client.json("top")["dram_used"] > 0:
+            assert time.monotonic() < due, store.client.json("top")
+            time.sleep(0.1)
+        found = store.client.run("doctor").stdout.decode()
+        assert "ok    bills" in found, found
 
 
 def some_jobs(endpoint, worker, count, is_end):
@@ -208,44 +216,42 @@ def some_jobs(endpoint, worker, count, is_end):
 
 def waiters(n, tmp):
     print(f"{n} parked waiters")
-    store = Store(1 << 30, tmp)
-    before = store.group.used()
-    # A waiter is a stack in its process, and vm.max_map_count allows some 30,000 of them there.
-    clients = [subprocess.Popen([MANY, "waiters", str(n // 4)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                text=True, env=store.client.env()) for _ in range(4)]
-    connections = sum(int(re.fullmatch(r"waiting (\d+)\n", c.stdout.readline())[1]) for c in clients)
-    # The last of them are still on their way.
-    due = time.monotonic() + 60
-    while store.client.json("top")["waiting"] < n // 4 * 4:
-        assert time.monotonic() < due, store.client.json("top")
-        time.sleep(0.1)
-    used, cpu = store.group.used() - before, store.cpu_s()
-    time.sleep(5)
-    print(f"  over {connections} connections; memory: {used / n:.0f} bytes each, without the kernel's sockets; "
-          f"CPU while idle: {(store.cpu_s() - cpu) / 5 * 100:.1f} %")
-    timed("a put beside them", lambda: store.client("put", "-", "beside", input=b"x"))
-    for c in clients:
-        c.stdin.close()
-    for c in clients:
-        print("  " + c.stdout.read().strip())
-        assert c.wait() == 0
-    assert store.client.json("top")["waiting"] == 0
-    store.end()
+    with Store(1 << 30, tmp) as store:
+        before = store.group.used()
+        # A waiter is a stack in its process, and vm.max_map_count allows some 30,000 of them there.
+        clients = [subprocess.Popen([MANY, "waiters", str(n // 4)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                    text=True, env=store.client.env()) for _ in range(4)]
+        connections = sum(int(re.fullmatch(r"waiting (\d+)\n", c.stdout.readline())[1]) for c in clients)
+        # The last of them are still on their way.
+        due = time.monotonic() + 60
+        while store.client.json("top")["waiting"] < n // 4 * 4:
+            assert time.monotonic() < due, store.client.json("top")
+            time.sleep(0.1)
+        used, cpu = store.group.used() - before, store.cpu_s()
+        time.sleep(5)
+        print(f"  over {connections} connections; memory: {used / n:.0f} bytes each, without the kernel's sockets; "
+              f"CPU while idle: {(store.cpu_s() - cpu) / 5 * 100:.1f} %")
+        timed("a put beside them", lambda: store.client("put", "-", "beside", input=b"x"))
+        for c in clients:
+            c.stdin.close()
+        for c in clients:
+            print("  " + c.stdout.read().strip())
+            assert c.wait() == 0
+        assert store.client.json("top")["waiting"] == 0
 
 
 def stream(size, tmp):
     print(f"one object of {size} bytes, streamed")
-    store = Store(size + (size >> 2) + (1 << 30), tmp)
-    for line in store.many("stream", size, timeout=1200).splitlines():
-        print("  " + line)
-    print("  " + store.many("read", size, timeout=1200))
-    timed("remove", lambda: store.client("rm", "stream"))
-    due = time.monotonic() + 30
-    while store.client.json("top")["dram_used"] > 0:
-        assert time.monotonic() < due, store.client.json("top")
-        time.sleep(0.1)
-    print(f"  its bytes were free after {30 - (due - time.monotonic()):.1f} s")
-    store.end()
+    with Store(size + (size >> 2) + (1 << 30), tmp) as store:
+        for line in store.many("stream", size, timeout=1200).splitlines():
+            print("  " + line)
+        print("  " + store.many("read", size, timeout=1200))
+        timed("remove", lambda: store.client("rm", "stream"))
+        due = time.monotonic() + 30
+        while store.client.json("top")["dram_used"] > 0:
+            assert time.monotonic() < due, store.client.json("top")
+            time.sleep(0.1)
+        print(f"  its bytes were free after {30 - (due - time.monotonic()):.1f} s")
 
 
 def main():
