@@ -327,7 +327,7 @@ int kept_open(struct kept *k, const struct kept_config *config)
 	r = open_directory(k);
 	if (r == 0)
 		r = write_run_file(k);
-	if (r == 0 && config->has_keeper)
+	if (r == 0)
 		r = open_keeper(k);
 	return r;
 }

@@ -2,8 +2,8 @@
 /*
  * kept: the part of a process that outlives it: its run directory, its keeper, and the
  * facts about it that a successor needs to be the same to everybody: where it listens, and
- * the key of its tokens; and its sessions, which are over with it. It starts the keeper, and starts
- *another whenever that dies.
+ * the key of its tokens; and its sessions, which are over with it. It starts the keeper, and
+ * starts another whenever that dies.
  *
  *	kept_open    finds the predecessor's directory and keeper, or makes new ones
  *	kept_start   when the predecessor's is taken: what nobody took goes
@@ -29,7 +29,6 @@ enum kept_door { KEPT_LISTEN, KEPT_UNIX, KEPT_HTTP, KEPT_REDIS, KEPT_STORE, KEPT
 struct kept_config {
 	uint16_t port;    /* 0: the kernel chooses */
 	const char *data; /* a directory, made if need be; NULL: none */
-	bool has_keeper;  /* false: only a directory */
 	uint64_t keep_ms; /* that the keeper waits for a successor */
 };
 
@@ -37,8 +36,8 @@ struct about;
 
 struct kept {
 	struct rundir dir;
-	struct keep *keep; /* NULL: nothing is kept */
-	bool is_again;     /* there was a predecessor, and its memory is here */
+	struct keep *keep;
+	bool is_again; /* there was a predecessor, and its memory is here */
 
 	/* kept.c's own. */
 	const struct kept_config *config;

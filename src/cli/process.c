@@ -606,7 +606,7 @@ static int doors_open(struct process *s)
 		if (c->is_dev || !(c->roles & (WITH_META | WITH_STORE)))
 			r = listen_at(s, &s->listen, KEPT_LISTEN, c->listen, accept_native);
 		snprintf(text, sizeof(text), "unix://%s", s->socket_path);
-		if (r == 0 && s->socket_path[0])
+		if (r == 0)
 			r = listen_at(s, &s->unix_listen, KEPT_UNIX, text, accept_native);
 		if (r == 0 && c->http)
 			r = listen_at(s, &s->http, KEPT_HTTP, c->http, accept_http);
@@ -735,17 +735,13 @@ static int process_start(struct process *s)
 		return r;
 	if (a.kind == ADDRESS_TCP)
 		port = ntohs(a.u.any.sa_family == AF_INET6 ? a.u.in6.sin6_port : a.u.in.sin_port);
-	s->kept_config = (struct kept_config){ .port = port,
-					       .data = c->data,
-					       .has_keeper = c->roles & (WITH_META | WITH_STORE),
-					       .keep_ms = c->keep_ms };
-	if (c->is_dev || s->kept_config.has_keeper)
-		r = kept_open(&s->kept, &s->kept_config);
+	s->kept_config = (struct kept_config){ port, c->data, c->keep_ms };
+	r = kept_open(&s->kept, &s->kept_config);
 	if (r < 0)
 		return r;
 	if (c->socket)
 		snprintf(s->socket_path, sizeof(s->socket_path), "%s", c->socket);
-	else if (c->is_dev)
+	else if (c->roles & WITH_PROXY)
 		snprintf(s->socket_path, sizeof(s->socket_path), "%s/proxy.sock", s->kept.dir.path);
 	r = load_keys(s);
 	if (r == 0 && !c->token_key_file && c->roles & (WITH_META | WITH_PROXY) &&

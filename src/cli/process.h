@@ -27,7 +27,7 @@ struct process_config {
 	uint64_t keep_ms;                  /* that the keeper waits for the next process */
 	const char *metas;                 /* addresses, with commas between; NULL: our own */
 	const char *key_file, *token_key_file, *advertise;
-	bool is_dev; /* on this host without tokens; the run directory is found and locked */
+	bool is_dev; /* on this host without tokens */
 };
 
 /* Runs until SIGTERM or SIGINT. The exit code; what went wrong has been told on stderr. */

@@ -108,7 +108,7 @@ class Cluster:
     def start_proxy(self):
         self.roles["proxy"] = Role(self.directory, "proxy", "--listen", f"127.0.0.1:{self.proxy_port}", "--http",
                                    "127.0.0.1:0", "--redis", "127.0.0.1:0", "--meta", self.metas, *self.with_key,
-                                   *self.with_token_key, env=self.env)
+                                   *self.with_token_key, *self.keep_s, env=self.env)
 
     def job(self, name, *options):
         client = self.admin.at(self.admin("job", "create", name, *options).decode().strip())
@@ -130,7 +130,8 @@ class Cluster:
         return self.roles[name].process.pid
 
     def run_directory(self, name):
-        return f"{self.runtime}/wadi-{self.meta_ports[0] if name == 'meta' else self.store_port}"
+        port = {"meta": self.meta_ports[0], "store": self.store_port, "proxy": self.proxy_port}[name]
+        return f"{self.runtime}/wadi-{port}"
 
     def stop(self):
         for name in ("proxy", "store", "meta"):

@@ -543,7 +543,7 @@ def test_segments_of_a_pool(tmp_path):
             assert sizes[:100] == [64 * KIB] * 100 and len(sizes) <= 160 and sizes[-1] > 64 * KIB, sizes
             fds = len(os.listdir(f"/proc/{made.pid('store')}/fd"))
             while reply := ask(meta, "LEASE", request=len(sizes) + 1000, need=16 * 64 * KIB, size=64 * KIB,
-                               timeout_ms=300):
+                               timeout_ms=2000):
                 if reply.status != "OK":
                     break
                 sizes += [g["size"] for g in decode_all("GRANT", reply.payload)]

@@ -145,6 +145,27 @@ def test_a_killed_store_goes_on_with_every_byte(new_cluster):
     c.stop()
 
 
+def test_a_killed_proxy_has_nothing_any_more_once_the_next_one_is_there(new_cluster):
+    """Not even when metadata is killed again and again, and so never waits a session's life for anybody."""
+    c = new_cluster()
+    w = c.job("j")
+    w("put", "-", "x", input=pattern(300_000, 1))
+    before = c.admin.json("top")
+    for number in range(4):
+        c.roles["proxy"].end(signal.SIGKILL)
+        c.start_proxy()
+        w("put", "-", "x", input=pattern(300_000, number))
+        c.roles["meta"].end(signal.SIGKILL)
+        c.start_meta(1)
+    assert w("get", "x") == pattern(300_000, 3)
+
+    def is_as_it_was():
+        now = c.admin.json("top")
+        return now["sessions"] == before["sessions"] and now["dram_used"] <= before["dram_used"]
+    until(is_as_it_was, f"{before}, not {c.admin.json('top')}", 10)
+    c.stop()
+
+
 def test_the_bill_goes_on_exactly(new_cluster):
     """The time while it was down counts, too."""
     c = new_cluster()

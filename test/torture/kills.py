@@ -4,7 +4,7 @@
 usage: test/torture/kills.py [--kills N] [--mode dev|roles] [--clients N] [--seed S] [--data]
 
 dev:   a `wadi dev`; killed are the server and its keeper, in turn at random.
-roles: `wadi meta`, `store` and `proxy`, and the keepers of the first two.
+roles: `wadi meta`, `store` and `proxy`, and their keepers.
 
 One process is dead at a time. Nothing that was acknowledged may be lost or wrong, and nothing
 may be left in the store afterwards. Ends with `N kills, 0 lost` and exit status 0, or with what
@@ -183,8 +183,7 @@ def main():
 
 
 def kill_some(servers, clients, dice, o):
-    kept = [s for s in servers if s.name != "proxy"]
-    victims = [(s, False) for s in servers] + [(s, True) for s in kept]
+    victims = [(s, is_keeper) for s in servers for is_keeper in (False, True)]
     begun = time.monotonic()
     for n in range(o.kills):
         time.sleep(dice.expovariate(1 / o.pause))
