@@ -170,6 +170,8 @@ static int platform_init(struct sort *s)
 		.parallel = s->parallel,
 	};
 
+	if (strcmp(s->job.function_store.url, "memory:") == 0)
+		return platform_thread_open(&config, &s->problem, &s->platform);
 	return platform_process_open(&config, &s->problem, &s->platform);
 }
 
@@ -229,6 +231,8 @@ static const char *store_name(const struct options *o)
 {
 	if (o->store && strncmp(o->store, "redis:", 6) == 0)
 		return "redis";
+	if (o->store && strcmp(o->store, "memory:") == 0)
+		return "memory";
 	return o->store && strncmp(o->store, "dir:", 4) == 0 ? "dir" : "wadi";
 }
 

@@ -326,9 +326,11 @@ static int store_check(const char *store, struct problem *problem)
 	len += strspn(store + len, ":/");
 	if (strncmp(store, "dir:", 4) == 0)
 		len = 4;
+	else if (strncmp(store, "memory:", 7) == 0)
+		len = strlen(store);
 	else if (strncmp(store, "redis://", 8) == 0)
 		len = 8;
-	return word_parse("store", "wadi|redis://|dir:", store, len, &ignored, problem);
+	return word_parse("store", "wadi|redis://|dir:|memory:", store, len, &ignored, problem);
 }
 
 /* What no line of the table can say. */

@@ -54,3 +54,7 @@ struct platform_config {
 /* Processes of this machine. Signals that are blocked in the caller can come during wait(). */
 int platform_process_open(const struct platform_config *config, struct problem *problem,
 			  struct platform **ret);
+
+/* Threads of this process, which the store `memory:` is made for: no memory limit, no force. */
+int platform_thread_open(const struct platform_config *config, struct problem *problem,
+			 struct platform **ret);

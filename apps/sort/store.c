@@ -13,11 +13,9 @@ static const struct {
 	const struct store_ops *ops;
 } KINDS[] = {
 #ifdef SORT_WITH_WADI
-	{ "tcp://", &STORE_WADI },
-	{ "unix://", &STORE_WADI },
+	{ "tcp://", &STORE_WADI },    { "unix://", &STORE_WADI },
 #endif
-	{ "redis://", &STORE_REDIS },
-	{ "dir:", &STORE_DIR },
+	{ "redis://", &STORE_REDIS }, { "dir:", &STORE_DIR },     { "memory:", &STORE_MEMORY },
 };
 
 int store_open(const struct store_config *config, struct problem *problem, struct store **ret)
@@ -40,7 +38,7 @@ int store_open(const struct store_config *config, struct problem *problem, struc
 	}
 	return problem_set_final(problem, -EINVAL,
 				 "no such store: '%s'; a store is tcp://HOST:PORT, unix:///PATH, "
-				 "redis://HOST:PORT or dir:PATH",
+				 "redis://HOST:PORT, dir:PATH or memory:",
 				 config->url);
 }
 

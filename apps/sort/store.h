@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * store: where the functions of a job leave data for each other. Wadi, or something
- * to compare it with: a Redis server, or a directory.
+ * to compare it with: a Redis server, a directory, or no store at all.
  *
  *	tcp://HOST:PORT, unix:///PATH     Wadi, at one of its endpoints
  *	redis://HOST:PORT[?part=SIZE]     values of at most SIZE bytes, 16 MiB by default
  *	redis:///PATH[?part=SIZE]         the same over a Unix socket
  *	dir:PATH                          files
+ *	memory:                           this process, whose threads the functions are
  *
  * Objects are immutable and appear whole. All puts are "if absent", and to find one
  * there already is success: it was written by another attempt of the same function,

@@ -27,4 +27,4 @@ struct store_ops {
 	int (*job_end)(struct store *s, const char *job);
 };
 
-extern const struct store_ops STORE_DIR, STORE_REDIS, STORE_WADI;
+extern const struct store_ops STORE_DIR, STORE_MEMORY, STORE_REDIS, STORE_WADI;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Goal: the stores behind store.h do the same. Method: one contract test over each that
- * can be had here: a directory, and a Redis server of our own on a Unix socket, skipped
- * if the machine has none. Wadi is tested end to end, with a store to talk to.
+ * can be had here: a directory, the memory of the process, and a Redis server of our own on a Unix
+ * socket, skipped if the machine has none. Wadi is tested end to end, with a store to talk to.
  */
 #include "test.h"
 
@@ -59,6 +59,17 @@ static int setup_dir(void **state)
 	f->store = open_store(f->url, &f->problem);
 	assert_non_null(f->store);
 	assert_int_equal(store_job_begin(f->store, "job", 0, token), 0);
+	*state = f;
+	return 0;
+}
+
+static int setup_memory(void **state)
+{
+	struct fixture *f = fixture_new();
+
+	strcpy(f->url, "memory:");
+	f->store = open_store(f->url, &f->problem);
+	assert_non_null(f->store);
 	*state = f;
 	return 0;
 }
@@ -379,8 +390,10 @@ static void a_job_that_ended_has_left_nothing(void **state)
 int main(void)
 {
 	static const struct CMUnitTest dir[] = { CONTRACT(setup_dir) };
+	static const struct CMUnitTest memory[] = { CONTRACT(setup_memory) };
 	static const struct CMUnitTest redis[] = { CONTRACT(setup_redis) };
 	int failed = cmocka_run_group_tests(dir, NULL, NULL);
 
+	failed += cmocka_run_group_tests(memory, NULL, NULL);
 	return failed + cmocka_run_group_tests(redis, NULL, NULL);
 }
