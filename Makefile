@@ -4,6 +4,7 @@
 .PHONY: all run test style asan tsan arm64 torture fuzz plants sim model e2e coverage mutate bench bench-long format install prefix clean help
 JOBS := $(shell nproc)
 PREFIX ?= /usr/local
+BENCH_PROGRAMS = bench/overwrite bench/instructions test/torture/many
 
 build/build.ninja:
 	@command -v meson >/dev/null || { echo 'make: no meson here; `make run` or `tools/install-packages` installs what is missing'; exit 1; }
@@ -60,11 +61,13 @@ mutate: ## break a line of src/ at a time, N=20 of them, and see whether a test 
 bench: ## latency, throughput and the sort beside floor and peers, in ten minutes; QUICK=1: in one
 	@tools/install-packages test
 	@$(MAKE) -s all
+	@ninja -C build -j $(JOBS) $(BENCH_PROGRAMS)
 	@bench/run $(if $(QUICK),--quick) $(ARGS)
 
 bench-long: ## what takes longer: sorts of 8 GB, 50 million objects
 	@tools/install-packages test
 	@$(MAKE) -s all
+	@ninja -C build -j $(JOBS) $(BENCH_PROGRAMS)
 	@bench/run --long $(ARGS)
 
 format: ## lay out all C as .clang-format says
