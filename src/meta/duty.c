@@ -85,7 +85,11 @@ bool catalog_compare(struct catalog *c, const struct segment_entry *e)
 	return true;
 }
 
-/* Looks at a bounded number from the front; what is in order goes to the back of the line. */
+/*
+ * Looks at a bounded number from the front; what is in order goes to the back of the line. A
+ * snapshot that walks the same line would pass by what is moved under its finger, so that is
+ * written first.
+ */
 bool catalog_compare_end(struct catalog *c, uint64_t store, uint64_t now_ns, struct outcome *ret)
 {
 	struct pool *p = catalog_pool_find(c, store);
@@ -98,6 +102,8 @@ bool catalog_compare_end(struct catalog *c, uint64_t store, uint64_t now_ns, str
 			return false; /* once round */
 		if (s->compared == p->round || s->state >= SEGMENT_LOST) {
 			s->compared = p->round + 1;
+			SNAPSHOT(segment, s);
+			SNAPSHOT(leave, &s->of_pool);
 			list_remove(&s->of_pool);
 			list_insert(&p->segments, &s->of_pool);
 		} else if (s->state == SEGMENT_FREEING) {

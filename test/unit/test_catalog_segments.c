@@ -542,6 +542,33 @@ static void what_the_store_no_longer_has_is_lost(void **state)
 			 -EREMOTEIO);
 }
 
+/* A comparison turns the list of a store's segments, some of them at a time. */
+static void what_is_compared_beside_a_snapshot_is_in_it(void **state)
+{
+	static struct grant g[TICK_STEP + 44];
+	const unsigned count = sizeof(g) / sizeof(*g);
+
+	for (unsigned i = 0; i < count; i++)
+		g[i] = lease(5, 1 + i);
+	for (unsigned before = 0; before < 12; before++) {
+		slot_snapshot_begin(&t);
+		for (unsigned n = 0; n < before; n++)
+			assert_true(catalog_snapshot_step(t.c, 32));
+		catalog_compare_begin(t.c, STORE);
+		for (unsigned i = 0; i < count; i++) {
+			struct segment_entry e = entry_of_grant(&g[i]);
+
+			assert_true(catalog_compare(t.c, &e));
+		}
+		assert_true(catalog_compare_end(t.c, STORE, t.now, &t.out));
+		while (catalog_snapshot_step(t.c, 32))
+			;
+		while (catalog_compare_end(t.c, STORE, t.now, &t.out))
+			;
+		assert_null(slot_restore(&t));
+	}
+}
+
 static void a_store_that_does_not_know_a_segment_has_lost_it(void **state)
 {
 	struct grant g = lease(5, 1);
@@ -579,6 +606,7 @@ int main(void)
 		T(a_grant_whose_asker_is_gone_goes_back),
 		T(a_grant_for_a_job_that_has_ended_goes_back_unpaid),
 		T(what_the_store_no_longer_has_is_lost),
+		T(what_is_compared_beside_a_snapshot_is_in_it),
 		T(a_store_that_does_not_know_a_segment_has_lost_it),
 	};
 
