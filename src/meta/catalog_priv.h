@@ -457,14 +457,17 @@ void attempt_restore(struct catalog *c, struct job *j, struct attempt *a, uint64
 /* -ESTALE with words if so old an attempt may have been forgotten. */
 int attempt_check_age(const struct job *j, uint64_t age_ms, uint64_t now_ns, struct outcome *out);
 
+/* pool.c */
+
+struct pool *catalog_pool_find(const struct catalog *c, uint64_t store);
+int catalog_pool_reserve(struct catalog *c, uint64_t store);
+
 /* segment.c */
 
 struct segment *catalog_segment_find(const struct catalog *c, uint64_t id, uint32_t generation);
-struct pool *catalog_pool_find(const struct catalog *c, uint64_t store);
 uint64_t catalog_request_hash(const struct catalog *c, uint64_t session, uint64_t request);
 /* Was anything committed in [front, back)? */
 bool catalog_segment_is_claimed(const struct segment *s, uint32_t front, uint32_t back);
-int catalog_pool_reserve(struct catalog *c, uint64_t store);
 /* Ranges that a request names: each in a segment of its writer, and for the first time. */
 struct range_check {
 	const struct catalog *c;

@@ -115,10 +115,3 @@ bool catalog_compare_end(struct catalog *c, uint64_t store, uint64_t now_ns, str
 	}
 	return p && !list_is_empty(&p->segments);
 }
-
-uint64_t catalog_store_bytes(const struct catalog *c, uint64_t store)
-{
-	const struct pool *p = catalog_pool_find(c, store);
-
-	return p ? p->bytes : 0;
-}

@@ -10,8 +10,8 @@
  *	serve.c   objects and segments: decode, check access, ask the catalog, answer
  *	serve_job.c  jobs, the map of shards, sums
  *	waiter.c  requests that wait for a path, a count or a read
- *	place.c   segments asked of storage servers
- *	tell.c    what slots owe to stores and proxies
+ *	stores.c  storage servers; place.c segments asked of them
+ *	duties.c  what slots owe to stores; over.c what they tell of ended jobs
  *	oplog.c   effects, taken down; leaf.c what they are written on
  *	snapshots.c  images of all slots; restart.c, recover.c how a successor goes on
  *	regions.c where small values are

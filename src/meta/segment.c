@@ -18,37 +18,6 @@ struct segment *catalog_segment_find(const struct catalog *c, uint64_t id, uint3
 	return NULL;
 }
 
-struct pool *catalog_pool_find(const struct catalog *c, uint64_t store)
-{
-	for (struct list *l = c->pools.next; l != &c->pools; l = l->next) {
-		struct pool *p = container_of(l, struct pool, link);
-
-		if (p->store == store)
-			return p;
-	}
-	return NULL;
-}
-
-/* An empty one more or less changes nothing, so this needs no effect. */
-int catalog_pool_reserve(struct catalog *c, uint64_t store)
-{
-	struct pool *p;
-
-	if (catalog_pool_find(c, store))
-		return 0;
-	p = node_alloc(sizeof(*p));
-	if (!p)
-		return -ENOMEM;
-	*p = (struct pool){ .store = store };
-	list_init(&p->link);
-	list_init(&p->segments);
-	list_init(&p->owed);
-	for (int i = 0; i < DYING_CLASSES; i++)
-		list_init(&p->dying[i]);
-	list_insert(&c->pools, &p->link);
-	return 0;
-}
-
 /* Ranges of bytes that were committed. */
 
 static uint32_t rounded(uint32_t len)

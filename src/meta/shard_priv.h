@@ -249,13 +249,16 @@ void waiter_forget(struct shard *s, struct waiter *w);
 void waiters_work(struct task *t);
 void parkeds_of_conn_over(struct conn *c);
 
-/* place.c */
+/* stores.c */
 
 int store_attach(struct request *r, const struct hello_req *req);
 void store_detach(struct conn *c);
 /* Stores that are gone, and whose address another one has, have lost their bytes. */
 void stores_replaced(struct shard *s);
 void store_forget(struct store *st);
+
+/* place.c */
+
 void askings_of_store(struct store *st);
 /* Somebody has waited for a while: what only waits for its writer is given up. */
 void askings_look(struct shard *s);
