@@ -230,9 +230,20 @@ int catalog_duty_done(struct catalog *c, const struct duty *d, int result, uint6
  * store no longer has is lost.
  */
 void catalog_compare_begin(struct catalog *c, uint64_t store);
-/* False: unknown here, so the store is to free it. */
+/* False: unknown here, or given up, so the store is to free it. */
 bool catalog_compare(struct catalog *c, const struct segment_entry *e);
 bool catalog_compare_end(struct catalog *c, uint64_t store, uint64_t now_ns, struct outcome *ret);
+/*
+ * Where a store is that the slot has segments of: in the log, for a successor of ours. Nothing
+ * happens if it has none, or knows.
+ */
+int catalog_store_known(struct catalog *c, uint64_t store, struct slice address, uint64_t now_ns,
+			struct outcome *ret);
+/* Has it anything of the slot's that is neither lost nor given back? */
+bool catalog_store_has(const struct catalog *c, uint64_t store);
+/* Each store that has; address "": not known. Until `each` is not 0. */
+int catalog_stores(const struct catalog *c,
+		   int (*each)(void *owner, uint64_t store, const char *address), void *owner);
 /* Bytes that the slot has of a store, until it has freed them. */
 uint64_t catalog_store_bytes(const struct catalog *c, uint64_t store);
 

@@ -12,6 +12,7 @@
 #include "base/htable.h"
 #include "base/limits.h"
 #include "base/list.h"
+#include "loop/stream.h"
 #include "meta/account.h"
 #include "meta/catalog.h"
 #include "meta/image.h"
@@ -214,10 +215,15 @@ struct segment {
 		claimed; /* until it is sealed: a bit per SEGMENT_ALIGN bytes that were committed */
 };
 
-/* What the slot has of one store. */
+/*
+ * What the slot has of one store. Its address is remembered for as long as it has a segment
+ * here, so that whoever goes on from the log still knows whose successor is at that address.
+ */
 struct pool {
 	struct list link;
 	uint64_t store;
+	char address[ADDRESS_TEXT_MAX]; /* "": not known */
+	uint8_t seen;
 	struct list segments, owed;
 	struct list dying[DYING_CLASSES]; /* sealed segments by their dead share, the least first */
 	uint64_t bytes, dead;
@@ -461,6 +467,10 @@ int attempt_check_age(const struct job *j, uint64_t age_ms, uint64_t now_ns, str
 
 struct pool *catalog_pool_find(const struct catalog *c, uint64_t store);
 int catalog_pool_reserve(struct catalog *c, uint64_t store);
+/* From an image. -EBADMSG, -ENOMEM. */
+int catalog_pool_restore(struct catalog *c, uint64_t store, struct slice address);
+/* A segment has left it; perhaps it was the last. */
+void catalog_pool_rest(struct catalog *c, struct pool *p);
 
 /* segment.c */
 
@@ -589,6 +599,7 @@ void entry_free_now(struct entry *e);
 void snapshot_job_now(struct catalog *c, struct job *j);
 void snapshot_session_now(struct catalog *c, struct session *s);
 void snapshot_segment_now(struct catalog *c, struct segment *s);
+void snapshot_pool_now(struct catalog *c, struct pool *p);
 /* With its holds. */
 void snapshot_entry_now(struct catalog *c, struct entry *e);
 void snapshot_open_now(struct catalog *c, struct open *o);

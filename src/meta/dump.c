@@ -228,6 +228,19 @@ static void lists(struct dump *d, const struct catalog *c)
 		session(d, container_of(l, struct session, link));
 }
 
+static void stores(struct dump *d, const struct catalog *c)
+{
+	for (struct list *l = c->pools.next; l != &c->pools; l = l->next) {
+		const struct pool *p = container_of(l, struct pool, link);
+
+		if (p->address[0] == '\0')
+			continue;
+		word(d, "store %" PRIx64 " address", p->store);
+		text(d, (struct slice){ (const uint8_t *)p->address, strlen(p->address) });
+		end(d);
+	}
+}
+
 static void blocks(struct dump *d, const struct catalog *c)
 {
 	for (uint32_t i = 0; i < c->value_cap; i++) {
@@ -309,6 +322,7 @@ char *catalog_dump(const struct catalog *c)
 	EACH(&c->holds, struct hold, by_id, hold);
 	EACH(&c->opens, struct open, by_id, open_object);
 	lists(d, c);
+	stores(d, c);
 	blocks(d, c);
 	return join(d);
 }

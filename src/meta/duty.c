@@ -79,7 +79,8 @@ bool catalog_compare(struct catalog *c, const struct segment_entry *e)
 {
 	struct segment *s = catalog_segment_find(c, e->segment, e->generation);
 
-	if (!s)
+	/* One that was given up is not wanted any more, though its store has come back with it. */
+	if (!s || s->state == SEGMENT_LOST || s->state == SEGMENT_GONE)
 		return false;
 	s->compared = s->pool->round;
 	return true;

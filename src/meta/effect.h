@@ -18,6 +18,7 @@ struct entry;
 struct directory;
 struct attempt;
 struct segment;
+struct pool;
 struct session;
 struct hold;
 struct open;
@@ -61,6 +62,7 @@ struct effect {
 		struct job *job;
 		struct entry *entry, *target;
 		struct segment *segment;
+		struct pool *pool;
 		struct session *session;
 		struct hold *hold;
 		struct open *open;

@@ -245,6 +245,11 @@ static int restore_segment(struct restore *r, const struct segment_image *m)
 	return 0;
 }
 
+static int restore_store(struct restore *r, const struct store_image *m)
+{
+	return catalog_pool_restore(r->catalog, m->store, m->address);
+}
+
 static int restore_claims(struct restore *r, const struct claims_image *m)
 {
 	struct segment *s = catalog_segment_find(r->catalog, m->segment, m->generation);
@@ -591,6 +596,18 @@ static bool accounts_are_right(const struct catalog *c)
 	return all == c->account.bytes;
 }
 
+/* None is remembered that there is no segment of. */
+static bool stores_are_right(const struct catalog *c)
+{
+	for (struct list *l = c->pools.next; l != &c->pools; l = l->next) {
+		const struct pool *p = container_of(l, struct pool, link);
+
+		if (p->address[0] && list_is_empty(&p->segments))
+			return false;
+	}
+	return true;
+}
+
 static int restore_slot_end(struct restore *r, const struct slot_end_image *m)
 {
 	const struct catalog *c = r->catalog;
@@ -606,7 +623,7 @@ static int restore_slot_end(struct restore *r, const struct slot_end_image *m)
 		catalog_segment_dying(s);
 	}
 	if (m->object_count != c->object_count || m->segment_count != c->segment_count ||
-	    m->job_count != c->job_count || !accounts_are_right(c))
+	    m->job_count != c->job_count || !accounts_are_right(c) || !stores_are_right(c))
 		return -EBADMSG;
 	return 0;
 }

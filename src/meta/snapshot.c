@@ -10,7 +10,7 @@
  * once, as it was at the beginning, and what it refers to is written before it.
  *
  *	jobs --> for each job: entries with their holds, attempts, opens, ghosts
- *	     --> debris, dropped --> segments --> SLOT_END
+ *	     --> debris, dropped --> stores, segments --> SLOT_END
  *
  * A list is walked with one finger, `at`: snapshot_leave() moves it off what leaves.
  */
@@ -140,6 +140,19 @@ void snapshot_segment_now(struct catalog *c, struct segment *s)
 	put(c, &im);
 	if (s->claimed)
 		put_claims(c, s);
+}
+
+void snapshot_pool_now(struct catalog *c, struct pool *p)
+{
+	struct image im = { .kind = IMAGE_STORE };
+
+	if (!must_write(c, &p->seen) || p->address[0] == '\0')
+		return;
+	im.u.store = (struct store_image){
+		.store = p->store,
+		.address = { (const uint8_t *)p->address, strlen(p->address) },
+	};
+	put(c, &im);
 }
 
 /* What pieces refer to. */
@@ -530,13 +543,15 @@ static bool step_dropped(struct catalog *c, unsigned n)
 static bool step_segments(struct catalog *c, unsigned n)
 {
 	struct list *l = c->pools.next, *at = NULL;
+	struct pool *p;
 
 	for (unsigned i = 0; i < c->snapshot.pool && l != &c->pools; i++)
 		l = l->next;
 	if (l == &c->pools)
 		return false;
-	while (n-- > 0 &&
-	       (at = step_list(c, &container_of(l, struct pool, link)->segments)) != NULL)
+	p = container_of(l, struct pool, link);
+	snapshot_pool_now(c, p);
+	while (n-- > 0 && (at = step_list(c, &p->segments)) != NULL)
 		snapshot_segment_now(c, container_of(at, struct segment, of_pool));
 	if (!at)
 		c->snapshot.pool++;

@@ -23,8 +23,8 @@ struct known {
 #define UNWATCHED __attribute__((no_sanitize("coverage")))
 
 static const char *const KNOWN[] = {
-	"job",     "session", "epoch",      "object", "version",    "hold",    "open",
-	"segment", "put",     "generation", "key",    "attempt_lo", "read_lo", "request",
+	"job", "session",    "epoch", "object",     "version", "hold",    "open",  "segment",
+	"put", "generation", "key",   "attempt_lo", "read_lo", "request", "store",
 };
 #define KNOWN_NAMES (sizeof(KNOWN) / sizeof(*KNOWN))
 

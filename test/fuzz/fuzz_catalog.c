@@ -155,6 +155,11 @@ static int lease(struct asking *a)
 		while (c.p < c.end) {
 			grant_get(&c, &g);
 			LEARN(GRANT, a->f, &g)
+			/* Now here, now there. */
+			REQUIRE(catalog_store_known(t->c, g.store,
+						    words(t->now / SECOND % 2 ? "tcp://store:1"
+									      : "tcp://store:2"),
+						    t->now, &t->out) == 0);
 		}
 		LEARN(LEASE_REQ, a->f, &req)
 	}

@@ -94,6 +94,7 @@ static inline void slot_fill(struct slot *t, struct fields *f)
 	grant_put(&w, &grants[1]);
 	REQUIRE(catalog_grant(t->c, &lease, t->now, (struct slice){ payload, 2 * GRANT_SIZE },
 			      t->now, &t->out) == 0);
+	REQUIRE(catalog_store_known(t->c, STORE, words("tcp://store:1"), t->now, &t->out) == 0);
 	put.path = words("a/x");
 	put.len = 5;
 	put.crc = crc_more(crc_begin(put.seed), "value", 5);

@@ -412,6 +412,33 @@ static void step_repeat(void)
 
 /* Segments. */
 
+/* Where the store of them is: known from the first on, until the last is gone. */
+static const char *store_address;
+
+static int check_store(void *owner, uint64_t store, const char *address)
+{
+	unsigned *count = owner;
+
+	CHECK(store == STORE && ++*count == 1);
+	CHECK(strcmp(address, store_address) == 0);
+	return 0;
+}
+
+static void check_stores(void)
+{
+	unsigned count = 0;
+
+	CHECK(catalog_stores(t.c, check_store, &count) == 0);
+	CHECK(count == (catalog_store_has(t.c, STORE) ? 1 : 0));
+}
+
+static void store_moves(void)
+{
+	store_address = roll(4) ? "tcp://store:1" : "tcp://store:2";
+	CHECK(catalog_store_known(t.c, STORE, text(store_address), t.now, &t.out) == 0);
+	check_stores();
+}
+
 static struct segment_note *any_segment(int job, uint64_t session)
 {
 	size_t from = roll(SEGMENTS);
@@ -440,6 +467,7 @@ static void step_lease(void)
 		return;
 	count = t.out.rep.lease.count;
 	CHECK(count > 0);
+	store_moves();
 	/* The same request again: the same grants, in any order. */
 	if (roll(3) == 0) {
 		struct grant again[LEASE_SEGMENTS_MAX];
@@ -1353,6 +1381,7 @@ static void check_everything(void)
 	if (why)
 		printf("broken: %s\n", why);
 	CHECK(!why);
+	check_stores();
 	why = slot_replay(&t);
 	if (why)
 		printf("%s\n", why);
