@@ -21,7 +21,8 @@ struct comparing {
 	uint64_t after;
 	uint32_t count, at; /* entries of the page, and how many were looked at */
 	bool has_more, is_whole;
-	unsigned slot; /* at the end: whose segments are looked at */
+	bool is_of_lost; /* the store is gone: nothing is on the list */
+	unsigned slot;   /* at the end: whose segments are looked at */
 	unsigned stray_count;
 	uint8_t page[LIST_BYTES];
 };
@@ -55,7 +56,7 @@ static bool look_at(struct comparing *k, const struct segment_entry *e)
 		return true;
 	/* Its answer was lost with the last connection, and is on its way again: behind this page.
 	 */
-	if (asking_is_open(s, e->request))
+	if (asking_is_open(k->store, e->request))
 		return true;
 	if (!stray_free(k->store, e))
 		return false;
@@ -99,6 +100,20 @@ static void look_for_lost(struct comparing *k)
 		shard_after(slot, &s->out);
 }
 
+static void compared(struct comparing *k)
+{
+	struct store *st = k->store;
+	bool is_lost = k->is_of_lost;
+
+	if (k->stray_count > 0)
+		log_warning("segments that no slot knows are freed store=%llx count=%u",
+			    (unsigned long long)st->id, k->stray_count);
+	compare_stop(st);
+	/* If there was no memory, or no room in the log, for all of it: at the next look. */
+	if (is_lost && !store_has_any(st))
+		store_forget(st);
+}
+
 static void go_on(struct task *t)
 {
 	struct comparing *k = container_of(t, struct comparing, task);
@@ -113,10 +128,7 @@ static void go_on(struct task *t)
 		loop_defer(k->store->shard->loop, t);
 		return;
 	}
-	if (k->stray_count > 0)
-		log_warning("segments that no slot knows are freed store=%llx count=%u",
-			    (unsigned long long)k->store->id, k->stray_count);
-	compare_stop(k->store);
+	compared(k);
 }
 
 static void page_done(struct call *call)
@@ -144,17 +156,15 @@ static void page_done(struct call *call)
 	look_at_page(k);
 }
 
-void compare_start(struct store *st)
+static struct comparing *comparing_new(struct store *st)
 {
 	struct shard *s = st->shard;
 	struct comparing *k;
 
 	compare_stop(st);
 	k = node_alloc(sizeof(*k));
-	if (!k) {
-		conn_close(st->conn); /* it comes again */
-		return;
-	}
+	if (!k)
+		return NULL;
 	k->store = st;
 	k->task.run = go_on;
 	list_init(&k->task.link);
@@ -162,7 +172,27 @@ void compare_start(struct store *st)
 	for (int i = 0; i < SLOT_COUNT; i++)
 		if (s->slots[i])
 			catalog_compare_begin(s->slots[i]->catalog, st->id);
-	ask_page(k);
+	return k;
+}
+
+void compare_start(struct store *st)
+{
+	struct comparing *k = comparing_new(st);
+
+	if (k)
+		ask_page(k);
+	else
+		conn_close(st->conn); /* it comes again */
+}
+
+void store_lose(struct store *st)
+{
+	struct comparing *k = st->comparing ? NULL : comparing_new(st);
+
+	if (!k)
+		return; /* we are at it, or at the next look */
+	k->is_whole = k->is_of_lost = true;
+	loop_defer(st->shard->loop, &k->task);
 }
 
 void compare_stop(struct store *st)
@@ -185,18 +215,4 @@ void compare_go_on(struct store *st)
 
 	if (k && !k->is_whole && !k->call.is_pending)
 		loop_defer(st->shard->loop, &k->task);
-}
-
-void store_lose(struct shard *s, uint64_t id)
-{
-	for (int i = 0; i < SLOT_COUNT; i++) {
-		struct slot *slot = s->slots[i];
-
-		if (!slot)
-			continue;
-		catalog_compare_begin(slot->catalog, id);
-		while (catalog_compare_end(slot->catalog, id, shard_now(s), &s->wake_out))
-			shard_after(slot, &s->wake_out);
-		shard_after(slot, &s->wake_out);
-	}
 }

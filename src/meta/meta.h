@@ -37,6 +37,7 @@ struct shard_config {
 	const atomic_bool *is_full; /* no memory for anything new; NULL: there always is */
 	uint64_t log_bytes;         /* of memory for the log; LOG_BYTES_MIN at least */
 	uint64_t snapshot_bytes;    /* logged between two snapshots */
+	uint64_t store_gone_ms; /* a store that is away for so long has lost its bytes; 0: never */
 	const char *addresses[SHARDS_MAX]; /* of all shards; not ours, and may be filled in later */
 };
 

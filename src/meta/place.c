@@ -137,13 +137,16 @@ static struct asking *asking_find(const struct shard *s, const struct lease_req 
 	return NULL;
 }
 
-bool asking_is_open(const struct shard *s, uint64_t number)
+bool asking_is_open(const struct store *st, uint64_t number)
 {
-	struct hlink *l = htable_first(&s->asked_numbers, number);
+	struct hlink *l = htable_first(&st->shard->asked_numbers, number);
 
-	for (; l; l = htable_next(l))
-		if (container_of(l, struct asking, by_number)->request == number)
-			return true;
+	for (; l; l = htable_next(l)) {
+		const struct asking *a = container_of(l, struct asking, by_number);
+
+		if (a->request == number)
+			return a->store == st; /* it may have been given up, and another asked */
+	}
 	return false;
 }
 
@@ -252,6 +255,8 @@ static bool granted(struct asking *a, uint64_t stamp_ns, struct slice grants)
 	r = catalog_grant(a->slot->catalog, &req, stamp_ns, grants, shard_now(s), &s->wake_out);
 	if (r == -ENOMEM)
 		return false;
+	if (a->store)
+		store_note(a->store, a->slot);
 	if (r < 0)
 		refuse_asker(a, r, s->wake_out.detail);
 	else if (req.session)

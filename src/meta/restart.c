@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * restart: a shard takes over from its predecessor: images and records into its slots,
- * then what follows from them: sessions that may come back, what is due, what is owed.
+ * then what follows from them: sessions and stores that may come back, what is due, what is
+ * owed.
  */
 #include "base/log.h"
 #include "base/plant.h"
@@ -112,6 +113,8 @@ int shard_recover(struct shard *s, const struct oplog_config *config)
 	restore_over(s);
 	if (r == 0)
 		r = presences_recover(s);
+	if (r == 0)
+		r = stores_recover(s);
 	if (r < 0) {
 		log_error("the state of the metadata server cannot be read: %s shard=%u errno=%d",
 			  what.words[0] ? what.words : "no memory", s->config.index, -r);

@@ -222,11 +222,13 @@ static void look(struct shard *s)
 			    (unsigned long long)((now_ns - s->looked_ns) / (1000 * MS)));
 		s->awake_ns = shard_now(s);
 		presences_renew(s);
+		stores_renew(s);
 	}
 	s->looked_ns = now_ns;
 	if (s->config.is_open_loopback)
 		(void)default_job_make(s);
 	askings_look(s);
+	stores_look(s);
 	overs_look(s);
 	read_on(s);
 }

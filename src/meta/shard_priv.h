@@ -48,12 +48,14 @@ struct store {
 	struct list link;
 	struct shard *shard;
 	uint64_t id, limit_bytes;
-	struct conn *conn; /* NULL: away */
-	char address[ADDRESS_TEXT_MAX];
-	unsigned duty_count; /* on their way to it */
-	bool has_more;       /* duties that had to wait for others */
-	struct timer again;  /* runs: it failed to take one, and is left alone for a while */
-	struct list duties;  /* struct duty_call */
+	struct conn *conn;              /* NULL: away */
+	uint64_t away_ns;               /* then: since when */
+	char address[ADDRESS_TEXT_MAX]; /* "": not known */
+	bool is_noted;                  /* it is in the log, for all slots that need to know */
+	unsigned duty_count;            /* on their way to it */
+	bool has_more;                  /* duties that had to wait for others */
+	struct timer again; /* runs: it failed to take one, and is left alone for a while */
+	struct list duties; /* struct duty_call */
 	struct comparing *comparing;
 	uint64_t lacking; /* CLEAN: bytes for who has waited longest there */
 	struct emptying *emptying;
@@ -251,10 +253,20 @@ void parkeds_of_conn_over(struct conn *c);
 
 /* stores.c */
 
+/* Those that slots have segments of: they may come back. */
+int stores_recover(struct shard *s);
 int store_attach(struct request *r, const struct hello_req *req);
 void store_detach(struct conn *c);
+/* Where it is, for a successor of ours, as long as the slot has a segment of it. */
+void store_note(struct store *st, struct slot *slot);
 /* Stores that are gone, and whose address another one has, have lost their bytes. */
 void stores_replaced(struct shard *s);
+/* And so have those that have been away for too long. */
+void stores_look(struct shard *s);
+/* Nobody could be heard: who is away gets a new period. */
+void stores_renew(struct shard *s);
+/* Has any slot something of it that is neither lost nor given back? */
+bool store_has_any(const struct store *st);
 void store_forget(struct store *st);
 
 /* place.c */
@@ -263,8 +275,8 @@ void askings_of_store(struct store *st);
 /* Somebody has waited for a while: what only waits for its writer is given up. */
 void askings_look(struct shard *s);
 void asking_forget(struct asking *a);
-/* What a store granted for this number is still to be heard of. */
-bool asking_is_open(const struct shard *s, uint64_t number);
+/* What the store granted for this number is still to be heard of. */
+bool asking_is_open(const struct store *st, uint64_t number);
 /* The repeat of a LEASE that is being asked for takes the place of the one before. */
 bool asking_joins(struct request *r, struct slot *slot, const struct lease_req *req);
 /* outcome.ask, of a store; the request is parked. */
@@ -294,8 +306,8 @@ void cleaning_forget(struct store *st);
 void compare_start(struct store *st);
 void compare_stop(struct store *st);
 void compare_go_on(struct store *st);
-/* The store has gone for good: all that slots have there is lost. */
-void store_lose(struct shard *s, uint64_t id);
+/* The store has gone for good: all that slots have there is lost, and then it is forgotten. */
+void store_lose(struct store *st);
 
 /* over.c */
 

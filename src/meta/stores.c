@@ -1,6 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * stores: storage servers, connected or away.
+ * stores: storage servers, connected or away. Those that slots have segments of are in the
+ * log, with their addresses, so that a successor of ours knows whom to wait for.
+ *
+ *	away --says HELLO--> connected --its connection ends--> away
+ *	  +--another one is at its address, or nothing was heard of it for store_gone_ms-->
+ *	all it had is lost, and it is forgotten
+ *
+ * One that comes back after that is as good as any other; what it still has of then is
+ * unknown to the slots, so it frees it (compare.c).
  */
 #include <stdio.h>
 
@@ -20,6 +28,85 @@ static struct store *store_find_id(const struct shard *s, uint64_t id)
 	return NULL;
 }
 
+static struct store *store_new(struct shard *s, uint64_t id)
+{
+	struct store *st = node_alloc(sizeof(*st));
+
+	if (!st)
+		return NULL;
+	*st = (struct store){ .shard = s, .id = id, .away_ns = s->loop->now_ns };
+	list_init(&st->link);
+	list_init(&st->duties);
+	list_insert(&s->stores, &st->link);
+	return st;
+}
+
+static int recover_one(void *owner, uint64_t id, const char *address)
+{
+	struct shard *s = owner;
+	struct store *st = store_find_id(s, id);
+
+	if (!st)
+		st = store_new(s, id);
+	if (!st)
+		return -ENOMEM;
+	if (st->address[0] == '\0')
+		snprintf(st->address, sizeof(st->address), "%s", address);
+	return 0;
+}
+
+int stores_recover(struct shard *s)
+{
+	int r = 0;
+
+	for (int i = 0; i < SLOT_COUNT && r == 0; i++)
+		if (s->slots[i])
+			r = catalog_stores(s->slots[i]->catalog, recover_one, s);
+	return r;
+}
+
+void store_note(struct store *st, struct slot *slot)
+{
+	struct shard *s = st->shard;
+	const struct slice address = { (const uint8_t *)st->address, strlen(st->address) };
+
+	if (catalog_store_known(slot->catalog, st->id, address, shard_now(s), &s->out) < 0)
+		st->is_noted = false; /* at the next look */
+}
+
+static void note_all(struct store *st)
+{
+	struct shard *s = st->shard;
+
+	st->is_noted = true;
+	for (int i = 0; i < SLOT_COUNT && st->is_noted; i++)
+		if (s->slots[i])
+			store_note(st, s->slots[i]);
+}
+
+bool store_has_any(const struct store *st)
+{
+	const struct shard *s = st->shard;
+
+	for (int i = 0; i < SLOT_COUNT; i++)
+		if (s->slots[i] && catalog_store_has(s->slots[i]->catalog, st->id))
+			return true;
+	return false;
+}
+
+/* What it had is lost. */
+static void give_up(struct store *st, const char *why)
+{
+	if (!store_has_any(st)) {
+		store_forget(st);
+		return;
+	}
+	if (!st->comparing)
+		log_warning("%s: they are lost store=%llx address=\"%s\"", why,
+			    (unsigned long long)st->id, st->address);
+	store_lose(st);
+}
+
 static void replace_others(struct shard *s, const struct store *st)
 {
 	for (struct list *l = s->stores.next, *next; l != &s->stores; l = next) {
@@ -29,10 +116,7 @@ static void replace_others(struct shard *s, const struct store *st)
 		if (old == st || old->conn || st->address[0] == '\0' ||
 		    strcmp(old->address, st->address) != 0)
 			continue;
-		log_warning("a store came back without its bytes: they are lost address=\"%s\"",
-			    st->address);
-		store_lose(s, old->id);
-		store_forget(old);
+		give_up(old, "a store came back without its bytes");
 	}
 }
 
@@ -45,6 +129,29 @@ void stores_replaced(struct shard *s)
 		if (st->conn)
 			replace_others(s, st);
 	}
+}
+
+void stores_look(struct shard *s)
+{
+	uint64_t patience_ns = s->config.store_gone_ms * MS;
+
+	stores_replaced(s);
+	for (struct list *l = s->stores.next, *next; l != &s->stores; l = next) {
+		struct store *st = container_of(l, struct store, link);
+
+		next = l->next;
+		if (st->conn && !st->is_noted)
+			note_all(st);
+		else if (!st->conn && patience_ns > 0 &&
+			 s->loop->now_ns - st->away_ns >= patience_ns)
+			give_up(st, "a store has not come back with its bytes for too long");
+	}
+}
+
+void stores_renew(struct shard *s)
+{
+	for (struct list *l = s->stores.next; l != &s->stores; l = l->next)
+		container_of(l, struct store, link)->away_ns = s->loop->now_ns;
 }
 
 /* Statuses: INVALID, EXISTS, NOMEMORY. */
@@ -63,19 +170,15 @@ int store_attach(struct request *r, const struct hello_req *req)
 		store_detach(before);
 		conn_close(before);
 	}
-	if (!st) {
-		st = node_alloc(sizeof(*st));
-		if (!st)
-			return -ENOMEM;
-		*st = (struct store){ .shard = s, .id = req->incarnation };
-		list_init(&st->link);
-		list_init(&st->duties);
-		list_insert(&s->stores, &st->link);
-	}
+	if (!st)
+		st = store_new(s, req->incarnation);
+	if (!st)
+		return -ENOMEM;
 	st->conn = r->conn;
 	st->limit_bytes = req->limit_bytes;
 	snprintf(st->address, sizeof(st->address), "%.*s", (int)req->address.len, req->address.ptr);
 	state->store = st;
+	note_all(st);
 	replace_others(s, st);
 	return 0;
 }
@@ -88,6 +191,7 @@ void store_detach(struct conn *c)
 	if (!st || st->conn != c)
 		return;
 	st->conn = NULL;
+	st->away_ns = st->shard->loop->now_ns;
 	compare_stop(st);
 }
 

@@ -26,6 +26,7 @@ static const uint8_t TOKEN_KEY[] = "a key for tokens, also as long as it must be
 static struct net *net;
 static struct shard *shard;
 static struct shard_config config;
+static uint64_t store_gone_ms; /* of shards from now on */
 static struct slice JOB = { (const uint8_t *)"job", 3 };
 
 static struct slice text(const char *s)
@@ -316,6 +317,7 @@ static void open_shard(uint16_t count, bool is_open)
 {
 	config = (struct shard_config){ .count = count,
 					.is_open_loopback = is_open,
+					.store_gone_ms = store_gone_ms,
 					.key = { KEY, sizeof(KEY) },
 					.token_key = { TOKEN_KEY, sizeof(TOKEN_KEY) } };
 	for (uint16_t i = 0; i < count; i++)
@@ -336,6 +338,7 @@ static int setup(void **state)
 	all[1] = &b;
 	all[2] = &c;
 	all[3] = &store;
+	store_gone_ms = 0;
 	open_shard(1, false);
 	assert_int_equal(proxy_hello(&a), 0);
 	return 0;
@@ -771,8 +774,89 @@ static void another_store_at_the_same_address_means_that_all_is_lost(void **stat
 			     .address = text("tcp://store:1")),
 			 0);
 	assert_int_equal(look(&a, job, "a"), -EREMOTEIO);
+	turn_for(MS);
 	assert_int_equal(ASK(&a, MAP, map, 0), 0);
 	assert_int_equal(GET(&a, map).store_count, 1);
+}
+
+/* An object in a segment of the store, for which a new shard waits so long. */
+static uint64_t put_there(struct client *k, const struct grant *g, uint64_t gone_ms)
+{
+	uint64_t job;
+
+	store_gone_ms = gone_ms;
+	open_again(1, false);
+	assert_int_equal(proxy_hello(k), 0);
+	job = job_create(k, "job");
+	store.grants[0] = *g;
+	store.grant_count = 1;
+	store_hello(&store);
+	assert_int_equal(lease(k, job, 1, 10000), 0);
+	assert_int_equal(put_extent(k, job, "a", g, 0), 0);
+	store.has[0] = (struct segment_entry){
+		.segment = g->segment, .job = job, .generation = 1, .size = g->size
+	};
+	store.has_count = 1;
+	disconnect(&store);
+	return job;
+}
+
+static void a_store_that_stays_away_has_lost_its_bytes(void **state)
+{
+	struct grant g = grant_of(2);
+	uint64_t job = put_there(&a, &g, 20000);
+
+	turn_for(18 * SECOND);
+	assert_int_equal(look(&a, job, "a"), 0);
+	store_hello(&store);
+	turn_for(5 * SECOND);
+	disconnect(&store);
+	turn_for(18 * SECOND);
+	assert_int_equal(look(&a, job, "a"), 0);
+	assert_int_equal(store.frees, 0);
+	turn_for(4 * SECOND);
+	assert_int_equal(look(&a, job, "a"), -EREMOTEIO);
+	assert_int_equal(ASK(&a, MAP, map, 0), 0);
+	assert_int_equal(GET(&a, map).store_count, 0);
+	assert_int_equal(ASK(&a, JOB_SHOW, job_show, slot_of_name(JOB), .name = JOB), 0);
+	assert_int_equal(GET(&a, job_show).dram_bytes, 0);
+	/* It was only out of reach. What it has of then it frees, and then it is one like any. */
+	store_hello(&store);
+	WAIT_FOR(store.frees == 1);
+	assert_int_equal(look(&a, job, "a"), -EREMOTEIO);
+	store.grants[0] = grant_of(3);
+	assert_int_equal(lease(&a, job, 2, 10000), 0);
+	assert_int_equal(put_extent(&a, job, "b", &store.grants[0], 0), 0);
+	assert_int_equal(look(&a, job, "b"), 0);
+}
+
+static void a_store_without_a_period_may_stay_away(void **state)
+{
+	struct grant g = grant_of(2);
+	uint64_t job = put_there(&a, &g, 0);
+
+	for (int i = 0; i < 50; i++) {
+		turn_for(20 * SECOND);
+		assert_int_equal(ASK(&a, JOB_RENEW, job_renew, slot_of_name(JOB), .name = JOB), 0);
+		assert_int_equal(look(&a, job, "a"), 0);
+	}
+}
+
+static void a_shard_that_was_stopped_gives_stores_a_new_period(void **state)
+{
+	struct grant g = grant_of(2);
+	uint64_t job = put_there(&a, &g, 20000);
+
+	sim_node_pause(sim_node, true);
+	node_current = NULL;
+	sim_run(sim, sim_now_ns(sim) + 100 * SECOND);
+	sim_node_pause(sim_node, false);
+	node_current = sim_node_of(sim_node);
+	turn_for(MS); /* it notices */
+	turn_for(18 * SECOND);
+	assert_int_equal(look(&a, job, "a"), 0);
+	turn_for(4 * SECOND);
+	assert_int_equal(look(&a, job, "a"), -EREMOTEIO);
 }
 
 /* Sessions. */
@@ -1495,6 +1579,9 @@ int main(void)
 		T(the_store_with_most_room_is_asked),
 		T(lists_are_compared_when_a_store_says_hello),
 		T(another_store_at_the_same_address_means_that_all_is_lost),
+		T(a_store_that_stays_away_has_lost_its_bytes),
+		T(a_store_without_a_period_may_stay_away),
+		T(a_shard_that_was_stopped_gives_stores_a_new_period),
 		T(who_comes_back_has_the_next_epoch),
 		T(a_session_whose_process_is_gone_is_over_at_once),
 		T(a_session_lives_by_being_heard),
