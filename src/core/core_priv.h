@@ -108,8 +108,11 @@ int shards_open(struct core *c);
 void shards_close(struct core *c);
 struct shard_link *shard_of(struct core *c, uint16_t slot);
 
-/* The running fiber gets a connection to a storage server. */
-int store_conn(struct core *c, uint64_t store, uint64_t due_ns, struct conn **ret);
+/*
+ * The running fiber gets a connection to a storage server; the shard of the slot is asked where
+ * that is. -EHOSTUNREACH: nobody knows, or nobody is there.
+ */
+int store_conn(struct core *c, uint64_t store, uint16_t slot, uint64_t due_ns, struct conn **ret);
 /*
  * After a READ or a WRITE, which may be repeated: a store that was killed is back soon,
  * perhaps. True, after a while: ask again. In the end the result is what it was at first.

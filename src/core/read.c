@@ -173,7 +173,7 @@ static int read_once(struct core *c, uint64_t job, uint64_t store, uint64_t segm
 	struct call call = { .room = buf, .room_cap = len };
 	struct conn *conn;
 	struct wcur w;
-	int r = store_conn(c, store, due_ns, &conn);
+	int r = store_conn(c, store, slot_of_id(job), due_ns, &conn);
 
 	if (r < 0)
 		return r;

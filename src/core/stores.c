@@ -5,10 +5,6 @@
 #include "base/node.h"
 #include "core/core_priv.h"
 
-/* A store that is there comes back to a metadata server in half of this; asked so often. */
-#define STORE_BACK_NS  10000000000ull
-#define STORE_PAUSE_NS 100000000ull
-
 /* Between two tries of a READ or a WRITE. */
 #define RESTART_PAUSE_NS 10000000ull
 
@@ -39,16 +35,18 @@ static struct store_link *store_find(struct core *c, uint64_t store)
 	return NULL;
 }
 
-/* Any metadata server knows which stores there are. *ret: LIST_BYTES, to be freed; at its stores.
+/*
+ * The shard of a slot knows those stores that the slot has segments of, whether they have come
+ * back to it or not. *ret: LIST_BYTES, to be freed; at its stores.
  */
-static int ask_map(struct core *c, uint64_t due_ns, uint8_t **ret, struct rcur *ret_stores,
-		   unsigned *ret_count)
+static int ask_map(struct core *c, uint16_t slot, uint64_t due_ns, uint8_t **ret,
+		   struct rcur *ret_stores, unsigned *ret_count)
 {
 	uint8_t *room = node_alloc(LIST_BYTES);
 	struct map_rep rep;
 	struct ask a;
 	struct rcur body;
-	struct wcur w = ask_begin(c, &a, MSG_MAP, 0);
+	struct wcur w = ask_begin(c, &a, MSG_MAP, slot);
 	int r = -ENOMEM;
 
 	a.call.room = room;
@@ -89,39 +87,22 @@ static int get_store(struct rcur *stores, uint64_t *ret_store, struct address *r
 	return address_parse(text, ret);
 }
 
-static int store_address(struct core *c, uint64_t store, uint64_t due_ns, struct address *ret)
+/* Whether its bytes are lost its slot decides: what is not known here is out of reach. */
+static int store_address(struct core *c, uint64_t store, uint16_t slot, uint64_t due_ns,
+			 struct address *ret)
 {
 	struct rcur stores;
 	uint64_t found = 0;
 	unsigned count;
 	uint8_t *room;
-	int r = ask_map(c, due_ns, &room, &stores, &count), x = -EREMOTEIO;
+	int r = ask_map(c, slot, due_ns, &room, &stores, &count), x = -EHOSTUNREACH;
 
 	if (r < 0)
 		return r;
 	while (count-- > 0 && !stores.bad && found != store)
 		x = get_store(&stores, &found, ret);
 	node_free(room);
-	return found == store ? x : -EREMOTEIO;
-}
-
-/*
- * A metadata server that has just started knows a store by its segments only, until that
- * has come back to it; then it is not lost, as one is that does not come.
- */
-static int store_address_wait(struct core *c, uint64_t store, uint64_t due_ns, struct address *ret)
-{
-	uint64_t until_ns = c->loop->now_ns + STORE_BACK_NS;
-	int r = store_address(c, store, due_ns, ret);
-
-	if (until_ns > due_ns)
-		until_ns = due_ns;
-	while (r == -EREMOTEIO && c->loop->now_ns + 2 * STORE_PAUSE_NS < until_ns) {
-		r = core_sleep(c, c->loop->now_ns + STORE_PAUSE_NS);
-		if (r == 0)
-			r = store_address(c, store, due_ns, ret);
-	}
-	return r;
+	return found == store && x == 0 ? 0 : -EHOSTUNREACH;
 }
 
 static int store_hello(struct store_link *l, struct conn *conn, uint64_t due_ns)
@@ -181,7 +162,7 @@ static int store_connect(struct store_link *l, uint64_t due_ns)
 	return r;
 }
 
-int store_conn(struct core *c, uint64_t store, uint64_t due_ns, struct conn **ret)
+int store_conn(struct core *c, uint64_t store, uint16_t slot, uint64_t due_ns, struct conn **ret)
 {
 	struct store_link *l = store_find(c, store);
 	int r = 0;
@@ -189,7 +170,7 @@ int store_conn(struct core *c, uint64_t store, uint64_t due_ns, struct conn **re
 	if (!l) {
 		struct address address;
 
-		r = store_address_wait(c, store, due_ns, &address);
+		r = store_address(c, store, slot, due_ns, &address);
 		if (r < 0)
 			return r;
 		l = store_find(c, store); /* perhaps somebody else asked, too */
@@ -236,7 +217,7 @@ static int ask_info(struct core *c, uint64_t store, uint64_t due_ns, struct info
 	struct conn *conn;
 	struct rcur body;
 	struct wcur w;
-	int r = store_conn(c, store, due_ns, &conn);
+	int r = store_conn(c, store, 0, due_ns, &conn);
 
 	if (r < 0)
 		return r;
@@ -257,7 +238,7 @@ int core_stores_info(struct core *c, uint64_t due_ns,
 	struct rcur stores;
 	unsigned count;
 	uint8_t *room;
-	int r = ask_map(c, due_ns, &room, &stores, &count);
+	int r = ask_map(c, 0, due_ns, &room, &stores, &count);
 
 	if (r < 0)
 		return r;

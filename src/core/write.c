@@ -62,7 +62,7 @@ static int write_once(struct core *c, struct piece *p, uint32_t at, uint32_t len
 	struct call call = { 0 };
 	struct conn *conn;
 	struct wcur w;
-	int r = store_conn(c, s->store, due_ns, &conn);
+	int r = store_conn(c, s->store, slot_of_id(s->job), due_ns, &conn);
 
 	if (r < 0)
 		return r;
