@@ -87,7 +87,8 @@ static void open_shards(struct process *p)
 					       .archive = p->archive,
 					       .media = &media_heap,
 					       .log_bytes = LOG_BYTES_MIN,
-					       .snapshot_bytes = c->shape.snapshot_bytes };
+					       .snapshot_bytes = c->shape.snapshot_bytes,
+					       .store_gone_ms = STORE_GONE_MS };
 
 		for (unsigned k = 0; k < c->shape.shards; k++)
 			config.addresses[k] = c->shard_texts[k];
@@ -202,7 +203,7 @@ static void open_client(struct process *p)
 
 void process_start(struct process *p)
 {
-	assert(!p->is_up);
+	assert(!p->is_up && !p->is_gone);
 	p->is_up = true;
 	p->life++;
 	node_current = sim_node_of(p->node);

@@ -22,6 +22,9 @@
 #define OPERATOR         (SHAPE_CLIENTS - 1)
 #define PROCESSES_MAX    (1 + SHAPE_STORES + SHAPE_PROXIES + SHAPE_CLIENTS)
 
+/* A store that stays away for so long has lost its bytes: longer than any fault that ends. */
+#define STORE_GONE_MS 200000
+
 enum { RUNS_META = 1, RUNS_STORE = 2, RUNS_PROXY = 4, RUNS_CLIENT = 8 };
 
 /* Who runs where, and how much room there is: chosen by the seed. */
@@ -45,6 +48,7 @@ struct process {
 	struct sim_node *node;
 	uint32_t id;
 	bool is_up, is_paused;
+	bool is_gone;  /* for good: it is not started again */
 	unsigned life; /* counts its starts */
 
 	/* What outlives it. */

@@ -15,7 +15,7 @@ static const char *const NAMES[FAULT_KINDS] = {
 	[FAULT_KILL] = "kill",   [FAULT_HOST] = "host",   [FAULT_KEEPER] = "keeper",
 	[FAULT_PAUSE] = "pause", [FAULT_CUT] = "cut",     [FAULT_ALONE] = "alone",
 	[FAULT_STALL] = "stall", [FAULT_BREAK] = "break", [FAULT_WALL] = "wall",
-	[FAULT_SLOW] = "slow",
+	[FAULT_SLOW] = "slow",   [FAULT_GONE] = "gone",
 };
 
 struct dice_of {
@@ -62,20 +62,27 @@ static bool may_die(const struct process *p)
 	return !(p->roles & RUNS_CLIENT && p->index == OPERATOR);
 }
 
-/*
- * A metadata server that was restarted does not know any more at which address a
- * store was, so it cannot tell that the one which is there now is its successor. Until it
- * does, a run has one or the other.
- */
-static void make_one(struct fault *f, struct cluster *c, uint64_t span_ms, bool may_lose_hosts,
-		     const struct dice_of *d)
+/* One store of those whose hosts are lost for so long is gone for good. */
+#define GONE_MS 5000
+
+/* Somebody else can do what it did. */
+static bool may_go(const struct faults *f, const struct process *p)
+{
+	for (unsigned i = 0; i < f->count; i++)
+		if (f->list[i].kind == FAULT_GONE)
+			return false;
+	return p->roles == RUNS_STORE;
+}
+
+static void make_one(const struct faults *before, struct fault *f, struct cluster *c,
+		     uint64_t span_ms, bool may_lose_hosts, const struct dice_of *d)
 {
 	const struct process *a = &c->processes[below(d, c->count)];
 	const struct process *b = &c->processes[below(d, c->count)];
 
 	while (!do_talk(a, b))
 		b = &c->processes[below(d, c->count)];
-	*f = (struct fault){ .kind = (enum fault_kind)below(d, FAULT_KINDS),
+	*f = (struct fault){ .kind = (enum fault_kind)below(d, FAULT_GONE),
 			     .at_ms = below(d, span_ms),
 			     .for_ms = duration_ms(d) };
 	/* Most of the time nothing is on its way: so half of them wait until something is. */
@@ -84,13 +91,17 @@ static void make_one(struct fault *f, struct cluster *c, uint64_t span_ms, bool 
 	snprintf(f->a, sizeof(f->a), "%s", a->name);
 	switch (f->kind) {
 	case FAULT_KILL:
-		if (!may_die(a) || (may_lose_hosts && a->roles & RUNS_META))
+		if (!may_die(a))
 			f->kind = FAULT_PAUSE;
 		break;
 	case FAULT_HOST:
 		/* Of metadata's host copies are asked for, which there are none of yet. */
 		if (!may_die(a) || a->roles & RUNS_META || !may_lose_hosts)
 			f->kind = FAULT_PAUSE;
+		else if (f->for_ms >= GONE_MS && may_go(before, a))
+			f->kind = FAULT_GONE;
+		if (f->kind == FAULT_GONE)
+			f->for_ms = 0;
 		break;
 	case FAULT_KEEPER:
 		if (!a->keeper)
@@ -133,9 +144,9 @@ void faults_make(struct faults *f, struct cluster *c, uint64_t span_ms,
 	unsigned count = below(&d, 5) == 0 ? 0 : 1 + (unsigned)below(&d, 12);
 	bool may_lose_hosts = !c->shape.keeps_stores || below(&d, 3) == 0;
 
-	*f = (struct faults){ .count = count };
-	for (unsigned i = 0; i < count; i++)
-		make_one(&f->list[i], c, span_ms, may_lose_hosts, &d);
+	*f = (struct faults){ 0 };
+	for (; f->count < count; f->count++)
+		make_one(f, &f->list[f->count], c, span_ms, may_lose_hosts, &d);
 	qsort(f->list, count, sizeof(f->list[0]), earlier);
 }
 
@@ -296,8 +307,11 @@ static void cut_from_all(struct cluster *c, const struct process *p, bool is_cut
 			sim_cut(c->sim, p->id, c->processes[i].id, is_cut);
 }
 
+/* If it may come back. */
 static void start(struct process *p, const struct fault_hooks *hooks)
 {
+	if (p->is_up || p->is_gone)
+		return;
 	process_start(p);
 	hooks->started(hooks->owner, p);
 }
@@ -328,6 +342,15 @@ static void begin(struct fault *f, struct cluster *c, struct model *m,
 			process_kill(a);
 		if (a->roles & RUNS_STORE && (f->kind == FAULT_HOST || !a->keeper))
 			model_loss(m, now_ns);
+		break;
+	case FAULT_GONE:
+		if (a->roles != RUNS_STORE)
+			break;
+		/* Perhaps it was killed before, and only its keeper is left. */
+		if (a->is_up)
+			process_kill_host(a);
+		a->is_gone = true;
+		model_loss(m, now_ns);
 		break;
 	case FAULT_KEEPER:
 		if (a->is_up)
@@ -376,7 +399,7 @@ static void end(struct fault *f, struct cluster *c, const struct fault_hooks *ho
 	switch (f->kind) {
 	case FAULT_KILL:
 	case FAULT_HOST:
-		if (a && !a->is_up)
+		if (a)
 			start(a, hooks);
 		break;
 	case FAULT_KEEPER:
@@ -444,8 +467,7 @@ void faults_heal(struct faults *f, struct cluster *c, struct model *m,
 			sim_node_pause(p->node, false);
 		p->is_paused = false;
 		process_keeper_down(p, false);
-		if (!p->is_up)
-			start(p, hooks);
+		start(p, hooks);
 	}
 	if (f->count > 0)
 		model_trouble(m, 0, now_ns + AFTERMATH_NS);

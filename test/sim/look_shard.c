@@ -5,13 +5,31 @@
 
 #include "meta/shard_priv.h"
 
+static int is_known(void *owner, uint64_t store, const char *address)
+{
+	const struct shard *s = owner;
+
+	for (struct list *l = s->stores.next; l != &s->stores; l = l->next) {
+		const struct store *st = container_of(l, struct store, link);
+
+		if (st->id == store)
+			return strcmp(st->address, address) == 0 ? 0 : -1;
+	}
+	return -1;
+}
+
 const char *look_at_shard(const struct shard *s)
 {
 	const char *why = NULL;
 
-	for (unsigned i = 0; i < SLOT_COUNT && !why; i++)
-		if (s->slots[i])
-			why = look_at_catalog(s->slots[i]->catalog, s->asking_count > 0);
+	for (unsigned i = 0; i < SLOT_COUNT && !why; i++) {
+		if (!s->slots[i])
+			continue;
+		why = look_at_catalog(s->slots[i]->catalog, s->asking_count > 0);
+		if (!why && catalog_stores(s->slots[i]->catalog, is_known, (void *)s) < 0)
+			why = "a shard knows each store that a slot has segments of, and where it "
+			      "is";
+	}
 	return why;
 }
 

@@ -19,6 +19,9 @@
 /* Longer than a session lives, a hold is kept, and a fenced segment waits for its writer. */
 #define SETTLE_NS (420000 * MS)
 
+/* Nothing of a fault is felt any more. */
+#define NOTICE_NS (90000 * MS)
+
 /* The workload goes on for so long after the last fault. */
 #define AFTER_NS (5000 * MS)
 
@@ -232,6 +235,8 @@ static void look_at_the_end(struct run *r)
 			model_fail(&r->m, "all jobs have ended, but there is left: %s", why);
 	}
 	for (unsigned i = 0; i < SHAPE_STORES; i++) {
+		if (r->c.stores[i]->is_gone)
+			continue;
 		node_current = sim_node_of(r->c.stores[i]->node);
 		stores += store_bill(r->c.stores[i]->store);
 		if (!store_is_empty(r->c.stores[i]->store, why, sizeof(why)))
@@ -274,6 +279,14 @@ static bool scripts_are_over(struct run *r)
 	return workload_is_over(&r->wl);
 }
 
+static bool is_store_gone(const struct run *r)
+{
+	for (unsigned i = 0; i < SHAPE_STORES; i++)
+		if (r->c.stores[i]->is_gone)
+			return true;
+	return false;
+}
+
 static void run_all(struct run *r)
 {
 	const struct fault_hooks hooks = { killed, started, r };
@@ -286,8 +299,9 @@ static void run_all(struct run *r)
 	run_until(r, until_ns + 600000 * MS, scripts_are_over);
 	if (!r->m.failure[0] && !workload_is_over(&r->wl))
 		model_fail(&r->m, "a script has not come to its end");
-	/* All is whole again, and everybody has had time to notice. */
-	run_until(r, sim_now_ns(r->c.sim) + 90000 * MS, NULL);
+	/* All is whole again, or gone for good, and everybody has had time to notice. */
+	run_until(r, sim_now_ns(r->c.sim) + NOTICE_NS + (is_store_gone(r) ? STORE_GONE_MS * MS : 0),
+		  NULL);
 	r->m.trouble_count = 0;
 	if (r->m.failure[0])
 		return;

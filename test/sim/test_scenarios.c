@@ -372,6 +372,125 @@ static void a_store_that_comes_back_fast_has_lost_its_bytes(void **state)
 	assert_int_equal(lost, 20);
 }
 
+static void meta_starts_again(void)
+{
+	process_kill(cluster.meta);
+	process_start(cluster.meta);
+}
+
+static void all_is_gone(void)
+{
+	char why[200] = "";
+
+	client_runs(end_job);
+	run_for(5000 * MS);
+	for (unsigned i = 0; i < cluster.shape.shards && !why[0]; i++)
+		(void)shard_is_empty(cluster.meta->shards[i], why, sizeof(why));
+	for (unsigned i = 0; i < SHAPE_STORES && !why[0]; i++)
+		if (cluster.stores[i]->is_up)
+			(void)store_is_empty(cluster.stores[i]->store, why, sizeof(why));
+	assert_string_equal(why, "");
+}
+
+/* Both were away at once, and metadata knows from its log whose successors they are. */
+static void a_stores_successor_is_known_to_metadatas_successor(void **state)
+{
+	for (unsigned order = 0; order < 2; order++) {
+		cluster_begin(7, 500000);
+		client_runs(put_two);
+		process_kill(cluster.meta);
+		for (unsigned i = 0; i < SHAPE_STORES; i++)
+			process_kill(cluster.stores[i]);
+		if (order == 0)
+			process_start(cluster.meta);
+		for (unsigned i = 0; i < SHAPE_STORES; i++)
+			process_start(cluster.stores[i]);
+		if (order == 1)
+			process_start(cluster.meta);
+		run_for(5000 * MS);
+		client_starts(get_two);
+		run_for(100 * MS);
+		assert_true(op.has_ended); /* at once */
+		assert_int_equal(results[2], -EREMOTEIO);
+		assert_int_equal(results[3], -EREMOTEIO);
+		all_is_gone();
+		cluster_close(&cluster);
+	}
+}
+
+/* Its host is lost, and nobody else has its address. */
+static void a_store_that_is_gone_for_good_has_lost_its_bytes(void **state)
+{
+	for (unsigned restarts = 0; restarts < 3; restarts++) {
+		cluster_begin(7, 500000);
+		client_runs(put_two);
+		process_kill(cluster.stores[0]);
+		if (restarts > 0)
+			meta_starts_again();
+		run_for((STORE_GONE_MS - 100000) * MS);
+		client_runs(get_two);
+		assert_int_equal((results[2] == -EHOSTUNREACH) + (results[3] == -EHOSTUNREACH), 1);
+		if (restarts > 1)
+			meta_starts_again(); /* it waits as long as the one before it */
+		run_for((restarts > 1 ? STORE_GONE_MS : 100000) * MS);
+		client_starts(get_two);
+		run_for(100 * MS);
+		assert_true(op.has_ended);
+		assert_int_equal((results[2] == -EREMOTEIO) + (results[3] == -EREMOTEIO), 1);
+		assert_int_equal((results[2] == 200000) + (results[3] == 200000), 1);
+		all_is_gone();
+		cluster_close(&cluster);
+	}
+}
+
+static void cut_from_meta(bool is_cut)
+{
+	sim_cut(cluster.sim, cluster.meta->id, cluster.stores[0]->id, is_cut);
+}
+
+/* No process of it was ever gone. */
+static void a_store_that_was_out_of_reach_comes_back_with_its_bytes(void **state)
+{
+	for (unsigned restarts = 0; restarts < 2; restarts++) {
+		cluster_begin(7, 500000);
+		client_runs(put_two);
+		cut_from_meta(true);
+		run_for((STORE_GONE_MS - 10000) * MS);
+		if (restarts)
+			meta_starts_again();
+		run_for((restarts ? STORE_GONE_MS - 10000 : 1000) * MS);
+		cut_from_meta(false);
+		run_for(10000 * MS);
+		client_runs(get_two);
+		assert_int_equal(results[2], 200000);
+		assert_int_equal(results[3], 200000);
+		client_runs(end_job);
+		bills_agree();
+		cluster_close(&cluster);
+	}
+}
+
+/* What was given up stays so; what it still has is freed, and it takes part again. */
+static void a_store_that_comes_back_too_late_frees_what_it_has(void **state)
+{
+	cluster_begin(7, 500000);
+	client_runs(put_two);
+	cut_from_meta(true);
+	run_for((STORE_GONE_MS + 10000) * MS);
+	meta_starts_again();
+	cut_from_meta(false);
+	run_for(10000 * MS);
+	client_runs(get_two);
+	assert_int_equal((results[2] == -EREMOTEIO) + (results[3] == -EREMOTEIO), 1);
+	client_runs(put_two);
+	client_runs(get_two);
+	assert_int_equal(results[2], 200000);
+	assert_int_equal(results[3], 200000);
+	assert_memory_equal(got, bytes, 200000);
+	all_is_gone();
+	cluster_close(&cluster);
+}
+
 static int64_t put_one(struct wadi_op *o)
 {
 	results[0] = put(o, "a", 200000);
@@ -660,6 +779,10 @@ int main(void)
 		cmocka_unit_test(that_the_quota_is_used_up_is_heard_before_the_deadline),
 		cmocka_unit_test(a_grant_whose_answer_was_lost_is_no_stray),
 		cmocka_unit_test(a_store_that_comes_back_fast_has_lost_its_bytes),
+		cmocka_unit_test(a_stores_successor_is_known_to_metadatas_successor),
+		cmocka_unit_test(a_store_that_is_gone_for_good_has_lost_its_bytes),
+		cmocka_unit_test(a_store_that_was_out_of_reach_comes_back_with_its_bytes),
+		cmocka_unit_test(a_store_that_comes_back_too_late_frees_what_it_has),
 		cmocka_unit_test(a_store_that_has_not_come_back_yet_is_not_lost),
 		cmocka_unit_test(a_store_that_does_not_answer_is_not_asked_first),
 		cmocka_unit_test(asks_of_a_store_that_was_stopped_leave_nothing),
