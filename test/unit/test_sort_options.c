@@ -89,11 +89,11 @@ static void a_wrong_word_is_answered_with_the_nearest_right_one(void **state)
 		  "--attach direct and sidecar are not in this build; host and proxy are" },
 		{ { "sort", "--generate", "1M", "--store=reddis://h:1" },
 		  "--store has no 'reddis://h:1'; the nearest is 'redis://' of "
-		  "wadi|redis://|dir:" },
+		  "wadi|redis://|dir:|memory:" },
 		{ { "sort", "--generate", "1M", "--store=dir:x", "--attach=host" },
 		  "--attach is how to reach Wadi, and --store is dir:x" },
 		{ { "sort", "--generate", "1M", "--store=wady" },
-		  "--store has no 'wady'; the nearest is 'wadi' of wadi|redis://|dir:" },
+		  "--store has no 'wady'; the nearest is 'wadi' of wadi|redis://|dir:|memory:" },
 	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
