@@ -406,6 +406,9 @@ struct wadi_store_info {
 		dram_byte_ms_lo; /* the store's own integral of what belonged to jobs */
 	uint64_t segment_count, object_count, job_count, session_count, parked_count;
 	uint64_t uptime_ms;
+	uint64_t forgotten_byte_ms_hi,
+		forgotten_byte_ms_lo; /* the part of it that is on bills of jobs which ended so
+				       * long ago that wadi_job_list() has them no more */
 };
 WADI_API int wadi_store_info(struct wadi *w, struct wadi_store_info *ret);
 

@@ -289,6 +289,8 @@ static int64_t store_run(struct wadi_op *op)
 		};
 		to_byte_ms(rep.byte_ns_hi, rep.byte_ns_lo, &ret->dram_byte_ms_hi,
 			   &ret->dram_byte_ms_lo);
+		to_byte_ms(rep.forgotten_byte_ns_hi, rep.forgotten_byte_ns_lo,
+			   &ret->forgotten_byte_ms_hi, &ret->forgotten_byte_ms_lo);
 	}
 	question_end(&q);
 	return r;

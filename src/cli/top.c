@@ -143,6 +143,8 @@ static void put_json(const struct top *t)
 	json_number(&j, "dram_clean", s->dram_clean);
 	json_number(&j, "value_bytes", s->value_bytes);
 	json_exact(&j, "dram_byte_ms", byte_ms(s->dram_byte_ms_hi, s->dram_byte_ms_lo));
+	json_exact(&j, "forgotten_byte_ms",
+		   byte_ms(s->forgotten_byte_ms_hi, s->forgotten_byte_ms_lo));
 	json_number(&j, "segments", s->segment_count);
 	json_number(&j, "objects", s->object_count);
 	json_number(&j, "sessions", s->session_count);

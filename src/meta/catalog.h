@@ -274,9 +274,10 @@ int catalog_move(struct catalog *c, const struct move_req *req, struct slice pay
 /* Sums over the slot. */
 struct catalog_sums {
 	uint64_t job_count, object_count, segment_count, session_count;
-	uint64_t value_bytes;            /* of blocks with values */
-	unsigned __int128 value_byte_ns; /* their integral */
-	unsigned __int128 byte_ns;       /* of all jobs that ever were */
+	uint64_t value_bytes;                /* of blocks with values */
+	unsigned __int128 value_byte_ns;     /* their integral */
+	unsigned __int128 byte_ns;           /* of all jobs that ever were */
+	unsigned __int128 forgotten_byte_ns; /* of those of them that are not listed any more */
 };
 void catalog_sums(const struct catalog *c, uint64_t now_ns, struct catalog_sums *ret);
 

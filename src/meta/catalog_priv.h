@@ -321,6 +321,7 @@ struct catalog {
 	uint32_t job_count, ended_count;
 	uint64_t object_count, segment_count;
 	struct account account, value_account;
+	struct account forgotten; /* the part of account that is on no job's bill any more */
 
 	struct value_segment **values; /* by index; NULL where there is none */
 	uint32_t value_cap, empty_value_count;

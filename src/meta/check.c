@@ -324,7 +324,7 @@ static void check_all(struct check *k)
 	must(k, visible == c->object_count, "a slot counts its objects");
 	must(k, c->segments.count == c->segment_count, "a slot counts its segments");
 	must(k, sum.bytes == c->account.bytes, "the jobs together pay for what the slot has");
-	must(k, c->ended_count == ENDED_JOBS_MAX || sum.moments == c->account.moments,
+	must(k, sum.moments + c->forgotten.moments == c->account.moments,
 	     "the jobs together paid for what the slot had");
 }
 

@@ -313,6 +313,7 @@ char *catalog_dump(const struct catalog *c)
 	     c->object_count, c->segment_count);
 	account(d, &c->account);
 	account(d, &c->value_account);
+	account(d, &c->forgotten);
 	end(d);
 	EACH(&c->jobs, struct job, by_id, job);
 	EACH(&c->entries, struct entry, by_path, entry);

@@ -361,6 +361,7 @@ int catalog_job_end(struct catalog *c, const struct job_end_req *req, uint64_t n
 static void job_forget(struct catalog *c, struct job *j)
 {
 	SNAPSHOT(job, j);
+	c->forgotten.moments += j->account.moments; /* its bytes are 0 since it ended */
 	list_remove(&j->link);
 	list_remove(&j->untold);
 	htable_remove(&c->jobs, &j->by_id);

@@ -66,6 +66,12 @@ static int restore_slot(struct restore *r, const struct slot_image *m)
 	return 0;
 }
 
+static int restore_forgotten(struct restore *r, const struct forgotten_image *m)
+{
+	r->catalog->forgotten.moments = wide(m->moments_hi, m->moments_lo);
+	return 0;
+}
+
 static void job_by_state(struct catalog *c, struct job *j)
 {
 	switch (j->state) {

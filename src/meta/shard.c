@@ -460,7 +460,7 @@ void shard_set_sink(struct shard *s,
 void shard_info(const struct shard *s, struct info_rep *ret)
 {
 	uint64_t now_ns = shard_now(s);
-	unsigned __int128 byte_ns = 0;
+	unsigned __int128 byte_ns = 0, forgotten = 0;
 
 	*ret = (struct info_rep){ .session_count = s->presences.count,
 				  .parked_count = s->waiter_count + s->asking_count,
@@ -477,7 +477,10 @@ void shard_info(const struct shard *s, struct info_rep *ret)
 		ret->object_count += sums.object_count;
 		ret->job_count += sums.job_count;
 		byte_ns += sums.value_byte_ns;
+		forgotten += sums.forgotten_byte_ns;
 	}
 	ret->byte_ns_hi = (uint64_t)(byte_ns >> 64);
 	ret->byte_ns_lo = (uint64_t)byte_ns;
+	ret->forgotten_byte_ns_hi = (uint64_t)(forgotten >> 64);
+	ret->forgotten_byte_ns_lo = (uint64_t)forgotten;
 }

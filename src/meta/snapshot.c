@@ -412,6 +412,14 @@ void catalog_snapshot_begin(struct catalog *c, uint64_t lsn,
 					  .job_count = c->job_count };
 	slot_image(c, &im.u.slot);
 	put(c, &im);
+	if (c->forgotten.moments == 0)
+		return;
+	im = (struct image){ .kind = IMAGE_FORGOTTEN };
+	im.u.forgotten = (struct forgotten_image){
+		.moments_hi = (uint64_t)(c->forgotten.moments >> 64),
+		.moments_lo = (uint64_t)c->forgotten.moments,
+	};
+	put(c, &im);
 }
 
 void catalog_snapshot_stop(struct catalog *c)

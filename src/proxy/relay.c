@@ -381,13 +381,15 @@ static int shard_info(struct proxy *p, uint16_t shard, uint64_t due_ns, struct i
 	return r;
 }
 
+static void add_wide(uint64_t *hi, uint64_t *lo, uint64_t one_hi, uint64_t one_lo)
+{
+	*lo += one_lo;
+	*hi += one_hi + (*lo < one_lo);
+}
+
 void info_add_integral(struct info_rep *sum, const struct info_rep *one)
 {
-	unsigned __int128 a = (unsigned __int128)sum->byte_ns_hi << 64 | sum->byte_ns_lo;
-
-	a += (unsigned __int128)one->byte_ns_hi << 64 | one->byte_ns_lo;
-	sum->byte_ns_hi = (uint64_t)(a >> 64);
-	sum->byte_ns_lo = (uint64_t)a;
+	add_wide(&sum->byte_ns_hi, &sum->byte_ns_lo, one->byte_ns_hi, one->byte_ns_lo);
 }
 
 static void add_store(void *owner, const struct info_rep *one)
@@ -418,6 +420,8 @@ int proxy_info(struct proxy *p, uint64_t due_ns, struct info_rep *ret)
 		ret->session_count += one.session_count;
 		ret->parked_count += one.parked_count;
 		info_add_integral(ret, &one); /* of the blocks of small values */
+		add_wide(&ret->forgotten_byte_ns_hi, &ret->forgotten_byte_ns_lo,
+			 one.forgotten_byte_ns_hi, one.forgotten_byte_ns_lo);
 	}
 	if (p->config.add_info)
 		p->config.add_info(p->config.owner, ret);

@@ -4,7 +4,8 @@ import os
 import subprocess
 import time
 
-from conftest import WADI, until
+from conftest import WADI, build_target, until
+from wire import Wire
 
 
 def test_the_bills_of_all_jobs_are_the_stores_own_count(new_store, tmp_path):
@@ -35,3 +36,60 @@ def test_the_bills_of_all_jobs_are_the_stores_own_count(new_store, tmp_path):
     assert billed > 4 * 100_000 * 100
     # Each bill is rounded down to a millisecond; nothing else may differ.
     assert 0 <= counted - billed <= len(bills), (counted, billed)
+
+
+ENDED_JOBS_MAX = 256  # of a slot; older bills are forgotten
+
+
+def end_jobs_of_a_slot(store, count):
+    """That had a small value each for a moment."""
+    names = subprocess.run([build_target("test/e2e/names_of_slot"), str(count), "77"],
+                           stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    with Wire.at(store.endpoints["tcp"]) as admin:
+        admin.hello()
+        for name in names:
+            made = admin.call("JOB_CREATE", slot=77, name=name)
+            with Wire.at(store.endpoints["tcp"]) as job:
+                job.hello(secret=made["token"])
+                assert job.call("PUT", b"x", path="x", attempt_hi=9, attempt_lo=1).status == "OK"
+            assert admin.call("JOB_END", slot=77, name=name).status == "OK"
+
+
+def doctor_agrees(store):
+    """And what it compares: the listed bills, the forgotten ones, the store's count."""
+    admin = store.client()
+    until(lambda: admin.json("top")["value_bytes"] == 0, "the memory of ended jobs to be taken back")
+    top = admin.json("top")
+    listed = sum(int(job["dram_byte_ms"]) for job in top["jobs"])
+    assert 0 <= int(top["dram_byte_ms"]) - listed - int(top["forgotten_byte_ms"]) <= len(top["jobs"]) + 1
+    told = admin.run("doctor").stdout.decode()
+    assert "ok    bills" in told, told
+    return int(top["forgotten_byte_ms"])
+
+
+def log_a_megabyte(store):
+    with Wire.at(store.endpoints["tcp"]) as wire:
+        wire.hello()
+        calls = [wire.start("PUT", b"x", path="x", attempt_hi=9, attempt_lo=i, attributes=bytes(512))
+                 for i in range(1, 2000)]
+        assert {wire.end(call).status for call in calls} == {"OK"}
+        assert wire.call("REMOVE", job=wire.job, path="x", attempt_hi=9, attempt_lo=5000, slot=wire.slot).status == "OK"
+
+
+def test_bills_that_are_not_listed_any_more_are_in_a_sum(new_store, tmp_path):
+    options = ["--data", str(tmp_path / "data"), "--snapshot", "1M"]
+    store = new_store(*options)
+    end_jobs_of_a_slot(store, ENDED_JOBS_MAX)
+    assert doctor_agrees(store) == 0
+    end_jobs_of_a_slot(store, 9)
+    assert len(store.client().json("top")["jobs"]) == 1 + ENDED_JOBS_MAX
+    forgotten = doctor_agrees(store)
+    assert forgotten > 0
+    for is_snapshot in (False, True):  # what a restart reads
+        assert any((tmp_path / "data/shard-0").glob("snapshot-*")) == is_snapshot
+        store.process.kill()
+        store.process.wait()
+        store = new_store(*options)
+        assert doctor_agrees(store) == forgotten
+        log_a_megabyte(store)
+        until(lambda: any((tmp_path / "data/shard-0").glob("snapshot-*")), "a snapshot")

@@ -375,6 +375,40 @@ static void the_last_ended_jobs_are_remembered(void **state)
 	assert_int_equal(t.c->ended_count, ENDED_JOBS_MAX);
 }
 
+/* A block of values for `ns`. */
+static void bill_of(const char *name, uint64_t ns)
+{
+	assert_int_equal(create(name, 0), 0);
+	assert_int_equal(put(t.out.rep.job_create.job, "a", "x"), 0);
+	t.now += ns;
+	assert_int_equal(end_job(name), 0);
+	slot_tick(&t);
+}
+
+static void the_bills_of_forgotten_jobs_are_in_a_sum(void **state)
+{
+	struct catalog_sums sums;
+	char name[16];
+
+	for (int i = 1; i <= 256 + 3; i++) {
+		snprintf(name, sizeof(name), "j%d", i);
+		bill_of(name, 1000 + (uint64_t)i);
+	}
+	assert_int_equal(show("j3"), -ENXIO);
+	assert_true(slot_job_integral(&t, "j4") == 4096 * 1004);
+	catalog_sums(t.c, t.now, &sums);
+	assert_true(sums.forgotten_byte_ns == 4096 * 3006);
+	assert_true(sums.byte_ns == 4096 * (259 * 1000 + 259 * 260 / 2));
+	/* They do not grow, and a snapshot has those of its beginning. */
+	slot_snapshot_begin(&t);
+	bill_of("j260", 1);
+	catalog_sums(t.c, t.now + SECOND, &sums);
+	assert_true(sums.forgotten_byte_ns == 4096 * 4010);
+	while (catalog_snapshot_step(t.c, 10))
+		;
+	assert_null(slot_restore(&t));
+}
+
 static void jobs_of_a_slot_are_limited(void **state)
 {
 	char name[16];
@@ -405,6 +439,7 @@ int main(void)
 		T(jobs_are_listed_by_name_ended_ones_too),
 		T(a_list_of_many_jobs_has_pages),
 		T(the_last_ended_jobs_are_remembered),
+		T(the_bills_of_forgotten_jobs_are_in_a_sum),
 		T(jobs_of_a_slot_are_limited),
 	};
 
