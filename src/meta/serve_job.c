@@ -157,17 +157,20 @@ static bool may_list(struct request *r)
 static void list_jobs(struct shard *s, const struct job_list_req *req, struct wcur *payload,
 		      struct job_list_rep *rep)
 {
-	struct slice after = req->after;
-
 	for (unsigned i = req->from_slot; i < SLOT_COUNT; i++) {
+		bool is_first = i == req->from_slot;
+		uint32_t before = rep->count;
+
 		if (!s->slots[i])
 			continue;
 		rep->next_slot = (uint16_t)i;
 		if (payload->end - payload->p < LIST_BYTES / 2 ||
 		    !catalog_job_list(s->slots[i]->catalog,
-				      i == req->from_slot ? after : (struct slice){ 0 },
-				      shard_now(s), payload, &rep->count)) {
-			rep->has_more = 1;
+				      is_first ? req->after : (struct slice){ 0 }, shard_now(s),
+				      payload, &rep->count)) {
+			/* The last name is of another slot if there was room for none of this one.
+			 */
+			rep->has_more = is_first || rep->count > before ? 1 : 2;
 			return;
 		}
 	}
