@@ -65,6 +65,7 @@ struct catalog *catalog_new(uint16_t slot, uint64_t seed, const struct catalog_o
 	list_init(&c->pools);
 	list_init(&c->fenced);
 	list_init(&c->free_values);
+	list_init(&c->empty_values);
 	catalog_tables(c, all);
 	for (int i = 0; i < CATALOG_TABLES; i++)
 		if (htable_reserve(all[i]) < 0)
@@ -279,7 +280,8 @@ uint64_t catalog_due(const struct catalog *c)
 	uint64_t due = UINT64_MAX;
 
 	if (!list_is_empty(&c->clearing) || !list_is_empty(&c->debris) ||
-	    !list_is_empty(&c->dropped) || !list_is_empty(&c->over_sessions))
+	    !list_is_empty(&c->dropped) || !list_is_empty(&c->over_sessions) ||
+	    c->empty_value_count > 1)
 		return 0;
 	due = soonest(due, &c->expiries);
 	due = soonest(due, &c->leases);

@@ -282,7 +282,7 @@ struct value_block {
 
 #define VALUE_BLOCKS (VALUE_SEGMENT_BYTES / VALUE_BLOCK_BYTES)
 struct value_segment {
-	struct list link; /* of those with free blocks */
+	struct list link; /* of those with free blocks, or of the empty ones */
 	uint32_t index, used_count, hint;
 	uint8_t *bytes;
 	struct value_block blocks[VALUE_BLOCKS];
@@ -325,7 +325,7 @@ struct catalog {
 
 	struct value_segment **values; /* by index; NULL where there is none */
 	uint32_t value_cap, empty_value_count;
-	struct list free_values;
+	struct list free_values, empty_values; /* with room; of these, those without a value */
 };
 
 /* catalog.c */

@@ -210,6 +210,7 @@ static void check_segment(struct check *k, const struct segment *s)
 static void check_values(struct check *k)
 {
 	const struct catalog *c = k->c;
+	uint32_t empty_count = 0;
 
 	for (uint32_t i = 0; i < c->value_cap; i++) {
 		const struct value_segment *s = c->values[i];
@@ -231,7 +232,9 @@ static void check_values(struct check *k)
 			tally_of(k, b->job)->live++;
 		}
 		must(k, !s || used == s->used_count, "a value segment counts its blocks");
+		empty_count += s && used == 0;
 	}
+	must(k, empty_count == c->empty_value_count, "a slot counts its empty value segments");
 }
 
 static void check_job(struct check *k, const struct job *j, struct account *sum)

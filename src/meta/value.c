@@ -56,6 +56,7 @@ static uint32_t free_block(const struct value_segment *s)
 void value_choose(const struct catalog *c, const struct job *j, uint32_t len, uint64_t *ret_at,
 		  bool *ret_is_new)
 {
+	const struct list *l;
 	uint32_t index = 0;
 
 	*ret_is_new = false;
@@ -67,9 +68,10 @@ void value_choose(const struct catalog *c, const struct job *j, uint32_t len, ui
 			return;
 	}
 	*ret_is_new = true;
-	if (!list_is_empty(&c->free_values)) {
-		*ret_at = at_of_block(
-			free_block(container_of(c->free_values.next, struct value_segment, link)));
+	l = list_is_empty(&c->free_values) ? &c->empty_values : &c->free_values;
+	if (!list_is_empty(l)) {
+		*ret_at =
+			at_of_block(free_block(container_of(l->next, struct value_segment, link)));
 		return;
 	}
 	while (index < c->value_cap && c->values[index])
@@ -95,6 +97,13 @@ static int make_room(struct catalog *c, uint32_t index)
 	return 0;
 }
 
+static void become_empty(struct catalog *c, struct value_segment *s)
+{
+	list_remove(&s->link);
+	list_insert(&c->empty_values, &s->link);
+	c->empty_value_count++;
+}
+
 /* An empty one more or less changes nothing, so this needs no effect. */
 static int segment_make(struct catalog *c, uint32_t index)
 {
@@ -117,9 +126,8 @@ static int segment_make(struct catalog *c, uint32_t index)
 	}
 	s->index = index;
 	list_init(&s->link);
-	list_insert(&c->free_values, &s->link);
+	become_empty(c, s);
 	c->values[index] = s;
-	c->empty_value_count++;
 	return 0;
 }
 
@@ -163,8 +171,11 @@ static void block_own(struct catalog *c, struct job *j, uint64_t at)
 	struct value_segment *s = c->values[segment_of(at)];
 
 	block_of(c, at)->job = j;
-	if (s->used_count++ == 0)
+	if (s->used_count++ == 0) {
+		list_remove(&s->link);
+		list_insert(&c->free_values, &s->link);
 		c->empty_value_count--;
+	}
 	s->hint = (offset_of(at) / VALUE_BLOCK_BYTES + 1) % VALUE_BLOCKS;
 	if (s->used_count == VALUE_BLOCKS)
 		list_remove(&s->link);
@@ -203,7 +214,7 @@ void value_release(struct catalog *c, struct job *j, uint64_t at, uint64_t at_ns
 	if (s->used_count-- == VALUE_BLOCKS)
 		list_insert(&c->free_values, &s->link);
 	if (s->used_count == 0)
-		c->empty_value_count++;
+		become_empty(c, s);
 	if (j->block == at / VALUE_BLOCK_BYTES)
 		j->block = NONE_32;
 	j->block_count--;
@@ -259,15 +270,8 @@ static void segment_free(struct catalog *c, struct value_segment *s)
 /* All empty ones but one, which the next value would need again, go back; a few at a time. */
 void values_tidy(struct catalog *c)
 {
-	struct list *l = c->free_values.next;
-
-	for (int i = 0; i < TICK_STEP && c->empty_value_count > 1 && l != &c->free_values; i++) {
-		struct value_segment *s = container_of(l, struct value_segment, link);
-
-		l = l->next;
-		if (s->used_count > 0)
-			continue;
-		segment_free(c, s);
+	for (int i = 0; i < TICK_STEP && c->empty_value_count > 1; i++) {
+		segment_free(c, container_of(c->empty_values.next, struct value_segment, link));
 		c->empty_value_count--;
 	}
 }
