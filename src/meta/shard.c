@@ -333,8 +333,7 @@ static int log_open(struct shard *s)
 	if (r == 0)
 		r = oplog_open(&s->log, &log, s->loop);
 	if (r == 0) {
-		snapshots_init(&s->snapshots, s, &s->log);
-		s->snapshots.number = s->recovered_snapshot;
+		snapshots_init(&s->snapshots, s, &s->log, s->recovered_snapshot);
 		regions_look(s);
 	}
 	return r;

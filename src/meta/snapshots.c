@@ -25,6 +25,10 @@
 
 #define LAST_SHARE 4
 
+/* When little is left of what the last one has: looked at so often, if it has so many. */
+#define SHRINK_MS      1000
+#define SHRINK_OBJECTS 10000
+
 /* A leaf on its way to where it is safe. */
 struct leaf_work {
 	struct work work;
@@ -178,6 +182,31 @@ static void snapshot_failed(struct snapshots *p, const char *why)
 	p->has_failed = true;
 }
 
+static uint64_t count_objects(const struct shard *s)
+{
+	uint64_t count = 0;
+
+	for (int i = 0; i < SLOT_COUNT; i++) {
+		struct catalog_sums sums;
+
+		if (!s->slots[i])
+			continue;
+		catalog_sums(s->slots[i]->catalog, 0, &sums);
+		count += sums.object_count;
+	}
+	return count;
+}
+
+/* The last one is there, and of so many objects. */
+static void set_last(struct snapshots *p, uint64_t objects)
+{
+	struct loop *l = p->log->loop;
+
+	p->last_objects = objects;
+	if (objects >= SHRINK_OBJECTS && !p->log->config.archive)
+		timer_start(l, &p->shrink, l->now_ns + SHRINK_MS * MS);
+}
+
 /* Every leaf has come back from the helper. */
 static void snapshot_over(struct snapshots *p)
 {
@@ -192,6 +221,7 @@ static void snapshot_over(struct snapshots *p)
 	}
 	p->taken_count++;
 	p->last_bytes = ((uint64_t)p->index + 1) * LEAF_BYTES;
+	set_last(p, p->begun_objects);
 	drop_leaves(p, &l->snapshot);
 	move_all(&p->done, &l->snapshot);
 	oplog_covered(l, p->lsn);
@@ -374,6 +404,8 @@ static void begin(struct snapshots *p)
 	p->index = 0;
 	p->slot = 0;
 	p->log->begun_bytes = 0;
+	p->begun_objects = count_objects(p->shard);
+	timer_stop(p->log->loop, &p->shrink);
 	if (!leaf_begin(p)) {
 		give_up(p, "no memory");
 		return;
@@ -403,13 +435,30 @@ static void again(struct timer *t)
 	begin(p);
 }
 
-void snapshots_init(struct snapshots *p, struct shard *s, struct oplog *l)
+static void shrink(struct timer *t)
 {
-	*p = (struct snapshots){
-		.shard = s, .log = l, .step = { .run = step }, .again = { .fire = again }
-	};
+	struct snapshots *p = container_of(t, struct snapshots, shrink);
+
+	if (timer_is_running(&p->again) || p->log->is_closing)
+		return; /* that one will be of what is left */
+	if (count_objects(p->shard) < p->last_objects / LAST_SHARE)
+		begin(p);
+	else
+		set_last(p, p->last_objects);
+}
+
+void snapshots_init(struct snapshots *p, struct shard *s, struct oplog *l, uint64_t number)
+{
+	*p = (struct snapshots){ .shard = s,
+				 .log = l,
+				 .number = number,
+				 .step = { .run = step },
+				 .again = { .fire = again },
+				 .shrink = { .fire = shrink } };
 	list_init(&p->step.link);
 	list_init(&p->done);
+	if (number > 0)
+		set_last(p, count_objects(s));
 }
 
 /* After oplog_close() has waited for the helper. */
@@ -422,6 +471,7 @@ void snapshots_fini(struct snapshots *p)
 	stop_slots(p);
 	task_stop(&p->step);
 	timer_stop(p->shard->loop, &p->again);
+	timer_stop(p->shard->loop, &p->shrink);
 	if (p->open) {
 		node_free(p->open->memory.ptr);
 		p->open = node_free(p->open);

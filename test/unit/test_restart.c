@@ -662,6 +662,75 @@ static void without_an_archive_snapshots_keep_the_log_short(void **state)
 	end();
 }
 
+static unsigned leaves_of_snapshot(void)
+{
+	unsigned n = 0;
+
+	for (struct list *l = shard->log.snapshot.next; l != &shard->log.snapshot; l = l->next)
+		n++;
+	return n;
+}
+
+static void put_many(void)
+{
+	char path[16];
+
+	for (int i = 0; i < 30000; i++) {
+		snprintf(path, sizeof(path), "%d", i);
+		assert_int_equal(put_value(0, path, "value", 0), 0);
+		if (i % 20 == 0)
+			(void)loop_turn(loop, loop->now_ns + MS);
+	}
+	turn_for(5 * SECOND);
+}
+
+/* All but so many. */
+static void remove_many(unsigned but)
+{
+	struct remove_tree_req req = { .job = jobs[0] };
+	struct catalog_sums sums;
+
+	for (;;) {
+		catalog_sums(slot_of(0)->catalog, shard_now(shard), &sums);
+		if (sums.object_count <= but)
+			break;
+		assert_int_equal(
+			catalog_remove_tree(slot_of(0)->catalog, &req, shard_now(shard), &out), 0);
+	}
+	turn_for(5 * SECOND);
+}
+
+static void when_little_is_left_a_snapshot_has_that_only(void **state)
+{
+	uint64_t taken;
+	char *before;
+
+	begin(true, false);
+	snapshot_bytes = 1 << 20;
+	start();
+	create(0);
+	put_many();
+	assert_true(leaves_of_snapshot() >= 3);
+	taken = shard->snapshots.taken_count;
+	remove_many(12000);
+	assert_int_equal(shard->snapshots.taken_count, taken);
+	remove_many(2000);
+	assert_int_equal(shard->snapshots.taken_count, taken + 1);
+	assert_int_equal(leaves_of_snapshot(), 1);
+	/* Also of one that a predecessor took. */
+	put_many();
+	kill_9();
+	start();
+	assert_true(leaves_of_snapshot() >= 3);
+	remove_many(2000);
+	assert_int_equal(leaves_of_snapshot(), 1);
+	before = dump();
+	kill_9();
+	start();
+	must_be_same(before);
+	end();
+}
+
 static void the_clock_of_the_catalogs_never_goes_back(void **state)
 {
 	uint64_t now_ns;
@@ -776,6 +845,7 @@ int main(void)
 		T(another_number_of_shards_is_refused),
 		T(a_full_disk_is_logfull_and_it_recovers),
 		T(without_an_archive_snapshots_keep_the_log_short),
+		T(when_little_is_left_a_snapshot_has_that_only),
 		T(the_clock_of_the_catalogs_never_goes_back),
 		T(a_clean_end_leaves_nothing_with_the_keeper),
 		T(a_successor_acknowledges_no_end_before_old_leases_are_over),
