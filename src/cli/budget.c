@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/container.h"
@@ -13,6 +14,16 @@
 
 #define LOOK_NS 100000000ull
 #define TRIM_NS 1000000000ull
+
+/*
+ * The heap keeps the pages of what was freed between things that are still there. They are
+ * given back when nothing has happened for a while, since that may take a tenth of a second
+ * in which all wait (a fragmented heap of a million objects); and only after some work, for
+ * without any there is nothing to give.
+ */
+#define QUIET_NS  3000000000ull
+#define WORK_NS   200000000ull
+#define IDLE_PART 10 /* of the time between two looks */
 
 /* What may come between two looks, at the most: a hundred thousand small objects. */
 #define AHEAD_BYTES (16ull << 20)
@@ -40,11 +51,37 @@ static int resident(const struct budget *b, uint64_t *ret)
 	return 0;
 }
 
+static uint64_t cpu_time(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void trim(struct budget *b)
+{
+	(void)malloc_trim(0);
+	b->trim_ns = b->loop->now_ns + TRIM_NS;
+	b->trimmed_cpu_ns = b->cpu_ns = cpu_time();
+}
+
+/* Has it been for so long, after so much, that nobody will notice? */
+static bool is_quiet(struct budget *b)
+{
+	uint64_t cpu_ns = cpu_time();
+
+	if (cpu_ns - b->cpu_ns > LOOK_NS / IDLE_PART)
+		b->busy_ns = b->loop->now_ns;
+	b->cpu_ns = cpu_ns;
+	return b->loop->now_ns - b->busy_ns >= QUIET_NS && cpu_ns - b->trimmed_cpu_ns >= WORK_NS;
+}
+
 static void look(struct timer *t)
 {
 	struct budget *b = container_of(t, struct budget, timer);
 	uint64_t used, pool = b->store ? store_memory_bytes(b->store) : 0, wanted = 0, lent = 0;
-	bool is_full;
+	bool is_full, may_trim = is_quiet(b);
 
 	timer_start(b->loop, &b->timer, b->loop->now_ns + LOOK_NS);
 	if (resident(b, &used) < 0)
@@ -62,12 +99,9 @@ static void look(struct timer *t)
 			    (unsigned long long)b->memory_bytes, (unsigned long long)used,
 			    (unsigned long long)pool);
 	b->is_told = is_full;
-	if (is_full && b->loop->now_ns >= b->trim_ns) {
-		/* Pages of what was removed; some milliseconds, in which nothing new was possible.
-		 */
-		(void)malloc_trim(0);
-		b->trim_ns = b->loop->now_ns + TRIM_NS;
-	}
+	/* When it is full, nothing new is possible anyway. */
+	if (may_trim || (is_full && b->loop->now_ns >= b->trim_ns))
+		trim(b);
 	atomic_store_explicit(&b->is_full, is_full, memory_order_relaxed);
 }
 

@@ -23,7 +23,9 @@ struct budget {
 	struct timer timer;
 	int fd;
 	bool is_told;
-	uint64_t trim_ns; /* when free pages may be given back again */
+	uint64_t trim_ns;                /* when free pages may be given back again */
+	uint64_t cpu_ns, trimmed_cpu_ns; /* CPU time: at the last look, when they were */
+	uint64_t busy_ns;                /* when the last look found that there was work */
 };
 
 /* share_bytes: of memory_bytes, what is not the pool's limit. */

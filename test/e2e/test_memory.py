@@ -1,5 +1,6 @@
 """--memory is of all memory: metadata takes from the pool what it needs, and neither goes beyond."""
 import os
+import re
 import subprocess
 
 from conftest import BUILD, REFUSED, pattern, until
@@ -10,6 +11,11 @@ MIB = 1 << 20
 def resident(store):
     with open(f"/proc/{store.process.pid}/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def of_kind(store, kind):
+    with open(f"/proc/{store.process.pid}/status") as file:
+        return 1024 * int(re.search(rf"^{kind}:\s+(\d+) kB$", file.read(), re.M).group(1))
 
 
 def many(store, n):
@@ -40,3 +46,18 @@ def test_what_metadata_has_the_pool_has_not(new_store):
     assert ": NOSPACE: " in told
     assert resident(store) <= 64 * MIB
     store.client()("get", "big", code=REFUSED, status="NOTFOUND")
+
+
+def test_what_is_removed_leaves_its_memory(new_store):
+    """Of small objects: their values and the last snapshot at once, their metadata when nothing happens for a while."""
+    n = 200_000
+    store = new_store()
+    shared = of_kind(store, "RssShmem")
+    assert many(store, n).returncode == 0
+    assert of_kind(store, "RssShmem") > shared + n * 110
+    metadata = of_kind(store, "RssAnon")
+    store.client()("rm", "-r", "many", timeout=60)
+    # What the log has stays, until there is more of it.
+    until(lambda: of_kind(store, "RssShmem") < shared + (24 << 20), "the memory of values and of the snapshot")
+    # The last 65,536 removals are remembered.
+    until(lambda: of_kind(store, "RssAnon") < metadata - (n - 65_536) * 110, "the memory of entries")
