@@ -64,6 +64,47 @@ void tombstone_forget(struct catalog *c, uint64_t path)
 	a->is_tombstone = false;
 }
 
+/* A block has room for as many as there are. */
+#define BLOCK_MIN 4
+#define BLOCK_MAX 128
+
+struct attempt *attempt_new(struct job *j)
+{
+	struct attempt_block *b = j->attempt_block;
+	struct attempt *a;
+
+	if (!b || b->used == b->cap) {
+		uint32_t cap = j->attempt_count < BLOCK_MIN ? BLOCK_MIN : j->attempt_count;
+
+		cap = cap > BLOCK_MAX ? BLOCK_MAX : cap;
+		b = node_alloc(sizeof(*b) + cap * sizeof(*a));
+		if (!b)
+			return NULL;
+		b->cap = (uint16_t)cap;
+		j->attempt_block = b;
+	}
+	a = &b->attempts[b->used++];
+	a->nth = b->used;
+	b->live++;
+	return a;
+}
+
+void attempt_free(struct job *j, struct attempt *a)
+{
+	struct attempt_block *b;
+
+	if (a->nth == 0) {
+		node_free(a);
+		return;
+	}
+	b = container_of(a - (a->nth - 1), struct attempt_block, attempts[0]);
+	if (--b->live > 0)
+		return;
+	if (j->attempt_block == b)
+		j->attempt_block = NULL;
+	node_free(b);
+}
+
 static void drop(struct catalog *c, struct job *j, struct attempt *a)
 {
 	SNAPSHOT(attempt, j, a);
@@ -75,7 +116,7 @@ static void drop(struct catalog *c, struct job *j, struct attempt *a)
 		htable_remove(&c->ends, &a->by_end);
 	j->attempt_count--;
 	j->forgotten_ns = a->at_ns;
-	node_free(a);
+	attempt_free(j, a);
 }
 
 void attempt_drop_first(struct catalog *c, struct job *j)

@@ -62,7 +62,8 @@ struct job {
 	uint64_t version;                    /* the last one given */
 	uint32_t block, block_count;         /* for its next small value; NONE_32 */
 
-	struct list attempts; /* oldest first */
+	struct list attempts;                /* oldest first */
+	struct attempt_block *attempt_block; /* where the next one lies; NULL: in a new one */
 	uint32_t attempt_count;
 	uint64_t forgotten_ns; /* the time of the last record that was dropped; 0: none was */
 
@@ -138,8 +139,9 @@ struct entry {
 };
 
 /*
- * What is remembered of a version that is gone, so that repeats are answered the same:
- * written over its entry, so that to remove never needs memory.
+ * What is remembered of a version that is gone, so that repeats are answered the same. It
+ * lies in a block of its job's, or where there is no memory for one over its entry, so that to
+ * remove never needs memory.
  */
 struct attempt {
 	struct list link;    /* of the job, in order of time */
@@ -151,8 +153,18 @@ struct attempt {
 	uint8_t seen;
 	bool has_put, has_end, is_tombstone;
 	bool was_tombstone; /* when the running snapshot began */
+	uint16_t nth;       /* of its block, from 1; 0: it is none's */
 };
 _Static_assert(sizeof(struct attempt) <= sizeof(struct entry), "written over its entry");
+
+/*
+ * The oldest attempts of a job go first, so a block is empty as a whole, and entries that are
+ * gone leave no attempts between those that are there, which would keep their pages.
+ */
+struct attempt_block {
+	uint16_t cap, used, live;
+	struct attempt attempts[];
+};
 
 /* Objects directly in a directory; it is there while there are any. */
 struct directory {
@@ -408,7 +420,6 @@ struct entry_plan {
 	enum content content;
 };
 struct entry *entry_alloc(const struct entry_plan *p);
-size_t entry_size(const struct entry *e);
 bool entry_has_expired(const struct entry *e, uint64_t now_ns);
 /* Of the path, whatever its state; NULL if there is none. */
 struct entry *entry_find(const struct catalog *c, const struct job *j, struct slice path);
@@ -455,6 +466,9 @@ struct attempt *attempt_by_end(const struct catalog *c, uint64_t path_hash, uint
 			       uint64_t lo);
 /* What became of the last object of a path that nobody removed; NULL: nothing is known. */
 struct attempt *tombstone_find(const struct catalog *c, uint64_t path_hash);
+/* Room for one in a block; NULL: no memory. */
+struct attempt *attempt_new(struct job *j);
+void attempt_free(struct job *j, struct attempt *a);
 void attempt_add(struct catalog *c, struct job *j, struct attempt *a, uint64_t path_hash);
 void tombstone_forget(struct catalog *c, uint64_t path_hash);
 void attempt_drop_first(struct catalog *c, struct job *j);

@@ -6,9 +6,6 @@
 #include "base/plant.h"
 #include "meta/catalog_priv.h"
 
-/* Above this much a record does not keep the room that its entry had. */
-#define RECORD_SLACK 64
-
 static const size_t CONTENT_SIZE[] = {
 	[CONTENT_EMPTY] = 0,
 	[CONTENT_VALUE] = sizeof(struct value),
@@ -93,11 +90,6 @@ struct entry *entry_alloc(const struct entry_plan *p)
 	e->has_life = p->has_life;
 	e->content = (uint8_t)p->content;
 	return e;
-}
-
-size_t entry_size(const struct entry *e)
-{
-	return (size_t)(path_at(e) - (uint8_t *)e) + e->path_len + e->attributes_len;
 }
 
 bool entry_has_expired(const struct entry *e, uint64_t now_ns)
@@ -262,11 +254,12 @@ void entry_free(struct catalog *c, struct entry *e, uint64_t at_ns)
 	node_free(e);
 }
 
-/* The record of a version that is gone, in memory of its own or in that of its entry. */
+/* The record of a version that is gone. */
 static void record(struct catalog *c, struct job *j, struct attempt *a, const struct entry *e,
 		   const struct end *end, uint64_t hash)
 {
-	*a = (struct attempt){ .put_hi = e->attempt_hi,
+	*a = (struct attempt){ .nth = a->nth,
+			       .put_hi = e->attempt_hi,
 			       .put_lo = e->attempt_lo,
 			       .end_hi = end->hi,
 			       .end_lo = end->lo,
@@ -291,7 +284,6 @@ static void end_it(struct catalog *c, struct entry *e, const struct end *end,
 			   end->what == GONE_EXPIRED || end->what == GONE_CONSUMED;
 	struct entry copy;
 	struct attempt *a;
-	size_t size;
 
 	SNAPSHOT(entry, e);
 	j->object_count--;
@@ -315,7 +307,6 @@ static void end_it(struct catalog *c, struct entry *e, const struct end *end,
 			record(c, j, a, e, end, hash);
 		return;
 	}
-	size = entry_size(e);
 	if (!end->keeps_content)
 		content_free(c, e, end->at_ns);
 	if (!is_worth_it) {
@@ -323,11 +314,12 @@ static void end_it(struct catalog *c, struct entry *e, const struct end *end,
 		return;
 	}
 	copy = *e;
-	a = (struct attempt *)e;
-	if (size > sizeof(*a) + RECORD_SLACK) {
-		a = node_resize(e, sizeof(*a));
-		if (!a)
-			a = (struct attempt *)e;
+	a = attempt_new(j);
+	if (a) {
+		node_free(e);
+	} else {
+		a = (struct attempt *)e;
+		a->nth = 0;
 	}
 	record(c, j, a, &copy, end, hash);
 }

@@ -127,7 +127,7 @@ static void free_jobs(struct catalog *c)
 			struct list *a = j->attempts.next;
 
 			list_remove(a);
-			node_free(container_of(a, struct attempt, link));
+			attempt_free(j, container_of(a, struct attempt, link));
 		}
 		node_free(j);
 	}

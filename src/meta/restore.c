@@ -566,10 +566,11 @@ static int restore_attempt(struct restore *r, const struct attempt_image *m)
 
 	if (!j || m->what > GONE_RENAMED || j->attempt_count >= ATTEMPTS_PER_JOB)
 		return -EBADMSG;
-	a = node_alloc(sizeof(*a));
+	a = attempt_new(j);
 	if (!a)
 		return -ENOMEM;
-	*a = (struct attempt){ .put_hi = m->put_hi,
+	*a = (struct attempt){ .nth = a->nth,
+			       .put_hi = m->put_hi,
 			       .put_lo = m->put_lo,
 			       .end_hi = m->end_hi,
 			       .end_lo = m->end_lo,

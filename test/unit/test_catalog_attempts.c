@@ -233,7 +233,28 @@ static void who_comes_after_his_record_was_dropped_is_stale(void **state)
 			 -ESTALE);
 }
 
-static void a_record_takes_the_room_of_its_entry(void **state)
+static void records_lie_side_by_side(void **state)
+{
+	struct job_end_req req = { .name = text("job") };
+	struct job *j = catalog_job_find(t.c, job);
+	const struct attempt *a, *b;
+
+	assert_int_equal(put_as(1, "a", "x"), 0);
+	assert_int_equal(put_as(2, "b", "x"), 0);
+	assert_int_equal(put_as(3, "c", "x"), 0);
+	assert_int_equal(put_as(4, "a", "y"), 0); /* replaces */
+	assert_int_equal(remove_as(5, "c"), 0);
+	a = container_of(j->attempts.next, struct attempt, link);
+	b = container_of(a->link.next, struct attempt, link);
+	assert_true(a->put_lo == 1 && b->put_lo == 3);
+	assert_ptr_equal(a + 1, b);
+	assert_int_equal(j->attempt_block->live, 2);
+	assert_int_equal(catalog_job_end(t.c, &req, t.now, &t.out, &job), 0);
+	slot_tick(&t);
+	assert_null(j->attempt_block);
+}
+
+static void to_remove_needs_no_memory(void **state)
 {
 	struct node node = { .fail_countdown = 0 };
 	char path[PATH_BYTES_MAX + 1] = "";
@@ -241,7 +262,7 @@ static void a_record_takes_the_room_of_its_entry(void **state)
 
 	memset(path, 'p', PATH_BYTES_MAX);
 	assert_int_equal(put_as(1, path, "x"), 0);
-	/* Not even the smaller room is to be had: the record lies in the old one. */
+	/* No room for a record is to be had: it lies over the entry. */
 	req.path = text(path);
 	node.fail_countdown = 1;
 	node_current = &node;
@@ -266,7 +287,8 @@ int main(void)
 		T(an_expired_version_answers_and_is_not_made_again),
 		T(a_held_version_that_is_removed_is_remembered_too),
 		T(who_comes_after_his_record_was_dropped_is_stale),
-		T(a_record_takes_the_room_of_its_entry),
+		T(records_lie_side_by_side),
+		T(to_remove_needs_no_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
