@@ -99,7 +99,7 @@ uint32_t record_seal(uint8_t *at, const struct leaf_header *h, const struct reco
 	put_u64(&w, record->lsn);
 	put_u16(&w, record->slot);
 	put_u16(&w, record->kind);
-	put_u32(&w, 0);
+	put_u32(&w, record->synced);
 	memset(at + RECORD_HEADER + len, 0, size - RECORD_HEADER - len);
 	w = wcur_make(at + 4, 4);
 	put_u32(&w, crc_of(at, len, h));
@@ -119,6 +119,7 @@ int record_get(const uint8_t *leaf, uint32_t len, const struct leaf_header *h, u
 	*ret = (struct record){ .lsn = get_u64(&c) };
 	ret->slot = get_u16(&c);
 	ret->kind = get_u16(&c);
+	ret->synced = get_u32(&c);
 	if (left < RECORD_HEADER || bytes > left - RECORD_HEADER || record_size(bytes) > left ||
 	    (crc != crc_of(leaf + *at, bytes, h) && !planted(TORN_TAIL_ACCEPTED)))
 		return -EBADMSG;
@@ -127,17 +128,20 @@ int record_get(const uint8_t *leaf, uint32_t len, const struct leaf_header *h, u
 	return 0;
 }
 
-bool record_any(const uint8_t *leaf, uint32_t len, const struct leaf_header *h, uint32_t at,
-		unsigned *ret_count)
+struct records_behind records_behind(const uint8_t *leaf, uint32_t len, const struct leaf_header *h,
+				     uint32_t at)
 {
+	struct records_behind found = { 0 };
 	struct record r;
 
-	*ret_count = 0;
 	for (at = (at + 7) & ~7u; at < len;) {
-		if (record_get(leaf, len, h, &at, &r) == 0)
-			++*ret_count;
-		else
+		if (record_get(leaf, len, h, &at, &r) < 0) {
 			at += 8;
+			continue;
+		}
+		found.count++;
+		if (r.synced > found.synced)
+			found.synced = r.synced;
 	}
-	return *ret_count > 0;
+	return found;
 }

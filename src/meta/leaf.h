@@ -4,11 +4,12 @@
  * and has records behind each other. In memory and in a file it has the same bytes.
  *
  *	header (LEAF_HEADER bytes), record, record, ... , zeros
- *	record: len u32, crc u32, lsn u64, slot u16, kind u16, zero u32; `len` bytes; up to a
+ *	record: len u32, crc u32, lsn u64, slot u16, kind u16, synced u32; `len` bytes; up to a
  *	        multiple of 8
  *
  * The crc is of all of the record but itself, begun with seed and number of the leaf, so
- * that bytes of another life are none. In memory a snapshot's records are packed as a whole.
+ * that bytes of another life are none. `synced` says how many bytes of the leaf were on the
+ * disk already when the record was written. In memory a snapshot's records are packed as a whole.
  * Pure: nothing here waits, allocates or keeps.
  */
 #pragma once
@@ -53,6 +54,7 @@ uint32_t leaf_used(const uint8_t *leaf);
 
 struct record {
 	uint64_t lsn;
+	uint32_t synced; /* bytes of the leaf, from its beginning; 0: none, or there is no file */
 	uint16_t slot, kind;
 	struct slice bytes;
 };
@@ -75,6 +77,10 @@ uint32_t record_seal(uint8_t *at, const struct leaf_header *h, const struct reco
  */
 int record_get(const uint8_t *leaf, uint32_t len, const struct leaf_header *h, uint32_t *at,
 	       struct record *ret);
-/* Is there any record from `at` on? After a bad one: then what is there is not a torn tail. */
-bool record_any(const uint8_t *leaf, uint32_t len, const struct leaf_header *h, uint32_t at,
-		unsigned *ret_count);
+/* The records that can be found from `at` on, behind one that is none. */
+struct records_behind {
+	unsigned count;
+	uint32_t synced; /* the most that any of them says */
+};
+struct records_behind records_behind(const uint8_t *leaf, uint32_t len, const struct leaf_header *h,
+				     uint32_t at);

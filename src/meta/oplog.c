@@ -26,6 +26,9 @@
 #define LAZY_BYTES (256u << 10)
 #define LAZY_MS    50
 
+/* What nobody waits for is synced within that time: so much a power cut may take of it. */
+#define SYNC_MS 1000
+
 struct keep_name oplog_keep_name(const struct leaf_header *h)
 {
 	if (h->kind == LEAF_LOG)
@@ -292,8 +295,10 @@ static void file_done(struct work *w)
 				 l->config.archive->ops->where(l->config.archive));
 		l->disk_error = 0;
 		leaf->filed = f->to;
-		if (f->must_sync)
+		if (f->must_sync) {
 			l->synced_lsn = f->lsn;
+			leaf->synced = f->to;
+		}
 		/* Of an earlier leaf: the first after it is older than we know. */
 		if (f->must_sync && leaf == l->open)
 			l->unsynced_ns = l->after_ns;
@@ -314,6 +319,13 @@ static void file_done(struct work *w)
 static void lazy(struct timer *t)
 {
 	file_begin(container_of(t, struct oplog, lazy));
+}
+
+static void sync_all(struct timer *t)
+{
+	struct oplog *l = container_of(t, struct oplog, sync);
+
+	oplog_sync(l, l->lsn);
 }
 
 void oplog_sync(struct oplog *l, uint64_t lsn)
@@ -357,7 +369,11 @@ static void leaf_begin(struct oplog *l)
 
 static void file_later(struct oplog *l)
 {
-	if (!l->config.archive || l->filing.is_busy || l->disk_error)
+	if (!l->config.archive)
+		return;
+	if (!timer_is_running(&l->sync))
+		timer_start(l->loop, &l->sync, l->loop->now_ns + SYNC_MS * MS);
+	if (l->filing.is_busy || l->disk_error)
 		return;
 	if (l->open->used - l->open->filed >= LAZY_BYTES)
 		file_begin(l);
@@ -387,6 +403,7 @@ void oplog_append(struct oplog *l, uint16_t slot, const struct effect *e)
 	effect_put(&w, e);
 	assert(!w.bad);
 	record.lsn = ++l->lsn;
+	record.synced = l->open->synced;
 	record.bytes = (struct slice){ w.start, (size_t)(w.p - w.start) };
 	size = record_seal(at, &l->open->header, &record);
 	l->open->used += size;
@@ -429,6 +446,7 @@ int oplog_open(struct oplog *l, const struct oplog_config *config, struct loop *
 	l->loop = loop;
 	l->again.fire = make_again;
 	l->lazy.fire = lazy;
+	l->sync.fire = sync_all;
 	l->making = (struct log_work){ .log = l, .work = { .run = make_run, .done = make_done } };
 	l->filing = (struct log_work){ .log = l, .work = { .run = file_run, .done = file_done } };
 	l->waste = (struct log_waste){ .log = l, .work = { .run = waste_run, .done = waste_done } };
@@ -456,8 +474,10 @@ static void close_files(struct oplog *l)
 		struct leaf *leaf = container_of(i, struct leaf, link);
 		char name[ARCHIVE_NAME_MAX];
 
+		if (!leaf->memory.ptr || leaf->synced == leaf->used)
+			continue;
 		oplog_file_name(&leaf->header, name);
-		if (leaf->memory.ptr && leaf->filed < leaf->used &&
+		if (leaf->filed == leaf->used ||
 		    a->ops->write(a, name, leaf->filed, leaf->memory.ptr + leaf->filed,
 				  leaf->used - leaf->filed) == 0)
 			(void)a->ops->sync(a, name);
@@ -489,6 +509,7 @@ void oplog_close(struct oplog *l, bool must_drop)
 	if (l->loop) {
 		timer_stop(l->loop, &l->again);
 		timer_stop(l->loop, &l->lazy);
+		timer_stop(l->loop, &l->sync);
 	}
 	close_files(l);
 	if (l->spare)

@@ -38,7 +38,8 @@ struct leaf {
 	struct leaf_header header;
 	struct memory memory; /* ptr NULL: it is in its file only */
 	uint64_t last_lsn;
-	uint32_t used, filed; /* bytes; what is in the file */
+	uint32_t used, filed,
+		synced; /* bytes; what is in the file; what the disk has for certain */
 	bool is_closed;
 };
 
@@ -85,7 +86,7 @@ struct oplog {
 	bool has_complained, is_closing;
 	struct log_work making, filing;
 	struct log_waste waste;
-	struct timer again, lazy;
+	struct timer again, lazy, sync;
 	void (*synced)(struct oplog *l); /* synced_lsn has grown, or disk_error changed */
 };
 

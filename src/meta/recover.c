@@ -372,20 +372,23 @@ static int replay(struct found *f, const struct leaf *leaf, const char *name, ui
 	return 0;
 }
 
-/* A torn tail: only of a file, only of the last one, and only if no record is behind it. */
+/*
+ * A torn tail: only of a file, only of the last one, and only if no record behind it says
+ * that those bytes were on the disk. What was not may be there in any order.
+ */
 static int cut(struct found *f, struct leaf *leaf, const char *name, const uint8_t *bytes,
 	       uint32_t len, uint32_t at)
 {
 	struct archive *a = f->log->config.archive;
 	bool is_last = leaf->link.next == &f->log->leaves;
-	unsigned behind = 0;
+	struct records_behind behind = records_behind(bytes, len, &leaf->header, at);
 
-	if (leaf->memory.ptr || !is_last || record_any(bytes, len, &leaf->header, at, &behind))
-		return damaged(f, leaf, name, at, behind + !is_last);
+	if (leaf->memory.ptr || !is_last || behind.synced > at)
+		return damaged(f, leaf, name, at, behind.count + !is_last);
 	f->ret->torn_bytes += len - at;
 	log_warning("the log ended in the middle of a record, of which no durable job was told: it "
-		    "is cut off where=%s/%s offset=%u bytes=%u",
-		    where(f, leaf), name, at, len - at);
+		    "is cut off where=%s/%s offset=%u bytes=%u records=%u",
+		    where(f, leaf), name, at, len - at, behind.count);
 	return a->ops->cut(a, name, at);
 }
 
@@ -498,12 +501,10 @@ static unsigned count_records(struct archive *a, const char *name, uint8_t *buf,
 {
 	int64_t len = a->ops->read(a, name, 0, buf, LEAF_BYTES);
 	struct leaf_header h;
-	unsigned count = 0;
 
 	if (len < LEAF_HEADER || leaf_header_get(buf, (size_t)len, &h) < 0)
 		return 0;
-	(void)record_any(buf, (uint32_t)len, &h, at < LEAF_HEADER ? LEAF_HEADER : at, &count);
-	return count;
+	return records_behind(buf, (uint32_t)len, &h, at < LEAF_HEADER ? LEAF_HEADER : at).count;
 }
 
 int oplog_repair(const struct oplog_config *config, const struct recovered *damage,

@@ -85,6 +85,17 @@ static void set_clock(struct shard *s)
 	s->awake_ns = shard_now(s);
 }
 
+/*
+ * A repair has given up records that slots of the snapshot have seen. Their numbers come again,
+ * so this snapshot must not be what the next server begins with.
+ */
+static void snapshot_if_ahead(struct shard *s)
+{
+	for (int i = 0; i < SLOT_COUNT; i++)
+		if (s->slot_lsns[i] > s->log.lsn)
+			s->log.begun_bytes = UINT64_MAX / 2; /* it is time */
+}
+
 static void plan_slots(struct shard *s)
 {
 	for (int i = 0; i < SLOT_COUNT; i++) {
@@ -122,6 +133,7 @@ int shard_recover(struct shard *s, const struct oplog_config *config)
 	}
 	regions_recovered(s);
 	set_clock(s);
+	snapshot_if_ahead(s);
 	if (what.is_found)
 		s->succeeded_ns = s->loop->now_ns;
 	plan_slots(s);

@@ -63,9 +63,9 @@ static void release(struct shard *s, struct held_reply *h, bool is_safe)
 	node_free(h);
 }
 
-void replies_safe(struct oplog *l)
+void replies_safe(struct shard *s)
 {
-	struct shard *s = container_of(l, struct shard, log);
+	const struct oplog *l = &s->log;
 
 	while (!list_is_empty(&s->held)) {
 		struct held_reply *h = container_of(s->held.next, struct held_reply, link);

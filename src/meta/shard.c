@@ -312,6 +312,14 @@ void meta_conn_closed(struct conn *c)
 	shard_free_if_done(s);
 }
 
+static void log_synced(struct oplog *l)
+{
+	struct shard *s = container_of(l, struct shard, log);
+
+	replies_safe(s);
+	snapshots_log_synced(&s->snapshots);
+}
+
 static int log_open(struct shard *s)
 {
 	const struct shard_config *config = &s->config;
@@ -323,7 +331,7 @@ static int log_open(struct shard *s)
 				    .shard_count = config->count };
 	int r = 0;
 
-	s->log.synced = replies_safe;
+	s->log.synced = log_synced;
 	s->log.seed = s->seed;
 	s->log.incarnation = s->incarnation;
 	if (log.media)

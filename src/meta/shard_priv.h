@@ -197,8 +197,8 @@ struct said {
 };
 void reply_when_safe(struct request *r, struct slot *slot, const struct said *said,
 		     const struct wcur *body, struct payload *payload);
-/* The log's: more is synced, or its disk has failed. */
-void replies_safe(struct oplog *l);
+/* More of the log is synced, or its disk has failed. */
+void replies_safe(struct shard *s);
 void replies_forget(struct shard *s);
 
 /* restart.c */

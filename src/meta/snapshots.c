@@ -358,6 +358,29 @@ static void last_out(struct snapshots *p)
 	p->is_last_out = true;
 }
 
+/*
+ * Slots are written one after the other, each as it is by then. So a snapshot is whole only
+ * with the records up to its end: without some of them, the next records would have
+ * numbers that a slot has seen already.
+ */
+static bool is_log_safe(struct snapshots *p)
+{
+	struct oplog *l = p->log;
+
+	if (p->end_lsn == 0)
+		p->end_lsn = l->lsn;
+	if (!l->config.archive || l->synced_lsn >= p->end_lsn)
+		return true;
+	oplog_sync(l, p->end_lsn);
+	return false;
+}
+
+void snapshots_log_synced(struct snapshots *p)
+{
+	if (p->is_running && p->end_lsn > 0 && !p->is_last_out)
+		loop_defer(p->log->loop, &p->step);
+}
+
 static unsigned pace(struct snapshots *p)
 {
 	uint64_t n = (p->log->lsn - p->paced_lsn) * PER_RECORD;
@@ -377,7 +400,8 @@ static void step(struct task *t)
 		for (int i = 0; i < TICK_STEP && p->slot < SLOT_COUNT && !s->slots[p->slot]; i++)
 			p->slot++;
 		if (p->slot == SLOT_COUNT) {
-			last_out(p);
+			if (is_log_safe(p))
+				last_out(p);
 			return;
 		}
 		if (s->slots[p->slot]) {
@@ -403,6 +427,7 @@ static void begin(struct snapshots *p)
 	p->lsn = p->paced_lsn = p->log->lsn;
 	p->index = 0;
 	p->slot = 0;
+	p->end_lsn = 0;
 	p->log->begun_bytes = 0;
 	p->begun_objects = count_objects(p->shard);
 	timer_stop(p->log->loop, &p->shrink);

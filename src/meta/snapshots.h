@@ -25,6 +25,7 @@ struct snapshots {
 	uint64_t last_bytes;                  /* that it took */
 	uint64_t begun_objects, last_objects; /* when the running one, the last one began */
 	uint64_t paced_lsn;                   /* when the last step was made */
+	uint64_t end_lsn; /* when the last slot was through; 0: that is to come */
 	uint64_t taken_count, failed_count;
 	unsigned slot;      /* whose turn it is */
 	bool has_slot;      /* its snapshot runs */
@@ -40,4 +41,6 @@ struct snapshots {
 void snapshots_init(struct snapshots *p, struct shard *s, struct oplog *l, uint64_t number);
 /* The log has grown: perhaps it is time. */
 void snapshots_look(struct snapshots *p);
+/* More of the log is synced: perhaps that was waited for. */
+void snapshots_log_synced(struct snapshots *p);
 void snapshots_fini(struct snapshots *p);

@@ -48,8 +48,11 @@ int archive_open(const char *path, struct archive **ret);
 /* The same, and -ENOENT if there is no such directory. */
 int archive_find(const char *path, struct archive **ret);
 int archive_new(struct archive **ret);
-/* Of archive_new(): what was not synced is gone, from each file's end. */
-void archive_lose(struct archive *a);
+/*
+ * Of archive_new(): of each file's end that was not synced some is gone, and in the rest some is
+ * zeros, as if the disk had begun anywhere; `dice` says which.
+ */
+void archive_lose(struct archive *a, uint64_t dice);
 /* Of archive_new(), for tests: the next so many calls that change something fail with `err`. */
 void archive_fail(struct archive *a, int err, unsigned count);
 

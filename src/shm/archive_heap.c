@@ -229,7 +229,24 @@ int archive_new(struct archive **ret)
 	return 0;
 }
 
-void archive_lose(struct archive *a)
+/* Some of what is left, from anywhere to anywhere, never got there. */
+static void tear(struct heap_file *f, uint64_t dice)
+{
+	size_t unsynced = f->len - f->synced, from, to;
+
+	if (unsynced == 0)
+		return;
+	f->len = f->synced + dice % (unsynced + 1);
+	from = f->synced + (dice >> 20) % (unsynced + 1);
+	to = from + (dice >> 40) % 4096;
+	if (to > f->len)
+		to = f->len;
+	if (from < to)
+		memset(f->bytes + from, 0, to - from);
+	f->synced = f->len;
+}
+
+void archive_lose(struct archive *a, uint64_t dice)
 {
 	struct heap *h = heap_of(a);
 	struct node *caller = node_current;
@@ -239,9 +256,13 @@ void archive_lose(struct archive *a)
 		struct heap_file *f = container_of(l, struct heap_file, link);
 
 		next = l->next;
-		f->len = f->synced;
-		if (!f->is_name_synced)
+		tear(f, dice);
+		/* What was never synced has perhaps no name either. What is left, the disk has. */
+		if (!f->is_name_synced && dice % 2)
 			file_free(f);
+		else
+			f->is_name_synced = true;
+		dice = dice * 6364136223846793005u + 1442695040888963407u;
 	}
 	node_current = caller;
 }

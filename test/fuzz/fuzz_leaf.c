@@ -45,7 +45,6 @@ static void any_leaf(struct slice s)
 	uint32_t len = s.len < 8 ? 8 : (uint32_t)s.len, at = LEAF_HEADER;
 	struct leaf_header h, again;
 	struct record record;
-	unsigned count;
 
 	if (leaf_header_get(leaf, len, &h) == 0) {
 		uint8_t other[LEAF_HEADER];
@@ -60,7 +59,7 @@ static void any_leaf(struct slice s)
 		REQUIRE(at <= len && record.bytes.ptr + record.bytes.len <= leaf + at);
 		REQUIRE(at % 8 == 0);
 	}
-	(void)record_any(leaf, len, &h, at < len ? at : 0, &count);
+	(void)records_behind(leaf, len, &h, at < len ? at : 0);
 	free(leaf);
 }
 
@@ -70,7 +69,7 @@ static void sealed(struct bytes *in)
 	uint32_t begins[16], used = LEAF_HEADER, at = LEAF_HEADER, changed;
 	struct leaf_header h;
 	struct record record;
-	unsigned count = 0, found;
+	unsigned count = 0;
 	int r;
 
 	leaf_header_put(leaf, &HEADER);
@@ -80,6 +79,7 @@ static void sealed(struct bytes *in)
 		begins[count] = used;
 		memcpy(leaf + used + 24, s.ptr, s.len);
 		record = (struct record){ .lsn = 11 + count,
+					  .synced = 3 * (count + 1),
 					  .slot = 7,
 					  .kind = RECORD_EFFECT,
 					  .bytes = { leaf + used + 24, s.len } };
@@ -93,10 +93,11 @@ static void sealed(struct bytes *in)
 		REQUIRE(record.lsn == 11 + i && record.slot == 7 && record.kind == RECORD_EFFECT);
 	}
 	REQUIRE(at == used && record_get(leaf, BYTES, &h, &at, &record) == -ENODATA);
-	REQUIRE(record_any(leaf, BYTES, &h, LEAF_HEADER, &found) == (count > 0) && found == count);
+	REQUIRE(records_behind(leaf, BYTES, &h, LEAF_HEADER).count == count);
+	REQUIRE(records_behind(leaf, BYTES, &h, LEAF_HEADER).synced == 3 * count);
 	/* Of another leaf it has none. */
 	h.number++;
-	REQUIRE(!record_any(leaf, BYTES, &h, LEAF_HEADER, &found));
+	REQUIRE(records_behind(leaf, BYTES, &h, LEAF_HEADER).count == 0);
 	h.number--;
 	if (count == 0) {
 		free(leaf);

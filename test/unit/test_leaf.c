@@ -16,7 +16,7 @@ static const struct leaf_header HEADER = { .kind = LEAF_LOG, .shard_count = 1, .
 static uint8_t *leaf_of(uint32_t len, uint32_t *ret_end)
 {
 	uint8_t *leaf = malloc(len > 200 ? len : 200);
-	struct record record = { .lsn = 5, .kind = RECORD_EFFECT };
+	struct record record = { .lsn = 5, .synced = 96, .kind = RECORD_EFFECT };
 
 	memset(leaf, 0xff, len > 200 ? len : 200);
 	leaf_header_put(leaf, &HEADER);
@@ -36,6 +36,7 @@ static void a_record_comes_back(void **state)
 	assert_int_equal(record_get(leaf, end, &HEADER, &at, &record), 0);
 	assert_int_equal(at, end);
 	assert_int_equal(record.lsn, 5);
+	assert_int_equal(record.synced, 96);
 	assert_memory_equal(record.bytes.ptr, "hello", 5);
 	assert_int_equal(record_get(leaf, end, &HEADER, &at, &record), -ENODATA);
 	free(leaf);
@@ -47,13 +48,14 @@ static void an_end_inside_the_next_is_no_record(void **state)
 		uint32_t end, at, len = LEAF_HEADER + 32 + more;
 		uint8_t *leaf = leaf_of(len, &end);
 		struct record record;
-		unsigned count;
 
 		at = end;
 		leaf[end] = 0xf0; /* a length that wraps around to a few bytes */
 		assert_int_equal(record_get(leaf, len, &HEADER, &at, &record), -EBADMSG);
 		assert_int_equal(at, end);
-		assert_false(record_any(leaf, len, &HEADER, end, &count));
+		assert_int_equal(records_behind(leaf, len, &HEADER, end).count, 0);
+		assert_int_equal(records_behind(leaf, len, &HEADER, LEAF_HEADER).count, 1);
+		assert_int_equal(records_behind(leaf, len, &HEADER, LEAF_HEADER).synced, 96);
 		free(leaf);
 	}
 }
