@@ -411,7 +411,7 @@ int wadi_start_get(struct wadi *w, const char *path, void *buf, size_t cap,
 	if (r == 0) {
 		s->get.op.free = started_free;
 		r = op_start(&s->get.op);
-		r = (int)handle_fail(w, "get", path, r, why_not_started(r));
+		r = (int)handle_fail(w, "get", path, r, s->get.op.why);
 	}
 	if (r < 0)
 		node_free(s);

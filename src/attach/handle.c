@@ -98,13 +98,17 @@ void op_progress(struct wadi_op *op)
 
 int op_start(struct wadi_op *op)
 {
+	const char *why;
 	int r;
 
 	op->w->loop->now_ns = node_now_ns(); /* the loop may have slept since its last turn */
 	op_progress(op);
 	r = fiber_start(&op->w->loop->fibers, &op->fiber, op_main, op_ended);
-	if (r < 0)
-		return r == -EAGAIN ? -EUSERS : r;
+	if (r < 0) {
+		r = fiber_refused(r, TOO_MANY_OPS, &why);
+		snprintf(op->why, sizeof(op->why), "%s", why);
+		return r;
+	}
 	op->w->op_count++;
 	return 0;
 }
@@ -144,7 +148,7 @@ int64_t op_run(struct wadi_op *op)
 		return r;
 	r = op_start(op);
 	if (r < 0)
-		return handle_fail(op->w, op->verb, op->what, r, why_not_started(r));
+		return handle_fail(op->w, op->verb, op->what, r, op->why);
 	return op_finish(op);
 }
 

@@ -18,9 +18,7 @@
 #include "wire/codec.h"
 #include "wire/extent.h"
 
-#define TEXT_OF_NUMBER(n) #n
-#define TEXT_OF(limit)    TEXT_OF_NUMBER(limit)
-#define WHY_BYTES         200
+#define WHY_BYTES 200
 #define TOO_MANY_OPS \
 	"a handle has at most " TEXT_OF(FIBERS_PER_LOOP) " operations in flight: end some"
 
@@ -81,16 +79,12 @@ static inline const char *why_no_room(const char *path)
 {
 	return path ? "in this process" : "no path was given";
 }
-/* Words about an operation that was not started. */
-static inline const char *why_not_started(int r)
-{
-	return r == -EUSERS ? TOO_MANY_OPS : "in this process";
-}
 /* Sets the fields for a call; `timeout_ms` 0: the handle's. */
 void op_init(struct wadi_op *op, struct wadi *w, const char *verb, const char *what,
 	     uint32_t timeout_ms, int64_t (*run)(struct wadi_op *op));
 /* Starts it and turns until it has ended. Its result; the error is set. */
 int64_t op_run(struct wadi_op *op);
+/* If it fails, op->why says why. */
 int op_start(struct wadi_op *op);
 /* Turns until it has ended. */
 int64_t op_finish(struct wadi_op *op);

@@ -288,7 +288,7 @@ static int start(struct wadi *w, const char *verb, const char *path, const struc
 	if (r == 0) {
 		s->name.op.free = started_free;
 		r = op_start(&s->name.op);
-		r = (int)handle_fail(w, verb, path, r, why_not_started(r));
+		r = (int)handle_fail(w, verb, path, r, s->name.op.why);
 	}
 	if (r < 0)
 		node_free(s);

@@ -483,11 +483,12 @@ int wadi_start_put(struct wadi *w, const char *path, const void *data, size_t le
 		op_init(&s->put.op, w, "put", s->path, s->put.how.options.timeout_ms, put_run);
 		s->put.op.free = started_free;
 		r = op_start(&s->put.op);
-		why = why_not_started(r);
+		why = s->put.op.why;
 	}
 	if (r < 0) {
+		r = (int)handle_fail(w, "put", path, r, why);
 		node_free(s);
-		return (int)handle_fail(w, "put", path, r, why);
+		return r;
 	}
 	*ret = &s->put.op;
 	return 0;

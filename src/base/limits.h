@@ -5,6 +5,10 @@
  */
 #pragma once
 
+/* A limit in words: "4096". */
+#define TEXT_OF_NUMBER(n) #n
+#define TEXT_OF(limit)    TEXT_OF_NUMBER(limit)
+
 /* Names. */
 
 /* Bytes of UTF-8 behind the job, without a terminator: S3's, so that its keys fit. */

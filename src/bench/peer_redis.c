@@ -13,16 +13,15 @@
 #include <unistd.h>
 
 #include "base/container.h"
+#include "base/limits.h"
 #include "base/node.h"
 #include "bench/bench.h"
 #include "bench/child.h"
 #include "bench/cpus.h"
 #include "bench/plain.h"
 
-#define READY_NS    10000000000ull
-#define STRINGED(x) #x
-#define TEXT_OF(x)  STRINGED(x)
-#define LIBRARY     "libhiredis.so." TEXT_OF(HIREDIS_SONAME)
+#define READY_NS 10000000000ull
+#define LIBRARY  "libhiredis.so." TEXT_OF(HIREDIS_SONAME)
 
 #define FUNCTIONS(F)              \
 	F(redisConnect)           \

@@ -51,17 +51,20 @@ static void stack_free(struct stack *s)
 	munmap(stack_low(s) - FIBER_GUARD_BYTES, SLOT_BYTES);
 }
 
-static struct stack *stack_take(struct fibers *fs)
+static int stack_take(struct fibers *fs, struct stack **ret)
 {
-	struct stack *s = fs->spare;
-
-	if (s) {
-		fs->spare = s->next;
-		return s;
+	if (!fs->spare) {
+		if (fs->stack_count >= fs->stack_count_max)
+			return -EAGAIN;
+		*ret = stack_new();
+		if (!*ret)
+			return -ENOMEM;
+		fs->stack_count++;
+		return 0;
 	}
-	s = fs->stack_count < fs->stack_count_max ? stack_new() : NULL;
-	fs->stack_count += s != NULL;
-	return s;
+	*ret = fs->spare;
+	fs->spare = fs->spare->next;
+	return 0;
 }
 
 static void stack_give(struct fibers *fs, struct stack *s)
@@ -81,9 +84,11 @@ void fibers_init(struct fibers *fs, unsigned stack_count_max)
 
 void fibers_fini(struct fibers *fs)
 {
+	struct stack *s;
+
 	assert(fs->alive_count == 0);
-	while (fs->spare)
-		stack_free(stack_take(fs));
+	while (fs->spare && stack_take(fs, &s) == 0)
+		stack_free(s);
 }
 
 static void make_ready(struct fiber *f, int result)
@@ -116,10 +121,11 @@ static void fiber_main(void *arg)
 
 int fiber_start(struct fibers *fs, struct fiber *f, fiber_fn *run, fiber_fn *ended)
 {
-	struct stack *s = stack_take(fs);
+	struct stack *s;
+	int r = stack_take(fs, &s);
 
-	if (!s)
-		return -EAGAIN;
+	if (r < 0)
+		return r;
 	*f = (struct fiber){ .home = fs, .stack = s, .run = run, .ended = ended };
 	f->context.low = stack_low(s);
 	f->context.size = (size_t)((uint8_t *)s - stack_low(s));
@@ -130,6 +136,14 @@ int fiber_start(struct fibers *fs, struct fiber *f, fiber_fn *run, fiber_fn *end
 	make_ready(f, 0);
 	fs->alive_count++;
 	return 0;
+}
+
+int fiber_refused(int r, const char *too_many, const char **ret_why)
+{
+	*ret_why = r == -EAGAIN ? too_many
+				: "for an operation: the machine has no memory, or this process "
+				  "more mappings than vm.max_map_count allows";
+	return r == -EAGAIN ? -EUSERS : r;
 }
 
 static void bury(struct fiber *f)

@@ -91,8 +91,13 @@ uint64_t fibers_due(const struct fibers *fs);
  */
 void fibers_drop(struct fibers *fs);
 
-/* -EAGAIN if no stack is free: back-pressure, not a failure. */
+/*
+ * -EAGAIN if all stacks are taken that may be: back-pressure, not a failure. -ENOMEM if there is
+ * no memory for one, or no mapping.
+ */
 int fiber_start(struct fibers *fs, struct fiber *f, fiber_fn *run, fiber_fn *ended);
+/* What it has refused, as the status of an operation, and words: `too_many`, if that is why. */
+int fiber_refused(int r, const char *too_many, const char **ret_why);
 
 /* Each of its waits, from a present one on, is over at once with -ECANCELED. */
 void fiber_cancel(struct fiber *f);

@@ -280,10 +280,10 @@ void get_serve(struct request *r)
 		op->reading->user_count = 1;
 		list_init(&op->reading->link);
 	}
-	if (!op || !op->reading || op_begin_in_turn(op, get_run) < 0) {
-		op_free(op);
-		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
-	}
+	if (op && !op->reading)
+		op_refuse(op, r, -ENOMEM);
+	else
+		op_serve_in_turn(op, r, get_run);
 }
 
 static void get_on_run(struct fiber *self)
@@ -332,10 +332,7 @@ void get_on_serve(struct request *r)
 		op->reading = g;
 		g->user_count++;
 	}
-	if (!op || op_begin_in_turn(op, get_on_run) < 0) {
-		op_free(op);
-		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
-	}
+	op_serve_in_turn(op, r, get_on_run);
 }
 
 static void get_end_run(struct fiber *self)

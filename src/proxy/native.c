@@ -77,6 +77,23 @@ int op_begin(struct op *op, fiber_fn *run)
 	return fiber_start(&op->proxy->loop->fibers, &op->fiber, run, op_ended);
 }
 
+void op_refuse(struct op *op, struct request *r, int x)
+{
+	const char *why;
+
+	x = fiber_refused(x, TOO_MANY_OPS, &why);
+	op_free(op);
+	request_fail(r, x, "%s", why);
+}
+
+void op_serve(struct op *op, struct request *r, fiber_fn *run)
+{
+	int x = op ? op_begin(op, run) : -ENOMEM;
+
+	if (x < 0)
+		op_refuse(op, r, x);
+}
+
 static int turn_begin(struct op *op, struct native *n)
 {
 	int r = op_begin(op, op->run);
@@ -87,15 +104,19 @@ static int turn_begin(struct op *op, struct native *n)
 	return r;
 }
 
-int op_begin_in_turn(struct op *op, fiber_fn *run)
+void op_serve_in_turn(struct op *op, struct request *r, fiber_fn *run)
 {
-	struct native *n = native_of(op->request);
+	struct native *n = native_of(r);
+	int x = op ? 0 : -ENOMEM;
 
-	op->run = run;
-	if (n->answer_count < CONN_ANSWERS_MAX)
-		return turn_begin(op, n);
-	list_insert(&n->in_line, &op->in_line);
-	return 0;
+	if (x == 0)
+		op->run = run;
+	if (x == 0 && n->answer_count >= CONN_ANSWERS_MAX)
+		list_insert(&n->in_line, &op->in_line);
+	else if (x == 0)
+		x = turn_begin(op, n);
+	if (x < 0)
+		op_refuse(op, r, x);
 }
 
 void op_turn_over(struct op *op)
@@ -108,13 +129,12 @@ void op_turn_over(struct op *op)
 	n->answer_count--;
 	while (n->answer_count < CONN_ANSWERS_MAX && !list_is_empty(&n->in_line)) {
 		struct op *next = container_of(n->in_line.next, struct op, in_line);
-		struct request *r = next->request;
+		int x;
 
 		list_remove(&next->in_line);
-		if (turn_begin(next, n) == 0)
-			continue;
-		op_free(next);
-		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
+		x = turn_begin(next, n);
+		if (x < 0)
+			op_refuse(next, next->request, x);
 	}
 }
 
@@ -309,10 +329,7 @@ static void hello_serve(struct request *r)
 		return;
 	}
 	op = op_new(proxy_of(r), r);
-	if (!op || op_begin(op, hello_run) < 0) {
-		op_free(op);
-		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
-	}
+	op_serve(op, r, hello_run);
 }
 
 static void ping_serve(struct request *r)

@@ -65,18 +65,21 @@ struct op {
 	struct list sending;                    /* of the proxy */
 };
 
-/* Starts `run`, or fails the request. The op is the fiber's from then on. */
 struct op *op_new(struct proxy *p, struct request *r);
+/* Starts `run`, or fails the request, also if `op` is NULL. The op is the fiber's from then on. */
+void op_serve(struct op *op, struct request *r, fiber_fn *run);
+/* The parts of it, for who has more to undo; op_refuse() is for what op_begin() returned. */
 int op_begin(struct op *op, fiber_fn *run);
+void op_refuse(struct op *op, struct request *r, int x);
 void op_free(struct op *op);
 struct proxy *proxy_of(const struct request *r);
 struct native *native_of(const struct request *r);
 
 /*
- * The same, for an answer with bytes: in its turn. op_turn_over() is for before the request
+ * op_serve(), for an answer with bytes: in its turn. op_turn_over() is for before the request
  * is answered, or when something is waited for that others must not wait for.
  */
-int op_begin_in_turn(struct op *op, fiber_fn *run);
+void op_serve_in_turn(struct op *op, struct request *r, fiber_fn *run);
 void op_turn_over(struct op *op);
 /*
  * Before an answer of up to `len` bytes is made: waits until what the connection has not
@@ -86,8 +89,9 @@ void op_turn_over(struct op *op);
 int answer_enter(struct op *op, uint32_t len);
 void answer_leave(struct op *op);
 
-/* Of -EUSERS, with FIBERS_PER_LOOP. */
-#define TOO_MANY_OPS "this proxy has %d operations in progress, which is its limit; try again"
+#define TOO_MANY_OPS                                                                               \
+	"this proxy has " TEXT_OF(FIBERS_PER_LOOP) " operations in progress, which is its limit; " \
+						   "try again"
 
 /* A path that may be put: else why not. */
 int check_put(struct slice path, uint16_t flags, uint16_t tier, uint16_t copies,

@@ -83,11 +83,14 @@ void put_place(struct request *r)
 		request_place(r, op->piece.ptr, op->piece.len);
 		return;
 	}
-	if (x == -EAGAIN)
+	why = "no buffer for its bytes";
+	if (x == -EAGAIN) {
 		x = fiber_start(&p->loop->fibers, &op->fiber, place_slowly, placed);
+		(void)fiber_refused(x, TOO_MANY_OPS, &why);
+	}
 	if (x < 0) {
 		op_free(op);
-		request_sink(r, -EAGAIN, "too many operations at once");
+		request_sink(r, -EAGAIN, "%s", why);
 	}
 }
 
@@ -148,10 +151,7 @@ void put_serve(struct request *r)
 		request_fail(r, x, "%s", why);
 		return;
 	}
-	if (!op || op_begin(op, commit) < 0) {
-		op_free(op);
-		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
-	}
+	op_serve(op, r, commit);
 }
 
 void put_drop(struct request *r)

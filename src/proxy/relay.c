@@ -78,10 +78,7 @@ static void relay(struct request *r, uint16_t slot)
 
 	if (op)
 		op->slot = slot;
-	if (!op || op_begin_in_turn(op, relay_run) < 0) {
-		op_free(op);
-		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
-	}
+	op_serve_in_turn(op, r, relay_run);
 }
 
 /* 0 if it may be passed on; else it has been refused. `job` is the one in the body. */
@@ -277,10 +274,7 @@ void relay_job_list_serve(struct request *r)
 		return;
 	}
 	op = op_new(proxy_of(r), r);
-	if (!op || op_begin_in_turn(op, job_list_run) < 0) {
-		op_free(op);
-		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
-	}
+	op_serve_in_turn(op, r, job_list_run);
 }
 
 /* Somebody who waits: one call upstream, and a record. */
@@ -455,8 +449,5 @@ void info_serve(struct request *r)
 		return;
 	}
 	op = op_new(proxy_of(r), r);
-	if (!op || op_begin(op, info_run) < 0) {
-		op_free(op);
-		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
-	}
+	op_serve(op, r, info_run);
 }

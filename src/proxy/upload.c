@@ -180,16 +180,21 @@ static void leaser_ended(struct fiber *self)
 
 static void lease_if_needed(struct upload *u, uint64_t due_ns)
 {
+	const char *why;
+	int x;
+
 	if (u->is_leasing || u->is_closed || fill_is_ahead(u->fill))
 		return;
 	u->due_ns = due_ns;
 	u->is_leasing = true;
 	u->why[0] = '\0';
-	if (fiber_start(&u->proxy->loop->fibers, &u->leaser, lease_ahead, leaser_ended) < 0) {
+	x = fiber_start(&u->proxy->loop->fibers, &u->leaser, lease_ahead, leaser_ended);
+	if (x < 0) {
 		u->is_leasing = false;
-		snprintf(u->why, sizeof(u->why), "too many operations at once");
+		x = fiber_refused(x, TOO_MANY_OPS, &why);
+		snprintf(u->why, sizeof(u->why), "%s", why);
 		u->due_ns = UINT64_MAX; /* nobody is put off */
-		answer_waiting(u, -EUSERS);
+		answer_waiting(u, x);
 	}
 }
 
@@ -295,10 +300,7 @@ void put_open_serve(struct request *r)
 		return;
 	}
 	op = op_new(proxy_of(r), r);
-	if (!op || op_begin(op, open_run) < 0) {
-		op_free(op);
-		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
-	}
+	op_serve(op, r, open_run);
 }
 
 /* The next bytes of a frame have no place yet: those before them are put away first. */
@@ -372,6 +374,7 @@ static void place_run(struct fiber *self)
 
 void put_data_place(struct request *r)
 {
+	const char *why;
 	struct put_data_req req;
 	struct upload *u;
 	int x = decode_data(r, &req, &u);
@@ -392,9 +395,11 @@ void put_data_place(struct request *r)
 	op = op_new(proxy_of(r), r);
 	if (op)
 		op->upload = u;
-	if (!op || op_begin(op, place_run) < 0) {
+	x = op ? op_begin(op, place_run) : -ENOMEM;
+	if (x < 0) {
 		op_free(op);
-		request_sink(r, -EUSERS, "too many operations at once");
+		x = fiber_refused(x, TOO_MANY_OPS, &why);
+		request_sink(r, x, "%s", why);
 	}
 }
 
@@ -443,10 +448,10 @@ void put_data_serve(struct request *r)
 	}
 	op->upload = u;
 	upload_enter(u);
-	if (op_begin(op, add_run) < 0) {
+	x = op_begin(op, add_run);
+	if (x < 0) {
 		upload_leave(u);
-		op_free(op);
-		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
+		op_refuse(op, r, x);
 	}
 }
 
@@ -518,6 +523,7 @@ void put_commit_serve(struct request *r)
 	struct put_commit_req req;
 	struct upload *u = NULL;
 	struct op *op;
+	int x;
 
 	if (put_commit_req_get(&body, &req) == 0)
 		u = upload_find(r, req.put);
@@ -534,10 +540,10 @@ void put_commit_serve(struct request *r)
 	}
 	op->upload = u;
 	upload_enter(u);
-	if (op_begin(op, commit_run) < 0) {
+	x = op_begin(op, commit_run);
+	if (x < 0) {
 		upload_leave(u);
-		op_free(op);
-		request_fail(r, -EUSERS, TOO_MANY_OPS, FIBERS_PER_LOOP);
+		op_refuse(op, r, x);
 	}
 }
 

@@ -208,9 +208,8 @@ static int use_fiber(void)
 	struct runner run = { .has_ended = false };
 	int r = fiber_start(&loop->fibers, &run.fiber, runner_run, runner_ended);
 
-	/* There is no stack: what a full pool says, too. */
 	if (r < 0)
-		return r == -EAGAIN ? -ENOMEM : r;
+		return r;
 	while (!run.has_ended && r == 0)
 		r = loop_turn(loop, loop->now_ns + LATE_NS);
 	return r;
