@@ -270,8 +270,9 @@ static void leaf_filed(struct oplog *l, struct leaf *leaf)
 	helper_do(l->helper, &l->waste.work);
 }
 
-static void file_failed(struct oplog *l, int err)
+static void file_failed(struct oplog *l, struct leaf *leaf, int err)
 {
+	leaf->filed = leaf->synced;
 	if (l->disk_error == 0)
 		log_error("the log cannot be written: durable puts fail, others when its memory is "
 			  "full; it is tried again every second where=%s errno=%d",
@@ -288,7 +289,7 @@ static void file_done(struct work *w)
 
 	f->is_busy = false;
 	if (f->result < 0) {
-		file_failed(l, f->result);
+		file_failed(l, leaf, f->result);
 	} else {
 		if (l->disk_error)
 			log_info("the log can be written again where=%s",
@@ -296,13 +297,14 @@ static void file_done(struct work *w)
 		l->disk_error = 0;
 		leaf->filed = f->to;
 		if (f->must_sync) {
-			l->synced_lsn = f->lsn;
 			leaf->synced = f->to;
+			l->synced_lsn = f->lsn;
 		}
 		/* Of an earlier leaf: the first after it is older than we know. */
 		if (f->must_sync && leaf == l->open)
 			l->unsynced_ns = l->after_ns;
-		if (leaf->is_closed && leaf->filed == leaf->used)
+		/* It may have been closed since this write began, which then did not sync it. */
+		if (leaf->is_closed && leaf->synced == leaf->used)
 			leaf_filed(l, leaf);
 	}
 	if (l->synced)
@@ -477,9 +479,8 @@ static void close_files(struct oplog *l)
 		if (!leaf->memory.ptr || leaf->synced == leaf->used)
 			continue;
 		oplog_file_name(&leaf->header, name);
-		if (leaf->filed == leaf->used ||
-		    a->ops->write(a, name, leaf->filed, leaf->memory.ptr + leaf->filed,
-				  leaf->used - leaf->filed) == 0)
+		if (a->ops->write(a, name, leaf->synced, leaf->memory.ptr + leaf->synced,
+				  leaf->used - leaf->synced) == 0)
 			(void)a->ops->sync(a, name);
 	}
 }

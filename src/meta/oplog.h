@@ -13,7 +13,8 @@
  * - The helper makes the next leaf ahead, so that appending never waits. When there is
  *   none (too many, no memory, no keeper, a disk that takes nothing), oplog_has_room() says
  *   so: that is LOGFULL. It recovers by itself.
- * - A disk that fails is tried again every second.
+ * - A disk that fails is tried again every second. What was written and not synced may be gone
+ *   then, and the next sync says nothing of it: it is written anew.
  */
 #pragma once
 
@@ -38,8 +39,8 @@ struct leaf {
 	struct leaf_header header;
 	struct memory memory; /* ptr NULL: it is in its file only */
 	uint64_t last_lsn;
-	uint32_t used, filed,
-		synced; /* bytes; what is in the file; what the disk has for certain */
+	uint32_t used, filed; /* bytes; what is in the file */
+	uint32_t synced;      /* what is safe there: of the rest nobody knows after an error */
 	bool is_closed;
 };
 

@@ -448,18 +448,29 @@ static int replay_all(struct found *f)
 	return r;
 }
 
-/* The last leaf is written on, if the keeper has it. */
-static void go_on(struct oplog *l)
+/*
+ * The last leaf is written on, if the keeper has it. If not, the next one's file is not to
+ * be safer than what comes before it: nobody knows how far a predecessor had synced that.
+ */
+static int go_on(struct found *f)
 {
+	struct oplog *l = f->log;
+	struct archive *a = l->config.archive;
+	char name[ARCHIVE_NAME_MAX];
 	struct leaf *last;
+	int r;
 
 	if (list_is_empty(&l->leaves))
-		return;
+		return 0;
 	last = container_of(l->leaves.prev, struct leaf, link);
-	if (!last->memory.ptr)
-		return;
-	last->is_closed = false;
-	l->open = last;
+	if (last->memory.ptr) {
+		last->is_closed = false;
+		l->open = last;
+		return 0;
+	}
+	oplog_file_name(&last->header, name);
+	r = a->ops->sync(a, name);
+	return r < 0 ? fail(f, r, "%s/%s cannot be synced", a->ops->where(a), name) : 0;
 }
 
 int oplog_recover(struct oplog *l, const struct oplog_config *config, const struct recovery *to,
@@ -486,10 +497,10 @@ int oplog_recover(struct oplog *l, const struct oplog_config *config, const stru
 		r = use_snapshot(&f);
 	if (r == 0)
 		r = replay_all(&f);
-	if (r == 0) {
+	if (r == 0)
+		r = go_on(&f);
+	if (r == 0)
 		snapshots_over(&f);
-		go_on(l);
-	}
 	while (!list_is_empty(&f.snapshots))
 		leaf_free(l, of_snapshot(&f, f.snapshots.next));
 	node_free(f.buf);

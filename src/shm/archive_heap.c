@@ -16,6 +16,7 @@ struct heap_file {
 	char name[ARCHIVE_NAME_MAX];
 	uint8_t *bytes;
 	size_t len, synced, cap;
+	size_t dropped; /* where what a failed sync has dropped begins; SIZE_MAX: nothing */
 	bool is_name_synced;
 };
 
@@ -67,6 +68,7 @@ static int make(struct heap *h, const char *name, struct heap_file **ret)
 		return -ENOSPC;
 	}
 	memcpy(f->name, name, strlen(name) + 1);
+	f->dropped = SIZE_MAX;
 	list_init(&f->link);
 	list_insert(&h->files, &f->link);
 	*ret = f;
@@ -95,6 +97,8 @@ static int put(struct heap_file *f, size_t offset, const void *bytes, size_t len
 		f->len = offset + len;
 	if (f->synced > offset)
 		f->synced = offset; /* what is written over may be torn */
+	if (f->dropped >= offset && offset + len == f->len)
+		f->dropped = SIZE_MAX;
 	return 0;
 }
 
@@ -115,14 +119,20 @@ static int heap_write(struct archive *a, const char *name, uint64_t offset, cons
 	return r;
 }
 
+/*
+ * As Linux has it: bytes that could not be written are as good as clean from then on, and
+ * another sync says that all is well. They are lost with the power, unless written again.
+ */
 static int heap_sync(struct archive *a, const char *name)
 {
 	struct heap_file *f = find(heap_of(a), name);
 	int r = must_fail(heap_of(a));
 
+	if (r < 0 && f && f->dropped > f->synced)
+		f->dropped = f->synced;
 	if (r < 0 || !f)
 		return r < 0 ? r : -ENOENT;
-	f->synced = f->len;
+	f->synced = f->len < f->dropped ? f->len : f->dropped;
 	f->is_name_synced = true;
 	return 0;
 }

@@ -549,6 +549,102 @@ static void while_the_disk_fails_nothing_durable_is_taken(void **state)
 	end();
 }
 
+/* The bytes that were written before the sync that failed are gone, unless written again. */
+static void what_a_failed_sync_has_dropped_is_written_anew(void **state)
+{
+	begin(true, true);
+	start();
+	are_durable = true;
+	create(0);
+	file_all();
+	for (int i = 0; i < 20; i++) {
+		char *before;
+
+		/* Written, since nobody waits for it, and not synced. */
+		assert_int_equal(put_value(0, "a", "one", 0), 0);
+		turn_for(SECOND);
+		assert_true(shard->log.open->filed == shard->log.open->used);
+		archive_fail(archive, -EIO, 1);
+		oplog_sync(&shard->log, shard->log.lsn);
+		WAIT_FOR(shard->log.disk_error == -EIO);
+		WAIT_FOR(shard->log.disk_error == 0);
+		assert_int_equal(put_value(0, "b", "two", 0), 0);
+		file_all();
+		before = dump();
+		kill_9();
+		keep_heap_close(keeps);
+		assert_int_equal(keep_heap_open(sim_node_of(keeper), &keeps), 0);
+		archive_lose(archive);
+		start();
+		must_be_same(before);
+		assert_string_equal(get(0, "a"), "one");
+		assert_string_equal(get(0, "b"), "two");
+	}
+	end();
+}
+
+/* Server and keeper are gone, the machine is not: what the file has is not safe yet. */
+static void a_file_is_synced_before_the_next_one_is_begun(void **state)
+{
+	char *before;
+
+	begin(true, true);
+	start();
+	are_durable = true;
+	create(0);
+	assert_int_equal(put_value(0, "a", "one", 0), 0);
+	turn_for(SECOND);
+	kill_9();
+	keep_heap_close(keeps);
+	assert_int_equal(keep_heap_open(sim_node_of(keeper), &keeps), 0);
+	start();
+	assert_string_equal(get(0, "a"), "one");
+	assert_int_equal(put_value(0, "b", "two", 0), 0);
+	file_all();
+	before = dump();
+	kill_9();
+	keep_heap_close(keeps);
+	assert_int_equal(keep_heap_open(sim_node_of(keeper), &keeps), 0);
+	archive_lose(archive);
+	start();
+	must_be_same(before);
+	assert_string_equal(get(0, "a"), "one");
+	end();
+}
+
+/* A write for which nobody waits does not sync; the leaf that it is of is closed meanwhile. */
+static void a_leaf_that_is_closed_during_a_write_is_synced_all_the_same(void **state)
+{
+	const struct leaf *first;
+	char *before;
+
+	begin(true, true);
+	snapshot_bytes = 1 << 30;
+	start();
+	are_durable = true;
+	create(0);
+	first = shard->log.open;
+	while (LEAF_BYTES - first->used >= EFFECT_BYTES_MAX + 32) {
+		assert_int_equal(put_value(0, "a", "value", 0), 0);
+		if (first->used - first->filed > 128 << 10)
+			(void)loop_turn(loop, loop->now_ns + MS);
+	}
+	while (!shard->log.filing.is_busy || shard->log.filing.to != first->used)
+		(void)loop_turn(loop, loop->now_ns + MS);
+	assert_false(shard->log.filing.must_sync);
+	assert_int_equal(put_value(0, "b", "value", 0), 0);
+	assert_true(shard->log.open != first && shard->log.filing.is_busy);
+	file_all();
+	before = dump();
+	kill_9();
+	keep_heap_close(keeps);
+	assert_int_equal(keep_heap_open(sim_node_of(keeper), &keeps), 0);
+	archive_lose(archive);
+	start();
+	must_be_same(before);
+	end();
+}
+
 static void last_file(char name[ARCHIVE_NAME_MAX])
 {
 	char next[ARCHIVE_NAME_MAX] = "log-";
@@ -967,6 +1063,9 @@ int main(void)
 		T(durable_is_refused_without_a_disk),
 		T(a_large_object_of_a_durable_job_is_refused),
 		T(while_the_disk_fails_nothing_durable_is_taken),
+		T(what_a_failed_sync_has_dropped_is_written_anew),
+		T(a_file_is_synced_before_the_next_one_is_begun),
+		T(a_leaf_that_is_closed_during_a_write_is_synced_all_the_same),
 		T(a_torn_tail_is_cut_off),
 		T(damage_before_the_tail_is_an_error),
 		T(a_hole_in_what_was_not_synced_is_the_end),
