@@ -18,6 +18,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "loop/stream.h"
+#include "shm/archive.h"
 #include "shm/keep_wire.h"
 #include "shm/keeper.h"
 #include "wire/token.h"
@@ -84,8 +85,9 @@ static int write_run_file(const struct kept *k)
 
 	if (!k->config->data)
 		return 0;
-	if (mkdir(k->config->data, 0700) < 0 && errno != EEXIST)
-		return complain("cannot make", k->config->data, -errno);
+	r = archive_directory(k->config->data);
+	if (r < 0)
+		return complain("cannot make", k->config->data, r);
 	if (!run_file(k, file))
 		return complain("cannot use", k->config->data, -ENAMETOOLONG);
 	snprintf(new, sizeof(new), "%s.new", file);

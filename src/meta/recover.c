@@ -159,17 +159,17 @@ static int list_files(struct found *f)
 {
 	struct archive *a = f->log->config.archive;
 	char log[24], snapshot[24], name[ARCHIVE_NAME_MAX] = "";
-	int r = 0;
+	int r = 0, n = 0;
 
 	snprintf(log, sizeof(log), "log-%u-", f->log->config.shard);
 	snprintf(snapshot, sizeof(snapshot), "snapshot-%u-", f->log->config.shard);
-	while (r == 0 && a && a->ops->next(a, name, name)) {
+	while (r == 0 && a && (n = a->ops->next(a, name, name)) > 0) {
 		if (strncmp(name, log, strlen(log)) == 0)
 			r = list_file(f, name, LEAF_LOG);
 		else if (strncmp(name, snapshot, strlen(snapshot)) == 0)
 			r = list_file(f, name, LEAF_SNAPSHOT);
 	}
-	return r;
+	return n < 0 ? fail(f, n, "%s cannot be listed", a->ops->where(a)) : r;
 }
 
 /* A leaf's bytes: its memory, or its file in our buffer. */
@@ -518,10 +518,26 @@ static unsigned count_records(struct archive *a, const char *name, uint8_t *buf,
 	return records_behind(buf, (uint32_t)len, &h, at < LEAF_HEADER ? LEAF_HEADER : at).count;
 }
 
+/* 1, and the last file of the log that comes after `first`; 0: there is none. */
+static int last_after(struct archive *a, uint16_t shard, const char *first,
+		      char ret[ARCHIVE_NAME_MAX])
+{
+	char log[24], name[ARCHIVE_NAME_MAX];
+	int r, found = 0;
+
+	snprintf(log, sizeof(log), "log-%u-", shard);
+	memcpy(name, first, sizeof(name));
+	while ((r = a->ops->next(a, name, name)) > 0 && strncmp(name, log, strlen(log)) == 0) {
+		memcpy(ret, name, sizeof(name));
+		found = 1;
+	}
+	return r < 0 ? r : found;
+}
+
 int oplog_repair(const struct oplog_config *config, const struct recovered *damage,
 		 uint64_t *ret_lost)
 {
-	char first[ARCHIVE_NAME_MAX], log[24], name[ARCHIVE_NAME_MAX];
+	char first[ARCHIVE_NAME_MAX], last[ARCHIVE_NAME_MAX];
 	uint8_t *buf = node_alloc(LEAF_BYTES);
 	struct archive *a = config->archive;
 	int r = 0;
@@ -529,19 +545,11 @@ int oplog_repair(const struct oplog_config *config, const struct recovered *dama
 	*ret_lost = 0;
 	if (!buf)
 		return -ENOMEM;
-	snprintf(log, sizeof(log), "log-%u-", config->shard);
 	oplog_file_name(&damage->damaged, first);
-	memcpy(name, first, sizeof(name));
 	/* The last ones first: what is left is a beginning, whenever we are stopped. */
-	while (r == 0 && a->ops->next(a, name, name) && strncmp(name, log, strlen(log)) == 0) {
-		char last[ARCHIVE_NAME_MAX];
-
-		do
-			memcpy(last, name, sizeof(last));
-		while (a->ops->next(a, name, name) && strncmp(name, log, strlen(log)) == 0);
+	while (r == 0 && (r = last_after(a, config->shard, first, last)) > 0) {
 		*ret_lost += count_records(a, last, buf, 0);
 		r = a->ops->remove(a, last);
-		memcpy(name, first, sizeof(name));
 	}
 	if (r == 0) {
 		*ret_lost += count_records(a, first, buf, damage->damaged_at);

@@ -107,29 +107,36 @@ static int dir_remove(struct archive *a, const char *name)
 	return unlinkat(directory_of(a)->fd, name, 0) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-static bool dir_next(struct archive *a, const char *after, char ret[ARCHIVE_NAME_MAX])
+/* The name as dir_next() has it so far, or this one, if it is nearer. */
+static void nearer(char found[ARCHIVE_NAME_MAX], const char *name, const char *after)
 {
-	int fd = openat(directory_of(a)->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (name[0] == '.' || strlen(name) >= ARCHIVE_NAME_MAX || strcmp(name, after) <= 0 ||
+	    (found[0] && strcmp(name, found) >= 0))
+		return;
+	memcpy(found, name, strlen(name) + 1);
+}
+
+static int dir_next(struct archive *a, const char *after, char ret[ARCHIVE_NAME_MAX])
+{
+	int fd = openat(directory_of(a)->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
 	DIR *d = fd < 0 ? NULL : fdopendir(fd);
 	char found[ARCHIVE_NAME_MAX] = "";
 	const struct dirent *entry;
 
 	if (!d) {
+		r = -errno;
 		if (fd >= 0)
 			close(fd);
-		return false;
+		return r;
 	}
-	while ((entry = readdir(d)) != NULL) {
-		const char *name = entry->d_name;
-
-		if (name[0] == '.' || strlen(name) >= ARCHIVE_NAME_MAX ||
-		    strcmp(name, after) <= 0 || (found[0] && strcmp(name, found) >= 0))
-			continue;
-		memcpy(found, name, strlen(name) + 1);
-	}
+	errno = 0;
+	while ((entry = readdir(d)) != NULL)
+		nearer(found, entry->d_name, after);
+	r = -errno;
 	closedir(d);
-	if (found[0])
-		memcpy(ret, found, sizeof(found));
+	if (r < 0)
+		return r;
+	memcpy(ret, found, sizeof(found));
 	return found[0] != '\0';
 }
 
@@ -173,7 +180,7 @@ int archive_find(const char *path, struct archive **ret)
 	else
 		memcpy(d->path, path, strlen(path) + 1);
 	if (r == 0) {
-		d->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		d->fd = openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 		if (d->fd < 0 || flock(d->fd, LOCK_EX | LOCK_NB) < 0)
 			r = -errno;
 	}
@@ -185,9 +192,32 @@ int archive_find(const char *path, struct archive **ret)
 	return 0;
 }
 
+int archive_directory(const char *path)
+{
+	int fd = -1, r = 0;
+
+	if (mkdir(path, 0700) < 0)
+		return errno == EEXIST ? 0 : -errno;
+	fd = openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0) {
+		int parent = openat(fd, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+		r = parent < 0 || fsync(parent) < 0 ? -errno : 0;
+		if (parent >= 0)
+			close(parent);
+		close(fd);
+	} else {
+		r = -errno;
+	}
+	/* Else the next try would believe it. */
+	if (r < 0)
+		(void)rmdir(path);
+	return r;
+}
+
 int archive_open(const char *path, struct archive **ret)
 {
-	if (mkdir(path, 0700) < 0 && errno != EEXIST)
-		return -errno;
-	return archive_find(path, ret);
+	int r = archive_directory(path);
+
+	return r < 0 ? r : archive_find(path, ret);
 }

@@ -32,9 +32,11 @@ struct archive_ops {
 	int (*cut)(struct archive *a, const char *name, uint64_t len);
 	/* Fine if there is none. */
 	int (*remove)(struct archive *a, const char *name);
-	/* The first name in byte order that comes after `after`, which may be `ret`; false: none.
+	/*
+	 * 1, and the first name in byte order that comes after `after`, which may be `ret`; 0:
+	 * there is none. An error is not the end of the list: who takes it for one begins anew.
 	 */
-	bool (*next)(struct archive *a, const char *after, char ret[ARCHIVE_NAME_MAX]);
+	int (*next)(struct archive *a, const char *after, char ret[ARCHIVE_NAME_MAX]);
 	const char *(*where)(const struct archive *a); /* for messages */
 	void (*close)(struct archive *a);
 };
@@ -43,7 +45,9 @@ struct archive {
 	const struct archive_ops *ops;
 };
 
-/* The directory is made if need be, mode 0700. -EWOULDBLOCK: somebody else has it. */
+/* Makes a directory if there is none, mode 0700; its name survives the machine. */
+int archive_directory(const char *path);
+/* archive_directory(), and it is ours then. -EWOULDBLOCK: somebody else has it. */
 int archive_open(const char *path, struct archive **ret);
 /* The same, and -ENOENT if there is no such directory. */
 int archive_find(const char *path, struct archive **ret);

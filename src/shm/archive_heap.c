@@ -181,7 +181,7 @@ static int heap_remove(struct archive *a, const char *name)
 	return 0;
 }
 
-static bool heap_next(struct archive *a, const char *after, char ret[ARCHIVE_NAME_MAX])
+static int heap_next(struct archive *a, const char *after, char ret[ARCHIVE_NAME_MAX])
 {
 	struct heap *h = heap_of(a);
 	const char *found = NULL;

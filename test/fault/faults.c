@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "faults.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -9,6 +10,7 @@
 #include <stdatomic.h>
 #include <stddef.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -177,4 +179,56 @@ int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*run)(vo
 	int error = strike(CALL_pthread_create);
 
 	return error ? error : __real_pthread_create(t, a, run, arg);
+}
+
+ssize_t __wrap_pwrite64(int fd, const void *buf, size_t len, off_t from)
+{
+	int error = strike(CALL_pwrite64);
+
+	if (error == 0 || error == SHORT)
+		return __real_pwrite64(fd, buf, error && len > 0 ? 1 : len, from);
+	errno = error;
+	return -1;
+}
+
+ssize_t __wrap_pread64(int fd, void *buf, size_t len, off_t from)
+{
+	int error = strike(CALL_pread64);
+
+	if (error == 0 || error == SHORT)
+		return __real_pread64(fd, buf, error && len > 0 ? 1 : len, from);
+	errno = error;
+	return -1;
+}
+
+/* Whatever it says, the descriptor is gone. */
+int __wrap_close(int fd)
+{
+	int error = strike(CALL_close);
+	int r = __real_close(fd);
+
+	if (error == 0)
+		return r;
+	errno = error;
+	return -1;
+}
+
+DIR *__wrap_fdopendir(int fd)
+{
+	int error = strike(CALL_fdopendir);
+
+	if (error == 0)
+		return __real_fdopendir(fd);
+	errno = error;
+	return NULL;
+}
+
+struct dirent *__wrap_readdir64(DIR *d)
+{
+	int error = strike(CALL_readdir64);
+
+	if (error == 0)
+		return __real_readdir64(d);
+	errno = error;
+	return NULL;
 }
