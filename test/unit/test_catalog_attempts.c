@@ -3,31 +3,7 @@
  * Goal: a repeat of a change is answered as the change was, whatever has happened to the
  * object since; and who asks too late is told so. Method: repeats after each fate.
  */
-#include "test.h"
-
-#include "slot.h"
-
-static struct slot_test t;
-static uint64_t job;
-
-static int begin(void **state)
-{
-	slot_open(&t);
-	job = slot_job(&t, "job", 0);
-	return 0;
-}
-
-static int end(void **state)
-{
-	const char *why = catalog_check(t.c);
-
-	if (!why)
-		why = slot_replay(&t);
-	if (why)
-		printf("%s\n", why);
-	slot_close(&t);
-	return why ? -1 : 0;
-}
+#include "catalog_test.h"
 
 static int put_as(uint64_t attempt, const char *path, const char *value)
 {
@@ -272,7 +248,6 @@ static void to_remove_needs_no_memory(void **state)
 	assert_int_equal(t.out.rep.commit.version, 1);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

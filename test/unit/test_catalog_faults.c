@@ -4,31 +4,7 @@
  * and everything can be done once there is memory again. Method: in a sequence of
  * everything the n-th allocation fails, for each n; invariants and replay after each.
  */
-#include "test.h"
-
-#include "slot.h"
-
-static struct slot_test t;
-static uint64_t job;
-
-static int begin(void **state)
-{
-	slot_open(&t);
-	job = slot_job(&t, "job", 0);
-	return 0;
-}
-
-static int end(void **state)
-{
-	const char *why = catalog_check(t.c);
-
-	if (!why)
-		why = slot_replay(&t);
-	if (why)
-		printf("%s\n", why);
-	slot_close(&t);
-	return why ? -1 : 0;
-}
+#include "catalog_test.h"
 
 static struct node node;
 static unsigned failures;
@@ -244,7 +220,6 @@ static void no_effect_of_a_log_can_do_harm(void **state)
 	assert_null(catalog_check(t.c));
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

@@ -4,31 +4,7 @@
  * nanosecond, and ends at one moment, for everything that it had. Method: chosen times,
  * and sums worked out by hand.
  */
-#include "test.h"
-
-#include "slot.h"
-
-static struct slot_test t;
-static uint64_t job;
-
-static int begin(void **state)
-{
-	slot_open(&t);
-	job = slot_job(&t, "job", 0);
-	return 0;
-}
-
-static int end(void **state)
-{
-	const char *why = catalog_check(t.c);
-
-	if (!why)
-		why = slot_replay(&t);
-	if (why)
-		printf("%s\n", why);
-	slot_close(&t);
-	return why ? -1 : 0;
-}
+#include "catalog_test.h"
 
 static int create(const char *name, uint32_t lease_ms)
 {
@@ -422,7 +398,6 @@ static void jobs_of_a_slot_are_limited(void **state)
 	assert_int_equal(create("one-more", 0), 0);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

@@ -4,33 +4,9 @@
  * renames, and only that; the segment is freed then. Method: a mover that knows what the
  * slot tells it, and objects that are looked up afterwards. Each test ends with a replay.
  */
-#include "test.h"
-
-#include "slot.h"
+#include "catalog_test.h"
 
 #define PIECE (64u << 10) /* a segment of the smallest size */
-
-static struct slot_test t;
-static uint64_t job;
-
-static int begin(void **state)
-{
-	slot_open(&t);
-	job = slot_job(&t, "job", 0);
-	return 0;
-}
-
-static int end(void **state)
-{
-	const char *why = catalog_check(t.c);
-
-	if (!why)
-		why = slot_replay(&t);
-	if (why)
-		printf("%s\n", why);
-	slot_close(&t);
-	return why ? -1 : 0;
-}
 
 static struct grant lease(uint64_t session, uint64_t request, uint32_t size)
 {
@@ -385,21 +361,19 @@ static void a_move_needs_no_room_in_the_quota(void **state)
 	catalog_ask_over(t.c, req.job, 2 * PIECE);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, begin, end)
-
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		TEST(what_is_live_goes_elsewhere_and_the_segment_is_freed),
-		TEST(what_died_meanwhile_is_left_out_and_a_repeat_moves_nothing),
-		TEST(nothing_is_moved_to_where_it_must_not_be),
-		TEST(an_open_segment_is_not_emptied),
-		TEST(a_table_of_sums_goes_by_itself),
-		TEST(a_renamed_object_is_still_moved),
-		TEST(a_reader_finds_under_its_hold_where_the_bytes_went),
-		TEST(the_deadest_segment_is_told_first_and_not_twice),
-		TEST(bytes_of_an_ended_job_are_not_moved),
-		TEST(a_move_needs_no_room_in_the_quota),
+		T(what_is_live_goes_elsewhere_and_the_segment_is_freed),
+		T(what_died_meanwhile_is_left_out_and_a_repeat_moves_nothing),
+		T(nothing_is_moved_to_where_it_must_not_be),
+		T(an_open_segment_is_not_emptied),
+		T(a_table_of_sums_goes_by_itself),
+		T(a_renamed_object_is_still_moved),
+		T(a_reader_finds_under_its_hold_where_the_bytes_went),
+		T(the_deadest_segment_is_told_first_and_not_twice),
+		T(bytes_of_an_ended_job_are_not_moved),
+		T(a_move_needs_no_room_in_the_quota),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,31 +3,7 @@
  * Goal: versions of paths come, are seen, and go, as their puts said. Method: calls with
  * chosen times; after each test all invariants, and a replay that ends in the same state.
  */
-#include "test.h"
-
-#include "slot.h"
-
-static struct slot_test t;
-static uint64_t job;
-
-static int begin(void **state)
-{
-	slot_open(&t);
-	job = slot_job(&t, "job", 0);
-	return 0;
-}
-
-static int end(void **state)
-{
-	const char *why = catalog_check(t.c);
-
-	if (!why)
-		why = slot_replay(&t);
-	if (why)
-		printf("%s\n", why);
-	slot_close(&t);
-	return why ? -1 : 0;
-}
+#include "catalog_test.h"
 
 static int put(const char *path, const char *value)
 {
@@ -371,7 +347,6 @@ static void a_small_object_costs_no_more_than_was_promised(void **state)
 	assert_int_equal(sizeof(struct attempt), sizeof(struct entry));
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

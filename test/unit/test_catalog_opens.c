@@ -3,31 +3,7 @@
  * Goal: an object comes in numbered parts, in any order, each piece told once or often,
  * and is there as a whole or not at all. Method: parts out of order, repeats, and ends.
  */
-#include "test.h"
-
-#include "slot.h"
-
-static struct slot_test t;
-static uint64_t job;
-
-static int begin(void **state)
-{
-	slot_open(&t);
-	job = slot_job(&t, "job", 0);
-	return 0;
-}
-
-static int end(void **state)
-{
-	const char *why = catalog_check(t.c);
-
-	if (!why)
-		why = slot_replay(&t);
-	if (why)
-		printf("%s\n", why);
-	slot_close(&t);
-	return why ? -1 : 0;
-}
+#include "catalog_test.h"
 
 static struct grant g[LEASE_SEGMENTS_MAX];
 static uint32_t used;
@@ -250,7 +226,6 @@ static void open_objects_of_a_session_are_limited(void **state)
 	assert_int_equal(catalog_open(t.c, &req, t.now, &t.out), 0);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

@@ -4,31 +4,7 @@
  * or dies; and a hold keeps the bytes of a version. Method: the calls in every order
  * that matters; the wake-ups that tell those who wait.
  */
-#include "test.h"
-
-#include "slot.h"
-
-static struct slot_test t;
-static uint64_t job;
-
-static int begin(void **state)
-{
-	slot_open(&t);
-	job = slot_job(&t, "job", 0);
-	return 0;
-}
-
-static int end(void **state)
-{
-	const char *why = catalog_check(t.c);
-
-	if (!why)
-		why = slot_replay(&t);
-	if (why)
-		printf("%s\n", why);
-	slot_close(&t);
-	return why ? -1 : 0;
-}
+#include "catalog_test.h"
 
 static int put_reads(const char *path, uint32_t reads)
 {
@@ -456,7 +432,6 @@ static void a_range_is_found_in_the_middle_of_many_pieces(void **state)
 	assert_int_equal(t.out.rep.find.found, 0);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

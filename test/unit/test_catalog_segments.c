@@ -4,31 +4,7 @@
  * none is lost, and slot and store book the same. Method: a store that books as the real
  * one does, and its integral against the slot's.
  */
-#include "test.h"
-
-#include "slot.h"
-
-static struct slot_test t;
-static uint64_t job;
-
-static int begin(void **state)
-{
-	slot_open(&t);
-	job = slot_job(&t, "job", 0);
-	return 0;
-}
-
-static int end(void **state)
-{
-	const char *why = catalog_check(t.c);
-
-	if (!why)
-		why = slot_replay(&t);
-	if (why)
-		printf("%s\n", why);
-	slot_close(&t);
-	return why ? -1 : 0;
-}
+#include "catalog_test.h"
 
 static struct grant lease(uint64_t session, uint64_t request)
 {
@@ -583,7 +559,6 @@ static void a_store_that_does_not_know_a_segment_has_lost_it(void **state)
 	assert_int_equal(catalog_job_bytes(t.c, job), 0);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

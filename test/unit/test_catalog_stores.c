@@ -4,31 +4,7 @@
  * one, through log and snapshot; and what it has given up it does not take back. Method: a
  * slot with its log, whose second catalog must come to the same.
  */
-#include "test.h"
-
-#include "slot.h"
-
-static struct slot_test t;
-static uint64_t job;
-
-static int begin(void **state)
-{
-	slot_open(&t);
-	job = slot_job(&t, "job", 0);
-	return 0;
-}
-
-static int end(void **state)
-{
-	const char *why = catalog_check(t.c);
-
-	if (!why)
-		why = slot_replay(&t);
-	if (why)
-		printf("%s\n", why);
-	slot_close(&t);
-	return why ? -1 : 0;
-}
+#include "catalog_test.h"
 
 static struct grant lease(uint64_t request)
 {
@@ -344,7 +320,6 @@ static void an_image_names_a_store_with_segments_once(void **state)
 	assert_int_equal(restore_with(STORE, (struct slice){ &zero, 1 }, 1, true), -EBADMSG);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

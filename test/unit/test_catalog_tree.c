@@ -3,31 +3,7 @@
  * Goal: directories list as a file system's would, page by page, and are removed in steps.
  * Method: a tree with everything that orders oddly; every page size.
  */
-#include "test.h"
-
-#include "slot.h"
-
-static struct slot_test t;
-static uint64_t job;
-
-static int begin(void **state)
-{
-	slot_open(&t);
-	job = slot_job(&t, "job", 0);
-	return 0;
-}
-
-static int end(void **state)
-{
-	const char *why = catalog_check(t.c);
-
-	if (!why)
-		why = slot_replay(&t);
-	if (why)
-		printf("%s\n", why);
-	slot_close(&t);
-	return why ? -1 : 0;
-}
+#include "catalog_test.h"
 
 static char listed[4096];
 
@@ -255,7 +231,6 @@ static void too_long_a_path_is_refused(void **state)
 			 -EMSGSIZE);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

@@ -3,31 +3,7 @@
  * Goal: small values lie in blocks of one job each; a block that comes to another job has
  * nothing of the first one left; empty memory goes back. Method: look at the memory.
  */
-#include "test.h"
-
-#include "slot.h"
-
-static struct slot_test t;
-static uint64_t job;
-
-static int begin(void **state)
-{
-	slot_open(&t);
-	job = slot_job(&t, "job", 0);
-	return 0;
-}
-
-static int end(void **state)
-{
-	const char *why = catalog_check(t.c);
-
-	if (!why)
-		why = slot_replay(&t);
-	if (why)
-		printf("%s\n", why);
-	slot_close(&t);
-	return why ? -1 : 0;
-}
+#include "catalog_test.h"
 
 static int put(uint64_t in, const char *path, const char *value)
 {
@@ -167,7 +143,6 @@ static void a_new_version_does_not_touch_the_old_ones_bytes(void **state)
 	assert_memory_equal(old, "one", 3);
 }
 
-#define T(f) cmocka_unit_test_setup_teardown(f, begin, end)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
