@@ -63,9 +63,18 @@ def keepers(directory):
                 words = file.read().split(b"\0")
         except OSError:
             continue
-        if b"keep" in words and any(word.startswith(os.fsencode(directory)) for word in words):
+        if b"keep" in words and any((word + b"/").startswith(os.fsencode(directory) + b"/") for word in words):
             found.append(int(pid))
     return found
+
+
+def is_there(pid):
+    """It has not ended; whether somebody has waited for it does not matter."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 class Cluster:

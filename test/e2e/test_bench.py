@@ -13,6 +13,7 @@ import xml.etree.ElementTree
 
 import pytest
 
+from cluster import is_there
 from conftest import DONE, REFUSED, UNREACHABLE, USAGE, WADI, clean_environment, run_wadi, until
 
 FIELDS = ["bench", "op", "system", "attach", "size", "clients", "depth", "p50_us", "p99_us",
@@ -124,14 +125,6 @@ def test_what_cannot_be_had_is_told():
 def children_of(pid):
     with open(f"/proc/{pid}/task/{pid}/children") as file:
         return [int(child) for child in file.read().split()]
-
-
-def is_there(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -15,7 +15,7 @@ import threading
 import time
 
 import pytest
-from cluster import Cluster, keepers
+from cluster import Cluster, is_there, keepers
 from conftest import DONE, LATE_S, REFUSED, WADI, Store, clean_environment, pattern, until
 
 KILLS = int(os.environ.get("WADI_KILLS", "4"))
@@ -27,14 +27,8 @@ def one_keeper(directory):
     return until(lambda: keepers(directory), f"a keeper of {directory}")[0]
 
 
-def ends(pid, what, late_s=LATE_S):
-    def is_gone():
-        try:
-            with open(f"/proc/{pid}/stat") as file:
-                return file.read().rsplit(")", 1)[1].split()[0] == "Z"
-        except OSError:
-            return True
-    until(is_gone, what, late_s)
+def ends(pid, what):
+    until(lambda: not is_there(pid), what)
 
 
 class Traffic:

@@ -10,23 +10,10 @@ import subprocess
 import time
 
 import pytest
+from cluster import is_there, keepers
 from conftest import REFUSED, Client, clean_environment, pattern, run_wadi, until, WADI
 
 KEEP = ("--keep-s", "5s")
-
-
-def children_named_keep(directory):
-    """The keeper of a store: the process whose last word is its run directory."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as words:
-                line = words.read().split(b"\0")
-        except OSError:
-            continue
-        if b"keep" in line[:2] and directory.encode() in line:
-            found.append(int(pid))
-    return found
 
 
 def run_directory(data):
@@ -72,9 +59,9 @@ class Again:
         self.process.stdout.close()
 
     def kill_keeper(self):
-        for pid in children_named_keep(run_directory(self.data)):
+        for pid in keepers(run_directory(self.data)):
             os.kill(pid, signal.SIGKILL)
-            until(lambda: not os.path.exists(f"/proc/{pid}/exe") or not alive(pid), "the keeper's end")
+            until(lambda: not is_there(pid), "the keeper's end")
 
     def stop(self):
         if self.process and self.process.poll() is None:
@@ -82,14 +69,6 @@ class Again:
             self.process.wait(30)
         if self.process and not self.process.stdout.closed:
             self.process.stdout.close()
-
-
-def alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except OSError:
-        return False
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../e2e"))
 from conftest import BUILD, WADI, Client, clean_environment, run_wadi  # noqa: E402
-from cluster import free_ports  # noqa: E402
+from cluster import free_ports, keepers  # noqa: E402
 
 CHURN = os.path.join(BUILD, "test/torture/churn")
 READY_S = 30
@@ -33,6 +33,8 @@ READY_S = 30
 class Server:
     def __init__(self, directory, name, command):
         self.name, self.command = name, command
+        self.env = clean_environment(XDG_RUNTIME_DIR=directory)
+        self.run_directory = f"{directory}/wadi-{command[command.index('--listen') + 1].rsplit(':', 1)[1]}"
         self.log_path = os.path.join(directory, name + ".log")
         self.process = None
         self.ready_ms = []
@@ -41,7 +43,7 @@ class Server:
         begun = time.monotonic()
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stderr=log,
-                                            stdout=subprocess.PIPE, env=clean_environment())
+                                            stdout=subprocess.PIPE, env=self.env)
         text = b""
         while b"ready\n" not in text:
             more = os.read(self.process.stdout.fileno(), 65536)
@@ -65,25 +67,8 @@ class Server:
         self.process.stdout.close()
 
     def keeper(self):
-        """Its pid, 0 if there is none right now. Keepers are children of their owner or of nobody."""
-        mine = []
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{pid}/cmdline", "rb") as words:
-                    line = words.read().split(b"\0")
-                with open(f"/proc/{pid}/stat") as stat:
-                    state, parent = stat.read().rsplit(")", 1)[1].split()[:2]
-            except OSError:
-                continue
-            if line[1:2] == [b"keep"] and state not in "ZX":
-                mine.append((int(pid), int(parent), line))
-        for pid, parent, line in mine:
-            if parent == self.process.pid or self.run_directory and self.run_directory.encode() in line:
-                self.run_directory = next(w for w in line if w.startswith(b"/")).decode()
-                return pid
-        return 0
-
-    run_directory = None
+        """Its pid; 0 if there is none right now."""
+        return (keepers(self.run_directory) or [0])[0]
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
@@ -117,7 +102,10 @@ def servers_of(mode, directory, has_data, memory):
 
 def wait_for(condition, what, late_s=READY_S):
     due = time.monotonic() + late_s
-    while not condition():
+    while True:
+        value = condition()
+        if value:
+            return value
         if time.monotonic() > due:
             raise SystemExit(f"waited {late_s} s for {what}")
         time.sleep(0.01)
@@ -171,13 +159,10 @@ def main():
         for s in servers:
             if s.process and s.process.poll() is None:
                 s.process.kill()
-            pid = s.keeper() if s.process else 0
-            if pid:
+            for pid in keepers(s.run_directory):
                 os.kill(pid, signal.SIGKILL)
             if code and s.process:
                 print(f"--- {s.name}\n{s.tail()}")
-            if s.run_directory:
-                shutil.rmtree(s.run_directory, ignore_errors=True)
         shutil.rmtree(directory, ignore_errors=True)
     return code
 
@@ -194,12 +179,11 @@ def kill_some(servers, clients, dice, o):
         if server.process.poll() is not None:
             raise SystemExit(f"{server.name} ended by itself: {server.tail()}")
         if is_keeper:
-            pid, before = server.keeper(), server.handed_over()
+            pid, before = wait_for(server.keeper, "a keeper"), server.handed_over()
             os.kill(pid, signal.SIGKILL)
             # Until the next one has everything, two would be dead.
             wait_for(lambda: server.handed_over() > before, "another keeper")
         else:
-            server.keeper()  # learns where it is
             server.kill()
             server.start()
         if (n + 1) % 50 == 0:
