@@ -1,9 +1,10 @@
 #!/usr/bin/python3
-"""Great numbers: objects, jobs, waiters, and one object of gigabytes; what they cost in memory.
+"""Great numbers: objects, jobs, waiters, and one object of gigabytes; what they cost in memory, and how
+soon a killed store with many objects answers again.
 
-usage: test/torture/many.py [objects=1000000] [jobs=10000] [waiters=32000] [stream=12G]
+usage: test/torture/many.py [objects=1000000] [jobs=10000] [waiters=32000] [stream=12G] [restart=100000]
 
-Without arguments all four, of that size. The store and its keeper run in a memory cgroup of
+Without arguments all five, of that size. The store and its keeper run in a memory cgroup of
 their own, with the limit that --memory gives them; where none can be made, that part is left out and
 said so. Exit status 0: everything was right, nothing was left, and the limit held.
 """
@@ -84,18 +85,28 @@ class Group:
 
 class Store:
     def __init__(self, memory, tmp):
-        self.group = Group(memory)
-        ports = [f"127.0.0.1:{p}" for p in free_ports(3)]
+        self.group, self.memory = Group(memory), memory
+        self.ports = [f"127.0.0.1:{p}" for p in free_ports(3)]
         self.log = os.path.join(tmp, "log")
+        self.start()
+        self.wait_ready()
+        self.client = Client("tcp://" + self.ports[0])
 
+    def start(self):
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [WADI, "dev", "--memory", str(memory), "--keep-s", "2s", "--listen", ports[0], "--http", ports[1],
-                 "--redis", ports[2]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
-                env=clean_environment(), preexec_fn=self.group.enter)
+                [WADI, "dev", "--memory", str(self.memory), "--keep-s", "2s", "--listen", self.ports[0],
+                 "--http", self.ports[1], "--redis", self.ports[2]], stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=log, env=clean_environment(), preexec_fn=self.group.enter)
+
+    def wait_ready(self):
         while b"ready" not in self.process.stdout.readline():
             assert self.process.poll() is None, open(self.log).read()
-        self.client = Client("tcp://" + ports[0])
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
 
     def many(self, *args, **how):
         return subprocess.run([MANY, *map(str, args)], stdout=subprocess.PIPE, check=True, text=True,
@@ -254,12 +265,34 @@ def stream(size, tmp):
         print(f"  its bytes were free after {30 - (due - time.monotonic()):.1f} s")
 
 
+def restart(n, tmp):
+    """kill -9, start again at the same ports: until `wadi stat` of the object that was put last answers."""
+    print(f"restart with {n} objects of 100 bytes; the budget is 200 ms with 100000")
+    store = Store(max(1 << 30, (n * 1200 >> 20) + 1 << 20), tmp)
+    print("  put: " + store.many("objects", n))
+    last = f"many/{(n - 1) % 1000:03}/{n - 1:07}"
+    rounds = []
+    for i in range(5):
+        store.kill()
+        begun = time.monotonic()
+        store.start()
+        while store.client.run("stat", last, "--timeout", "10s").returncode != 0:
+            assert time.monotonic() < begun + 60, open(store.log).read()[-2000:]
+            time.sleep(0.01)  # who asks all the time takes a core from it
+        rounds.append(1000 * (time.monotonic() - begun))
+        print(f"  {i + 1}: {rounds[-1]:.0f} ms, of which the store had {1000 * store.cpu_s():.0f} ms of a core")
+        store.wait_ready()
+    print(f"  median: {sorted(rounds)[2]:.0f} ms")
+    print("  get: " + store.many("check", n))
+    store.end()
+
+
 def main():
     if sys.argv[1:2] in (["--some-jobs"], ["--end-jobs"]):
         some_jobs(sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[1] == "--end-jobs")
         return 0
-    what = sys.argv[1:] or ["objects=1000000", "jobs=10000", "waiters=32000", "stream=12G"]
-    tests = {"objects": objects, "jobs": jobs, "waiters": waiters, "stream": stream}
+    what = sys.argv[1:] or ["objects=1000000", "jobs=10000", "waiters=32000", "stream=12G", "restart=100000"]
+    tests = {"objects": objects, "jobs": jobs, "waiters": waiters, "stream": stream, "restart": restart}
     for word in what:
         m = re.fullmatch(r"(\w+)=(\d+[KMG]?)", word)
         if not m or m.group(1) not in tests:
