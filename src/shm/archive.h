@@ -54,7 +54,7 @@ int archive_find(const char *path, struct archive **ret);
 int archive_new(struct archive **ret);
 /*
  * Of archive_new(): of each file's end that was not synced some is gone, and in the rest some is
- * zeros, as if the disk had begun anywhere; `dice` says which.
+ * zeros, as if the disk had begun anywhere; `dice` says which, and 0 that all is gone.
  */
 void archive_lose(struct archive *a, uint64_t dice);
 /* Of archive_new(), for tests: the next so many calls that change something fail with `err`. */

@@ -268,11 +268,11 @@ void archive_lose(struct archive *a, uint64_t dice)
 		next = l->next;
 		tear(f, dice);
 		/* What was never synced has perhaps no name either. What is left, the disk has. */
-		if (!f->is_name_synced && dice % 2)
+		if (!f->is_name_synced && (dice % 2 || dice == 0))
 			file_free(f);
 		else
 			f->is_name_synced = true;
-		dice = dice * 6364136223846793005u + 1442695040888963407u;
+		dice *= 6364136223846793005u; /* of the disk; no 0 comes of it */
 	}
 	node_current = caller;
 }

@@ -562,7 +562,7 @@ static void what_a_failed_sync_has_dropped_is_written_anew(void **state)
 
 		/* Written, since nobody waits for it, and not synced. */
 		assert_int_equal(put_value(0, "a", "one", 0), 0);
-		turn_for(SECOND);
+		turn_for(SECOND / 2);
 		assert_true(shard->log.open->filed == shard->log.open->used);
 		archive_fail(archive, -EIO, 1);
 		oplog_sync(&shard->log, shard->log.lsn);
@@ -574,7 +574,7 @@ static void what_a_failed_sync_has_dropped_is_written_anew(void **state)
 		kill_9();
 		keep_heap_close(keeps);
 		assert_int_equal(keep_heap_open(sim_node_of(keeper), &keeps), 0);
-		archive_lose(archive);
+		archive_lose(archive, 0);
 		start();
 		must_be_same(before);
 		assert_string_equal(get(0, "a"), "one");
@@ -593,7 +593,7 @@ static void a_file_is_synced_before_the_next_one_is_begun(void **state)
 	are_durable = true;
 	create(0);
 	assert_int_equal(put_value(0, "a", "one", 0), 0);
-	turn_for(SECOND);
+	turn_for(SECOND / 2);
 	kill_9();
 	keep_heap_close(keeps);
 	assert_int_equal(keep_heap_open(sim_node_of(keeper), &keeps), 0);
@@ -605,7 +605,7 @@ static void a_file_is_synced_before_the_next_one_is_begun(void **state)
 	kill_9();
 	keep_heap_close(keeps);
 	assert_int_equal(keep_heap_open(sim_node_of(keeper), &keeps), 0);
-	archive_lose(archive);
+	archive_lose(archive, 0);
 	start();
 	must_be_same(before);
 	assert_string_equal(get(0, "a"), "one");
@@ -639,7 +639,7 @@ static void a_leaf_that_is_closed_during_a_write_is_synced_all_the_same(void **s
 	kill_9();
 	keep_heap_close(keeps);
 	assert_int_equal(keep_heap_open(sim_node_of(keeper), &keeps), 0);
-	archive_lose(archive);
+	archive_lose(archive, 0);
 	start();
 	must_be_same(before);
 	end();
