@@ -123,6 +123,18 @@
 /* Of one slot: a tebibyte of small values. Their table is then 8 MiB. */
 #define VALUE_SEGMENTS_MAX (1u << 20)
 
+/* The index of a job on a host. */
+
+/* Of its table: the smallest is a page; the largest has half a million objects. */
+#define INDEX_TABLE_BYTES_MIN 4096
+#define INDEX_TABLE_BYTES_MAX (64u << 20)
+
+/* Entries that one call drops or copies: some ten microseconds. */
+#define INDEX_STEP 256
+
+/* Of one job: a count of four bytes for each in every function, and an address range. */
+#define MAPPINGS_PER_JOB_MAX 16384
+
 /* The catalog. */
 
 #define SLOT_COUNT 1024
