@@ -25,6 +25,7 @@
 #include "meta/meta.h"
 #include "proxy/proxy.h"
 #include "shm/memory.h"
+#include "shm/view.h"
 #include "store/store.h"
 #include "wire/extent.h"
 #include "wire/token.h"
@@ -272,6 +273,52 @@ static void open_catalog(void)
 		catalog_commit_64(i);
 }
 
+/* The index of the host attach: from a name to a pointer and back, asking nobody. */
+
+static struct index_writer index_of_job;
+static struct viewer viewer;
+static struct mapping whole_segment = { .ptr = bytes, .len = SEGMENT_BYTES_MAX }; /* never read */
+
+static void put_index(size_t len)
+{
+	static _Alignas(128) uint8_t head[128], table[4096 * 8], pins[64];
+
+	must(index_writer_open(&index_of_job, head, sizeof(head), table, sizeof(table), 7),
+	     "index");
+	index_writer_lease(&index_of_job, UINT64_MAX);
+	must(index_reader_open(&viewer.index, head, sizeof(head)), "index");
+	must(index_reader_table(&viewer.index, table, sizeof(table)), "table");
+	viewer.pins = pins_of(pins, sizeof(pins));
+	viewer.mappings = &whole_segment;
+	viewer.mapping_count = 1;
+	for (unsigned i = 0; i < KEYS; i++) {
+		struct index_item item = { .len = len, .version = 1 };
+		struct hash_128 hash = index_hash(keys[i], strlen(keys[i]), 7);
+
+		must(index_writer_put(&index_of_job, hash, &item), "put");
+	}
+}
+
+static void view(unsigned i, size_t len)
+{
+	struct view view;
+	struct hash_128 hash = index_hash(key_of(i), strlen(key_of(i)), viewer.index.seed);
+
+	must(view_get(&viewer, hash, node_now_ns(), &view), "view");
+	assert(view.item.len == len);
+	must(view_release(&viewer, &view), "release");
+}
+
+static void view_64(unsigned i)
+{
+	view(i, 64);
+}
+
+static void view_64m(unsigned i)
+{
+	view(i, SEGMENT_BYTES_MAX);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(unsigned i);
@@ -281,6 +328,8 @@ static const struct {
 	{ "frame_lookup", frame_lookup, 0, RUNS },
 	{ "catalog_lookup_64", catalog_lookup_64, 0, RUNS },
 	{ "catalog_commit_64", catalog_commit_64, 0, RUNS },
+	{ "view_64", view_64, 0, RUNS },
+	{ "view_64m", view_64m, 0, RUNS },
 	{ "get_64", get_64, 64, RUNS },
 	{ "put_64", put_64, 64, RUNS },
 	{ "get_100k", get_100k, 100000, RUNS },
@@ -317,6 +366,7 @@ int main(int argc, char **argv)
 	open_servers();
 	open_client();
 	open_catalog();
+	put_index(PATHS[p].run == view_64m ? SEGMENT_BYTES_MAX : 64);
 	if (PATHS[p].prepared) {
 		put_then(KEYS, PATHS[p].prepared);
 		for (unsigned i = 0; i < KEYS; i++)

@@ -65,6 +65,11 @@ static struct bench_list list_of(const struct bench_list *given, const char *own
 	return l;
 }
 
+struct bench_list bench_sizes(const struct bench *b, enum bench_kind kind)
+{
+	return list_of(&b->sizes, ENTRIES[kind].sizes);
+}
+
 /* One cell for each size, number of clients and depth. */
 static int cells_run(struct bench *b, enum bench_kind kind, struct cell *c)
 {

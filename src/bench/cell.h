@@ -19,6 +19,8 @@ int cell_run(struct bench *b, const struct cell *c);
 
 int bench_fail(struct bench *b, int r, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/* Those that were asked for, or else of the bench itself. */
+struct bench_list bench_sizes(const struct bench *b, enum bench_kind kind);
 /* benches.def's functions. */
 int bench_op_run(struct bench *b, enum bench_kind kind);
 int bench_batch_run(struct bench *b, enum bench_kind kind);
@@ -26,4 +28,5 @@ int bench_mixed_run(struct bench *b, enum bench_kind kind);
 int bench_attach_run(struct bench *b, enum bench_kind kind);
 int bench_catalog_run(struct bench *b, enum bench_kind kind);
 int bench_log_run(struct bench *b, enum bench_kind kind);
+int bench_index_run(struct bench *b, enum bench_kind kind);
 int bench_sort_run(struct bench *b, enum bench_kind kind);

@@ -64,6 +64,14 @@ def test_the_catalog_alone_needs_no_store():
     assert row["op"] == "append" and row["ops_per_s"] > 10000
 
 
+def test_the_index_alone_is_asked_for_small_and_large_objects():
+    found = rows("index", "--objects", "1000")
+    assert [(r["op"], r["size"], r["attach"]) for r in found] == [("get", 64, "none"), ("get", 64 << 20, "none")]
+    assert all(r["ops_per_s"] > 10000 for r in found)
+    row, = rows("index", "--objects", "64", "--sizes", "1M")
+    assert row["size"] == 1 << 20
+
+
 @pytest.mark.parametrize("attach, op", [("proxy", "create"), ("host", "get")])
 def test_peers_do_the_same_work(attach, op):
     peers = ["redis"] * bool(shutil.which("redis-server")) + ["memcached"] * bool(shutil.which("memcached"))
