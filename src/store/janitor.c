@@ -22,6 +22,9 @@ void janitor_step(const struct media *media, struct keep *keep, struct step *s)
 	case STEP_MAKE:
 		s->result = make(media, keep, s);
 		break;
+	case STEP_REFILL:
+		s->result = media->fill(&s->memory, s->from, s->to);
+		break;
 	case STEP_SCRUB:
 		media->scrub(&s->memory, s->from, s->to);
 		break;

@@ -3,7 +3,7 @@
  * What the janitor is to do: first what somebody waits for, then what gives memory
  * back, then what will be asked for next, as far as the last second tells.
  *
- * A decision puts a segment into MAKING, SCRUBBING or UNMAKING and on `begun`;
+ * A decision puts a segment into MAKING, REFILLING, SCRUBBING or UNMAKING and on `begun`;
  * the work on it goes out in pieces, so that what is urgent never waits for all of a
  * large one.
  */
@@ -37,6 +37,9 @@
 
 /* A job that has not come back for what it freed will not. */
 #define WARM_NS 1000000000ull
+
+/* What was punched of a segment is made again if it is no more than this share. */
+#define REFILL_SHARE 2
 
 /* The machine said no: ask it again after so long. */
 #define FAILED_NS 100000000ull
@@ -112,13 +115,37 @@ static void decide(struct planning *g, struct segment *s, enum segment_state sta
 	g->decisions++;
 }
 
+static bool has_failed(const struct pool *p, uint64_t now_ns)
+{
+	return p->failed_ns && now_ns - p->failed_ns < FAILED_NS;
+}
+
+/*
+ * To make all of it anew would take as many more pages as were not punched. Where memory is
+ * short, it is better given back.
+ */
+bool pool_refill(struct pool *p, struct segment *s, uint64_t now_ns)
+{
+	uint32_t gone = s->size - s->held;
+
+	if (s->job->is_over || gone > s->size / REFILL_SHARE || has_failed(p, now_ns) ||
+	    p->ask_count > 0 || p->reserved + gone > p->limit - p->limit / POOL_RESERVE_SHARE)
+		return false;
+	pool_hold(p, s, s->size);
+	pool_enter(p, s, SEGMENT_REFILLING);
+	s->done = middle_begin(s);
+	s->urgency = POOL_WARMED;
+	list_insert(&p->begun[POOL_WARMED], &s->link);
+	return true;
+}
+
 static bool make(struct planning *g, unsigned class_of_size, enum pool_urgency urgency)
 {
 	struct pool *p = g->p;
 	uint32_t size = class_size(class_of_size);
 	struct segment *s;
 
-	if (p->reserved + size > p->limit || (p->failed_ns && g->now_ns - p->failed_ns < FAILED_NS))
+	if (p->reserved + size > p->limit || has_failed(p, g->now_ns))
 		return false;
 	s = pool_segment_new(p);
 	if (!s)
@@ -311,24 +338,29 @@ static struct step step_of(enum step_kind kind, struct segment *s, uint32_t from
 			      .to = to };
 }
 
+/* What is begun of it ends here. */
+static uint32_t end_of(const struct segment *s)
+{
+	return s->state == SEGMENT_REFILLING ? middle_end(s) : s->size;
+}
+
 static struct step next_piece(struct segment *s)
 {
-	uint32_t left = s->size - s->done;
+	static const enum step_kind kinds[SEGMENT_STATES] = {
+		[SEGMENT_MAKING] = STEP_MAKE,
+		[SEGMENT_REFILLING] = STEP_REFILL,
+		[SEGMENT_SCRUBBING] = STEP_SCRUB,
+		[SEGMENT_UNMAKING] = STEP_UNMAKE,
+	};
+	uint32_t left = end_of(s) - s->done;
 	uint32_t to = s->done + (left < PIECE_BYTES ? left : PIECE_BYTES);
 
-	assert(s->state == SEGMENT_MAKING || s->state == SEGMENT_SCRUBBING ||
-	       s->state == SEGMENT_UNMAKING);
-	return step_of(s->state == SEGMENT_MAKING      ? STEP_MAKE
-		       : s->state == SEGMENT_SCRUBBING ? STEP_SCRUB
-						       : STEP_UNMAKE,
-		       s, s->done, to);
+	return step_of(kinds[s->state], s, s->done, to);
 }
 
 static struct step punch_of(struct segment *s)
 {
-	uint32_t low = (s->front + SEGMENT_PAGE - 1) & ~(uint32_t)(SEGMENT_PAGE - 1);
-
-	return step_of(STEP_PUNCH, s, low, s->back & ~(uint32_t)(SEGMENT_PAGE - 1));
+	return step_of(STEP_PUNCH, s, middle_begin(s), middle_end(s));
 }
 
 static uint64_t step_add(struct step *to, struct step step)
@@ -375,6 +407,7 @@ unsigned pool_plan(struct pool *p, struct step *steps, unsigned cap, uint64_t by
 	n = emit(p, POOL_LARGE, steps, n, n < cap ? n + 1 : cap, bytes, &sum);
 	if (n > 0 && p->ask_count > 0)
 		return n;
+	n = emit(p, POOL_WARMED, steps, n, cap, bytes, &sum);
 	/* What is in the making for the stock may be just what somebody waits for. */
 	first = p->ask_count > 0 ? POOL_STOCKED : POOL_CLEARED;
 	n = emit(p, first, steps, n, cap, bytes, &sum);
@@ -387,6 +420,8 @@ static void fail(struct pool *p, struct segment *s, int failure, uint64_t now_ns
 	p->counters.failed_count++;
 	p->failed_ns = now_ns;
 	p->failure = failure;
+	if (s->state == SEGMENT_REFILLING)
+		pool_disown(p, s);
 	if (s->memory.ptr) {
 		s->done = 0;
 		pool_enter(p, s, SEGMENT_UNMAKING);
@@ -397,10 +432,12 @@ static void fail(struct pool *p, struct segment *s, int failure, uint64_t now_ns
 	pool_enter(p, s, SEGMENT_VOID);
 }
 
-static void finish(struct pool *p, struct segment *s)
+static void finish(struct pool *p, struct segment *s, uint64_t now_ns)
 {
 	if (s->state == SEGMENT_UNMAKING)
 		pool_enter(p, s, SEGMENT_VOID);
+	else if (s->state == SEGMENT_REFILLING)
+		pool_keep_warm(p, s, now_ns);
 	else
 		pool_enter(p, s, SEGMENT_CLEAN);
 }
@@ -423,11 +460,15 @@ static void step_done(struct pool *p, const struct step *step, uint64_t now_ns)
 			list_insert(&p->begun[s->urgency], &s->link);
 		return;
 	case STEP_MAKE:
+	case STEP_REFILL:
 		if (step->result < 0) {
 			fail(p, s, step->result, now_ns);
 			return;
 		}
-		p->counters.made_bytes += len;
+		if (step->kind == STEP_MAKE)
+			p->counters.made_bytes += len;
+		else
+			p->counters.refilled_bytes += len;
 		break;
 	case STEP_SCRUB:
 		p->counters.scrubbed_bytes += len;
@@ -439,8 +480,8 @@ static void step_done(struct pool *p, const struct step *step, uint64_t now_ns)
 		break;
 	}
 	s->done = step->to;
-	if (s->done == s->size)
-		finish(p, s);
+	if (s->done == end_of(s))
+		finish(p, s, now_ns);
 	else
 		list_insert(p->begun[s->urgency].next, &s->link);
 }

@@ -83,6 +83,8 @@ static void count(struct pool *p, const struct segment *s, int sign)
 		p->used += held;
 		p->used_count += one;
 		break;
+	case SEGMENT_REFILLING:
+		break;
 	case SEGMENT_DIRTY:
 		p->dirty_count[s->class_of_size] += one;
 		break;
@@ -391,16 +393,6 @@ struct segment *pool_pinned(struct pool *p, uint64_t id)
 	return s;
 }
 
-static uint32_t low_end(const struct segment *s)
-{
-	return (s->front + SEGMENT_PAGE - 1) & ~(uint32_t)(SEGMENT_PAGE - 1);
-}
-
-static uint32_t high_start(const struct segment *s)
-{
-	return s->back & ~(uint32_t)(SEGMENT_PAGE - 1);
-}
-
 /* What a segment is booked with: all of it while it is open. */
 static uint32_t booked(const struct segment *s)
 {
@@ -414,8 +406,8 @@ static bool is_inside(const struct segment *s, uint32_t offset, uint32_t len)
 
 	if (end > s->size)
 		return false;
-	return s->state == SEGMENT_OPEN || booked(s) == s->size || end <= low_end(s) ||
-	       offset >= high_start(s);
+	return s->state == SEGMENT_OPEN || booked(s) == s->size || end <= middle_begin(s) ||
+	       offset >= middle_end(s);
 }
 
 int pool_pin(struct pool *p, uint64_t job, uint64_t id, uint32_t generation, uint32_t offset,
@@ -479,6 +471,25 @@ static void close_row(struct pool *p, unsigned index, const struct row *row)
 	table_set_closed(&p->table, &p->closed);
 }
 
+void pool_keep_warm(struct pool *p, struct segment *s, uint64_t now_ns)
+{
+	s->since_ns = now_ns;
+	list_insert(&s->job->warm[s->class_of_size], &s->of_job);
+	pool_enter(p, s, SEGMENT_DIRTY);
+	if (s->job->is_over && list_is_empty(&s->job->link))
+		list_insert(&p->over, &s->job->link);
+}
+
+static void unmake(struct pool *p, struct segment *s)
+{
+	pool_disown(p, s);
+	s->done = 0;
+	pool_enter(p, s, SEGMENT_UNMAKING);
+	s->urgency = POOL_CLEARED;
+	if (!s->is_away)
+		list_insert(&p->begun[POOL_CLEARED], &s->link);
+}
+
 /*
  * The last pin of a freed segment is gone, and this generation is over. That its job is
  * over is in the row of another one before it goes from this one.
@@ -496,20 +507,12 @@ static void settle(struct pool *p, struct segment *s, uint64_t now_ns)
 	s->key = 0;
 	p->counters.freed_count++;
 	table_set_row(&p->table, s->index, &(struct row){ .generation = s->generation });
-	if (s->held < s->size || s->is_away || s->generation == UINT32_MAX) {
-		pool_disown(p, s);
-		s->done = 0;
-		pool_enter(p, s, SEGMENT_UNMAKING);
-		s->urgency = POOL_CLEARED;
-		if (!s->is_away)
-			list_insert(&p->begun[POOL_CLEARED], &s->link);
-		return;
-	}
-	s->since_ns = now_ns;
-	list_insert(&s->job->warm[s->class_of_size], &s->of_job);
-	pool_enter(p, s, SEGMENT_DIRTY);
-	if (s->job->is_over && list_is_empty(&s->job->link))
-		list_insert(&p->over, &s->job->link);
+	if (s->is_away || s->generation == UINT32_MAX)
+		unmake(p, s);
+	else if (s->held == s->size)
+		pool_keep_warm(p, s, now_ns);
+	else if (!pool_refill(p, s, now_ns))
+		unmake(p, s);
 }
 
 void pool_unpin(struct pool *p, struct segment *s, bool is_to_write, uint64_t now_ns)

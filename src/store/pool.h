@@ -13,15 +13,18 @@
  *	  |                  | |    +--- grant to the same job ---+               | last pin
  *	  +---- UNMAKING <---|-+                                  |               v
  *	            ^        +--------- SCRUBBING <-------------- DIRTY <---------+
- *	            +---------------------------------------------+
+ *	            +---------------------------------------------+ ^             |
+ *	            +-------- too little of it is left -------------|-------------+
+ *	                                                            +- REFILLING <+
  *
  * VOID       no memory, but an id whose generation goes on.
  * CLEAN      zeros in every byte; on `clean` of its class.
  * OPEN       of one job; who has the key may write, until seal, revoke or free.
  * SEALED     its untouched middle is punched, once nobody writes there any more.
  * FREEING    no new pins; the slot hears of it when the last one is gone.
+ * REFILLING  still of its job; gets pages where it was punched, if most of it was not.
  * DIRTY      still of its job, which may have it again as it is; on `dirty`.
- * MAKING, SCRUBBING, UNMAKING   the janitor's, out of there by pool_done().
+ * MAKING, REFILLING, SCRUBBING, UNMAKING   the janitor's, out of there by pool_done().
  *
  * - `reserved`, the memory of all segments and what is lent, never exceeds the limit: it is
  *   counted up before a step that reserves, and down after one that gave back.
@@ -52,14 +55,23 @@ enum segment_state {
 	SEGMENT_OPEN,
 	SEGMENT_SEALED,
 	SEGMENT_FREEING,
+	SEGMENT_REFILLING,
 	SEGMENT_DIRTY,
 	SEGMENT_SCRUBBING,
 	SEGMENT_UNMAKING,
 	SEGMENT_STATES,
 };
 
-/* What the janitor begins: for those who wait, small and large; to be rid of; for the stock. */
-enum pool_urgency { POOL_WANTED, POOL_LARGE, POOL_CLEARED, POOL_STOCKED, POOL_URGENCIES };
+/* What the janitor begins: for those who wait, small and large; for a job that will be back; to be
+ * rid of; for the stock. */
+enum pool_urgency {
+	POOL_WANTED,
+	POOL_LARGE,
+	POOL_WARMED,
+	POOL_CLEARED,
+	POOL_STOCKED,
+	POOL_URGENCIES,
+};
 
 struct pool_job;
 
@@ -128,7 +140,7 @@ struct grants {
 };
 
 /* What the janitor is to do. It fills in `memory` and `result`. */
-enum step_kind { STEP_MAKE, STEP_SCRUB, STEP_PUNCH, STEP_UNMAKE };
+enum step_kind { STEP_MAKE, STEP_REFILL, STEP_SCRUB, STEP_PUNCH, STEP_UNMAKE };
 struct step {
 	enum step_kind kind;
 	struct segment *segment; /* not to be touched by the janitor */
@@ -162,7 +174,7 @@ struct pool {
 	unsigned segment_count;  /* that ever were */
 	unsigned void_count;
 	struct list voids, punches, over;
-	struct list begun[POOL_URGENCIES]; /* MAKING, SCRUBBING, UNMAKING, and not away */
+	struct list begun[POOL_URGENCIES]; /* the janitor's, and not away */
 	struct list clean[POOL_CLASSES], dirty[POOL_CLASSES];
 	unsigned clean_count[POOL_CLASSES], dirty_count[POOL_CLASSES];
 	unsigned coming_count[POOL_CLASSES]; /* MAKING and SCRUBBING */

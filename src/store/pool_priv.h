@@ -20,6 +20,17 @@
 
 #define DEMAND_HALF_NS 500000000ull
 
+/* The untouched middle of a sealed segment, in whole pages; none if it begins behind its end. */
+static inline uint32_t middle_begin(const struct segment *s)
+{
+	return (s->front + SEGMENT_PAGE - 1) & ~(uint32_t)(SEGMENT_PAGE - 1);
+}
+
+static inline uint32_t middle_end(const struct segment *s)
+{
+	return s->back & ~(uint32_t)(SEGMENT_PAGE - 1);
+}
+
 static inline uint32_t class_size(unsigned class_of_size)
 {
 	return SEGMENT_BYTES_MIN << class_of_size;
@@ -34,6 +45,8 @@ void pool_enter(struct pool *p, struct segment *s, enum segment_state state);
 void pool_hold(struct pool *p, struct segment *s, uint32_t held);
 /* A VOID one; NULL if there are POOL_SEGMENTS_MAX, or no memory. */
 struct segment *pool_segment_new(struct pool *p);
+/* It waits for its job, which may have it as it is. */
+void pool_keep_warm(struct pool *p, struct segment *s, uint64_t now_ns);
 /* A DIRTY one is its job's no more. */
 void pool_disown(struct pool *p, struct segment *s);
 
@@ -53,5 +66,8 @@ const struct ask *pool_oldest(const struct pool *p);
 /* What `a` may use, if those before it lack `ahead` bytes. */
 uint64_t pool_ask_room(const struct pool *p, const struct ask *a, bool is_oldest, uint64_t ahead);
 uint64_t pool_ask_bytes(const struct ask *a);
+
+/* True: what was punched of a freed segment is made again, and its job may have it then. */
+bool pool_refill(struct pool *p, struct segment *s, uint64_t now_ns);
 
 void pool_demand_add(struct pool *p, unsigned class_of_size, uint64_t now_ns);

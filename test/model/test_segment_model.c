@@ -91,7 +91,7 @@ static unsigned __int128 booked_moments;
 static bool machine_is_full;
 static struct {
 	uint64_t grants, waits, refusals, frees, overs, seals, pins, late_frees, repeats, fails,
-		kills, losses;
+		refills, kills, losses;
 } did;
 
 static uint64_t job_id(unsigned j)
@@ -545,6 +545,7 @@ static void janitor_ends(void)
 	for (unsigned i = 0; i < f->count; i++) {
 		janitor_step(&media, keep, &f->steps[i]);
 		did.fails += f->steps[i].result < 0;
+		did.refills += f->steps[i].kind == STEP_REFILL && f->steps[i].result == 0;
 	}
 	pool_done(&p, f->steps, f->count, now);
 	f->count = 0;
@@ -640,6 +641,7 @@ static void check_pool(void)
 		reserved += s->held;
 		CHECK(s->held <= s->size);
 		CHECK(s->state != SEGMENT_VOID || (s->held == 0 && !s->memory.ptr));
+		CHECK(s->state != SEGMENT_DIRTY || s->held == s->size);
 		if (s->state >= SEGMENT_OPEN && s->state <= SEGMENT_FREEING) {
 			used += s->held;
 			count++;
@@ -780,8 +782,8 @@ int main(int argc, char **argv)
 	printf("%" PRIu64 " steps: %" PRIu64 " grants, %" PRIu64 " waits, %" PRIu64
 	       " refusals, %" PRIu64 " frees, %" PRIu64 " after pins, %" PRIu64 " seals, %" PRIu64
 	       " pins, %" PRIu64 " repeats, %" PRIu64 " jobs ended, %" PRIu64
-	       " failed steps, %" PRIu64 " kills, %" PRIu64 " losses\n",
+	       " failed steps, %" PRIu64 " refills, %" PRIu64 " kills, %" PRIu64 " losses\n",
 	       step, did.grants, did.waits, did.refusals, did.frees, did.late_frees, did.seals,
-	       did.pins, did.repeats, did.overs, did.fails, did.kills, did.losses);
+	       did.pins, did.repeats, did.overs, did.fails, did.refills, did.kills, did.losses);
 	return 0;
 }

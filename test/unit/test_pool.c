@@ -299,6 +299,153 @@ static void a_segment_goes_back_to_its_job_as_it_was(void **state)
 	assert_int_equal(p.counters.warm_count, 1);
 }
 
+/* The same as media_heap, but that it says where pages were made and zeroed. */
+static size_t filled_from, filled_bytes, scrubbed_bytes;
+
+static int telling_fill(struct memory *m, size_t from, size_t to)
+{
+	filled_from = from;
+	filled_bytes += to - from;
+	return 0;
+}
+
+static void telling_scrub(struct memory *m, size_t from, size_t to)
+{
+	scrubbed_bytes += to - from;
+	media_heap.scrub(m, from, to);
+}
+
+static struct media telling(void)
+{
+	struct media m = media_heap;
+
+	m.fill = telling_fill;
+	m.scrub = telling_scrub;
+	filled_from = filled_bytes = scrubbed_bytes = 0;
+	return m;
+}
+
+/* A megabyte of which all but `gone` bytes at 8192 were used, and whose rest was punched. */
+static struct grant get_punched(uint64_t job, uint64_t request, uint32_t gone)
+{
+	uint64_t used = p.used;
+	struct grant g = get_one(job, request, MB);
+
+	write_all(&g, job, 7);
+	assert_int_equal(seal(&g, 8000, 8192 + gone, 2000000), 0);
+	work();
+	assert_int_equal(p.used - used, MB - gone);
+	return g;
+}
+
+static void a_freed_segment_gets_back_what_was_punched_and_goes_to_its_job(void **state)
+{
+	struct media m = telling();
+	struct grant g = get_punched(JOB_A, 1, 300 * KB), again;
+	uint64_t reserved = p.reserved;
+
+	media = &m;
+	assert_int_equal(free_it(&g, 3000000), 0);
+	/* Counted before it is there; and nobody's before it is. */
+	assert_int_equal(p.reserved, reserved + 300 * KB);
+	assert_int_equal(p.used, 0);
+	assert_int_equal(p.dirty_count[4], 0);
+	work();
+	assert_int_equal(p.counters.refilled_bytes, 300 * KB);
+	assert_int_equal(filled_from, 8192);
+	assert_int_equal(filled_bytes, 300 * KB);
+	assert_int_equal(p.dirty_count[4], 1);
+	again = get_one(JOB_A, 2, MB);
+	assert_int_equal(again.segment, g.segment);
+	assert_int_equal(again.generation, 2);
+	assert_int_equal(p.counters.warm_count, 1);
+	assert_int_equal(count_bytes(&again, JOB_A, 7), MB - 300 * KB);
+	assert_int_equal(count_bytes(&again, JOB_A, 0), 300 * KB);
+	media = &media_heap;
+}
+
+static void large_holes_are_filled_in_pieces(void **state)
+{
+	struct grant g;
+
+	pool_fini(&p, media);
+	assert_int_equal(pool_init(&p, NUMBER, 2048ull * MB, UINT_MAX), 0);
+	g = get_one(JOB_A, 1, 32 * MB);
+	assert_int_equal(seal(&g, 0, 10 * MB, 2000000), 0);
+	work();
+	assert_int_equal(free_it(&g, 3000000), 0);
+	assert_int_equal(work(), 3);
+	assert_int_equal(p.counters.refilled_bytes, 10 * MB);
+	assert_int_equal(get_one(JOB_A, 2, 32 * MB).segment, g.segment);
+}
+
+static void what_is_refilled_for_a_job_that_ends_is_scrubbed_for_others(void **state)
+{
+	struct media m = telling();
+	struct grant g = get_punched(JOB_A, 1, 300 * KB);
+	struct step steps[8];
+	unsigned n;
+
+	media = &m;
+	assert_int_equal(free_it(&g, 3000000), 0);
+	n = pool_plan(&p, steps, 8, 8 * MB, now);
+	assert_int_equal(n, 1);
+	assert_int_equal(steps[0].kind, STEP_REFILL);
+	pool_job_over(&p, JOB_A);
+	janitor_step(media, NULL, &steps[0]);
+	pool_done(&p, steps, n, now);
+	work();
+	assert_int_equal(scrubbed_bytes, MB);
+	g = get_one(JOB_B, 1, MB);
+	assert_int_equal(count_bytes(&g, JOB_B, 0), MB);
+	assert_int_equal(p.jobs.count, 1);
+	/* And what a job leaves that is over already is not made whole for it. */
+	pool_job_over(&p, JOB_B);
+	assert_int_equal(seal(&g, 8000, 8192 + 300 * KB, 4000000), 0);
+	work();
+	assert_int_equal(free_it(&g, 5000000), 0);
+	work();
+	assert_int_equal(p.counters.refilled_bytes, 300 * KB);
+	media = &media_heap;
+}
+
+static void what_is_mostly_gone_is_not_refilled(void **state)
+{
+	struct grant g = get_punched(JOB_A, 1, 512 * KB), h;
+	uint64_t unmade = p.counters.unmade_bytes;
+
+	assert_int_equal(free_it(&g, 3000000), 0);
+	work();
+	assert_int_equal(p.counters.refilled_bytes, 512 * KB);
+	h = get_punched(JOB_A, 2, 512 * KB + 4096);
+	assert_int_equal(free_it(&h, 4000000), 0);
+	work();
+	assert_int_equal(p.counters.refilled_bytes, 512 * KB);
+	assert_int_equal(p.counters.unmade_bytes, unmade + MB);
+}
+
+static void where_memory_is_short_nothing_is_refilled(void **state)
+{
+	struct grant g = get_punched(JOB_A, 1, 300 * KB);
+	struct ask a = make_ask(JOB_B, 1, 60 * MB, MB);
+	struct grants more;
+
+	a.is_whole = true;
+	/* Up to the part that is kept back: 64 MiB less a 20th. */
+	assert_int_equal(pool_lend(&p, LIMIT - LIMIT / 20 - (p.reserved - p.lent) - 300 * KB + 1),
+			 LIMIT - LIMIT / 20 - (p.reserved - p.lent) - 300 * KB + 1);
+	assert_int_equal(free_it(&g, 3000000), 0);
+	work();
+	assert_int_equal(p.counters.refilled_bytes, 0);
+	pool_lend(&p, 0);
+	/* Somebody waits. */
+	g = get_punched(JOB_A, 2, 300 * KB);
+	assert_int_equal(pool_ask(&p, &a, now, &more), -EAGAIN);
+	assert_int_equal(free_it(&g, 3000000), 0);
+	assert_true(list_is_empty(&p.begun[POOL_WARMED]));
+	pool_forget(&p, &a);
+}
+
 static void a_segment_comes_to_another_job_as_zeros(void **state)
 {
 	uint64_t seen[128];
@@ -397,7 +544,7 @@ static void a_sealed_segment_is_read_where_it_was_used_and_written_nowhere(void 
 	assert_int_equal(seal(&g, 0, MB, 3000000), 0);
 	assert_int_equal(p.used, 4 * 4096);
 	assert_int_equal(p.book.bytes, 4 * 4096);
-	/* What was punched is not there for the job as it was. */
+	/* Most of it was punched: it does not go back to the job. */
 	assert_int_equal(free_it(&g, 4000000), 0);
 	assert_int_equal(p.used, 0);
 	g = get_one(JOB_A, 2, MB);
@@ -1117,6 +1264,30 @@ static void a_machine_with_less_memory_than_promised_makes_puts_wait(void **stat
 	media = &media_heap;
 }
 
+static void a_machine_without_memory_to_refill_with_has_the_rest_back(void **state)
+{
+	struct media scarce = media_heap;
+	struct grant g = get_punched(JOB_A, 1, 300 * KB), h = get_punched(JOB_A, 2, 300 * KB);
+	uint64_t unmade = p.counters.unmade_bytes;
+
+	scarce.fill = scarce_fill;
+	media = &scarce;
+	supply = 0;
+	assert_int_equal(free_it(&g, 3000000), 0);
+	work();
+	assert_int_equal(p.counters.failed_count, 1);
+	assert_int_equal(p.counters.unmade_bytes, unmade + MB);
+	/* For the next one it is not even tried. */
+	assert_int_equal(free_it(&h, 3000000), 0);
+	work();
+	assert_int_equal(p.counters.failed_count, 1);
+	assert_int_equal(p.counters.unmade_bytes, unmade + 2 * MB);
+	assert_int_equal(p.counters.refilled_bytes, 0);
+	assert_int_equal(p.used, 0);
+	assert_int_equal(p.jobs.count, 0);
+	media = &media_heap;
+}
+
 static void nothing_is_booked_before_the_first_stamp(void **state)
 {
 	struct book b = { 0 };
@@ -1317,6 +1488,11 @@ int main(void)
 		TEST(no_byte_is_handed_out_twice),
 		TEST(a_repeated_request_gets_the_same_grants),
 		TEST(a_segment_goes_back_to_its_job_as_it_was),
+		TEST(a_freed_segment_gets_back_what_was_punched_and_goes_to_its_job),
+		TEST(large_holes_are_filled_in_pieces),
+		TEST(what_is_refilled_for_a_job_that_ends_is_scrubbed_for_others),
+		TEST(what_is_mostly_gone_is_not_refilled),
+		TEST(where_memory_is_short_nothing_is_refilled),
 		TEST(a_segment_comes_to_another_job_as_zeros),
 		TEST(every_access_is_checked_against_job_generation_key_and_range),
 		TEST(a_sealed_segment_is_read_where_it_was_used_and_written_nowhere),
@@ -1351,6 +1527,7 @@ int main(void)
 		TEST(with_many_segments_the_smallest_ones_grow),
 		TEST(without_a_segment_left_puts_wait_and_go_on_when_there_is_one),
 		TEST(a_machine_with_less_memory_than_promised_makes_puts_wait),
+		TEST(a_machine_without_memory_to_refill_with_has_the_rest_back),
 		TEST(nothing_is_booked_before_the_first_stamp),
 		TEST(both_sides_book_the_same_bytes_at_the_same_times),
 		TEST(segments_in_use_are_listed_by_slot_and_page),
