@@ -355,8 +355,10 @@ int pool_grant(struct pool *p, const struct ask *a, uint64_t room, uint64_t now_
 
 		if (!s)
 			break;
+		/* What a job has back needs no stock. */
+		if (s->state == SEGMENT_CLEAN)
+			pool_demand_add(p, classes[i], now_ns);
 		give(p, s, j, a, ret->stamp_ns);
-		pool_demand_add(p, classes[i], now_ns);
 		ret->list[ret->count++] = grant_of(p, s);
 	}
 	job_unref(p, j);

@@ -185,7 +185,7 @@ struct pool {
 	struct heap dues;
 	unsigned ask_count, asking_count[POOL_CLASSES]; /* all; by the size they asked for */
 	uint64_t asked_bytes;                           /* that they need */
-	uint64_t demand[POOL_CLASSES], demand_ns;       /* bytes granted lately */
+	uint64_t demand[POOL_CLASSES], demand_ns;       /* bytes granted lately, clean ones */
 	uint64_t granted_ns;                            /* the last time */
 	uint64_t failed_ns; /* a step that reserves, the last time; 0: none */
 	int failure;        /* its error */

@@ -1193,6 +1193,20 @@ static int scarce_fill(struct memory *m, size_t from, size_t to)
 	return 0;
 }
 
+static void what_a_job_has_back_needs_no_stock(void **state)
+{
+	struct grant g = get_one(JOB_A, 0, MB);
+
+	for (unsigned i = 1; i < 40; i++) {
+		assert_int_equal(free_it(&g, i), 0);
+		g = get_one(JOB_A, i, MB);
+		now += 5 * MS;
+		work();
+	}
+	assert_int_equal(p.counters.warm_count, 39);
+	assert_in_range(p.clean_count[4], 0, 1);
+}
+
 static void with_many_segments_the_smallest_ones_grow(void **state)
 {
 	uint64_t sum = 0;
@@ -1524,6 +1538,7 @@ int main(void)
 		TEST(what_one_segment_can_hold_is_not_torn_apart),
 		TEST(memory_of_one_size_becomes_memory_of_another),
 		TEST(the_stock_follows_the_demand_and_an_idle_pool_is_small),
+		TEST(what_a_job_has_back_needs_no_stock),
 		TEST(with_many_segments_the_smallest_ones_grow),
 		TEST(without_a_segment_left_puts_wait_and_go_on_when_there_is_one),
 		TEST(a_machine_with_less_memory_than_promised_makes_puts_wait),
