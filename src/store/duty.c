@@ -221,7 +221,8 @@ void store_seal_serve(struct request *r)
 	if (e == 0 && !store_is_from_meta(r))
 		return;
 	if (e == 0)
-		e = pool_seal(&s->pool, q.segment, q.generation, q.front, q.back, q.stamp_ns);
+		e = pool_seal(&s->pool, q.segment, q.generation, q.front, q.back, q.stamp_ns,
+			      s->loop->now_ns);
 	if (e < 0) {
 		request_fail(r, e,
 			     e == -ESTALE ? "the segment is not here, or not any more"

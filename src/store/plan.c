@@ -38,6 +38,9 @@
 /* A job that has not come back for what it freed will not. */
 #define WARM_NS 1000000000ull
 
+/* Who replaces at once frees segments before, as whole as they were. */
+#define PUNCH_NS 1000000000ull
+
 /* What was punched of a segment is made again if it is no more than this share. */
 #define REFILL_SHARE 2
 
@@ -120,6 +123,12 @@ static bool has_failed(const struct pool *p, uint64_t now_ns)
 	return p->failed_ns && now_ns - p->failed_ns < FAILED_NS;
 }
 
+/* Up to a reserve: what nobody needs is not kept beyond that. */
+static bool has_to_spare(const struct pool *p, uint64_t bytes)
+{
+	return p->ask_count == 0 && p->reserved + bytes <= p->limit - p->limit / POOL_RESERVE_SHARE;
+}
+
 /*
  * To make all of it anew would take as many more pages as were not punched. Where memory is
  * short, it is better given back.
@@ -129,7 +138,7 @@ bool pool_refill(struct pool *p, struct segment *s, uint64_t now_ns)
 	uint32_t gone = s->size - s->held;
 
 	if (s->job->is_over || gone > s->size / REFILL_SHARE || has_failed(p, now_ns) ||
-	    p->ask_count > 0 || p->reserved + gone > p->limit - p->limit / POOL_RESERVE_SHARE)
+	    !has_to_spare(p, gone))
 		return false;
 	pool_hold(p, s, s->size);
 	pool_enter(p, s, SEGMENT_REFILLING);
@@ -363,6 +372,20 @@ static struct step punch_of(struct segment *s)
 	return step_of(STEP_PUNCH, s, middle_begin(s), middle_end(s));
 }
 
+static const struct segment *next_punch(const struct pool *p)
+{
+	const struct list *l = &p->punches;
+
+	return list_is_empty(l) ? NULL : container_of(l->next, struct segment, link);
+}
+
+static bool may_punch(const struct pool *p, uint64_t now_ns)
+{
+	const struct segment *s = next_punch(p);
+
+	return s && (now_ns - s->since_ns >= PUNCH_NS || !has_to_spare(p, 0));
+}
+
 static uint64_t step_add(struct step *to, struct step step)
 {
 	*to = step;
@@ -399,7 +422,7 @@ unsigned pool_plan(struct pool *p, struct step *steps, unsigned cap, uint64_t by
 	}
 	if (list_is_empty(&p->begun[POOL_STOCKED]))
 		plan_for_stock(&g);
-	while (n < cap && sum < bytes && !list_is_empty(&p->punches))
+	while (n < cap && sum < bytes && may_punch(p, now_ns))
 		sum += step_add(&steps[n++],
 				punch_of(container_of(p->punches.next, struct segment, link)));
 	n = emit(p, POOL_WANTED, steps, n, cap, bytes < WANTED_BYTES ? bytes : WANTED_BYTES, &sum);
@@ -501,6 +524,7 @@ static void sooner(uint64_t *due_ns, uint64_t at_ns)
 uint64_t pool_due_ns(const struct pool *p, uint64_t now_ns)
 {
 	const struct ask *oldest = pool_oldest(p);
+	const struct segment *punch = next_punch(p);
 	uint64_t due_ns = UINT64_MAX;
 	unsigned surplus = 0;
 
@@ -508,6 +532,8 @@ uint64_t pool_due_ns(const struct pool *p, uint64_t now_ns)
 		sooner(&due_ns, heap_top(&p->dues)->due);
 	if (oldest && oldest->arrived_ns + ASK_PATIENCE_NS > now_ns)
 		sooner(&due_ns, oldest->arrived_ns + ASK_PATIENCE_NS);
+	if (punch)
+		sooner(&due_ns, has_to_spare(p, 0) ? punch->since_ns + PUNCH_NS : now_ns);
 	if (p->failed_ns && p->failed_ns + FAILED_NS > now_ns)
 		sooner(&due_ns, p->failed_ns + FAILED_NS);
 	for (unsigned i = 0; i < POOL_CLASSES; i++) {

@@ -455,11 +455,13 @@ int pool_pin_to_write(struct pool *p, uint64_t job, uint64_t id, uint32_t genera
 }
 
 /* The middle of a sealed segment goes, once nobody can be writing there. */
-static void consider_punch(struct pool *p, struct segment *s)
+static void consider_punch(struct pool *p, struct segment *s, uint64_t now_ns)
 {
-	if (s->state == SEGMENT_SEALED && s->writer_count == 0 && !s->is_away &&
-	    s->held > booked(s) && list_is_empty(&s->link))
-		list_insert(&p->punches, &s->link);
+	if (s->state != SEGMENT_SEALED || s->writer_count > 0 || s->is_away ||
+	    s->held == booked(s) || !list_is_empty(&s->link))
+		return;
+	s->since_ns = now_ns;
+	list_insert(&p->punches, &s->link);
 }
 
 /* What a segment adds to the book will not change any more. */
@@ -527,13 +529,13 @@ void pool_unpin(struct pool *p, struct segment *s, bool is_to_write, uint64_t no
 	}
 	if (s->writer_count > s->pin_count)
 		s->writer_count = s->pin_count;
-	consider_punch(p, s);
+	consider_punch(p, s, now_ns);
 	if (s->state == SEGMENT_FREEING && s->pin_count == 0)
 		settle(p, s, now_ns);
 }
 
 int pool_seal(struct pool *p, uint64_t id, uint32_t generation, uint32_t front, uint32_t back,
-	      uint64_t stamp_ns)
+	      uint64_t stamp_ns, uint64_t now_ns)
 {
 	struct segment *s;
 	int r = pool_find(p, id, generation, &s);
@@ -551,7 +553,7 @@ int pool_seal(struct pool *p, uint64_t id, uint32_t generation, uint32_t front, 
 	pool_enter(p, s, SEGMENT_SEALED);
 	note(p, s);
 	book_add(&p->book, (int64_t)booked(s) - s->size, stamp_ns);
-	consider_punch(p, s);
+	consider_punch(p, s, now_ns);
 	return 0;
 }
 
@@ -638,7 +640,7 @@ static int restore_used(struct pool *p, struct segment *s, const struct row *row
 	htable_add(&p->requests, &s->by_request, hash_of(p, row->job, row->request));
 	pool_hold(p, s, held);
 	pool_enter(p, s, s->was_sealed ? SEGMENT_SEALED : SEGMENT_OPEN);
-	consider_punch(p, s);
+	consider_punch(p, s, 0);
 	return 0;
 }
 

@@ -20,7 +20,8 @@
  * VOID       no memory, but an id whose generation goes on.
  * CLEAN      zeros in every byte; on `clean` of its class.
  * OPEN       of one job; who has the key may write, until seal, revoke or free.
- * SEALED     its untouched middle is punched, once nobody writes there any more.
+ * SEALED     its untouched middle is punched, once nobody writes there any more and if it
+ *            is not freed soon.
  * FREEING    no new pins; the slot hears of it when the last one is gone.
  * REFILLING  still of its job; gets pages where it was punched, if most of it was not.
  * DIRTY      still of its job, which may have it again as it is; on `dirty`.
@@ -97,7 +98,7 @@ struct segment {
 	uint8_t urgency; /* enum pool_urgency: which `begun` it is on */
 	bool is_away;    /* a step of it is with the janitor */
 	bool is_revoked, was_sealed;
-	uint64_t since_ns; /* DIRTY */
+	uint64_t since_ns; /* DIRTY; SEALED, on `punches` */
 	struct list link;  /* of its state */
 	struct list of_job;
 	struct hlink by_request;
@@ -235,7 +236,7 @@ struct segment *pool_pinned(struct pool *p, uint64_t id);
 
 /* Used are [0, front) and [back, size). -ESTALE, -EINVAL. Again: nothing happens. */
 int pool_seal(struct pool *p, uint64_t id, uint32_t generation, uint32_t front, uint32_t back,
-	      uint64_t stamp_ns);
+	      uint64_t stamp_ns, uint64_t now_ns);
 /* The key is good for nothing any more. 0: nobody writes; -EAGAIN: *ret has writers still. */
 int pool_revoke(struct pool *p, uint64_t id, uint32_t generation, struct segment **ret);
 /*

@@ -439,10 +439,10 @@ static void seal_some(void)
 	a = (uint32_t)roll(h->g.size + 1);
 	b = (uint32_t)roll(h->g.size + 1);
 	if (a > b) {
-		CHECK(pool_seal(&p, h->g.segment, h->g.generation, a, b, 1) == -EINVAL);
+		CHECK(pool_seal(&p, h->g.segment, h->g.generation, a, b, 1, now) == -EINVAL);
 		return;
 	}
-	CHECK(pool_seal(&p, h->g.segment, h->g.generation, a, b, stamp_ns) == 0);
+	CHECK(pool_seal(&p, h->g.segment, h->g.generation, a, b, stamp_ns, now) == 0);
 	if (h->is_sealed)
 		return;
 	h->is_sealed = true;

@@ -133,7 +133,14 @@ static int free_it(const struct grant *g, uint64_t stamp_ns)
 
 static int seal(const struct grant *g, uint32_t front, uint32_t back, uint64_t stamp_ns)
 {
-	return pool_seal(&p, g->segment, g->generation, front, back, stamp_ns);
+	return pool_seal(&p, g->segment, g->generation, front, back, stamp_ns, now);
+}
+
+/* What was sealed is punched, if nothing becomes of it meanwhile. */
+static void work_later(void)
+{
+	now += SECOND;
+	work();
 }
 
 static void write_all(const struct grant *g, uint64_t job, int byte)
@@ -333,7 +340,7 @@ static struct grant get_punched(uint64_t job, uint64_t request, uint32_t gone)
 
 	write_all(&g, job, 7);
 	assert_int_equal(seal(&g, 8000, 8192 + gone, 2000000), 0);
-	work();
+	work_later();
 	assert_int_equal(p.used - used, MB - gone);
 	return g;
 }
@@ -372,7 +379,7 @@ static void large_holes_are_filled_in_pieces(void **state)
 	assert_int_equal(pool_init(&p, NUMBER, 2048ull * MB, UINT_MAX), 0);
 	g = get_one(JOB_A, 1, 32 * MB);
 	assert_int_equal(seal(&g, 0, 10 * MB, 2000000), 0);
-	work();
+	work_later();
 	assert_int_equal(free_it(&g, 3000000), 0);
 	assert_int_equal(work(), 3);
 	assert_int_equal(p.counters.refilled_bytes, 10 * MB);
@@ -402,7 +409,7 @@ static void what_is_refilled_for_a_job_that_ends_is_scrubbed_for_others(void **s
 	/* And what a job leaves that is over already is not made whole for it. */
 	pool_job_over(&p, JOB_B);
 	assert_int_equal(seal(&g, 8000, 8192 + 300 * KB, 4000000), 0);
-	work();
+	work_later();
 	assert_int_equal(free_it(&g, 5000000), 0);
 	work();
 	assert_int_equal(p.counters.refilled_bytes, 300 * KB);
@@ -534,8 +541,7 @@ static void a_sealed_segment_is_read_where_it_was_used_and_written_nowhere(void 
 	assert_int_equal(bytes[4095], 9);
 	unpin(&g, false);
 	assert_int_equal(pin(&g, JOB_A, MB - 4097, 1, &bytes), -ERANGE);
-	/* Without decay of the stock in between. */
-	work();
+	work_later();
 	assert_int_equal(p.counters.punched_bytes, MB - 4 * 4096);
 	assert_true(p.reserved <= reserved + MB - (MB - 4 * 4096));
 	assert_int_equal(p.used, 4 * 4096);
@@ -560,7 +566,7 @@ static void a_full_segment_is_sealed_and_keeps_all_its_bytes(void **state)
 	assert_int_equal(seal(&g, 30000, 30000, 2000000), 0);
 	/* Front and back in one page. */
 	assert_int_equal(seal(&h, 32768 + 100, 32768 + 4000, 2000000), 0);
-	work();
+	work_later();
 	assert_int_equal(p.counters.punched_bytes, 0);
 	assert_int_equal(p.used, 128 * KB);
 	assert_int_equal(count_bytes(&g, JOB_A, 3), 64 * KB);
@@ -574,14 +580,65 @@ static void nothing_is_punched_while_somebody_writes(void **state)
 
 	assert_int_equal(pin_to_write(&g, JOB_A, &bytes), 0);
 	assert_int_equal(seal(&g, 4096, MB, 2000000), 0);
-	work();
+	work_later();
 	assert_int_equal(p.counters.punched_bytes, 0);
 	memset(bytes, 1, MB);
 	unpin(&g, true);
-	work();
+	work_later();
 	assert_int_equal(p.counters.punched_bytes, MB - 4096);
 	assert_int_equal(bytes[4095], 1);
 	assert_int_equal(bytes[4096], 0);
+}
+
+static void what_is_freed_soon_stays_whole(void **state)
+{
+	struct grant g = get_one(JOB_A, 1, MB);
+
+	assert_int_equal(seal(&g, 4096, MB, 2000000), 0);
+	assert_true(pool_due_ns(&p, now) <= now + SECOND);
+	now += SECOND - 1;
+	work();
+	assert_int_equal(p.counters.punched_bytes, 0);
+	/* Its bytes count as long as they are there, but are not billed. */
+	assert_int_equal(p.used, MB);
+	assert_int_equal(p.book.bytes, 4096);
+	assert_int_equal(free_it(&g, 3000000), 0);
+	work();
+	assert_int_equal(get_one(JOB_A, 2, MB).segment, g.segment);
+	assert_int_equal(p.counters.warm_count, 1);
+	assert_int_equal(p.counters.refilled_bytes, 0);
+	assert_int_equal(p.counters.punched_bytes, 0);
+}
+
+static void where_memory_is_short_it_is_punched_at_once(void **state)
+{
+	struct grant g = get_one(JOB_A, 1, MB);
+	struct ask a = make_ask(JOB_B, 1, 60 * MB, MB);
+	struct grants more;
+
+	a.is_whole = true;
+	/* Somebody waits. */
+	assert_int_equal(seal(&g, 4096, MB, 2000000), 0);
+	assert_int_equal(pool_ask(&p, &a, now, &more), -EAGAIN);
+	assert_int_equal(pool_due_ns(&p, now), now);
+	work();
+	assert_int_equal(p.counters.punched_bytes, MB - 4096);
+	pool_forget(&p, &a);
+	work();
+	/* More is to be lent than there is. */
+	g = get_one(JOB_A, 2, MB);
+	assert_int_equal(seal(&g, 4096, MB, 2000000), 0);
+	assert_int_equal(pool_lend(&p, LIMIT), LIMIT - (p.reserved - p.lent));
+	work();
+	assert_int_equal(p.counters.punched_bytes, 2 * (MB - 4096));
+	pool_lend(&p, 0);
+	/* Or more than is kept back is reserved. */
+	g = get_one(JOB_A, 3, MB);
+	assert_int_equal(seal(&g, 4096, MB, 2000000), 0);
+	pool_lend(&p, LIMIT - LIMIT / 20 - (p.reserved - p.lent) + 1);
+	work();
+	assert_int_equal(p.counters.punched_bytes, 3 * (MB - 4096));
+	pool_lend(&p, 0);
 }
 
 static void what_is_no_range_of_the_segment_is_not_sealed(void **state)
@@ -1512,6 +1569,8 @@ int main(void)
 		TEST(a_sealed_segment_is_read_where_it_was_used_and_written_nowhere),
 		TEST(a_full_segment_is_sealed_and_keeps_all_its_bytes),
 		TEST(nothing_is_punched_while_somebody_writes),
+		TEST(what_is_freed_soon_stays_whole),
+		TEST(where_memory_is_short_it_is_punched_at_once),
 		TEST(what_is_no_range_of_the_segment_is_not_sealed),
 		TEST(a_free_is_answered_when_the_last_pin_is_gone),
 		TEST(who_frees_what_was_never_there_hears_that_it_is_free),

@@ -235,7 +235,7 @@ static void pin(unsigned i, uint64_t job)
 
 static void seal(unsigned i, uint32_t front, uint32_t back)
 {
-	if (pool_seal(&p, grants[i].segment, grants[i].generation, front, back, WALL + 1000 + i))
+	if (pool_seal(&p, grants[i].segment, grants[i].generation, front, back, WALL + 1000 + i, 0))
 		_exit(2);
 }
 
