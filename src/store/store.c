@@ -9,9 +9,9 @@
 #include "store/restore.h"
 #include "wire/token.h"
 
-/* Between two tries to reach a metadata server. */
+/* Between two tries to reach a metadata server, and up to as long again: less than puts wait. */
 #define AGAIN_MS_MIN 50
-#define AGAIN_MS_MAX 5000
+#define AGAIN_MS_MAX 1000
 
 /* What is due already is tried again after so long: the janitor is at it. */
 #define TURN_NS_MIN 1000000ull
