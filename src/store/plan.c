@@ -35,8 +35,12 @@
 #define KEEP_LIMIT_SHARE 4
 #define KEEP_NS          2000000000ull
 
-/* A job that has not come back for what it freed will not. */
-#define WARM_NS 1000000000ull
+/*
+ * A job that has not come back for what it freed will not. It may take its time, from one stage
+ * to the next, while there is memory to spare.
+ */
+#define WARM_NS     1000000000ull
+#define WARM_NS_MAX 10000000000ull
 
 /* Who replaces at once frees segments before, as whole as they were. */
 #define PUNCH_NS 1000000000ull
@@ -127,6 +131,12 @@ static bool has_failed(const struct pool *p, uint64_t now_ns)
 static bool has_to_spare(const struct pool *p, uint64_t bytes)
 {
 	return p->ask_count == 0 && p->reserved + bytes <= p->limit - p->limit / POOL_RESERVE_SHARE;
+}
+
+/* When nobody will have it any more as it is. */
+static uint64_t cold_ns(const struct pool *p, const struct segment *s)
+{
+	return s->since_ns + (has_to_spare(p, 0) ? WARM_NS_MAX : WARM_NS);
 }
 
 /*
@@ -309,7 +319,7 @@ static void plan_for_idle(struct planning *g)
 		struct segment *s;
 
 		while (g->decisions < DECISIONS_MAX && (s = oldest_dirty(p, i)) &&
-		       g->now_ns - s->since_ns >= WARM_NS)
+		       cold_ns(p, s) <= g->now_ns)
 			clear(g, s);
 		while (g->decisions < DECISIONS_MAX && is_idle(p, g->now_ns) &&
 		       p->clean_count[i] > g->target[i] && p->ask_count == 0)
@@ -540,7 +550,7 @@ uint64_t pool_due_ns(const struct pool *p, uint64_t now_ns)
 		const struct segment *s = oldest_dirty(p, i);
 
 		if (s)
-			sooner(&due_ns, s->since_ns + WARM_NS);
+			sooner(&due_ns, cold_ns(p, s));
 		if (p->clean_count[i] > (i == 0 ? IDLE_SMALLEST : 0))
 			surplus++;
 	}
