@@ -616,14 +616,21 @@ static int doors_open(struct process *s)
 	return r;
 }
 
+/* Of a store that nobody else reaches: another one there is its successor, as at any address. */
+#define HERE "here"
+
 /* A store is told to others with its address, so it listens before it joins them. */
 static int store_listen(struct process *s)
 {
 	const struct process_config *c = s->config;
 	int r;
 
-	if (c->is_dev || c->roles & WITH_META || !(c->roles & WITH_STORE))
+	if (!(c->roles & WITH_STORE))
 		return 0;
+	if (c->roles & WITH_META) {
+		snprintf(s->advertised, sizeof(s->advertised), HERE);
+		return 0;
+	}
 	r = listen_at(s, &s->store_listen, KEPT_STORE, c->listen, accept_store);
 	if (r < 0)
 		return r;

@@ -131,6 +131,7 @@ def test_a_durable_job_survives_all_processes(again):
     other = job(client, "other")
     other("put", "-", "a", input=b"not safe")
     other("put", "-", "empty", input=b"")
+    other("put", "-", "large", input=pattern(300_000))
     durable("put", "-", "a", input=b"safe")  # syncs all that came before it
     server.kill()
     server.kill_keeper()
@@ -138,6 +139,7 @@ def test_a_durable_job_survives_all_processes(again):
     durable, other = Client(server.endpoint, durable.token), Client(server.endpoint, other.token)
     assert durable("get", "a") == b"safe"
     other("get", "a", code=REFUSED, status="LOST")
+    other("get", "large", "--timeout", "2s", code=REFUSED, status="LOST")
     assert other("get", "empty") == b""
     durable("put", "-", "b", input=b"safe too")
     assert durable("get", "b") == b"safe too"
