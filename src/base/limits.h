@@ -190,6 +190,12 @@
 /* A reader that takes nothing for so long does not keep bytes whose segment is wanted back. */
 #define PEER_STUCK_MS 1000
 
+/*
+ * A store that was out of reach for so long is given up, unless said otherwise: by then a job
+ * that nobody has renewed is over, too.
+ */
+#define STORE_GONE_MS_DEFAULT (10u * 60 * 1000)
+
 /* A duty that was not answered is sent again after so long. */
 #define DUTY_AGAIN_MS 1000
 

@@ -53,6 +53,7 @@ int command_dev(int argc, char **argv)
 		.data = o.data,
 		.snapshot_bytes = o.snapshot,
 		.keep_ms = o.keep_s,
+		.store_gone_ms = STORE_GONE_MS_DEFAULT,
 		.token_key_file = o.token_key,
 		.is_dev = true,
 	});
@@ -112,6 +113,7 @@ static int run(int argc, char **argv, unsigned roles)
 		.data = o.data,
 		.snapshot_bytes = o.snapshot,
 		.keep_ms = o.keep_s,
+		.store_gone_ms = o.store_gone,
 		.metas = o.meta,
 		.key_file = o.key,
 		.token_key_file = o.token_key,

@@ -229,6 +229,7 @@ static int unit_open(struct shard_unit *u)
 		.is_full = &s->budget.is_full,
 		.log_bytes = log_bytes(s),
 		.snapshot_bytes = s->config->snapshot_bytes,
+		.store_gone_ms = s->config->store_gone_ms,
 	};
 	char text[ADDRESS_TEXT_MAX + 16];
 	int r;

@@ -25,6 +25,7 @@ struct process_config {
 	const char *data;                  /* a directory; NULL: none */
 	uint64_t snapshot_bytes;           /* logged between two snapshots */
 	uint64_t keep_ms;                  /* that the keeper waits for the next process */
+	uint64_t store_gone_ms;            /* that metadata waits for a store */
 	const char *metas;                 /* addresses, with commas between; NULL: our own */
 	const char *key_file, *token_key_file, *advertise;
 	bool is_dev; /* on this host without tokens */

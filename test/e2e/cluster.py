@@ -80,9 +80,10 @@ def is_there(pid):
 class Cluster:
     """`wadi meta`, `store` and `proxy` on loopback; whoever knows the key administers it."""
 
-    def __init__(self, directory, shards=2, memory="512M", keep_s="60s", store_prefix=()):
+    def __init__(self, directory, shards=2, memory="512M", keep_s="60s", store_gone="10m", store_prefix=()):
         self.directory, self.memory, self.store_prefix = directory, memory, store_prefix
         self.keep_s = ["--keep-s", keep_s]
+        self.store_gone = ["--store-gone", store_gone]
         # A Unix socket's path has at most 107 bytes, and pytest's directories are long.
         self.runtime = tempfile.mkdtemp(prefix="wadi-e2e-")
         self.env = {"XDG_RUNTIME_DIR": self.runtime}
@@ -107,7 +108,8 @@ class Cluster:
 
     def start_meta(self, shards):
         self.roles["meta"] = Role(self.directory, "meta", "--listen", f"127.0.0.1:{self.meta_ports[0]}", "--shards",
-                                  str(shards), *self.with_key, *self.with_token_key, *self.keep_s, env=self.env)
+                                  str(shards), *self.with_key, *self.with_token_key, *self.keep_s, *self.store_gone,
+                                  env=self.env)
 
     def start_store(self):
         self.roles["store"] = Role(self.directory, "store", "--listen", f"127.0.0.1:{self.store_port}", "--meta",

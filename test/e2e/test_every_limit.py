@@ -65,6 +65,7 @@ GAPS = {
     "CONN_HALF_MS_MAX": "test_conn_hostile.c: a frame that stops half-way, an hour later",
     "SERVE_MS": "test_stops.py: a stopped proxy serves nothing that has ended",
     "STORE_RESTART_MS": "test_kill.py: stores are killed under traffic",
+    "STORE_GONE_MS_DEFAULT": "test_gone.py: a store that never comes back, with --store-gone of seconds",
     "PEER_STUCK_MS": "test_hostile.py: who stops reading what was removed",
     "LOOP_AWAKE_GAP_NS": "waiting awake: measured by bench, and no bound",
     "LOOP_AWAKE_NS_MAX": "the same",
