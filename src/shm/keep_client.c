@@ -173,9 +173,11 @@ static int greet(int fd)
 {
 	int r = keep_peer_is_ours(fd) ? keep_set_patience(fd, KEEP_ANSWER_MS) : -EACCES;
 
-	return r < 0 ? r
-		     : keep_send(fd, &(struct keep_message){ .kind = KEEP_HELLO,
-							     .value = KEEP_VERSION });
+	if (r < 0)
+		return r;
+	/* It waits a second for this, and has hung up if we were stopped for longer. */
+	r = keep_send(fd, &(struct keep_message){ .kind = KEEP_HELLO, .value = KEEP_VERSION });
+	return r < 0 ? -EHOSTDOWN : 0;
 }
 
 /* A page of what the keeper has. Its descriptors are ours; a name that comes twice is a lie. */

@@ -15,6 +15,7 @@ struct keep_client;
 /*
  * Takes the connection. With `has_more` the keeper was there before us, and what it has is
  * asked for: descriptors of all of it. A new one has nothing and is not waited for.
+ * -EHOSTDOWN: it is gone, or has hung up, and may be met again.
  */
 int keep_client_open(int fd, bool has_more, struct keep_client **ret);
 /* Leaves the keeper, and all that it has, to a successor. NULL is fine. */

@@ -787,6 +787,20 @@ static void an_answer_that_is_none_is_no_keeper(void **state)
 	}
 }
 
+/* Who was stopped between his connection and his first word finds it closed, and tries again. */
+static void who_was_hung_up_on_may_try_again(void **state)
+{
+	for (int i = 0; i < 2; i++) {
+		struct keep_client *c = NULL;
+		int ends[2];
+
+		assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+		close(ends[1]);
+		assert_int_equal(keep_client_open(ends[0], i == 1, &c), -EHOSTDOWN);
+		assert_null(c);
+	}
+}
+
 struct putter {
 	pthread_t thread;
 	struct world *w;
@@ -867,6 +881,7 @@ int main(void)
 		REAL(descriptors_of_a_stranger_are_closed),
 		REAL(who_connects_and_says_nothing_keeps_nobody_out),
 		cmocka_unit_test(an_answer_that_is_none_is_no_keeper),
+		cmocka_unit_test(who_was_hung_up_on_may_try_again),
 		REAL(several_threads_put_and_drop),
 	};
 
