@@ -360,6 +360,7 @@ static void leaf_begin(struct oplog *l)
 	if (l->open)
 		l->open->is_closed = true;
 	leaf->header.lsn = leaf->last_lsn = l->lsn;
+	leaf->header.base_ns = l->base_ns;
 	leaf->used = LEAF_HEADER;
 	leaf_header_put(leaf->memory.ptr, &leaf->header);
 	list_insert(&l->leaves, &leaf->link);

@@ -464,6 +464,8 @@ static int go_on(struct found *f)
 		return 0;
 	last = container_of(l->leaves.prev, struct leaf, link);
 	if (last->memory.ptr) {
+		f->ret->has_clock = true;
+		f->ret->base_ns = last->header.base_ns;
 		last->is_closed = false;
 		l->open = last;
 		return 0;

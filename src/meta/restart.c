@@ -72,11 +72,17 @@ static int record(void *owner, uint16_t number, uint64_t lsn, struct slice bytes
 	return r == 0 ? rcur_finish(&c) : r;
 }
 
-/* The clock of the catalogs never goes back, whatever the machine's does. */
-static void set_clock(struct shard *s)
+/*
+ * The clock of the slots is the machine's since its start, which nobody can set, plus what
+ * the wall clock was ahead of that at the first start: where the keeper was there all the
+ * while, that is known. Else the wall clock is believed, but it never goes back.
+ */
+static void set_clock(struct shard *s, const struct recovered *what)
 {
 	uint64_t last_ns = 0;
 
+	if (what->has_clock)
+		s->base_ns = what->base_ns;
 	for (int i = 0; i < SLOT_COUNT; i++)
 		if (s->slots[i] && catalog_last_ns(s->slots[i]->catalog) > last_ns)
 			last_ns = catalog_last_ns(s->slots[i]->catalog);
@@ -132,7 +138,7 @@ int shard_recover(struct shard *s, const struct oplog_config *config)
 		return r;
 	}
 	regions_recovered(s);
-	set_clock(s);
+	set_clock(s, &what);
 	snapshot_if_ahead(s);
 	if (what.is_found)
 		s->succeeded_ns = s->loop->now_ns;

@@ -338,6 +338,7 @@ static int log_open(struct shard *s)
 		r = shard_recover(s, &log);
 	else
 		s->log.config.media = NULL;
+	s->log.base_ns = s->base_ns;
 	if (r == 0)
 		r = oplog_open(&s->log, &log, s->loop);
 	if (r == 0) {

@@ -146,6 +146,13 @@ static void jump_all_but_meta(int64_t seconds)
 	jump(cluster.meta->node, -seconds);
 }
 
+static void jump_and_restart_meta(int64_t seconds)
+{
+	jump(cluster.meta->node, seconds);
+	process_kill(cluster.meta);
+	process_start(cluster.meta);
+}
+
 static void every_clock_jumps(void **state)
 {
 	live_through(jump_all, -HOUR_S);
@@ -166,12 +173,21 @@ static void every_other_clock_jumps(void **state)
 	live_through(jump_all_but_meta, HOUR_S);
 }
 
+/* The successor finds out by the machine's own clock how long nobody was there. */
+static void the_clock_of_metadata_jumps_and_it_is_killed(void **state)
+{
+	live_through(jump_and_restart_meta, -HOUR_S);
+	live_through(jump_and_restart_meta, HOUR_S);
+	live_through(jump_and_restart_meta, 10 * YEAR_S);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_clock_jumps),
 		cmocka_unit_test(the_clock_of_metadata_jumps),
 		cmocka_unit_test(every_other_clock_jumps),
+		cmocka_unit_test(the_clock_of_metadata_jumps_and_it_is_killed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
