@@ -221,6 +221,12 @@
 #define FIBERS_PER_LOOP 4096
 
 /*
+ * What a proxy undoes because it never heard what became of it. While so many wait for metadata
+ * to answer, nothing is begun that may have to be undone.
+ */
+#define ERRANDS_MAX 4096
+
+/*
  * Of one process; each is a descriptor, so where there are fewer of those, it is less. Above
  * it new ones are told so and closed; further ones, when so many wait for that, only closed.
  */

@@ -60,7 +60,7 @@ int object_commit_value(struct core *c, uint64_t job, const struct how *how, con
 			uint32_t len, uint64_t due_ns, struct committed *ret, char *why,
 			size_t why_cap)
 {
-	struct what what = { .len = len, .seed = seed_next(c), .payload = { value, len, NULL } };
+	struct what what = { .len = len, .seed = number_next(c), .payload = { value, len, NULL } };
 
 	what.crc = crc_more(crc_begin(what.seed), value, len);
 	return commit(c, job, how, &what, due_ns, ret, why, why_cap);
@@ -123,19 +123,18 @@ static int open_object_undo(struct core *c, uint64_t job, struct ask *a)
 	return r;
 }
 
-int open_object_begin(struct open_object *o, uint64_t due_ns)
+int open_object_begin(struct open_object *o, uint64_t due_ns, char *why, size_t why_cap)
 {
 	struct open_rep rep;
 	struct rcur body;
 	struct ask a;
 	struct wcur w;
-	int r;
+	int r = errand_new(o->core, o->job, &o->drop, why, why_cap);
 
-	o->drop = errand_new(o->core, o->job);
-	if (!o->drop)
-		return -ENOMEM;
+	if (r < 0)
+		return r;
 	w = ask_begin(o->core, &a, MSG_OPEN, slot_of_id(o->job));
-	open_req_put(&w, &(struct open_req){ .job = o->job, .request = node_random_u64() });
+	open_req_put(&w, &(struct open_req){ .job = o->job, .request = number_next(o->core) });
 	r = ask_wait(&a, &w, NULL, due_ns);
 	body = ask_reply(&a);
 	if (r == 0)

@@ -16,7 +16,7 @@ int core_open(struct net *n, const struct core_config *config, struct core **ret
 	c->net = n;
 	c->loop = net_loop(n);
 	c->config = *config;
-	c->seed = node_random_u64();
+	c->number = node_random_u64();
 	list_init(&c->stores);
 	list_init(&c->segments);
 	list_init(&c->errands);

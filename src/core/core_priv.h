@@ -83,17 +83,21 @@ struct core {
 	struct list segments;
 	struct timer tidy;
 	struct list errands; /* requests that run by themselves */
+	unsigned errand_count;
 	struct errand *spare_errand;
 	uint64_t buffer_bytes;  /* for segments elsewhere: at most BUFFER_BYTES_MAX */
 	struct waitq buffering; /* reads that wait for room there */
-	uint64_t seed;          /* the last extent's */
+	uint64_t number;        /* the last one that was given, see number_next() */
 	bool is_closing;
 };
 
-/* An extent's: as good as unique, random from the core's beginning and never twice in its life. */
-static inline uint64_t seed_next(struct core *c)
+/*
+ * An extent's seed, or a request's number: as good as unique, random from the core's beginning
+ * and never twice in its life.
+ */
+static inline uint64_t number_next(struct core *c)
 {
-	return c->seed += 0x9e3779b97f4a7c15; /* odd, so all 2^64 come before any comes again */
+	return c->number += 0x9e3779b97f4a7c15; /* odd, so all 2^64 come before any comes again */
 }
 
 void serve_init(struct shard_link *l);
@@ -172,7 +176,7 @@ struct open_object {
 	uint64_t job, id;
 	struct errand *drop; /* while it is open */
 };
-int open_object_begin(struct open_object *o, uint64_t due_ns);
+int open_object_begin(struct open_object *o, uint64_t due_ns, char *why, size_t why_cap);
 int open_object_extend(struct open_object *o, uint32_t part, uint64_t offset,
 		       const struct extent *extents, uint32_t count, uint64_t due_ns);
 int open_object_commit(struct open_object *o, const struct how *how, uint64_t due_ns,
@@ -185,8 +189,9 @@ bool is_answer(int r);
 
 /* Makes use of an answer; -ENOMEM: it is asked for once more. */
 typedef int errand_fn(struct core *c, uint64_t job, struct ask *a);
-struct errand *errand_new(struct core *c, uint64_t job); /* NULL: no memory */
-void errand_free(struct errand *e);                      /* of one that was not started */
+/* -EUSERS: as many run already as may; -ENOMEM. With words. */
+int errand_new(struct core *c, uint64_t job, struct errand **ret, char *why, size_t why_cap);
+void errand_free(struct errand *e); /* of one that was not started */
 /*
  * Asks by itself until there is an answer, which `answered` gets; NULL: nobody. The body is
  * copied, the errand taken. What is asked must be the same however often it is asked.

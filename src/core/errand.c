@@ -9,6 +9,7 @@
  * waits for one.
  */
 #include <errno.h>
+#include <stdio.h>
 
 #include "base/cleanup.h"
 #include "base/container.h"
@@ -67,21 +68,40 @@ static void errand_run(struct fiber *self)
 			return;
 }
 
+static void errand_over(struct errand *e)
+{
+	list_remove(&e->link);
+	e->core->errand_count--;
+	errand_free(e);
+}
+
 static void errand_ended(struct fiber *self)
 {
 	struct errand *e = container_of(self, struct errand, fiber);
 
-	list_remove(&e->link);
-	errand_free(e);
+	errand_over(e);
 }
 
-struct errand *errand_new(struct core *c, uint64_t job)
+int errand_new(struct core *c, uint64_t job, struct errand **ret, char *why, size_t why_cap)
 {
-	struct errand *e = c->spare_errand ? TAKE_PTR(c->spare_errand) : node_alloc(sizeof(*e));
+	struct errand *e;
 
-	if (e)
-		*e = (struct errand){ .core = c, .job = job };
-	return e;
+	*ret = NULL;
+	if (c->errand_count >= ERRANDS_MAX) {
+		snprintf(why, why_cap,
+			 "%u requests are to be undone here, which is the limit, "
+			 "and metadata does not answer",
+			 ERRANDS_MAX);
+		return -EUSERS;
+	}
+	snprintf(why, why_cap, "no memory to undo it with");
+	e = c->spare_errand ? TAKE_PTR(c->spare_errand) : node_alloc(sizeof(*e));
+	if (!e)
+		return -ENOMEM;
+	why[0] = '\0';
+	*e = (struct errand){ .core = c, .job = job };
+	*ret = e;
+	return 0;
 }
 
 void errand_free(struct errand *e)
@@ -112,6 +132,7 @@ void errand_start(struct errand *e, uint16_t msg, const struct wcur *body, erran
 	memcpy(e->bytes, body->start, (size_t)len);
 	list_init(&e->link);
 	list_insert(&e->core->errands, &e->link);
+	e->core->errand_count++;
 	errand_go(e);
 }
 
@@ -134,8 +155,7 @@ void errands_stop(struct core *c)
 		if (e->is_running) {
 			fiber_cancel(&e->fiber);
 		} else {
-			list_remove(&e->link);
-			errand_free(e);
+			errand_over(e);
 		}
 	}
 }

@@ -241,7 +241,7 @@ static int begin_extent(struct fill *f, struct segment *s, uint32_t part, uint64
 		.extent = { .segment = s->id,
 			    .generation = s->generation,
 			    .offset = s->front,
-			    .seed = seed_next(f->core) },
+			    .seed = number_next(f->core) },
 	};
 	return 0;
 }
@@ -480,7 +480,7 @@ int fill_commit(struct fill *f, const struct how *how, uint64_t due_ns, struct c
 			extents[n] = f->extents[n].extent;
 		return object_commit(f->core, f->job, how, extents, n, due_ns, ret, why, why_cap);
 	}
-	r = open_object_begin(&open, due_ns);
+	r = open_object_begin(&open, due_ns, why, why_cap);
 	for (unsigned i = 0; i < f->extent_count && r == 0; i += n) {
 		struct fill_extent *first = &f->extents[i];
 

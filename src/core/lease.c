@@ -213,19 +213,19 @@ static int grants_hand_on(struct core *c, uint64_t job, struct ask *a, struct se
 int segments_lease(struct core *c, const struct want *want, uint64_t due_ns, struct segment **ret,
 		   unsigned cap, char *why, size_t why_cap)
 {
-	struct errand *undo = errand_new(c, want->job);
+	struct errand *undo;
 	uint8_t room[GRANTS_BYTES];
 	struct ask a;
 	struct wcur w;
-	int r;
+	int r = errand_new(c, want->job, &undo, why, why_cap);
 
-	if (!undo)
-		return -ENOMEM;
+	if (r < 0)
+		return r;
 	w = ask_begin(c, &a, MSG_LEASE, slot_of_id(want->job));
 	a.call.room = room;
 	a.call.room_cap = sizeof(room);
 	lease_req_put(&w, &(struct lease_req){ .job = want->job,
-					       .request = node_random_u64(),
+					       .request = number_next(c),
 					       .age_ms = want->age_ms,
 					       .need = want->need,
 					       .size = want->size,

@@ -96,28 +96,51 @@ int object_release_wait(struct core *c, struct found *f, bool is_confirmed, uint
 	return r;
 }
 
+/* Nothing is there: said by a catalog that gave no hold, to this request or to an earlier try. */
+static bool is_missing(int r)
+{
+	return r == -ENOENT || r == -ENODATA || r == -ETIME || r == -EISDIR;
+}
+
+/*
+ * It failed, and perhaps a hold was given that nobody was told of. By the number of the
+ * request that is given back, and nothing is given to it any more: what of it is still on
+ * its way comes before this, or in an epoch of the session that is over.
+ */
+static void lookup_give_up(struct found *f, uint64_t request)
+{
+	uint8_t buf[64];
+	struct wcur w = wcur_make(buf, sizeof(buf));
+
+	release_req_put(&w, &(struct release_req){ .job = f->job, .request = request });
+	errand_start(TAKE_PTR(f->release), MSG_RELEASE, &w, NULL);
+}
+
 int object_find(struct core *c, uint64_t job, struct slice path, uint64_t offset, uint32_t take,
 		uint64_t read_hi, uint64_t read_lo, uint64_t due_ns, struct found *ret, char *why,
 		size_t why_cap)
 {
+	uint64_t request = number_next(c);
 	struct body *room = body_take(c->net);
 	struct lookup_rep rep;
 	struct rcur body;
 	struct ask a;
 	struct wcur w = ask_begin(c, &a, MSG_LOOKUP, slot_of_id(job));
-	int r = -ENOMEM;
+	int r = errand_new(c, job, &ret->release, a.detail, sizeof(a.detail));
 
 	ret->job = job;
 	ret->hold = 0;
-	ret->release = errand_new(c, job);
 	lookup_req_put(&w, &(struct lookup_req){ .job = job,
+						 .request = request,
 						 .offset = offset,
 						 .read_hi = read_hi,
 						 .read_lo = read_lo,
 						 .take = take,
 						 .is_held = 1,
 						 .path = path });
-	if (room && ret->release) {
+	if (r == 0)
+		r = room ? 0 : -ENOMEM;
+	if (r == 0) {
 		a.call.room = room->u.bytes;
 		a.call.room_cap = EXTENTS_BYTES;
 		r = ask_wait(&a, &w, NULL, due_ns);
@@ -129,12 +152,14 @@ int object_find(struct core *c, uint64_t job, struct slice path, uint64_t offset
 		r = get_lookup(ret, &rep, room->u.bytes, a.call.room_len);
 	if (r < 0)
 		snprintf(why, why_cap, "%s", a.detail);
-	ask_end(&a);
-	body_give(c->net, room);
 	if (r < 0)
 		object_release(c, ret, false);
+	if (ret->release && r < 0 && a.sent_ns && !is_missing(r))
+		lookup_give_up(ret, request);
 	if (!ret->hold)
 		errand_free(TAKE_PTR(ret->release));
+	ask_end(&a);
+	body_give(c->net, room);
 	return r;
 }
 

@@ -144,7 +144,7 @@ int piece_fill(struct core *c, struct piece *p, uint64_t due_ns, struct extent *
 				.generation = p->segment->generation,
 				.offset = p->offset,
 				.len = p->len,
-				.seed = seed_next(c) };
+				.seed = number_next(c) };
 	if (p->len <= CHECK_PIECE)
 		ret->crc = crc_more(crc_begin(ret->seed), p->ptr, p->len);
 	else

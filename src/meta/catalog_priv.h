@@ -255,12 +255,14 @@ struct session {
 /* Keeps the bytes of a version; also a read of a reads-left object that was granted. */
 struct hold {
 	struct hlink by_id, by_read;
+	struct hlink by_request; /* (session, request), if that is not 0 */
 	struct list of_session, of_job;
 	struct heap_link due; /* of a granted read */
 	struct entry *entry;
 	struct hold *next, **hook; /* of the entry */
 	struct session *session;
 	uint64_t id, number, read_hi, read_lo;
+	uint64_t request;    /* the LOOKUP that was given it, of a read the latest */
 	uint64_t touched_ns; /* not logged */
 	uint32_t nth_try;
 	bool is_read;
@@ -325,7 +327,8 @@ struct catalog {
 	uint64_t last_ns, next_job, next_id, next_number;
 	struct snapshot snapshot;
 	struct htable jobs, names, entries, directories, attempts, ends;
-	struct htable segments, requests, sessions, holds, reads, opens, open_requests;
+	struct htable segments, requests, sessions, holds, hold_requests, reads, opens,
+		open_requests;
 	struct heap expiries, leases, read_dues;
 	struct index job_order;
 	struct list living, clearing, ended, untold;
@@ -342,7 +345,7 @@ struct catalog {
 
 /* catalog.c */
 
-#define CATALOG_TABLES 13
+#define CATALOG_TABLES 14
 void catalog_tables(struct catalog *c, struct htable *ret[CATALOG_TABLES]);
 
 #define MS 1000000ull
@@ -579,6 +582,8 @@ void session_rest(struct catalog *c, struct session *s);
 
 struct hold *catalog_hold_find(const struct catalog *c, uint64_t id);
 struct hold *read_find(const struct catalog *c, const struct entry *e, uint64_t hi, uint64_t lo);
+/* What a LOOKUP of a session that is not over was given; NULL: nothing, or request is 0. */
+struct hold *hold_find_request(const struct catalog *c, uint64_t session, uint64_t request);
 /* It is of this entry from now on; it was of none, or of one that goes away. */
 void hold_hang(struct hold *h, struct entry *e);
 void hold_add(struct catalog *c, struct hold *h);

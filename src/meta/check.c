@@ -294,13 +294,17 @@ static void check_all(struct check *k)
 {
 	const struct catalog *c = k->c;
 	struct account sum = { 0 };
-	uint64_t visible = 0;
+	uint64_t visible = 0, requests = 0;
 
 	EACH(&c->entries, struct entry, by_path, e)
 	check_entry(k, e);
 	EACH(&c->holds, struct hold, by_id, h)
-	if (h->entry->is_ghost && h->entry->holds == h)
-		count_content(k, h->entry);
+	{
+		if (h->entry->is_ghost && h->entry->holds == h)
+			count_content(k, h->entry);
+		requests += h->request != 0;
+	}
+	must(k, c->hold_requests.count == requests, "a hold is found by its request");
 	EACH(&c->opens, struct open, by_id, o)
 	count_open(k, o, false);
 	for (struct list *l = c->dropped.next; l != &c->dropped; l = l->next)

@@ -174,10 +174,10 @@ static void segment(struct dump *d, const struct segment *s)
 static void hold(struct dump *d, const struct hold *h)
 {
 	word(d,
-	     "hold %" PRIx64 " session=%" PRIx64 " version=%" PRIu64 " read=%d,%" PRIx64 ":%" PRIx64
-	     " try=%u",
-	     h->id, h->session->id, h->entry->version, h->is_read, h->read_hi, h->read_lo,
-	     h->nth_try);
+	     "hold %" PRIx64 " session=%" PRIx64 " request=%" PRIx64 " version=%" PRIu64
+	     " read=%d,%" PRIx64 ":%" PRIx64 " try=%u",
+	     h->id, h->session->id, h->request, h->entry->version, h->is_read, h->read_hi,
+	     h->read_lo, h->nth_try);
 	end(d);
 	if (h->entry->is_ghost && h->entry->holds == h)
 		entry(d, h->entry);

@@ -39,6 +39,34 @@ struct hold *read_find(const struct catalog *c, const struct entry *e, uint64_t 
 	return NULL;
 }
 
+struct hold *hold_find_request(const struct catalog *c, uint64_t session, uint64_t request)
+{
+	uint64_t hash = catalog_request_hash(c, session, request);
+	struct hlink *l = request ? htable_first(&c->hold_requests, hash) : NULL;
+
+	for (; l; l = htable_next(l)) {
+		struct hold *h = container_of(l, struct hold, by_request);
+
+		if (h->session->id == session && h->request == request &&
+		    h->session->over_number == 0)
+			return h;
+	}
+	return NULL;
+}
+
+static void request_add(struct catalog *c, struct hold *h)
+{
+	if (h->request)
+		htable_add(&c->hold_requests, &h->by_request,
+			   catalog_request_hash(c, h->session->id, h->request));
+}
+
+static void request_remove(struct catalog *c, struct hold *h)
+{
+	if (h->request)
+		htable_remove(&c->hold_requests, &h->by_request);
+}
+
 void hold_hang(struct hold *h, struct entry *e)
 {
 	h->entry = e;
@@ -60,6 +88,7 @@ static void unhang(struct hold *h)
 void hold_add(struct catalog *c, struct hold *h)
 {
 	htable_add(&c->holds, &h->by_id, id_hash(c, h->id));
+	request_add(c, h);
 	if (!h->is_read)
 		return;
 	htable_add(&c->reads, &h->by_read, read_hash(c, h->entry->object, h->read_hi, h->read_lo));
@@ -102,6 +131,7 @@ void hold_made_apply(struct catalog *c, struct effect *e)
 			    .session = s,
 			    .id = m->hold,
 			    .number = c->next_number++,
+			    .request = m->request,
 			    .read_hi = m->read_hi,
 			    .read_lo = m->read_lo,
 			    .touched_ns = e->at_ns,
@@ -136,15 +166,18 @@ void hold_tried_apply(struct catalog *c, struct effect *e)
 	SNAPSHOT(entry, h->entry);
 	h->nth_try = e->u.hold_tried.nth_try;
 	h->touched_ns = e->at_ns;
-	if (s == old)
-		return;
-	h->number = c->next_number++;
-	list_remove(&h->of_session);
-	old->hold_count--;
-	list_insert(&s->holds, &h->of_session);
-	s->hold_count++;
-	h->session = s;
-	session_rest(c, old);
+	request_remove(c, h);
+	h->request = e->u.hold_tried.request;
+	if (s != old) {
+		h->number = c->next_number++;
+		list_remove(&h->of_session);
+		old->hold_count--;
+		list_insert(&s->holds, &h->of_session);
+		s->hold_count++;
+		h->session = s;
+		session_rest(c, old);
+	}
+	request_add(c, h);
 }
 
 /* HOLD_ENDED */
@@ -186,6 +219,7 @@ void hold_end(struct catalog *c, struct hold *h, bool is_confirmed, uint64_t at_
 	SNAPSHOT(entry, e);
 	SNAPSHOT(leave, &h->of_job);
 	htable_remove(&c->holds, &h->by_id);
+	request_remove(c, h);
 	list_remove(&h->of_session);
 	list_remove(&h->of_job);
 	s->hold_count--;
@@ -213,15 +247,20 @@ int catalog_release(struct catalog *c, const struct release_req *req, uint64_t n
 		    struct outcome *ret)
 {
 	struct effect e = { .kind = EFFECT_HOLD_ENDED, .at_ns = now_ns };
-	struct hold *h = catalog_hold_find(c, req->hold);
+	struct hold *h = req->hold ? catalog_hold_find(c, req->hold)
+				   : hold_find_request(c, req->session, req->request);
 
 	outcome_begin(c, ret);
 	if (!h || h->entry->job->id != req->job)
-		return 0; /* ended before: by a repeat, its session, its time */
-	/* Only the last try gives a read back; whichever has the last byte uses it up. */
-	if (!req->is_confirmed && h->is_read && req->nth_try != h->nth_try)
+		return 0; /* ended before: by a repeat, its session, its time; or there never was
+			     one */
+	/*
+	 * Only the last try gives a read back; whichever has the last byte uses it up. Who tells
+	 * the request is the last: an earlier one's is not found.
+	 */
+	if (!req->is_confirmed && h->is_read && req->hold && req->nth_try != h->nth_try)
 		return 0;
-	e.u.hold_ended.hold = req->hold;
+	e.u.hold_ended.hold = h->id;
 	e.u.hold_ended.is_confirmed = req->is_confirmed != 0;
 	return effect_do(c, &e);
 }

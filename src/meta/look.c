@@ -137,6 +137,7 @@ static int grant_read(struct catalog *c, const struct lookup_req *req, const str
 		*ret_effect = (struct effect){ .kind = EFFECT_HOLD_TRIED, .at_ns = now_ns };
 		ret_effect->u.hold_tried = (struct hold_tried_effect){ .hold = h->id,
 								       .session = req->session,
+								       .request = req->request,
 								       .nth_try = h->nth_try + 1 };
 		ret->rep.lookup.hold = h->id;
 		ret->rep.lookup.nth_try = h->nth_try + 1;
@@ -209,10 +210,29 @@ static int check_hold(const struct catalog *c, const struct lookup_req *req, str
 	return 0;
 }
 
+/* A repeat of a request that was given a hold: the same one, and the version that it keeps. */
+static int look_again(const struct catalog *c, const struct lookup_req *req, const struct hold *h,
+		      uint64_t now_ns, struct wcur *payload, struct outcome *ret)
+{
+	struct stat_rep stat;
+	bool goes_on;
+	int r;
+
+	ret->rep.lookup = (struct lookup_rep){ .hold = h->id, .nth_try = h->nth_try };
+	r = put_content(c, req, h->entry, payload, ret, &goes_on);
+	if (r < 0)
+		return r;
+	entry_stat(h->entry, now_ns, &stat);
+	put_stat(&ret->rep.lookup, &stat);
+	ret->seen_ns = h->touched_ns;
+	return 0;
+}
+
 int catalog_lookup(struct catalog *c, const struct lookup_req *req, uint64_t now_ns,
 		   struct wcur *payload, struct outcome *ret)
 {
 	struct effect e = { .kind = EFFECT_HOLD_MADE, .at_ns = now_ns };
+	const struct hold *h = hold_find_request(c, req->session, req->request);
 	struct stat_rep stat;
 	const struct entry *entry;
 	bool is_read, goes_on;
@@ -223,6 +243,8 @@ int catalog_lookup(struct catalog *c, const struct lookup_req *req, uint64_t now
 	r = catalog_job_living(c, req->job, ret, &j);
 	if (r < 0)
 		return r;
+	if (h && h->entry->job == j)
+		return look_again(c, req, h, now_ns, payload, ret);
 	entry = entry_seen(c, j, req->path, now_ns);
 	if (!entry) {
 		r = catalog_missing(c, j, req->path, now_ns, ret);
@@ -243,6 +265,7 @@ int catalog_lookup(struct catalog *c, const struct lookup_req *req, uint64_t now
 			r = check_hold(c, req, ret);
 			e.u.hold_made.job = req->job;
 			e.u.hold_made.session = req->session;
+			e.u.hold_made.request = req->request;
 			e.u.hold_made.hold = catalog_next_id(c);
 			e.u.hold_made.read_hi = req->read_hi;
 			e.u.hold_made.read_lo = req->read_lo;

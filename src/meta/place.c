@@ -108,13 +108,6 @@ static struct store *choose(const struct shard *s)
 
 /* Asking. */
 
-static uint64_t request_hash(uint64_t session, uint64_t request)
-{
-	uint64_t key[2] = { session, request };
-
-	return hash_64(key, sizeof(key), 0);
-}
-
 /* NOSPACE is said a little before the deadline, so that it is heard before it. */
 static uint64_t early(uint64_t now_ns, uint64_t due_ns)
 {
@@ -125,7 +118,7 @@ static uint64_t early(uint64_t now_ns, uint64_t due_ns)
 
 static struct asking *asking_find(const struct shard *s, const struct lease_req *req)
 {
-	struct hlink *l = htable_first(&s->asked, request_hash(req->session, req->request));
+	struct hlink *l = htable_first(&s->asked, request_hash(s, req->session, req->request));
 
 	for (; l; l = htable_next(l)) {
 		struct asking *a = container_of(l, struct asking, by_request);
@@ -390,7 +383,7 @@ void asking_start(struct request *r, struct slot *slot, const struct lease_req *
 			      .again = { .fire = asking_again } };
 	list_init(&a->link);
 	list_insert(&s->askings, &a->link);
-	htable_add(&s->asked, &a->by_request, request_hash(req->session, req->request));
+	htable_add(&s->asked, &a->by_request, request_hash(s, req->session, req->request));
 	htable_add(&s->asked_numbers, &a->by_number, a->request);
 	s->asking_count++;
 	request_park(r, &a->parked);

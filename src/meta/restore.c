@@ -474,6 +474,7 @@ static int restore_hold(struct restore *r, const struct hold_image *m)
 	*h = (struct hold){ .session = s,
 			    .id = m->id,
 			    .number = m->number,
+			    .request = m->request,
 			    .read_hi = m->read_hi,
 			    .read_lo = m->read_lo,
 			    .touched_ns = c->last_ns,

@@ -406,6 +406,8 @@ void release_serve(struct request *r)
 	slot = begin(r, &subject);
 	if (!slot)
 		return;
+	if (req.hold == 0)
+		lookups_give_up(s, req.session, req.request);
 	e = catalog_release(slot->catalog, &req, shard_now(s), out);
 	ANSWER(release, e, NULL);
 }

@@ -101,6 +101,7 @@ _Static_assert(sizeof(struct waiter) <= 96, "a parked call has at most 96 bytes"
 /* A LOOKUP that waits for a read to be given back or used up. */
 struct lookup_waiter {
 	struct waiter waiter;
+	struct hlink by_request; /* if that is not 0 */
 	struct lookup_req req;
 	uint8_t path[];
 };
@@ -153,7 +154,7 @@ struct shard {
 	bool has_gone_on; /* from what a predecessor left */
 	bool is_blank;    /* it went on from files alone: small values are not in memory */
 
-	struct htable waited;
+	struct htable waited, looking; /* looking: LOOKUPs, by session and request */
 	struct list all_waited, woken;
 	struct heap wait_dues;
 	uint32_t waiter_count, waited_count, sweep_left;
@@ -162,6 +163,14 @@ struct shard {
 	struct reply_bytes *spare_small, *spare_large;
 	struct outcome out, wake_out; /* of the running request; of those who are woken */
 };
+
+/* Where a request that a session repeats is in the tables of those that wait. */
+static inline uint64_t request_hash(const struct shard *s, uint64_t session, uint64_t request)
+{
+	uint64_t key[2] = { session, request };
+
+	return hash_64(key, sizeof(key), s->seed);
+}
 
 /* shard.c */
 
@@ -245,6 +254,8 @@ bool lookup_answer(struct shard *s, struct slot *slot, struct lookup_waiter *w);
 /* The request is parked under the outcome's key. */
 void waiter_park(struct request *r, struct slot *slot, const struct outcome *out, uint64_t count,
 		 const struct lookup_req *lookup);
+/* The LOOKUPs of a session with this request, if any wait, do so no more. */
+void lookups_give_up(struct shard *s, uint64_t session, uint64_t request);
 void waiters_wake(struct slot *slot, const struct outcome *out);
 void waiters_due(struct shard *s);
 void waiter_forget(struct shard *s, struct waiter *w);

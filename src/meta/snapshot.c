@@ -206,6 +206,7 @@ static void put_hold(struct catalog *c, const struct hold *h)
 	im.u.hold = (struct hold_image){ .id = h->id,
 					 .number = h->number,
 					 .session = h->session->number,
+					 .request = h->request,
 					 .read_hi = h->read_hi,
 					 .read_lo = h->read_lo,
 					 .nth_try = h->nth_try,

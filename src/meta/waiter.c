@@ -63,11 +63,30 @@ static void waited_rest(struct shard *s, struct waited *w)
 	node_free(w);
 }
 
+static struct lookup_waiter *looking_find(const struct shard *s, uint64_t session, uint64_t request)
+{
+	struct hlink *l = htable_first(&s->looking, request_hash(s, session, request));
+
+	for (; l; l = htable_next(l)) {
+		struct lookup_waiter *w = container_of(l, struct lookup_waiter, by_request);
+
+		if (w->req.session == session && w->req.request == request)
+			return w;
+	}
+	return NULL;
+}
+
 /* Of all lists; the parked call has been answered, or is dropped by the caller. */
 static void leave(struct shard *s, struct waiter *w)
 {
 	struct waited *waited = w->waited;
 
+	if (w->parked.msg == MSG_LOOKUP) {
+		struct lookup_waiter *lw = container_of(w, struct lookup_waiter, waiter);
+
+		if (lw->req.request)
+			htable_remove(&s->looking, &lw->by_request);
+	}
 	waited->count--;
 	heap_remove(&s->wait_dues, &w->parked.due);
 	list_remove(&w->link);
@@ -108,6 +127,9 @@ void waiter_park(struct request *r, struct slot *slot, const struct outcome *out
 		lw->req = *lookup;
 		lw->req.path.ptr = lw->path;
 		memcpy(lw->path, lookup->path.ptr, lookup->path.len);
+		if (lookup->request)
+			htable_add(&s->looking, &lw->by_request,
+				   request_hash(s, lookup->session, lookup->request));
 	}
 	list_init(&w->link);
 	list_insert(&waited->waiters, &w->link);
@@ -116,6 +138,16 @@ void waiter_park(struct request *r, struct slot *slot, const struct outcome *out
 	heap_add(&s->wait_dues, &w->parked.due, due_ns);
 	s->waiter_count++;
 	shard_plan(s);
+}
+
+void lookups_give_up(struct shard *s, uint64_t session, uint64_t request)
+{
+	struct lookup_waiter *w;
+
+	while (request && (w = looking_find(s, session, request)) != NULL) {
+		parked_fail(&w->waiter.parked, -ETIMEDOUT, "who asked has given it up");
+		leave(s, &w->waiter);
+	}
 }
 
 /* Asks the catalog once more. True: it was answered, and is gone. */

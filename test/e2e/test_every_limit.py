@@ -51,6 +51,7 @@ HELD = {
     "FIBER_STACK_BYTES": ("test_fiber", "size"),
     "FIBER_GUARD_BYTES": ("test_fiber", "size"),
     "LOOP_PIECE": ("test_core", "size"),
+    "ERRANDS_MAX": ("test_core", "size"),
     "KEEP_ANSWER_MS": ("test_keep", "period"),
     "LOG_BYTES_MIN": ("test_restart", "size"),
     "VALUE_SEGMENTS_MAX": ("test_catalog_replay", "size"),

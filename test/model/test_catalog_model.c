@@ -93,7 +93,7 @@ struct read_note {
 	bool is_used, is_read, is_ghost;
 	int job;
 	char path[64];
-	uint64_t session, hold, hi, lo, object, version;
+	uint64_t session, hold, request, hi, lo, object, version;
 	uint32_t nth_try;
 	struct extent first;
 };
@@ -1068,6 +1068,7 @@ static struct read_note *read_new(int job, const struct object *o, const struct 
 					       .job = job,
 					       .session = req->session,
 					       .hold = t.out.rep.lookup.hold,
+					       .request = req->request,
 					       .hi = req->read_hi,
 					       .lo = req->read_lo,
 					       .object = o->object,
@@ -1100,19 +1101,50 @@ static void check_bytes(const struct object *o)
 	}
 }
 
+/* The answer was lost, perhaps long ago: the same hold, of the version that it keeps. */
+static void repeat_lookup(struct read_note *n)
+{
+	struct lookup_req req = { .job = jobs[n->job].id,
+				  .session = n->session,
+				  .request = n->request,
+				  .take = 1,
+				  .is_held = 1,
+				  .read_hi = n->hi,
+				  .read_lo = n->lo };
+	uint64_t effects;
+
+	slot_tick(&t);
+	expire_all();
+	if (!n->is_used)
+		return;
+	effects = t.effect_count;
+	CHECK(slot_look(&t, req, n->path) == 0 && !t.out.must_wait);
+	CHECK(t.out.rep.lookup.hold == n->hold && t.out.rep.lookup.nth_try == n->nth_try);
+	CHECK(t.out.rep.lookup.version == n->version);
+	CHECK(t.effect_count == effects);
+	counts[14]++;
+}
+
 static void step_lookup(void)
 {
+	static uint64_t request;
 	int job = any_job(), r;
 	const char *path = any_path();
 	struct object *o = find(job, path);
 	struct lookup_req req = { .job = jobs[job].id,
 				  .session = any_session(),
+				  .request = ++request,
 				  .take = (uint32_t)(1 + roll(6000)),
 				  .is_held = roll(2) != 0,
 				  .read_hi = seed,
 				  .read_lo = 1 + roll(20) };
-	struct read_note *n = o && o->reads ? read_find_note(o, req.read_hi, req.read_lo) : NULL;
+	struct read_note *n = &reads[roll(32)];
 
+	if (roll(6) == 0 && n->is_used) {
+		repeat_lookup(n);
+		return;
+	}
+	n = o && o->reads ? read_find_note(o, req.read_hi, req.read_lo) : NULL;
 	r = slot_look(&t, req, path);
 	if (!jobs[job].lives) {
 		CHECK(r == -EIDRM);
@@ -1141,6 +1173,7 @@ static void step_lookup(void)
 	if (n) {
 		n->nth_try++;
 		n->session = req.session;
+		n->request = req.request;
 		CHECK(t.out.rep.lookup.hold == n->hold && t.out.rep.lookup.nth_try == n->nth_try);
 	} else if (o->reads ||
 		   (req.is_held && o->extent_count && (req.take < o->len || o->extent_count > 1))) {
@@ -1182,6 +1215,17 @@ static void step_release(void)
 	expire_all();
 	if (!n->is_used)
 		return;
+	if (roll(3) == 0) {
+		/* Given up by who never heard which it was. */
+		req.hold = 0;
+		req.request = n->request;
+		req.nth_try = 0;
+		req.is_confirmed = false;
+		CHECK(catalog_release(t.c, &req, t.now, &t.out) == 0);
+		CHECK(!catalog_hold_find(t.c, n->hold));
+		read_over(n, false);
+		return;
+	}
 	if (roll(4) == 0)
 		req.nth_try--;
 	CHECK(catalog_release(t.c, &req, t.now, &t.out) == 0);
@@ -1475,10 +1519,10 @@ int main(int argc, char **argv)
 	free(notes);
 	printf("%" PRIu64 " effects; repeats %" PRIu64 "+%" PRIu64 " extents %" PRIu64
 	       " parts %" PRIu64 " opens %" PRIu64 " renames %" PRIu64 " read waits %" PRIu64
-	       " holds %" PRIu64 " consumed %" PRIu64 " ghosts %" PRIu64 " sessions %" PRIu64
-	       " jobs %" PRIu64 " moves %" PRIu64 " restores %" PRIu64 "\n",
+	       " holds %" PRIu64 "+%" PRIu64 " consumed %" PRIu64 " ghosts %" PRIu64
+	       " sessions %" PRIu64 " jobs %" PRIu64 " moves %" PRIu64 " restores %" PRIu64 "\n",
 	       t.effect_count, counts[1], counts[5], counts[2], counts[3], counts[4], counts[6],
-	       counts[7], counts[8], counts[9], counts[10], counts[11], counts[12], counts[13],
-	       restore_count);
+	       counts[7], counts[8], counts[14], counts[9], counts[10], counts[11], counts[12],
+	       counts[13], restore_count);
 	return 0;
 }

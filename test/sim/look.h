@@ -35,6 +35,9 @@ unsigned store_segments(struct store *s, struct owned *list, unsigned cap);
 /* Its session at each shard; 0: none yet. */
 unsigned core_sessions(const struct core *c, uint64_t *list, unsigned cap);
 uint64_t shard_lsn(const struct shard *s); /* grows with each change */
+/* How many versions are kept for readers: none, once nobody reads. */
+uint64_t shard_holds(const struct shard *s);
+uint64_t catalog_holds(const struct catalog *c);
 /* Adds what all jobs pay, and what values have cost. */
 void shard_bills(const struct shard *s, unsigned __int128 *jobs, unsigned __int128 *values);
 unsigned __int128 store_bill(const struct store *s);

@@ -44,6 +44,11 @@ unsigned catalog_segments(const struct catalog *c, struct owned *list, unsigned 
 	return n;
 }
 
+uint64_t catalog_holds(const struct catalog *c)
+{
+	return c->holds.count;
+}
+
 bool catalog_is_empty(const struct catalog *c, char *why, size_t cap)
 {
 	const struct {

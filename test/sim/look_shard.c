@@ -48,6 +48,16 @@ uint64_t shard_lsn(const struct shard *s)
 	return s->log.lsn;
 }
 
+uint64_t shard_holds(const struct shard *s)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < SLOT_COUNT; i++)
+		if (s->slots[i])
+			n += catalog_holds(s->slots[i]->catalog);
+	return n;
+}
+
 void shard_bills(const struct shard *s, unsigned __int128 *jobs, unsigned __int128 *values)
 {
 	for (unsigned i = 0; i < SLOT_COUNT; i++) {

@@ -252,6 +252,18 @@ static void look_at_the_end(struct run *r)
 			   (double)jobs / 1e9, (double)stores / 1e9, (double)values / 1e9);
 }
 
+/* Nobody reads any more. Sessions and jobs live on, and end nothing for those who left. */
+static void look_at_rest(struct run *r)
+{
+	for (unsigned i = 0; i < r->c.shape.shards; i++) {
+		uint64_t n = shard_holds(r->c.meta->shards[i]);
+
+		if (n > 0)
+			model_fail(&r->m, "nobody reads any more, but shard %u has %llu holds", i,
+				   (unsigned long long)n);
+	}
+}
+
 /* Runs until then; what is due of faults is done, and the insides are looked at. */
 static void run_until(struct run *r, uint64_t until_ns, bool (*is_done)(struct run *r))
 {
@@ -303,6 +315,8 @@ static void run_all(struct run *r)
 	run_until(r, sim_now_ns(r->c.sim) + NOTICE_NS + (is_store_gone(r) ? STORE_GONE_MS * MS : 0),
 		  NULL);
 	r->m.trouble_count = 0;
+	if (!r->m.failure[0])
+		look_at_rest(r);
 	if (r->m.failure[0])
 		return;
 	workload_finish(&r->wl);

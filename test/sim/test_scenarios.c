@@ -771,6 +771,102 @@ static void what_a_slot_tells_others_may_be_lost_or_late_or_come_twice(void **st
 					   durations[i]);
 }
 
+static uint64_t holds(void)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < cluster.shape.shards; i++)
+		n += shard_holds(cluster.meta->shards[i]);
+	return n;
+}
+
+static int64_t put_for_readers(struct wadi_op *o)
+{
+	struct put_how how;
+
+	put_how_init(o->w, &how, NULL);
+	how.path = slice_of("often");
+	op_progress(o);
+	results[0] = put_object(o, &how, bytes, 300000, NULL);
+	how.path = slice_of("twice");
+	how.options.attempt.lo++;
+	how.options.reads = 2;
+	results[1] = put_object(o, &how, bytes, 1000, NULL);
+	return 0;
+}
+
+/* Begun, and given up: with `reads`, the read is left to others. */
+static int64_t begin_to_read(struct wadi_op *o)
+{
+	struct got g = { 0 };
+	struct get_how how;
+
+	get_how_init(o->w, &how, NULL);
+	how.path = slice_of(results[2] ? "twice" : "often");
+	o->timeout_ms = 10000;
+	op_progress(o);
+	results[3] = get_begin(o, &how, got, 10, &g);
+	results[4] = (int64_t)holds();
+	get_forget(o->w, &g);
+	return 0;
+}
+
+/* What happens to the way between metadata and the proxies when the nth message is on it. */
+static void at_message(unsigned nth, unsigned what)
+{
+	struct sim_watch w = { .a = cluster.meta->id, .left = nth };
+
+	list_init(&w.link);
+	sim_watch(cluster.sim, &w);
+	run_for(500 * MS);
+	sim_unwatch(&w);
+	if (what == 2) {
+		process_kill(cluster.meta);
+		process_start(cluster.meta);
+		return;
+	}
+	for (unsigned i = 0; i < SHAPE_PROXIES; i++)
+		trouble_begin(what & 1 ? LATE : LOST, cluster.meta->id, cluster.proxies[i]->id,
+			      true);
+	if (what > 2)
+		run_for(12000 * MS);
+	for (unsigned i = 0; i < SHAPE_PROXIES; i++)
+		trouble_begin(what & 1 ? LATE : LOST, cluster.meta->id, cluster.proxies[i]->id,
+			      false);
+}
+
+/*
+ * The proxy never hears of the hold: its answer is lost or late, for a moment, with
+ * metadata itself, or for longer than anybody waits. Neither the session ends nor the
+ * job, nor is it as long as a hold is kept.
+ */
+static void a_hold_that_nobody_was_told_of_is_given_back(void **state)
+{
+	for (unsigned what = 0; what < 5; what++)
+		for (unsigned nth = 1; nth <= 6; nth++)
+			for (unsigned reads = 0; reads < 2; reads++) {
+				uint64_t left, during;
+
+				cluster_begin(nth, 500000);
+				client_runs(put_for_readers);
+				results[2] = reads;
+				client_starts(begin_to_read);
+				at_message(nth, what);
+				run_for(15000 * MS);
+				left = holds();
+				during = (uint64_t)results[4];
+				cluster_close(&cluster);
+				assert_true(op.has_ended);
+				assert_int_equal(results[0], 0);
+				assert_int_equal(results[1], 0);
+				if (what <= 2)
+					assert_int_equal(results[3], 0);
+				if (results[3] == 0)
+					assert_int_equal(during, 1);
+				assert_int_equal(left, 0);
+			}
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -788,6 +884,7 @@ int main(void)
 		cmocka_unit_test(a_store_that_does_not_answer_is_not_asked_first),
 		cmocka_unit_test(asks_of_a_store_that_was_stopped_leave_nothing),
 		cmocka_unit_test(a_get_that_outlives_its_job_in_a_stopped_proxy_is_cut),
+		cmocka_unit_test(a_hold_that_nobody_was_told_of_is_given_back),
 		cmocka_unit_test(what_a_slot_tells_others_may_be_lost_or_late_or_come_twice),
 	};
 

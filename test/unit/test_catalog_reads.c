@@ -368,6 +368,117 @@ static void a_hold_keeps_the_bytes_of_its_version(void **state)
 	assert_int_equal(catalog_find(t.c, &find, t.now, slot_payload(&t), &t.out), -ESTALE);
 }
 
+static int look_by(uint64_t session, uint64_t request)
+{
+	struct lookup_req req = {
+		.job = job, .session = session, .request = request, .take = 1, .is_held = 1
+	};
+
+	return slot_look(&t, req, "a");
+}
+
+static int give_up(uint64_t session, uint64_t request)
+{
+	struct release_req req = { .job = job, .session = session, .request = request };
+
+	return catalog_release(t.c, &req, t.now, &t.out);
+}
+
+static void a_repeated_request_gets_the_hold_that_it_was_given(void **state)
+{
+	char again[] = "a";
+	struct grant g;
+	uint64_t hold, version, effects;
+
+	put_large("a", &g);
+	assert_int_equal(look_by(5, 77), 0);
+	hold = t.out.rep.lookup.hold;
+	version = t.out.rep.lookup.version;
+	assert_true(hold != 0);
+	assert_int_equal(slot_put(&t, (struct commit_req){ .job = job }, "a", "new"), 0);
+	effects = t.effect_count;
+	assert_int_equal(look_by(5, 77), 0);
+	assert_true(t.out.rep.lookup.hold == hold && t.out.rep.lookup.version == version);
+	assert_int_equal(t.out.rep.lookup.len, 24000);
+	assert_int_equal(t.out.rep.lookup.found, 1);
+	assert_true(t.effect_count == effects);
+	/* A number is its session's; without one each request is new. */
+	put_large(again, &g);
+	assert_int_equal(look_by(6, 77), 0);
+	assert_true(t.out.rep.lookup.hold > hold && t.out.rep.lookup.version > version);
+	assert_int_equal(look_by(5, 0), 0);
+	hold = t.out.rep.lookup.hold;
+	assert_int_equal(look_by(5, 0), 0);
+	assert_true(t.out.rep.lookup.hold > hold);
+	assert_int_equal(catalog_session_find(t.c, 5)->hold_count, 3);
+	/* What goes with a session that is over is given to nobody. */
+	assert_int_equal(look_by(5, 78), 0);
+	hold = t.out.rep.lookup.hold;
+	assert_int_equal(catalog_session_over(t.c, 5, t.now, &t.out), 0);
+	assert_int_equal(look_by(5, 78), 0);
+	assert_true(t.out.rep.lookup.hold > hold);
+	slot_tick(&t);
+	assert_int_equal(catalog_session_find(t.c, 5)->hold_count, 1);
+	assert_int_equal(look_by(5, 78), 0);
+	assert_int_equal(catalog_session_find(t.c, 5)->hold_count, 1);
+}
+
+static void a_request_is_given_up_by_its_number(void **state)
+{
+	struct grant g;
+
+	put_large("a", &g);
+	assert_int_equal(look_by(5, 77), 0);
+	assert_int_equal(look_by(5, 0), 0);
+	assert_int_equal(look_by(6, 77), 0);
+	assert_int_equal(give_up(5, 0), 0);
+	assert_int_equal(give_up(5, 78), 0);
+	assert_int_equal(catalog_session_find(t.c, 5)->hold_count, 2);
+	assert_int_equal(give_up(5, 77), 0);
+	assert_int_equal(give_up(5, 77), 0);
+	assert_int_equal(catalog_session_find(t.c, 5)->hold_count, 1);
+	assert_int_equal(catalog_session_find(t.c, 6)->hold_count, 1);
+}
+
+static int read_by(uint64_t session, uint64_t request)
+{
+	struct lookup_req req = {
+		.job = job, .session = session, .request = request, .read_lo = 1, .take = 100
+	};
+
+	return slot_look(&t, req, "a");
+}
+
+static void a_read_is_given_up_by_its_latest_request_only(void **state)
+{
+	assert_int_equal(put_reads("a", 1), 0);
+	assert_int_equal(read_by(5, 1), 0);
+	assert_int_equal(read_by(5, 1), 0);
+	assert_int_equal(t.out.rep.lookup.nth_try, 1);
+	assert_int_equal(read_by(6, 2), 0);
+	assert_int_equal(t.out.rep.lookup.nth_try, 2);
+	assert_int_equal(give_up(5, 1), 0);
+	assert_int_equal(reads_left("a"), 0);
+	assert_int_equal(read_by(6, 2), 0);
+	assert_int_equal(t.out.rep.lookup.nth_try, 2);
+	assert_int_equal(slot_got(&t).len, 5);
+	assert_int_equal(give_up(6, 2), 0);
+	assert_int_equal(reads_left("a"), 1);
+}
+
+static void a_restored_slot_knows_the_requests_of_its_holds(void **state)
+{
+	struct grant g;
+
+	put_large("a", &g);
+	assert_int_equal(look_by(5, 77), 0);
+	slot_snapshot_begin(&t);
+	while (catalog_snapshot_step(t.c, 4))
+		;
+	assert_int_equal(look_by(5, 78), 0);
+	assert_null(slot_restore(&t));
+}
+
 static void holds_of_a_session_are_limited(void **state)
 {
 	struct grant g;
@@ -450,6 +561,10 @@ int main(void)
 		T(a_renamed_object_keeps_its_reads_and_grants),
 		T(a_hold_is_given_to_who_must_come_again),
 		T(a_hold_keeps_the_bytes_of_its_version),
+		T(a_repeated_request_gets_the_hold_that_it_was_given),
+		T(a_request_is_given_up_by_its_number),
+		T(a_read_is_given_up_by_its_latest_request_only),
+		T(a_restored_slot_knows_the_requests_of_its_holds),
 		T(holds_of_a_session_are_limited),
 		T(a_range_is_found_in_the_middle_of_many_pieces),
 	};

@@ -12,7 +12,7 @@
 
 #include "base/container.h"
 #include "base/node.h"
-#include "core/core.h"
+#include "core/core_priv.h"
 #include "meta/meta.h"
 #include "shm/keep_heap.h"
 #include "store/store.h"
@@ -451,6 +451,23 @@ static void what_is_held_outlives_its_name_and_no_more(void **state)
 	assert_string_equal(notes, "job:0 put:0 find:0 held:1 old:1 release:0 gone:-116 ");
 }
 
+/* Metadata has not answered for long, and all that was given up is still to be undone. */
+static void play_errands(void)
+{
+	note("put:%d ", put("e", sample, 100));
+	core->errand_count = ERRANDS_MAX;
+	note("get:%d %s; ", find("e", 0, &found), why);
+	core->errand_count = 0;
+	note("get:%d ", find("e", 0, &found));
+}
+
+static void what_may_have_to_be_undone_is_limited(void **state)
+{
+	play(play_errands);
+	assert_string_equal(notes, "job:0 put:0 get:-87 4096 requests are to be undone here, which "
+				   "is the limit, and metadata does not answer; get:0 ");
+}
+
 static void play_route(void)
 {
 	uint16_t mine = slot_of_name((struct slice){ (const uint8_t *)"test", 4 });
@@ -683,6 +700,7 @@ int main(void)
 		CORE_TEST(extents_are_found_by_range),
 		CORE_TEST(damaged_bytes_are_never_handed_on),
 		CORE_TEST(what_is_held_outlives_its_name_and_no_more),
+		CORE_TEST(what_may_have_to_be_undone_is_limited),
 		CORE_TEST(a_wrong_shard_names_the_right_one),
 		cmocka_unit_test_setup_teardown(
 			who_writes_while_a_store_is_restarted_does_not_notice, far_setup,

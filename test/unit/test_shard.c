@@ -1086,6 +1086,40 @@ static void of_many_readers_as_many_as_there_are_reads_get_it(void **state)
 	}
 }
 
+/* What it is given later would be nobody's. */
+static void a_lookup_that_waits_is_given_up_by_its_number(void **state)
+{
+	struct payload p = { "value", 5, NULL };
+	uint64_t job = job_create(&a, "job"), hold;
+
+	SEND(&a, COMMIT, commit, slot_of_id(job), &p, 10000, .job = job, .len = 5, .seed = 1,
+	     .crc = crc_more(crc_begin(1), "value", 5), .reads = 1, .path = text("r"));
+	assert_int_equal(wait_for(&a), 0);
+	assert_int_equal(look(&a, job, "r"), 0);
+	hold = GET(&a, lookup).hold;
+	assert_int_equal(proxy_hello(&b), 0);
+	SEND(&b, LOOKUP, lookup, slot_of_id(job), NULL, 60000, .job = job, .session = b.session,
+	     .epoch = b.epoch, .request = 7, .read_lo = 2, .take = 10, .path = text("r"));
+	turn_for(100 * MS);
+	assert_true(b.call.is_pending);
+	/* It is of that session, so nobody else does it. */
+	assert_int_equal(ASK(&a, RELEASE, release, slot_of_id(job), .job = job,
+			     .session = a.session, .epoch = a.epoch, .request = 7),
+			 0);
+	turn_for(100 * MS);
+	assert_true(b.call.is_pending);
+	call_cancel(&b.call);
+	assert_int_equal(ASK(&b, RELEASE, release, slot_of_id(job), .job = job,
+			     .session = b.session, .epoch = b.epoch, .request = 7),
+			 0);
+	assert_int_equal(ASK(&a, RELEASE, release, slot_of_id(job), .job = job,
+			     .session = a.session, .epoch = a.epoch, .hold = hold, .nth_try = 1),
+			 0);
+	turn_for(100 * MS);
+	assert_int_equal(ASK(&a, STAT, stat, slot_of_id(job), .job = job, .path = text("r")), 0);
+	assert_int_equal(GET(&a, stat).reads_left, 1);
+}
+
 /* Jobs. */
 
 static void a_jobs_end_is_acknowledged_when_all_have_heard(void **state)
@@ -1591,6 +1625,7 @@ int main(void)
 		T(waiting_ends_with_its_time_its_connection_or_its_job),
 		T(a_crowd_is_woken_in_turns),
 		T(of_many_readers_as_many_as_there_are_reads_get_it),
+		T(a_lookup_that_waits_is_given_up_by_its_number),
 		T(a_jobs_end_is_acknowledged_when_all_have_heard),
 		T(a_jobs_end_waits_no_longer_than_anybody_may_serve_it),
 		T(a_jobs_end_waits_no_longer_than_its_caller),
