@@ -154,7 +154,13 @@
 #define SESSIONS_PER_SLOT 65536
 #define HOLDS_PER_SESSION 65536
 #define OPEN_PER_SESSION  65536
-#define PARKED_PER_SHARD  (1u << 20)
+
+/* Of one job in a session: a quarter, so that others have room. As many as four connections read.
+ */
+#define HOLDS_PER_JOB 16384
+#define OPEN_PER_JOB  16384
+
+#define PARKED_PER_SHARD (1u << 20)
 
 /* Time. */
 

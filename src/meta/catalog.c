@@ -33,7 +33,7 @@ void catalog_tables(struct catalog *c, struct htable *ret[CATALOG_TABLES])
 	struct htable *all[CATALOG_TABLES] = {
 		&c->jobs,  &c->names,    &c->entries,       &c->directories,   &c->attempts,
 		&c->ends,  &c->segments, &c->requests,      &c->sessions,      &c->holds,
-		&c->reads, &c->opens,    &c->open_requests, &c->hold_requests,
+		&c->reads, &c->opens,    &c->open_requests, &c->hold_requests, &c->shares,
 	};
 
 	memcpy(ret, all, sizeof(all));
@@ -164,6 +164,7 @@ static void effect_free(struct effect *e)
 		node_free(s);
 	}
 	e->made.session = node_free(e->made.session);
+	e->made.share = node_free(e->made.share);
 	e->made.hold = node_free(e->made.hold);
 	e->made.open = node_free(e->made.open);
 	e->made.part = node_free(e->made.part);

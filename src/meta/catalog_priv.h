@@ -252,6 +252,14 @@ struct session {
 	uint32_t hold_count, open_count;
 };
 
+/* What a session has of a job, while that is anything. */
+struct share {
+	struct hlink link;
+	const struct session *session;
+	const struct job *job;
+	uint32_t hold_count, open_count;
+};
+
 /* Keeps the bytes of a version; also a read of a reads-left object that was granted. */
 struct hold {
 	struct hlink by_id, by_read;
@@ -328,7 +336,7 @@ struct catalog {
 	struct snapshot snapshot;
 	struct htable jobs, names, entries, directories, attempts, ends;
 	struct htable segments, requests, sessions, holds, hold_requests, reads, opens,
-		open_requests;
+		open_requests, shares;
 	struct heap expiries, leases, read_dues;
 	struct index job_order;
 	struct list living, clearing, ended, untold;
@@ -345,7 +353,7 @@ struct catalog {
 
 /* catalog.c */
 
-#define CATALOG_TABLES 14
+#define CATALOG_TABLES 15
 void catalog_tables(struct catalog *c, struct htable *ret[CATALOG_TABLES]);
 
 #define MS 1000000ull
@@ -577,6 +585,17 @@ int session_reserve(struct catalog *c, uint64_t id, struct session **ret_made);
 struct session *session_get(struct catalog *c, uint64_t id, struct session **spare);
 /* Nothing is left in it: forgotten. */
 void session_rest(struct catalog *c, struct session *s);
+
+/* share.c */
+
+/* All zero where there is none, or no session. */
+struct share share_of(const struct catalog *c, const struct session *s, const struct job *j);
+/* For one more; `s` NULL: of a session that begins with it. */
+int share_reserve(const struct catalog *c, const struct session *s, const struct job *j,
+		  struct share **ret_made);
+/* So many more, or fewer, of the session, and of the job's share of it; that is new: *spare. */
+void share_change(struct catalog *c, struct session *s, struct job *j, int holds, int opens,
+		  struct share **spare);
 
 /* hold.c */
 

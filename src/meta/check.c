@@ -294,7 +294,7 @@ static void check_all(struct check *k)
 {
 	const struct catalog *c = k->c;
 	struct account sum = { 0 };
-	uint64_t visible = 0, requests = 0;
+	uint64_t visible = 0, requests = 0, shared_holds = 0, shared_opens = 0;
 
 	EACH(&c->entries, struct entry, by_path, e)
 	check_entry(k, e);
@@ -304,6 +304,14 @@ static void check_all(struct check *k)
 			count_content(k, h->entry);
 		requests += h->request != 0;
 	}
+	EACH(&c->shares, struct share, link, sh)
+	{
+		must(k, sh->hold_count + sh->open_count > 0, "a share is of something");
+		shared_holds += sh->hold_count;
+		shared_opens += sh->open_count;
+	}
+	must(k, shared_holds == c->holds.count && shared_opens == c->opens.count,
+	     "a session counts what each job has in it");
 	must(k, c->hold_requests.count == requests, "a hold is found by its request");
 	EACH(&c->opens, struct open, by_id, o)
 	count_open(k, o, false);

@@ -75,6 +75,7 @@ struct effect {
 		struct attempt *spares;   /* chained by link.next */
 		struct segment *segments; /* chained by `next_new` */
 		struct session *session;
+		struct share *share;
 		struct hold *hold;
 		struct open *open;
 		struct part *part;

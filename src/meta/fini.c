@@ -61,6 +61,17 @@ static void free_holds(struct catalog *c)
 	}
 }
 
+static void free_shares(struct catalog *c)
+{
+	struct hlink *l;
+	size_t at = 0;
+
+	while ((l = htable_any(&c->shares, &at)) != NULL) {
+		htable_remove(&c->shares, l);
+		node_free(container_of(l, struct share, link));
+	}
+}
+
 static void free_objects(struct catalog *c)
 {
 	struct hlink *l;
@@ -142,6 +153,7 @@ struct catalog *catalog_free(struct catalog *c)
 	if (!c)
 		return NULL;
 	free_holds(c);
+	free_shares(c);
 	free_objects(c);
 	free_sessions(c);
 	free_jobs(c);

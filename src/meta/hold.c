@@ -114,6 +114,9 @@ int hold_made_reserve(struct catalog *c, struct effect *e)
 	if (m->is_read && (!life || life->granted >= life->reads))
 		return -EBADMSG;
 	r = session_reserve(c, m->session, &e->made.session);
+	if (r == 0)
+		r = share_reserve(c, catalog_session_find(c, m->session), e->at.job,
+				  &e->made.share);
 	if (r < 0)
 		return r;
 	e->made.hold = node_alloc(sizeof(struct hold));
@@ -141,7 +144,7 @@ void hold_made_apply(struct catalog *c, struct effect *e)
 	list_init(&h->of_job);
 	list_insert(&s->holds, &h->of_session);
 	list_insert(&e->at.job->holds, &h->of_job);
-	s->hold_count++;
+	share_change(c, s, e->at.job, 1, 0, &e->made.share);
 	hold_hang(h, h->entry);
 	hold_add(c, h);
 	catalog_id_used(c, h->id);
@@ -153,8 +156,16 @@ int hold_tried_reserve(struct catalog *c, struct effect *e)
 {
 	const struct hold_tried_effect *m = &e->u.hold_tried;
 
+	int r;
+
 	e->at.hold = catalog_hold_find(c, m->hold);
-	return e->at.hold ? session_reserve(c, m->session, &e->made.session) : -EBADMSG;
+	if (!e->at.hold)
+		return -EBADMSG;
+	r = session_reserve(c, m->session, &e->made.session);
+	if (r < 0)
+		return r;
+	return share_reserve(c, catalog_session_find(c, m->session), e->at.hold->entry->job,
+			     &e->made.share);
 }
 
 void hold_tried_apply(struct catalog *c, struct effect *e)
@@ -171,9 +182,9 @@ void hold_tried_apply(struct catalog *c, struct effect *e)
 	if (s != old) {
 		h->number = c->next_number++;
 		list_remove(&h->of_session);
-		old->hold_count--;
 		list_insert(&s->holds, &h->of_session);
-		s->hold_count++;
+		share_change(c, old, h->entry->job, -1, 0, NULL);
+		share_change(c, s, h->entry->job, 1, 0, &e->made.share);
 		h->session = s;
 		session_rest(c, old);
 	}
@@ -222,7 +233,7 @@ void hold_end(struct catalog *c, struct hold *h, bool is_confirmed, uint64_t at_
 	request_remove(c, h);
 	list_remove(&h->of_session);
 	list_remove(&h->of_job);
-	s->hold_count--;
+	share_change(c, s, j, -1, 0, NULL);
 	unhang(h);
 	if (!e->holds && e->is_ghost) {
 		if (h->is_read) {

@@ -122,6 +122,21 @@ int catalog_stat(struct catalog *c, uint64_t job, struct slice path, uint64_t no
 	return 0;
 }
 
+static int check_hold(const struct catalog *c, const struct job *j, uint64_t session,
+		      struct outcome *ret)
+{
+	const struct session *s = catalog_session_find(c, session);
+
+	if (session == 0)
+		return refuse(ret, -ENOLINK, "a hold belongs to a session");
+	if (s && s->hold_count >= HOLDS_PER_SESSION)
+		return refuse(ret, -EUSERS, "a session has at most %u holds", HOLDS_PER_SESSION);
+	if (share_of(c, s, j).hold_count >= HOLDS_PER_JOB)
+		return refuse(ret, -EUSERS, "a job has at most %u holds in one session",
+			      HOLDS_PER_JOB);
+	return 0;
+}
+
 /* The read of an object with reads left: granted, granted before, or to be waited for. */
 static int grant_read(struct catalog *c, const struct lookup_req *req, const struct entry *e,
 		      uint64_t now_ns, struct outcome *ret, struct effect *ret_effect)
@@ -141,7 +156,8 @@ static int grant_read(struct catalog *c, const struct lookup_req *req, const str
 								       .nth_try = h->nth_try + 1 };
 		ret->rep.lookup.hold = h->id;
 		ret->rep.lookup.nth_try = h->nth_try + 1;
-		return 0;
+		return h->session->id == req->session ? 0
+						      : check_hold(c, e->job, req->session, ret);
 	}
 	if (life->granted < life->reads) {
 		ret_effect->u.hold_made.is_read = 1;
@@ -199,17 +215,6 @@ static int put_content(const struct catalog *c, const struct lookup_req *req, co
 	return 0;
 }
 
-static int check_hold(const struct catalog *c, const struct lookup_req *req, struct outcome *ret)
-{
-	const struct session *s = catalog_session_find(c, req->session);
-
-	if (req->session == 0)
-		return refuse(ret, -ENOLINK, "a hold belongs to a session");
-	if (s && s->hold_count >= HOLDS_PER_SESSION)
-		return refuse(ret, -EUSERS, "a session has at most %u holds", HOLDS_PER_SESSION);
-	return 0;
-}
-
 /* A repeat of a request that was given a hold: the same one, and the version that it keeps. */
 static int look_again(const struct catalog *c, const struct lookup_req *req, const struct hold *h,
 		      uint64_t now_ns, struct wcur *payload, struct outcome *ret)
@@ -262,7 +267,7 @@ int catalog_lookup(struct catalog *c, const struct lookup_req *req, uint64_t now
 	r = put_content(c, req, entry, payload, ret, &goes_on);
 	if (r == 0 && (is_read || (req->is_held && goes_on))) {
 		if (e.kind == EFFECT_HOLD_MADE) {
-			r = check_hold(c, req, ret);
+			r = check_hold(c, j, req->session, ret);
 			e.u.hold_made.job = req->job;
 			e.u.hold_made.session = req->session;
 			e.u.hold_made.request = req->request;

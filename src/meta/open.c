@@ -75,6 +75,9 @@ int open_made_reserve(struct catalog *c, struct effect *e)
 	if (!e->at.job || e->at.job->state != JOB_LIVING || catalog_open_find(c, m->open))
 		return -EBADMSG;
 	r = session_reserve(c, m->session, &e->made.session);
+	if (r == 0)
+		r = share_reserve(c, catalog_session_find(c, m->session), e->at.job,
+				  &e->made.share);
 	if (r < 0)
 		return r;
 	e->made.open = node_alloc(sizeof(struct open));
@@ -95,7 +98,7 @@ void open_made_apply(struct catalog *c, struct effect *e)
 	o->request = m->request;
 	list_insert(&s->opens, &o->of_session);
 	list_insert(&o->job->opens, &o->of_job);
-	s->open_count++;
+	share_change(c, s, o->job, 0, 1, &e->made.share);
 	htable_add(&c->opens, &o->by_id, id_hash(c, o->id));
 	htable_add(&c->open_requests, &o->by_request, catalog_request_hash(c, s->id, o->request));
 	catalog_id_used(c, o->id);
@@ -138,6 +141,9 @@ int catalog_open(struct catalog *c, const struct open_req *req, uint64_t now_ns,
 	if (s && s->open_count >= OPEN_PER_SESSION)
 		return refuse(ret, -EUSERS, "a session has at most %u open objects",
 			      OPEN_PER_SESSION);
+	if (share_of(c, s, j).open_count >= OPEN_PER_JOB)
+		return refuse(ret, -EUSERS, "a job has at most %u open objects in one session",
+			      OPEN_PER_JOB);
 	e.u.open_made = (struct open_made_effect){ .job = req->job,
 						   .session = req->session,
 						   .request = req->request,
@@ -266,7 +272,7 @@ void open_forget(struct catalog *c, struct open *o)
 	htable_remove(&c->open_requests, &o->by_request);
 	list_remove(&o->of_session);
 	list_remove(&o->of_job);
-	s->open_count--;
+	share_change(c, s, o->job, 0, -1, NULL);
 	session_rest(c, s);
 }
 

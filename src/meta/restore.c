@@ -463,14 +463,19 @@ static int restore_hold(struct restore *r, const struct hold_image *m)
 	struct catalog *c = r->catalog;
 	struct session *s = session_of(r, m->session);
 	struct life *life = r->entry ? entry_life(r->entry) : NULL;
+	struct share *spare = NULL;
 	struct hold *h;
 
 	if (!r->entry || !s || catalog_hold_find(c, m->id) ||
 	    (m->is_read && (!life || life->granted >= life->reads)))
 		return -EBADMSG;
-	h = node_alloc(sizeof(*h));
-	if (!h)
+	if (share_reserve(c, s, r->entry->job, &spare) < 0)
 		return -ENOMEM;
+	h = node_alloc(sizeof(*h));
+	if (!h) {
+		node_free(spare);
+		return -ENOMEM;
+	}
 	*h = (struct hold){ .session = s,
 			    .id = m->id,
 			    .number = m->number,
@@ -486,7 +491,7 @@ static int restore_hold(struct restore *r, const struct hold_image *m)
 	r->ghost = NULL; /* somebody has it now */
 	insert(&s->holds, &h->of_session, hold_of_session);
 	insert(&r->entry->job->holds, &h->of_job, hold_of_job);
-	s->hold_count++;
+	share_change(c, s, r->entry->job, 1, 0, &spare);
 	hold_add(c, h);
 	return 0;
 }
@@ -496,14 +501,19 @@ static int restore_open(struct restore *r, const struct open_image *m)
 	struct catalog *c = r->catalog;
 	struct session *s = session_of(r, m->session);
 	struct job *j = catalog_job_find(c, m->job);
+	struct share *spare = NULL;
 	struct open *o;
 
 	if (!j || (s == NULL) != (m->dropped_number != 0) || catalog_open_find(c, m->id) ||
 	    m->chunk_count > OBJECT_EXTENTS_MAX)
 		return -EBADMSG;
-	o = node_alloc(sizeof(*o));
-	if (!o)
+	if (s && share_reserve(c, s, j, &spare) < 0)
 		return -ENOMEM;
+	o = node_alloc(sizeof(*o));
+	if (!o) {
+		node_free(spare);
+		return -ENOMEM;
+	}
 	open_init(o);
 	o->id = m->id;
 	o->job = j;
@@ -520,7 +530,7 @@ static int restore_open(struct restore *r, const struct open_image *m)
 		j->debris_count++;
 		return 0;
 	}
-	s->open_count++;
+	share_change(c, s, j, 0, 1, &spare);
 	insert(&s->opens, &o->of_session, open_of_session);
 	insert(&j->opens, &o->of_job, open_of_job);
 	htable_add(&c->opens, &o->by_id, id_hash(c, o->id));

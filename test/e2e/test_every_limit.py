@@ -774,34 +774,75 @@ def test_sessions_of_a_shard(tmp_path):
         made.kill()
 
 
-@reaches("HOLDS_PER_SESSION")
-def test_holds_of_a_session(cluster, meta):
-    meta.client("put", "-", "x", input=pattern(100_000))
-    statuses = {}
-    most = LIMITS["HOLDS_PER_SESSION"]
-    for first in range(0, most, 512):
-        calls = [meta.start("LOOKUP", slot=meta.slot, job=meta.job, session=meta.session, epoch=meta.epoch, path="x",
-                            is_held=1, take=1) for _ in range(512)]
-        for call in calls:
-            reply = meta.end(call)
-            statuses[reply.status] = statuses.get(reply.status, 0) + 1
-        assert first == 0 or set(statuses) == {"OK"}
-    assert statuses == {"OK": most}
-    reply = ask(meta, "LOOKUP", path="x", is_held=1, take=1)
-    assert str(reply) == "LIMIT: too many at once (a session has at most 65536 holds)"
-    # Of that session alone.
-    assert meta.client("get", "x") == pattern(100_000)
+class Tenants:
+    """Jobs of one slot, and a connection with the session that they share, as a proxy's."""
+
+    def __init__(self, cluster):
+        names = subprocess.run([build_target("test/e2e/names_of_slot"), "5", "78"],
+                               stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+        self.cluster = cluster
+        self.clients = [cluster.job(name) for name in names]
+        self.jobs = []
+        for client in self.clients:
+            with at_meta(cluster, client) as other:
+                self.jobs.append(other.job)
+        self.meta = at_meta(cluster, self.clients[0])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.meta.close()
+        for client in self.clients:
+            self.cluster.admin("job", "end", client.job)
+
+    def start(self, job, message, **fields):
+        return self.meta.start(message, slot=self.meta.slot, job=self.jobs[job], session=self.meta.session,
+                               epoch=self.meta.epoch, **fields)
+
+    def ask(self, job, message, **fields):
+        return self.meta.end(self.start(job, message, **fields))
+
+    def fill(self, job, count, message, **fields):
+        """True: all of them had room."""
+        for first in range(0, count, 512):
+            calls = [self.start(job, message, request=first + i + 1, **fields) for i in range(512)]
+            if {self.meta.end(call).status for call in calls} != {"OK"}:
+                return False
+        return True
 
 
-@reaches("OPEN_PER_SESSION")
-def test_open_objects_of_a_session(meta):
-    most = LIMITS["OPEN_PER_SESSION"]
-    for first in range(0, most, 512):
-        calls = [meta.start("OPEN", slot=meta.slot, job=meta.job, session=meta.session, epoch=meta.epoch,
-                            request=first + i + 1) for i in range(512)]
-        assert {meta.end(call).status for call in calls} == {"OK"}
-    reply = ask(meta, "OPEN", request=most + 1)
-    assert str(reply) == "LIMIT: too many at once (a session has at most 65536 open objects)"
+@reaches("HOLDS_PER_SESSION", "HOLDS_PER_JOB")
+def test_holds_of_a_session(cluster):
+    look = {"path": "x", "is_held": 1, "take": 1, "request": 100_000}
+    held = {"path": "x", "is_held": 1, "take": 1}
+    with Tenants(cluster) as t:
+        for client in t.clients:
+            client("put", "-", "x", input=pattern(100_000))
+        for job in range(4):
+            assert t.fill(job, LIMITS["HOLDS_PER_JOB"], "LOOKUP", **held)
+            reply = str(t.ask(job, "LOOKUP", **look))
+            if job < 3:
+                assert reply == "LIMIT: too many at once (a job has at most 16384 holds in one session)"
+                # What one job has is in nobody's way.
+                assert t.ask(job + 1, "LOOKUP", **look).status == "OK"
+                assert t.ask(job + 1, "RELEASE", request=100_000).status == "OK"
+        assert reply == "LIMIT: too many at once (a session has at most 65536 holds)"
+        assert str(t.ask(4, "LOOKUP", **look)) == reply
+        # Of that session alone.
+        assert t.clients[0]("get", "x") == pattern(100_000)
+
+
+@reaches("OPEN_PER_SESSION", "OPEN_PER_JOB")
+def test_open_objects_of_a_session(cluster):
+    with Tenants(cluster) as t:
+        for job in range(4):
+            assert t.fill(job, LIMITS["OPEN_PER_JOB"], "OPEN")
+            reply = str(t.ask(job, "OPEN", request=100_000))
+            if job < 3:
+                assert reply == "LIMIT: too many at once (a job has at most 16384 open objects in one session)"
+        assert reply == "LIMIT: too many at once (a session has at most 65536 open objects)"
+        assert str(t.ask(4, "OPEN", request=1)) == reply
 
 
 @reaches("PARKED_PER_SHARD")

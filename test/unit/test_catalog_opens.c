@@ -214,16 +214,25 @@ static void one_that_is_empty_is_an_empty_object(void **state)
 
 static void open_objects_of_a_session_are_limited(void **state)
 {
+	const char *const names[] = { "job", "b", "c", "d" };
 	struct open_req req = { .job = job, .session = 5 };
 
-	for (unsigned i = 0; i < OPEN_PER_SESSION; i++) {
-		req.request = i;
+	/* Each job has a quarter, whatever the others do. */
+	for (unsigned k = 0; k < 4; k++) {
+		if (k > 0)
+			req.job = slot_job(&t, names[k], 0);
+		for (unsigned i = 0; i < OPEN_PER_SESSION / 4; i++) {
+			req.request++;
+			assert_int_equal(catalog_open(t.c, &req, t.now, &t.out), 0);
+		}
+		req.request = OPEN_PER_SESSION + 1;
+		assert_int_equal(catalog_open(t.c, &req, t.now, &t.out), -EUSERS);
+		assert_string_equal(t.out.detail,
+				    k < 3 ? "a job has at most 16384 open objects in one session"
+					  : "a session has at most 65536 open objects");
+		req.request = (k + 1) * (OPEN_PER_SESSION / 4);
 		assert_int_equal(catalog_open(t.c, &req, t.now, &t.out), 0);
 	}
-	req.request = OPEN_PER_SESSION;
-	assert_int_equal(catalog_open(t.c, &req, t.now, &t.out), -EUSERS);
-	req.request = 1;
-	assert_int_equal(catalog_open(t.c, &req, t.now, &t.out), 0);
 }
 
 int main(void)

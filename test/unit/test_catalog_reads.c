@@ -292,6 +292,13 @@ static void put_large(const char *path, struct grant *g)
 	assert_int_equal(slot_put_extents(&t, req, path, x, 3), 0);
 }
 
+static int look_named(const char *path)
+{
+	struct lookup_req req = { .job = job, .session = 5, .take = 1, .is_held = 1 };
+
+	return slot_look(&t, req, path);
+}
+
 static int look_held(uint32_t take, uint16_t is_held)
 {
 	struct lookup_req req = { .job = job, .session = 5, .take = take, .is_held = is_held };
@@ -481,15 +488,46 @@ static void a_restored_slot_knows_the_requests_of_its_holds(void **state)
 
 static void holds_of_a_session_are_limited(void **state)
 {
+	const char *const names[] = { "job", "b", "c", "d", "e" };
+	char path[] = "a";
+	struct grant g;
+
+	/* Each job has a quarter, whatever the others do. */
+	for (unsigned k = 0; k < 4; k++) {
+		if (k > 0)
+			job = slot_job(&t, names[k], 0);
+		path[0] = (char)('a' + k); /* another request for a segment */
+		put_large(path, &g);
+		for (unsigned i = 0; i < HOLDS_PER_SESSION / 4; i++)
+			assert_int_equal(look_named(path), 0);
+		assert_int_equal(look_named(path), -EUSERS);
+		assert_string_equal(t.out.detail,
+				    k < 3 ? "a job has at most 16384 holds in one session"
+					  : "a session has at most 65536 holds");
+	}
+	assert_int_equal(release(5, t.out.rep.lookup.hold, 1, false), 0);
+	job = slot_job(&t, names[4], 0);
+	put_large("e", &g);
+	assert_int_equal(look_named("e"), -EUSERS);
+	assert_string_equal(t.out.detail, "a session has at most 65536 holds");
+	assert_int_equal(catalog_session_over(t.c, 5, t.now, &t.out), 0);
+	slot_tick(&t);
+	assert_int_equal(look_named("e"), 0);
+}
+
+static void a_read_that_moves_to_another_session_is_counted_there(void **state)
+{
+	struct lookup_req req = { .job = job, .session = 5, .take = 1, .is_held = 1 };
 	struct grant g;
 
 	put_large("a", &g);
-	for (unsigned i = 0; i < HOLDS_PER_SESSION; i++)
-		assert_int_equal(look_held(1, 1), 0);
-	assert_int_equal(look_held(1, 1), -EUSERS);
-	assert_int_equal(catalog_session_over(t.c, 5, t.now, &t.out), 0);
-	slot_tick(&t);
-	assert_int_equal(look_held(1, 1), 0);
+	assert_int_equal(put_reads("r", 1), 0);
+	assert_int_equal(read_as(6, 1, "r"), 0);
+	for (unsigned i = 0; i < HOLDS_PER_JOB; i++)
+		assert_int_equal(slot_look(&t, req, "a"), 0);
+	assert_int_equal(read_as(5, 1, "r"), -EUSERS);
+	assert_int_equal(read_as(7, 1, "r"), 0);
+	assert_null(catalog_session_find(t.c, 6));
 }
 
 static void a_range_is_found_in_the_middle_of_many_pieces(void **state)
@@ -566,6 +604,7 @@ int main(void)
 		T(a_read_is_given_up_by_its_latest_request_only),
 		T(a_restored_slot_knows_the_requests_of_its_holds),
 		T(holds_of_a_session_are_limited),
+		T(a_read_that_moves_to_another_session_is_counted_there),
 		T(a_range_is_found_in_the_middle_of_many_pieces),
 	};
 
