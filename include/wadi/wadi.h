@@ -136,8 +136,12 @@ WADI_API void wadi_free(void *p);
 
 enum wadi_tier { WADI_TIER_ANY, WADI_TIER_DRAM, WADI_TIER_NVMF, WADI_TIER_BLOCK };
 
-/* Names one try to change something: equal values mean a repeat of the same. Zero: the library
- * makes one. */
+/*
+ * Names one try to change something: equal values mean a repeat of the same. Zero: the library
+ * makes one. A job remembers its last 65,536 changes. What the library repeats by itself after
+ * more than that is -ESTALE, and never done twice; a caller who brings an attempt of his own
+ * again is to do so before.
+ */
 struct wadi_attempt {
 	uint64_t hi, lo;
 };

@@ -188,7 +188,10 @@ static int say_hello(struct wadi_op *op, struct conn *c)
 	if (r == 0 && rep.job_name.len > JOB_NAME_BYTES_MAX)
 		r = -EBADMSG;
 	if (r == 0) {
+		if (w->job != rep.job)
+			w->changes = 0;
 		w->job = rep.job;
+		handle_heard(w, rep.changes);
 		memcpy(w->job_name, rep.job_name.ptr, rep.job_name.len);
 		w->job_name[rep.job_name.len] = '\0';
 	} else {
@@ -297,6 +300,10 @@ int question_ask_once(struct question *q, const struct wcur *body, const struct 
 	put_bytes(&w, q->kept->u.bytes, (size_t)len);
 	call_send(c, &q->call, q->msg, slot_of_id(op->w->job), &w, payload, op->due_ns);
 	r = call_wait(&q->call);
+	if (r == -ECONNRESET || r == -EHOSTUNREACH || r == -ETIMEDOUT || r == -ECANCELED ||
+	    r == -ENOMEM || r == -ENOBUFS)
+		op->is_unsure = true;
+	op->is_stale = r == -ESTALE;
 	if (r < 0)
 		call_detail(&q->call, op->why, sizeof(op->why));
 	if (r == -ECONNRESET)
@@ -328,6 +335,69 @@ void question_end(struct question *q)
 {
 	q->kept = body_give(q->op->w->net, q->kept);
 	call_end(&q->call);
+}
+
+/* Attempts. */
+
+/* What a job is said to have changed is old after so long. */
+#define HEARD_MS 1000
+
+void handle_heard(struct wadi *w, uint64_t changes)
+{
+	if (changes > w->changes)
+		w->changes = changes;
+	w->heard_ns = w->loop->now_ns;
+}
+
+uint64_t op_since(struct wadi_op *op)
+{
+	struct conn *c;
+
+	/* Without one we know nothing of the job; what is wrong with it, the question will say. */
+	if (!op->has_since)
+		(void)handle_conn(op, &c);
+	if (!op->has_since)
+		op->since = op->w->changes;
+	op->has_since = true;
+	return op->since;
+}
+
+static int ask_changes(struct wadi_op *op)
+{
+	struct job_show_rep rep;
+	struct question q;
+	struct rcur body;
+	struct wcur w = question_begin(op, &q, MSG_JOB_SHOW);
+	int r;
+
+	job_show_req_put(&w, &(struct job_show_req){ .name = { (uint8_t *)op->w->job_name,
+							       strlen(op->w->job_name) } });
+	r = question_ask(&q, &w, NULL);
+	body = call_reply(&q.call);
+	if (r == 0)
+		r = job_show_rep_get(&body, &rep);
+	if (r == 0 && rep.job == op->w->job)
+		handle_heard(op->w, rep.changes);
+	question_end(&q);
+	return r;
+}
+
+uint64_t op_since_lately(struct wadi_op *op)
+{
+	if (!op->has_since && op->w->loop->now_ns - op->w->heard_ns > HEARD_MS * 1000000ull)
+		(void)ask_changes(op);
+	return op_since(op);
+}
+
+bool op_renew(struct wadi_op *op, int result)
+{
+	/* All that was sent was refused, so none of it happens any more. */
+	if (result != -ESTALE || !op->is_stale || op->is_unsure || op->is_renewed ||
+	    ask_changes(op) < 0)
+		return false;
+	op->is_renewed = true;
+	op->since = op->w->changes;
+	return true;
 }
 
 /* Opening and closing. */

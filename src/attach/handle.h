@@ -39,8 +39,8 @@ struct wadi {
 	struct waitq connected;
 	unsigned connection; /* counts up with each: what was open on an earlier one is gone */
 
-	struct wadi_attempt attempt; /* the last one that we made up */
-	uint64_t job;
+	struct wadi_attempt attempt;     /* the last one that we made up */
+	uint64_t job, changes, heard_ns; /* changes: of the job, and when we heard of them */
 	char job_name[JOB_NAME_BYTES_MAX + 1];
 
 	unsigned ended_count; /* operations, for wadi_turn() */
@@ -62,6 +62,9 @@ struct wadi_op {
 	uint64_t due_ns;
 	uint32_t timeout_ms;
 	bool has_ended;
+	uint64_t since; /* of its attempt: the changes of the job, before it was first sent */
+	bool has_since, is_renewed, is_stale; /* is_stale: so was the last question answered */
+	bool is_unsure;   /* what was asked has perhaps happened, though nobody said so */
 	const char *verb; /* for the error: "put", "get" */
 	const char *what; /* likewise: the path as given; may be NULL */
 	char why[WHY_BYTES];
@@ -72,6 +75,17 @@ struct wadi_op {
 int handle_init(struct wadi *w, struct loop *l);
 /* -EOWNERDEAD after fork, -ENOTRECOVERABLE if poisoned, else 0. */
 int handle_check(struct wadi *w);
+/* An answer said how often the job has changed. */
+void handle_heard(struct wadi *w, uint64_t changes);
+/* For the attempt of this operation: the same for all its repeats. Waits for a connection. */
+uint64_t op_since(struct wadi_op *op);
+/* The same for what cannot be made again when it is refused: asks first, if we heard long ago. */
+uint64_t op_since_lately(struct wadi_op *op);
+/*
+ * After a refusal: was it for nothing but that the job has changed much since we heard of it? Then,
+ * once, the attempt is as young as now, and to be made again.
+ */
+bool op_renew(struct wadi_op *op, int result);
 /* -ENOMEM, said to be of this process. */
 int op_no_memory(struct wadi_op *op);
 /* Words about what was not allocated, or not named at all. */
@@ -123,6 +137,7 @@ void question_end(struct question *q);
 /* How an object is put: attempt and age are filled in. */
 struct put_how {
 	struct wadi_put_options options;
+	bool is_callers; /* the attempt: so it may have been sent before */
 	struct slice path;
 	uint64_t begun_ns;
 };

@@ -11,16 +11,11 @@
 struct name_op {
 	struct wadi_op op;
 	struct slice path, to;
-	uint64_t number, attempt_hi, attempt_lo, begun_ns;
+	uint64_t number, attempt_hi, attempt_lo;
 	uint32_t flags, wait_ms;
 	struct wadi_stat *ret_stat;
 	uint64_t *ret_number;
 };
-
-static uint64_t age_ms(const struct name_op *o)
-{
-	return (o->op.w->loop->now_ns - o->begun_ns) / 1000000;
-}
 
 /* Its arguments, checked; then it runs. */
 static int name_init(struct name_op *o, struct wadi *w, const char *verb, const char *path,
@@ -36,7 +31,6 @@ static int name_init(struct name_op *o, struct wadi *w, const char *verb, const 
 	attempt = attempt_next(w);
 	o->attempt_hi = attempt.hi;
 	o->attempt_lo = attempt.lo;
-	o->begun_ns = node_now_ns();
 	return 0;
 }
 
@@ -70,21 +64,38 @@ int wadi_stat(struct wadi *w, const char *path, struct wadi_stat *ret)
 	return r < 0 ? r : (int)op_run(&o.op);
 }
 
-static int64_t remove_run(struct wadi_op *op)
+static int remove_once(struct wadi_op *op, const struct name_op *o)
 {
-	struct name_op *o = container_of(op, struct name_op, op);
+	struct remove_rep rep;
 	struct question q;
+	struct rcur body;
 	struct wcur w = question_begin(op, &q, MSG_REMOVE);
 	int r;
 
 	remove_req_put(&w, &(struct remove_req){ .job = op->w->job,
 						 .attempt_hi = o->attempt_hi,
 						 .attempt_lo = o->attempt_lo,
-						 .age_ms = age_ms(o),
+						 .since = op_since(op),
 						 .if_version = o->number,
 						 .path = o->path });
 	r = question_ask(&q, &w, NULL);
+	body = call_reply(&q.call);
+	if (r == 0)
+		r = remove_rep_get(&body, &rep);
+	if (r == 0)
+		handle_heard(op->w, rep.changes);
 	question_end(&q);
+	return r;
+}
+
+static int64_t remove_run(struct wadi_op *op)
+{
+	const struct name_op *o = container_of(op, struct name_op, op);
+	int r;
+
+	do
+		r = remove_once(op, o);
+	while (op_renew(op, r));
 	return r;
 }
 
@@ -154,9 +165,8 @@ int wadi_remove_tree(struct wadi *w, const char *directory, uint64_t *ret_count)
 	return (int)op_run(&o.op);
 }
 
-static int64_t rename_run(struct wadi_op *op)
+static int rename_once(struct wadi_op *op, const struct name_op *o)
 {
-	struct name_op *o = container_of(op, struct name_op, op);
 	struct question q;
 	struct rename_rep rep;
 	struct rcur body;
@@ -166,7 +176,7 @@ static int64_t rename_run(struct wadi_op *op)
 	rename_req_put(&w, &(struct rename_req){ .job = op->w->job,
 						 .attempt_hi = o->attempt_hi,
 						 .attempt_lo = o->attempt_lo,
-						 .age_ms = age_ms(o),
+						 .since = op_since(op),
 						 .flags = (uint16_t)o->flags,
 						 .from = o->path,
 						 .to = o->to });
@@ -174,9 +184,22 @@ static int64_t rename_run(struct wadi_op *op)
 	body = call_reply(&q.call);
 	if (r == 0)
 		r = rename_rep_get(&body, &rep);
+	if (r == 0)
+		handle_heard(op->w, rep.changes);
 	if (r == 0 && o->ret_number)
 		*o->ret_number = rep.version;
 	question_end(&q);
+	return r;
+}
+
+static int64_t rename_run(struct wadi_op *op)
+{
+	const struct name_op *o = container_of(op, struct name_op, op);
+	int r;
+
+	do
+		r = rename_once(op, o);
+	while (op_renew(op, r));
 	return r;
 }
 

@@ -14,7 +14,8 @@ int put_how_init(struct wadi *w, struct put_how *how, const struct wadi_put_opti
 	*how = (struct put_how){ .options = WADI_PUT_OPTIONS };
 	if (options)
 		memcpy(o, options, options->size < sizeof(*o) ? options->size : sizeof(*o));
-	if (!o->attempt.hi && !o->attempt.lo)
+	how->is_callers = o->attempt.hi || o->attempt.lo;
+	if (!how->is_callers)
 		o->attempt = attempt_next(w);
 	how->begun_ns = w->loop ? node_now_ns() : 0;
 	if (o->attributes_len > ATTRIBUTES_BYTES_MAX)
@@ -54,11 +55,14 @@ static int put_at_once(struct wadi_op *op, const struct put_how *how, const void
 	int r;
 
 	put_req_fill(&req, how, op->w->loop->now_ns);
+	req.since = op_since(op);
 	put_req_put(&w, &req);
 	r = question_ask(&q, &w, len ? &payload : NULL);
 	body = call_reply(&q.call);
 	if (r == 0)
 		r = put_rep_get(&body, &rep);
+	if (r == 0)
+		handle_heard(op->w, rep.changes);
 	if (r == 0 && ret_version)
 		*ret_version = rep.version;
 	question_end(&q);
@@ -201,6 +205,7 @@ int upload_settle(struct wadi_op *op, struct upload *u)
 int upload_commit(struct wadi_op *op, struct upload *u, uint64_t *ret_version)
 {
 	struct put_commit_rep rep;
+	uint64_t since;
 	struct question q;
 	struct rcur body;
 	struct wcur w;
@@ -208,15 +213,18 @@ int upload_commit(struct wadi_op *op, struct upload *u, uint64_t *ret_version)
 
 	if (r < 0)
 		return r;
+	since = op_since_lately(op);
 	if (op->w->connection != u->connection)
 		return -ESTALE;
 	op_progress(op);
 	w = question_begin(op, &q, MSG_PUT_COMMIT);
-	put_commit_req_put(&w, &(struct put_commit_req){ .put = u->put });
+	put_commit_req_put(&w, &(struct put_commit_req){ .put = u->put, .since = since });
 	r = question_ask_once(&q, &w, NULL);
 	body = call_reply(&q.call);
 	if (r == 0)
 		r = put_commit_rep_get(&body, &rep);
+	if (r == 0)
+		handle_heard(op->w, rep.changes);
 	if (r == 0 && ret_version)
 		*ret_version = rep.version;
 	question_end(&q);
@@ -340,14 +348,18 @@ int64_t put_object(struct wadi_op *op, const struct put_how *how, const void *da
 	unsigned tries = 0;
 	int r = -EAGAIN;
 
+	op->is_unsure |= how->is_callers;
 	if (len <= FRAME_PAYLOAD_MAX)
-		r = put_at_once(op, how, data, len, ret_version);
+		do
+			r = put_at_once(op, how, data, len, ret_version);
+		while (op_renew(op, r));
 	if (r != -EAGAIN && r != -ESTALE)
 		return r;
 	/* The caller's bytes are still here, so what was lost on the way is sent again. */
-	do
+	do {
 		r = put_in_pieces(op, how, data, len, ret_version);
-	while (r == -ESTALE && ++tries < 3 && op->w->loop->now_ns < op->due_ns);
+		(void)op_renew(op, r);
+	} while (r == -ESTALE && ++tries < 3 && op->w->loop->now_ns < op->due_ns);
 	return r;
 }
 

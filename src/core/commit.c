@@ -27,7 +27,7 @@ static int commit(struct core *c, uint64_t job, const struct how *how, const str
 		.extent_count = what->extent_count,
 		.attempt_hi = how->attempt_hi,
 		.attempt_lo = how->attempt_lo,
-		.age_ms = (c->loop->now_ns - how->begun_ns) / 1000000,
+		.since = how->since,
 		.if_version = how->if_version,
 		.ttl_ms = how->ttl_ms,
 		.reads = how->reads,
@@ -49,7 +49,9 @@ static int commit(struct core *c, uint64_t job, const struct how *how, const str
 	if (r == 0)
 		r = commit_rep_get(&body, &rep);
 	if (r == 0)
-		*ret = (struct committed){ .object = rep.object, .version = rep.version };
+		*ret = (struct committed){ .object = rep.object,
+					   .version = rep.version,
+					   .changes = rep.changes };
 	else
 		snprintf(why, why_cap, "%s", a.detail);
 	ask_end(&a);

@@ -119,15 +119,14 @@ void piece_end(struct core *c, struct piece *p);
 
 /* How an object is put, beyond its bytes. */
 struct how {
-	uint64_t attempt_hi, attempt_lo, if_version;
-	uint64_t begun_ns; /* when this attempt was first sent, in the loop's time */
+	uint64_t attempt_hi, attempt_lo, since, if_version; /* since: see messages.def */
 	uint32_t ttl_ms, reads;
 	uint16_t flags, tier, copies;
 	struct slice path, attributes; /* not ours */
 };
 
 struct committed {
-	uint64_t object, version;
+	uint64_t object, version, changes;
 };
 
 /* A small value, or up to EXTENTS_MAX extents, become an object. */

@@ -115,7 +115,7 @@ static void drop(struct catalog *c, struct job *j, struct attempt *a)
 	if (a->has_end || a->is_tombstone)
 		htable_remove(&c->ends, &a->by_end);
 	j->attempt_count--;
-	j->forgotten_ns = a->at_ns;
+	j->forgotten_count++;
 	attempt_free(j, a);
 }
 
@@ -151,14 +151,27 @@ void attempt_restore(struct catalog *c, struct job *j, struct attempt *a, uint64
 	j->attempt_count++;
 }
 
-int attempt_check_age(const struct job *j, uint64_t age_ms, uint64_t now_ns, struct outcome *out)
+uint64_t job_changes(const struct job *j)
 {
-	uint64_t age_ns = age_ms < now_ns / MS ? age_ms * MS : now_ns;
+	return j->forgotten_count + j->attempt_count;
+}
 
-	if (j->forgotten_ns == 0 || age_ms == 0 || now_ns - age_ns > j->forgotten_ns)
+/*
+ * Records are numbered by the changes that made them, and dropped in this order. What an
+ * attempt did has its record, if it has one, by a change that came after it; so after it was
+ * first sent, and so after its sender had heard of `since` changes. While no record with a
+ * number from there on was dropped, an attempt that is not found has never done anything.
+ *
+ * No clock is in this, and no time on the way: a message that comes late, twice, or out of the
+ * socket of a process that was stopped says the same number as it did when it was sent.
+ */
+int attempt_check(const struct job *j, uint64_t hi, uint64_t lo, uint64_t since,
+		  struct outcome *out)
+{
+	if (!(hi | lo) || since >= j->forgotten_count)
 		return 0;
 	return refuse(out, -ESTALE,
-		      "the attempt is %llu ms old, and the job remembers only the "
-		      "last %u changes",
-		      (unsigned long long)age_ms, ATTEMPTS_PER_JOB);
+		      "the attempt may be older than the last %u changes, which are all that the "
+		      "job remembers",
+		      ATTEMPTS_PER_JOB);
 }

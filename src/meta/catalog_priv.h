@@ -65,7 +65,7 @@ struct job {
 	struct list attempts;                /* oldest first */
 	struct attempt_block *attempt_block; /* where the next one lies; NULL: in a new one */
 	uint32_t attempt_count;
-	uint64_t forgotten_ns; /* the time of the last record that was dropped; 0: none was */
+	uint64_t forgotten_count; /* records that were dropped, all of them before those */
 
 	struct list segments, opens, holds;
 	uint32_t segment_count, debris_count;
@@ -486,8 +486,11 @@ void attempt_drop_first(struct catalog *c, struct job *j);
 /* The youngest so far, from an image. */
 void attempt_restore(struct catalog *c, struct job *j, struct attempt *a, uint64_t put_hash,
 		     uint64_t end_hash);
-/* -ESTALE with words if so old an attempt may have been forgotten. */
-int attempt_check_age(const struct job *j, uint64_t age_ms, uint64_t now_ns, struct outcome *out);
+/* How often something of the job was replaced, removed, or came to its end. */
+uint64_t job_changes(const struct job *j);
+/* -ESTALE with words if an attempt that was not found may have been forgotten. */
+int attempt_check(const struct job *j, uint64_t hi, uint64_t lo, uint64_t since,
+		  struct outcome *out);
 
 /* pool.c */
 

@@ -139,7 +139,8 @@ static void job(struct dump *d, const struct job *j)
 	     " block=%u blocks=%u attempts=%u forgotten=%" PRIu64 " segments=%u debris=%u",
 	     j->state, j->made_ns, j->ended_ns, j->lease_ms, heap_has(&j->lease) ? j->lease.due : 0,
 	     j->quota, j->held_bytes, j->object_count, j->object_bytes, j->version, j->block,
-	     j->block_count, j->attempt_count, j->forgotten_ns, j->segment_count, j->debris_count);
+	     j->block_count, j->attempt_count, j->forgotten_count, j->segment_count,
+	     j->debris_count);
 	account(d, &j->account);
 	end(d);
 	for (struct list *l = j->attempts.next; l != &j->attempts; l = l->next) {

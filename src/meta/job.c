@@ -451,6 +451,7 @@ static void show(const struct job *j, uint64_t now_ns, struct job_show_rep *ret)
 		.quota_dram = j->quota,
 		.byte_ns_hi = (uint64_t)(byte_ns >> 64),
 		.byte_ns_lo = (uint64_t)byte_ns,
+		.changes = job_changes(j),
 		.has_ended = j->state != JOB_LIVING,
 		.name = job_name(j),
 	};

@@ -315,9 +315,11 @@ int catalog_commit(struct catalog *c, const struct commit_req *req, struct slice
 	if (r < 0)
 		return r;
 	if (is_repeat(c, j, req->path, req->attempt_hi, req->attempt_lo, &ret->rep.commit.object,
-		      &ret->rep.commit.version))
+		      &ret->rep.commit.version)) {
+		ret->rep.commit.changes = job_changes(j);
 		return 0;
-	r = attempt_check_age(j, req->age_ms, now_ns, ret);
+	}
+	r = attempt_check(j, req->attempt_hi, req->attempt_lo, req->since, ret);
 	if (r == 0)
 		r = check_old(c, j, req->path, req->if_version, req->flags & PUT_CREATE, now_ns,
 			      ret);
@@ -360,6 +362,7 @@ int catalog_commit(struct catalog *c, const struct commit_req *req, struct slice
 	if (content_of(m) == CONTENT_VALUE)
 		value_write(c, value, payload);
 	effect_finish(c, &e);
+	ret->rep.commit.changes = job_changes(j);
 	return 0;
 }
 
@@ -412,10 +415,10 @@ int catalog_remove(struct catalog *c, const struct remove_req *req, uint64_t now
 		a = attempt_by_end(c, path_hash(c, j->id, req->path).hi, req->attempt_hi,
 				   req->attempt_lo);
 	if (a) {
-		ret->rep.remove.version = a->version;
+		ret->rep.remove = (struct remove_rep){ a->version, job_changes(j) };
 		return 0;
 	}
-	r = attempt_check_age(j, req->age_ms, now_ns, ret);
+	r = attempt_check(j, req->attempt_hi, req->attempt_lo, req->since, ret);
 	if (r < 0)
 		return r;
 	old = entry_seen(c, j, req->path, now_ns);
@@ -430,7 +433,9 @@ int catalog_remove(struct catalog *c, const struct remove_req *req, uint64_t now
 							     .attempt_lo = req->attempt_lo,
 							     .what = GONE_REMOVED,
 							     .path = req->path };
-	return effect_do(c, &e);
+	r = effect_do(c, &e);
+	ret->rep.remove.changes = job_changes(j);
+	return r;
 }
 
 /* OBJECT_RENAMED: the same object gets another path, and a new version. */
@@ -545,9 +550,11 @@ int catalog_rename(struct catalog *c, const struct rename_req *req, uint64_t now
 	if (r < 0)
 		return r;
 	if (is_repeat(c, j, req->to, req->attempt_hi, req->attempt_lo, &object,
-		      &ret->rep.rename.version))
+		      &ret->rep.rename.version)) {
+		ret->rep.rename.changes = job_changes(j);
 		return 0;
-	r = attempt_check_age(j, req->age_ms, now_ns, ret);
+	}
+	r = attempt_check(j, req->attempt_hi, req->attempt_lo, req->since, ret);
 	if (r < 0)
 		return r;
 	from = entry_seen(c, j, req->from, now_ns);
@@ -557,7 +564,7 @@ int catalog_rename(struct catalog *c, const struct rename_req *req, uint64_t now
 	if (r < 0)
 		return r;
 	if (slice_compare(req->from, req->to) == 0) {
-		ret->rep.rename.version = from->version;
+		ret->rep.rename = (struct rename_rep){ from->version, job_changes(j) };
 		return 0;
 	}
 	e.u.object_renamed = (struct object_renamed_effect){ .job = req->job,
@@ -567,5 +574,7 @@ int catalog_rename(struct catalog *c, const struct rename_req *req, uint64_t now
 							     .from = req->from,
 							     .to = req->to };
 	ret->rep.rename.version = e.u.object_renamed.version;
-	return effect_do(c, &e);
+	r = effect_do(c, &e);
+	ret->rep.rename.changes = job_changes(j);
+	return r;
 }

@@ -118,7 +118,7 @@ static int restore_job(struct restore *r, const struct job_image *m)
 	j->has_expired = m->has_expired;
 	j->account = (struct account){ m->bytes, wide(m->moments_hi, m->moments_lo) };
 	j->version = m->version;
-	j->forgotten_ns = m->forgotten_ns;
+	j->forgotten_count = m->forgotten;
 	if (j->state == JOB_LIVING)
 		heap_add(&c->leases, &j->lease, m->lease_due);
 	job_by_state(c, j);

@@ -62,7 +62,7 @@ void snapshot_job_now(struct catalog *c, struct job *j)
 		.moments_hi = (uint64_t)(j->account.moments >> 64),
 		.moments_lo = (uint64_t)j->account.moments,
 		.version = j->version,
-		.forgotten_ns = j->forgotten_ns,
+		.forgotten = j->forgotten_count,
 		.block = j->block,
 		.block_used = b ? b->used : 0,
 		.name = job_name(j),

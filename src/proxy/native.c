@@ -314,6 +314,7 @@ static void hello_run(struct fiber *self)
 					       .inline_max = INLINE_BYTES_MAX,
 					       .job = a->job,
 					       .rights = a->rights,
+					       .changes = job.changes,
 					       .slot = slot_of_id(a->job),
 					       .job_name = job.name,
 					       .prefix = { a->prefix, a->prefix_len } });

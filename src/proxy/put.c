@@ -107,7 +107,7 @@ static void commit(struct fiber *self)
 	struct how how = { .attempt_hi = req.attempt_hi,
 			   .attempt_lo = req.attempt_lo,
 			   .if_version = req.if_version,
-			   .begun_ns = op->proxy->loop->now_ns - req.age_ms * 1000000,
+			   .since = req.since,
 			   .ttl_ms = req.ttl_ms,
 			   .reads = req.reads,
 			   .flags = req.flags,
@@ -133,8 +133,9 @@ static void commit(struct fiber *self)
 	} else {
 		struct wcur w = request_answer(r);
 
-		put_rep_put(&w,
-			    &(struct put_rep){ .object = done.object, .version = done.version });
+		put_rep_put(&w, &(struct put_rep){ .object = done.object,
+						   .version = done.version,
+						   .changes = done.changes });
 		request_reply(r, &w, NULL);
 	}
 }

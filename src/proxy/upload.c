@@ -481,10 +481,13 @@ static void commit_run(struct fiber *self)
 	struct op *op = container_of(self, struct op, fiber);
 	struct request *r = op->request;
 	struct upload *u = op->upload;
+	struct rcur body = request_body(r);
+	struct put_commit_req req;
+	int x = put_commit_req_get(&body, &req);
 	struct how how = { .attempt_hi = u->req.attempt_hi,
 			   .attempt_lo = u->req.attempt_lo,
 			   .if_version = u->req.if_version,
-			   .begun_ns = u->begun_ns,
+			   .since = req.since,
 			   .ttl_ms = u->req.ttl_ms,
 			   .reads = u->req.reads,
 			   .flags = u->req.flags,
@@ -494,7 +497,6 @@ static void commit_run(struct fiber *self)
 			   .attributes = u->req.attributes };
 	struct committed done;
 	struct wcur w;
-	int x = 0;
 
 	/* No more room is wanted, so whoever waits for it need not. */
 	if (u->is_leasing)
@@ -512,8 +514,9 @@ static void commit_run(struct fiber *self)
 		return;
 	}
 	w = request_answer(r);
-	put_commit_rep_put(
-		&w, &(struct put_commit_rep){ .object = done.object, .version = done.version });
+	put_commit_rep_put(&w, &(struct put_commit_rep){ .object = done.object,
+							 .version = done.version,
+							 .changes = done.changes });
 	request_reply(r, &w, NULL);
 }
 

@@ -91,34 +91,32 @@ const struct message_info *message_table(size_t *ret_count)
 	return TABLE;
 }
 
-/* Before it there are numbers only. 0: there is none. */
+/* Before it there are numbers only. SIZE_MAX: there is none. */
 static size_t age_at(uint16_t msg)
 {
 	switch (msg) {
 	case MSG_PUT:
-		return 16;
+		return 0;
 	case MSG_PUT_OPEN:
-	case MSG_REMOVE:
-	case MSG_RENAME:
-		return 24;
+		return 8;
 	case MSG_LEASE:
 		return 32;
-	case MSG_COMMIT:
-		return 72;
 	default:
-		return 0;
+		return SIZE_MAX;
 	}
 }
 
 void request_grow_old(uint16_t msg, uint8_t *body, size_t len, uint64_t more_ms)
 {
 	size_t at = age_at(msg);
-	struct rcur r = rcur_make(body + at, 8);
-	struct wcur w = wcur_make(body + at, 8);
+	struct rcur r;
+	struct wcur w;
 	uint64_t age_ms;
 
-	if (at == 0 || at + 8 > len)
+	if (at > len || len - at < 8)
 		return;
+	r = rcur_make(body + at, 8);
+	w = wcur_make(body + at, 8);
 	age_ms = get_u64(&r);
 	put_u64(&w, age_ms + more_ms < age_ms ? UINT64_MAX : age_ms + more_ms);
 }

@@ -700,11 +700,14 @@ def test_attempts_that_a_job_remembers(w):
         wire.hello(secret=w.token)
         first = wire.call("PUT", b"x", path="x", attempt_hi=9, attempt_lo=1)
         replace_often(w, b"x", LIMITS["ATTEMPTS_PER_JOB"])
-        again = wire.call("PUT", b"x", path="x", attempt_hi=9, attempt_lo=1, age_ms=60000)
+        again = wire.call("PUT", b"x", path="x", attempt_hi=9, attempt_lo=1)
         assert again["version"] == first["version"], "the last one that is remembered"
         replace_often(w, b"x", 1)
-        again = wire.call("PUT", b"x", path="x", attempt_hi=9, attempt_lo=1, age_ms=60000)
+        again = wire.call("PUT", b"x", path="x", attempt_hi=9, attempt_lo=1)
         assert again.status == "STALE" and str(LIMITS["ATTEMPTS_PER_JOB"]) in again.detail
+        # Who knew of one change more when he began cannot have been forgotten.
+        younger = wire.call("PUT", b"x", path="x", attempt_hi=9, attempt_lo=2, since=1)
+        assert younger["changes"] == LIMITS["ATTEMPTS_PER_JOB"] + 2
 
 
 @reaches("JOBS_PER_SLOT")

@@ -380,7 +380,7 @@ static void step_put_value(void)
 static void step_repeat(void)
 {
 	const struct attempt_note *n;
-	struct commit_req req = { .age_ms = roll(1000) };
+	struct commit_req req = { .since = roll(1000) };
 	int job = -1, r;
 
 	if (note_count == 0)

@@ -38,6 +38,9 @@ uint64_t shard_lsn(const struct shard *s); /* grows with each change */
 /* How many versions are kept for readers: none, once nobody reads. */
 uint64_t shard_holds(const struct shard *s);
 uint64_t catalog_holds(const struct catalog *c);
+/* As after ever so many changes: no job remembers any attempt that is over. */
+void shard_forget(struct shard *s);
+void catalog_forget(struct catalog *c);
 /* Adds what all jobs pay, and what values have cost. */
 void shard_bills(const struct shard *s, unsigned __int128 *jobs, unsigned __int128 *values);
 unsigned __int128 store_bill(const struct store *s);

@@ -49,6 +49,19 @@ uint64_t catalog_holds(const struct catalog *c)
 	return c->holds.count;
 }
 
+void catalog_forget(struct catalog *c)
+{
+	struct hlink *l = NULL;
+	size_t at = 0;
+
+	while ((l = htable_walk(&c->jobs, &at, l)) != NULL) {
+		struct job *j = container_of(l, struct job, by_id);
+
+		while (j->attempt_count > 0)
+			attempt_drop_first(c, j);
+	}
+}
+
 bool catalog_is_empty(const struct catalog *c, char *why, size_t cap)
 {
 	const struct {

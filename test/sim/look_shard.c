@@ -58,6 +58,13 @@ uint64_t shard_holds(const struct shard *s)
 	return n;
 }
 
+void shard_forget(struct shard *s)
+{
+	for (unsigned i = 0; i < SLOT_COUNT; i++)
+		if (s->slots[i])
+			catalog_forget(s->slots[i]->catalog);
+}
+
 void shard_bills(const struct shard *s, unsigned __int128 *jobs, unsigned __int128 *values)
 {
 	for (unsigned i = 0; i < SLOT_COUNT; i++) {

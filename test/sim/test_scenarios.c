@@ -38,14 +38,17 @@ static void cluster_begin(uint64_t seed, uint64_t delay_ns_max)
 	memset(results, 0xff, sizeof(results));
 }
 
+static void starts_on(struct process *p, struct wadi_op *o, int64_t (*run)(struct wadi_op *op))
+{
+	node_current = sim_node_of(p->node);
+	op_init(o, p->w, "scenario", NULL, 0, run);
+	assert_int_equal(op_start(o), 0);
+	node_current = NULL;
+}
+
 static void client_starts(int64_t (*run)(struct wadi_op *op))
 {
-	struct process *p = cluster.clients[0];
-
-	node_current = sim_node_of(p->node);
-	op_init(&op, p->w, "scenario", NULL, 0, run);
-	assert_int_equal(op_start(&op), 0);
-	node_current = NULL;
+	starts_on(cluster.clients[0], &op, run);
 }
 
 static void run_for(uint64_t ns)
@@ -867,6 +870,187 @@ static void a_hold_that_nobody_was_told_of_is_given_back(void **state)
 			}
 }
 
+/* Jobs have changed so often that all attempts that are over are forgotten. */
+static void forget_attempts(void)
+{
+	node_current = sim_node_of(cluster.meta->node);
+	for (unsigned i = 0; i < cluster.shape.shards; i++)
+		shard_forget(cluster.meta->shards[i]);
+	node_current = NULL;
+}
+
+static int put_as(struct wadi_op *o, uint64_t attempt, size_t from)
+{
+	struct put_how how;
+
+	put_how_init(o->w, &how, NULL);
+	how.path = slice_of("a");
+	how.options.attempt.hi = 7;
+	how.options.attempt.lo = attempt;
+	op_progress(o);
+	return (int)put_object(o, &how, bytes + from, 1000, NULL);
+}
+
+static int64_t put_first(struct wadi_op *o)
+{
+	results[0] = put(o, "first", 10);
+	return 0;
+}
+
+static int64_t put_late(struct wadi_op *o)
+{
+	o->timeout_ms = 2000;
+	results[1] = put_as(o, 1, 0);
+	return 0;
+}
+
+static int64_t put_it_elsewhere(struct wadi_op *o)
+{
+	results[2] = put_as(o, 1, 0);
+	results[3] = put_as(o, 2, 1);
+	return 0;
+}
+
+static int64_t get_what_is_there(struct wadi_op *o)
+{
+	results[4] = get(o, "a");
+	return 0;
+}
+
+/*
+ * A put was on its way for long, and says that it is new. It was repeated meanwhile, and what
+ * it did was replaced, and so many changes came after that that nobody remembers it.
+ */
+static void a_late_put_that_was_forgotten_is_not_made_again(void **state)
+{
+	static struct wadi_op first, late;
+	struct process *p;
+
+	cluster_begin(7, 500000);
+	p = cluster.clients[1];
+	starts_on(p, &first, put_first);
+	run_for(1000 * MS);
+	for (unsigned i = 0; i < SHAPE_PROXIES; i++)
+		sim_stall(cluster.sim, p->id, cluster.proxies[i]->id, true);
+	starts_on(p, &late, put_late);
+	run_for(3000 * MS);
+	assert_true(late.has_ended);
+	client_runs(put_it_elsewhere);
+	forget_attempts();
+	for (unsigned i = 0; i < SHAPE_PROXIES; i++)
+		sim_stall(cluster.sim, p->id, cluster.proxies[i]->id, false);
+	run_for(5000 * MS);
+	client_runs(get_what_is_there);
+	cluster_close(&cluster);
+	assert_int_equal(results[0], 0);
+	assert_int_equal(results[1], -ETIMEDOUT);
+	assert_int_equal(results[2], 0);
+	assert_int_equal(results[3], 0);
+	assert_int_equal(results[4], 1000);
+	assert_memory_equal(got, bytes + 1, 1000);
+}
+
+static int64_t put_own(struct wadi_op *o)
+{
+	results[1] = put(o, "a", 1000);
+	return 0;
+}
+
+static int64_t replace_it(struct wadi_op *o)
+{
+	results[2] = put_as(o, 2, 1);
+	return 0;
+}
+
+/* The connection is lost at each message of a put; when it is repeated, nobody remembers it. */
+static void a_put_whose_answer_was_lost_is_made_once_or_said_to_be_stale(void **state)
+{
+	unsigned stale = 0;
+
+	for (unsigned nth = 1; nth <= 5; nth++) {
+		static struct wadi_op lost;
+		struct sim_watch w;
+		struct wadi_stat stat;
+		struct process *p;
+
+		cluster_begin(nth, 500000);
+		p = cluster.clients[1];
+		starts_on(p, &lost, put_own);
+		w = (struct sim_watch){ .a = p->id, .left = 2 + nth };
+		list_init(&w.link);
+		sim_watch(cluster.sim, &w);
+		run_for(500 * MS);
+		sim_unwatch(&w);
+		run_for(300000);
+		for (unsigned i = 0; i < SHAPE_PROXIES; i++)
+			sim_cut(cluster.sim, p->id, cluster.proxies[i]->id, true);
+		starts_on(cluster.clients[0], &op, replace_it);
+		run_for(1000 * MS);
+		forget_attempts();
+		for (unsigned i = 0; i < SHAPE_PROXIES; i++)
+			sim_cut(cluster.sim, p->id, cluster.proxies[i]->id, false);
+		run_for(5000 * MS);
+		assert_true(lost.has_ended && op.has_ended);
+		node_current = sim_node_of(cluster.clients[0]->node);
+		assert_int_equal(wadi_stat(cluster.clients[0]->w, "a", &stat), 0);
+		node_current = NULL;
+		cluster_close(&cluster);
+		assert_int_equal(results[2], 0);
+		assert_true(results[1] == 0 || results[1] == -ESTALE);
+		assert_in_range(stat.version, 1, 2);
+		stale += results[1] == -ESTALE;
+	}
+	assert_true(stale > 0);
+}
+
+static int64_t replace_often(struct wadi_op *o)
+{
+	for (unsigned i = 0; i < 5; i++)
+		results[0] = put(o, "often", 10);
+	return 0;
+}
+
+static int64_t put_once(struct wadi_op *o)
+{
+	results[1] = put(o, "mine", 100);
+	return 0;
+}
+
+static int64_t put_large_once(struct wadi_op *o)
+{
+	results[2] = upload(o, "large", 2, 100000, 50000, 0);
+	return 0;
+}
+
+/* Who has not heard of the job for long is told so once, and hears; nobody else notices. */
+static void a_job_may_change_ever_so_often_between_two_puts(void **state)
+{
+	static struct wadi_op other;
+	struct wadi *w;
+
+	cluster_begin(7, 500000);
+	w = cluster.clients[0]->w;
+	client_runs(put_once);
+	for (unsigned i = 0; i < 4; i++) {
+		starts_on(cluster.clients[1], &other, replace_often);
+		run_for(1000 * MS);
+		forget_attempts();
+		if (i == 0)
+			client_runs(put_once);
+		if (i == 1)
+			client_runs(put_large_once);
+		node_current = sim_node_of(cluster.clients[0]->node);
+		if (i == 2)
+			results[3] = wadi_rename(w, "mine", "yours", 0, NULL);
+		if (i == 3)
+			results[4] = wadi_remove(w, "yours", 0);
+		node_current = NULL;
+	}
+	cluster_close(&cluster);
+	for (unsigned i = 0; i < 5; i++)
+		assert_int_equal(results[i], 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -885,6 +1069,9 @@ int main(void)
 		cmocka_unit_test(asks_of_a_store_that_was_stopped_leave_nothing),
 		cmocka_unit_test(a_get_that_outlives_its_job_in_a_stopped_proxy_is_cut),
 		cmocka_unit_test(a_hold_that_nobody_was_told_of_is_given_back),
+		cmocka_unit_test(a_late_put_that_was_forgotten_is_not_made_again),
+		cmocka_unit_test(a_put_whose_answer_was_lost_is_made_once_or_said_to_be_stale),
+		cmocka_unit_test(a_job_may_change_ever_so_often_between_two_puts),
 		cmocka_unit_test(what_a_slot_tells_others_may_be_lost_or_late_or_come_twice),
 	};
 

@@ -580,7 +580,7 @@ static int ask_remove(struct script *s, const char *name, const struct try *t, u
 	remove_req_put(&w, &(struct remove_req){ .job = s->op.w->job,
 						 .attempt_hi = t->attempt_hi,
 						 .attempt_lo = t->attempt_lo,
-						 .age_ms = (now(s) - t->begun_ns) / MS,
+						 .since = op_since(&s->op),
 						 .if_version = if_version,
 						 .path = slice_of(name) });
 	r = ask(s, &q, &w);
@@ -660,7 +660,7 @@ static void do_rename(struct script *s)
 			       &(struct rename_req){ .job = s->op.w->job,
 						     .attempt_hi = t.attempt_hi,
 						     .attempt_lo = t.attempt_lo,
-						     .age_ms = (now(s) - t.begun_ns) / MS,
+						     .since = op_since(&s->op),
 						     .flags = flags,
 						     .from = slice_of(path_name(from, name)),
 						     .to = slice_of(path_name(to, name_to)) });

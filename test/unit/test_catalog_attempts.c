@@ -7,7 +7,10 @@
 
 static int put_as(uint64_t attempt, const char *path, const char *value)
 {
-	struct commit_req req = { .job = job, .attempt_hi = 7, .attempt_lo = attempt };
+	const struct job *j = catalog_job_find(t.c, job);
+	struct commit_req req = {
+		.job = job, .attempt_hi = 7, .attempt_lo = attempt, .since = j ? job_changes(j) : 0
+	};
 
 	return slot_put(&t, req, path, value);
 }
@@ -165,48 +168,74 @@ static void a_held_version_that_is_removed_is_remembered_too(void **state)
 	assert_int_equal(look("a"), -ENOENT);
 }
 
+static int late_put(uint64_t attempt, uint64_t since)
+{
+	struct commit_req req = {
+		.job = job, .attempt_hi = 7, .attempt_lo = attempt, .since = since
+	};
+
+	return slot_put(&t, req, "a", "x");
+}
+
+static int late_remove(uint64_t attempt, uint64_t since)
+{
+	struct remove_req req = { .job = job, .attempt_lo = attempt, .since = since };
+
+	req.path = text("a");
+	return catalog_remove(t.c, &req, t.now, &t.out);
+}
+
+static int late_rename(uint64_t attempt, uint64_t since)
+{
+	struct rename_req req = { .job = job, .attempt_lo = attempt, .since = since };
+
+	req.from = text("a");
+	req.to = text("b");
+	return catalog_rename(t.c, &req, t.now, &t.out);
+}
+
 static void who_comes_after_his_record_was_dropped_is_stale(void **state)
 {
-	struct commit_req late = { .job = job, .attempt_hi = 7, .attempt_lo = 1 };
+	uint64_t since;
 
-	assert_int_equal(put_as(1, "a", "x"), 0);
-	t.now += SECOND;
-	/* One replacement more than are remembered. */
-	for (unsigned i = 0; i < ATTEMPTS_PER_JOB + 1; i++)
+	assert_int_equal(put_as(50, "b", "x"), 0);
+	assert_int_equal(put_as(51, "b", "x"), 0);
+	since = t.out.rep.commit.changes;
+	assert_int_equal(since, 1);
+	assert_int_equal(late_put(1, since), 0);
+	assert_int_equal(t.out.rep.commit.version, 3);
+	/* Replaced, and so often that its record is the oldest of those that are remembered. */
+	for (unsigned i = 0; i < ATTEMPTS_PER_JOB; i++)
 		assert_int_equal(put_as(1000 + i, "a", "x"), 0);
+	assert_int_equal(t.out.rep.commit.changes, ATTEMPTS_PER_JOB + 1);
+	assert_int_equal(late_put(1, since), 0);
+	assert_int_equal(t.out.rep.commit.version, 3);
+	/* One more. Not a moment has passed: the message was on its way for no time at all. */
+	assert_int_equal(put_as(999, "a", "x"), 0);
 	assert_int_equal(catalog_job_find(t.c, job)->attempt_count, ATTEMPTS_PER_JOB);
-	t.now += SECOND;
-	late.age_ms = 2000;
-	assert_int_equal(slot_put(&t, late, "a", "x"), -ESTALE);
-	/* Who is younger than what was dropped would be remembered. */
-	late.attempt_lo = 2;
-	late.age_ms = 900;
-	assert_int_equal(slot_put(&t, late, "a", "x"), 0);
-	late.attempt_lo = 3;
-	late.age_ms = 0;
-	assert_int_equal(slot_put(&t, late, "a", "x"), 0);
-	/* The oldest that is still there answers. */
-	late.attempt_lo = 1000 + ATTEMPTS_PER_JOB / 2;
-	late.age_ms = 1000000;
-	assert_int_equal(slot_put(&t, late, "a", "x"), 0);
-	assert_int_equal(t.out.rep.commit.version, 2 + ATTEMPTS_PER_JOB / 2);
+	assert_int_equal(late_put(1, since), -ESTALE);
+	assert_string_equal(t.out.detail,
+			    "the attempt may be older than the last 65536 changes, which are all "
+			    "that the job remembers");
+	/* Nor does it help to wait; and what cannot have been forgotten is made. */
+	t.now += 3600 * SECOND;
+	assert_int_equal(late_put(1, since), -ESTALE);
+	assert_int_equal(late_put(2, since), -ESTALE);
+	assert_int_equal(late_put(2, since + 1), 0);
+	assert_int_equal(late_put(3, 0), -ESTALE);
+	/* The oldest that is still there answers, whatever it says. */
+	assert_int_equal(put_as(1000 + ATTEMPTS_PER_JOB / 2, "a", "x"), 0);
+	assert_int_equal(t.out.rep.commit.version, 4 + ATTEMPTS_PER_JOB / 2);
 	/* So it is for removes and renames. */
-	late.attempt_lo = 5;
-	assert_int_equal(catalog_remove(t.c,
-					&(struct remove_req){ .job = job,
-							      .attempt_lo = 5,
-							      .age_ms = 2000,
-							      .path = text("a") },
-					t.now, &t.out),
-			 -ESTALE);
-	assert_int_equal(catalog_rename(t.c,
-					&(struct rename_req){ .job = job,
-							      .attempt_lo = 5,
-							      .age_ms = 2000,
-							      .from = text("a"),
-							      .to = text("b") },
-					t.now, &t.out),
-			 -ESTALE);
+	assert_int_equal(late_remove(5, since), -ESTALE);
+	assert_int_equal(late_rename(5, since), -ESTALE);
+	assert_int_equal(late_rename(5, since + 2), 0);
+	assert_int_equal(t.out.rep.rename.changes, ATTEMPTS_PER_JOB + 5);
+	assert_int_equal(late_put(6, ATTEMPTS_PER_JOB + 5), 0);
+	assert_int_equal(late_remove(7, ATTEMPTS_PER_JOB + 5), 0);
+	assert_int_equal(t.out.rep.remove.changes, ATTEMPTS_PER_JOB + 6);
+	/* Without an attempt there is nothing to be remembered. */
+	assert_int_equal(slot_put(&t, (struct commit_req){ .job = job }, "a", "x"), 0);
 }
 
 static void records_lie_side_by_side(void **state)

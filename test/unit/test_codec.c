@@ -30,24 +30,21 @@ static void a_repeat_says_how_old_it_is_in_every_message_that_has_an_age(void **
 	(void)state;
 	GROWN(PUT, put);
 	GROWN(PUT_OPEN, put_open);
-	GROWN(REMOVE, remove);
-	GROWN(RENAME, rename);
 	GROWN(LEASE, lease);
-	GROWN(COMMIT, commit);
 }
 
 static void an_age_grows_to_its_limit_and_no_further(void **state)
 {
 	struct wcur w = wcur_make(body, sizeof(body));
-	struct remove_req q;
+	struct lease_req q;
 	struct rcur r;
 
 	(void)state;
-	remove_req_put(&w, &(struct remove_req){ .age_ms = UINT64_MAX - 3 });
+	lease_req_put(&w, &(struct lease_req){ .age_ms = UINT64_MAX - 3 });
 	len = (size_t)wcur_finish(&w);
-	request_grow_old(MSG_REMOVE, body, len, 7);
+	request_grow_old(MSG_LEASE, body, len, 7);
 	r = rcur_make(body, len);
-	assert_int_equal(remove_req_get(&r, &q), 0);
+	assert_int_equal(lease_req_get(&r, &q), 0);
 	assert_true(q.age_ms == UINT64_MAX);
 }
 

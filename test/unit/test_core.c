@@ -165,7 +165,6 @@ static struct how how_of(const char *path)
 {
 	return (struct how){ .attempt_hi = node_random_u64(),
 			     .attempt_lo = 1,
-			     .begun_ns = loop->now_ns,
 			     .path = { (const uint8_t *)path, strlen(path) } };
 }
 
