@@ -347,6 +347,7 @@ int catalog_wait_key(struct catalog *c, const struct wake_key *key, uint64_t now
 	e = entry_find_hash(c, key->job, key->hash);
 	if (e && !entry_has_expired(e, now_ns)) {
 		entry_stat(e, now_ns, &ret->rep.stat);
+		ret->seen_ns = e->made_ns;
 		return 0;
 	}
 	ret->must_wait = true;

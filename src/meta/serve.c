@@ -364,7 +364,8 @@ bool lookup_answer(struct shard *s, struct slot *slot, struct lookup_waiter *w)
 	}
 	body = parked_answer(p);
 	lookup_rep_put(&body, &out->rep.lookup);
-	parked_reply_with(p, &body, &b->payload);
+	parked_reply_when_safe(p, slot, &(struct said){ w->req.job, out->seen_ns }, &body,
+			       &b->payload);
 	return true;
 }
 

@@ -158,6 +158,7 @@ struct shard {
 	struct list all_waited, woken;
 	struct heap wait_dues;
 	uint32_t waiter_count, waited_count, sweep_left;
+	uint32_t held_parked_count; /* those whose answer waits until it is safe */
 	struct task wake;
 
 	struct reply_bytes *spare_small, *spare_large;
@@ -206,6 +207,11 @@ struct said {
 };
 void reply_when_safe(struct request *r, struct slot *slot, const struct said *said,
 		     const struct wcur *body, struct payload *payload);
+/* The same for a parked call, which is its owner's no more. */
+void parked_reply_when_safe(struct parked *p, struct slot *slot, const struct said *said,
+			    const struct wcur *body, struct payload *payload);
+/* The connection of a parked call is over. True: it was one whose answer waited here. */
+bool parked_was_held(struct parked *p);
 /* More of the log is synced, or its disk has failed. */
 void replies_safe(struct shard *s);
 void replies_forget(struct shard *s);

@@ -104,7 +104,7 @@ void waiter_park(struct request *r, struct slot *slot, const struct outcome *out
 	struct waiter *w;
 	uint64_t due_ns = r->due_ns;
 
-	if (s->waiter_count >= PARKED_PER_SHARD) {
+	if (s->waiter_count + s->held_parked_count >= PARKED_PER_SHARD) {
 		request_fail(r, -EUSERS, "%u requests wait here, which is the limit",
 			     PARKED_PER_SHARD);
 		return;
@@ -175,6 +175,8 @@ static bool ask_again(struct shard *s, struct slot *slot, struct waiter *w)
 	if (r < 0) {
 		parked_fail(&w->parked, r, "%s", out->detail);
 	} else {
+		const struct said said = { w->waited->key.job, out->seen_ns };
+
 		body = parked_answer(&w->parked);
 		if (w->parked.msg == MSG_WAIT) {
 			struct wait_rep rep;
@@ -185,7 +187,7 @@ static bool ask_again(struct shard *s, struct slot *slot, struct waiter *w)
 		} else {
 			wait_count_rep_put(&body, &out->rep.wait_count);
 		}
-		parked_reply(&w->parked, &body);
+		parked_reply_when_safe(&w->parked, slot, &said, &body, NULL);
 	}
 	leave(s, w);
 	return true;
@@ -296,7 +298,7 @@ void parkeds_of_conn_over(struct conn *c)
 	while ((p = conn_next_parked(c)) != NULL) {
 		if (p->msg == MSG_LEASE || p->msg == MSG_JOB_END)
 			parked_drop(p); /* what was begun for it goes on, and tells nobody */
-		else
+		else if (!parked_was_held(p))
 			waiter_forget(s, container_of(p, struct waiter, parked));
 	}
 }

@@ -188,6 +188,8 @@ struct parked {
 /* Frees the request; the parked call stands for it until it is answered or parked_drop()ped. */
 void request_park(struct request *r, struct parked *p);
 void parked_drop(struct parked *p);
+/* The call is in `to` from now on, and has no due time there. */
+void parked_move(struct parked *from, struct parked *to);
 struct wcur parked_answer(struct parked *p);
 void parked_reply(struct parked *p, const struct wcur *body);
 void parked_reply_with(struct parked *p, const struct wcur *body, struct payload *payload);

@@ -212,6 +212,16 @@ void parked_drop(struct parked *p)
 	p->conn = NULL;
 }
 
+void parked_move(struct parked *from, struct parked *to)
+{
+	*to = (struct parked){
+		.conn = from->conn, .call = from->call, .msg = from->msg, .slot = from->slot
+	};
+	list_init(&to->link);
+	list_insert(&from->link, &to->link);
+	parked_drop(from);
+}
+
 struct parked *conn_next_parked(struct conn *c)
 {
 	struct list *l = &c->priv->parked;

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: nothing of a durable job is told to anybody before it is on the disk, whether he asked
+ * or has waited for it. Method: a shard with a log whose disk syncs when it is told to, on a
+ * thread of its own, and clients at the other ends of pairs.
+ */
+#include "test.h"
+
+#include <pthread.h>
+
+#include "base/container.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "meta/meta.h"
+#include "meta/oplog.h"
+#include "shm/archive.h"
+#include "shm/memory.h"
+#include "world.h"
+
+#define PAIR 65536
+
+static struct net *net;
+static struct shard *shard;
+static uint64_t safe_job, other_job;
+
+/* A disk that stops in the middle of a sync. */
+struct gate {
+	struct archive archive;
+	struct archive *inner;
+	pthread_mutex_t mutex;
+	pthread_cond_t opened;
+	bool is_closed;
+};
+static struct gate gate = { .mutex = PTHREAD_MUTEX_INITIALIZER,
+			    .opened = PTHREAD_COND_INITIALIZER };
+
+static void gate_set(bool is_closed)
+{
+	pthread_mutex_lock(&gate.mutex);
+	gate.is_closed = is_closed;
+	pthread_cond_broadcast(&gate.opened);
+	pthread_mutex_unlock(&gate.mutex);
+}
+
+static int gate_write(struct archive *a, const char *name, uint64_t offset, const void *bytes,
+		      size_t len)
+{
+	return gate.inner->ops->write(gate.inner, name, offset, bytes, len);
+}
+
+static int gate_sync(struct archive *a, const char *name)
+{
+	pthread_mutex_lock(&gate.mutex);
+	while (gate.is_closed)
+		pthread_cond_wait(&gate.opened, &gate.mutex);
+	pthread_mutex_unlock(&gate.mutex);
+	return gate.inner->ops->sync(gate.inner, name);
+}
+
+static int64_t gate_read(struct archive *a, const char *name, uint64_t offset, void *buf,
+			 size_t cap)
+{
+	return gate.inner->ops->read(gate.inner, name, offset, buf, cap);
+}
+
+static int gate_cut(struct archive *a, const char *name, uint64_t len)
+{
+	return gate.inner->ops->cut(gate.inner, name, len);
+}
+
+static int gate_remove(struct archive *a, const char *name)
+{
+	return gate.inner->ops->remove(gate.inner, name);
+}
+
+static int gate_next(struct archive *a, const char *after, char ret[ARCHIVE_NAME_MAX])
+{
+	return gate.inner->ops->next(gate.inner, after, ret);
+}
+
+static const char *gate_where(const struct archive *a)
+{
+	return "the gate";
+}
+
+static const struct archive_ops GATE_OPS = { gate_write,  gate_sync, gate_read,  gate_cut,
+					     gate_remove, gate_next, gate_where, NULL };
+
+struct client {
+	struct conn *conn;
+	struct call call;
+	uint64_t session, epoch;
+	uint8_t room[LIST_BYTES];
+	char detail[200];
+};
+static struct client a, b, c, *const all[] = { &a, &b, &c };
+
+static void client_closed(struct conn *conn)
+{
+	((struct client *)conn->owner)->conn = NULL;
+}
+
+static const struct service PEER = { .closed = client_closed };
+
+#define SEND(k, NAME, name, slot, payload, ...)                                         \
+	do {                                                                            \
+		struct wcur w_;                                                         \
+		call_end(&(k)->call);                                                   \
+		(k)->call = (struct call){ .room = (k)->room, .room_cap = LIST_BYTES }; \
+		w_ = call_body(net, &(k)->call);                                        \
+		name##_req_put(&w_, &(struct name##_req){ __VA_ARGS__ });               \
+		call_send((k)->conn, &(k)->call, MSG_##NAME, slot, &w_, payload,        \
+			  loop->now_ns + 60 * SECOND);                                  \
+	} while (0)
+
+static int answer(struct client *k)
+{
+	WAIT_FOR(!k->call.is_pending);
+	call_detail(&k->call, k->detail, sizeof(k->detail));
+	return k->call.result;
+}
+
+#define GET(k, name)                                             \
+	({                                                       \
+		struct rcur c_ = call_reply(&(k)->call);         \
+		struct name##_rep rep_;                          \
+		assert_int_equal(name##_rep_get(&c_, &rep_), 0); \
+		rep_;                                            \
+	})
+
+static void connect_to(struct client *k)
+{
+	struct stream *ends[2];
+
+	assert_int_equal(stream_pair(loop, PAIR, ends), 0);
+	k->conn = conn_open(net, ends[0], &PEER, k);
+	shard_accept(shard, ends[1]);
+	k->call = (struct call){ .net = net };
+	SEND(k, HELLO, hello, 0, NULL, .version = PROTOCOL_VERSION, .role = ROLE_PROXY);
+	assert_int_equal(answer(k), 0);
+	k->session = GET(k, hello).session;
+	k->epoch = GET(k, hello).epoch;
+}
+
+static struct slice text(const char *s)
+{
+	return (struct slice){ (const uint8_t *)s, strlen(s) };
+}
+
+static uint64_t job_create(const char *name, bool is_durable)
+{
+	SEND(&a, JOB_CREATE, job_create, slot_of_name(text(name)), NULL, .lease_ms = 60000,
+	     .is_durable = is_durable, .name = text(name));
+	assert_int_equal(answer(&a), 0);
+	return GET(&a, job_create).job;
+}
+
+static int setup(void **state)
+{
+	struct shard_config config = { .count = 1,
+				       .media = &media_heap,
+				       .archive = &gate.archive,
+				       .log_bytes = LOG_BYTES_MIN,
+				       .snapshot_bytes = 1u << 20 };
+
+	log_set_level(LOG_ERROR);
+	gate_set(false);
+	gate.archive.ops = &GATE_OPS;
+	world_open(false);
+	assert_int_equal(archive_new(&gate.inner), 0);
+	assert_int_equal(net_open(loop, &net), 0);
+	assert_int_equal(shard_open(&config, loop, net, &shard), 0);
+	for (unsigned i = 0; i < 3; i++) {
+		memset(all[i], 0, sizeof(*all[i]));
+		connect_to(all[i]);
+	}
+	safe_job = job_create("safe", true);
+	other_job = job_create("other", false);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	gate_set(false);
+	for (unsigned i = 0; i < 3; i++) {
+		call_cancel(&all[i]->call);
+		call_end(&all[i]->call);
+		if (all[i]->conn)
+			conn_close(all[i]->conn);
+	}
+	shard_close(shard);
+	turn_for(10 * MS);
+	net_close(net);
+	world_close();
+	archive_close(gate.inner);
+	return 0;
+}
+
+static void put(struct client *k, uint64_t job, const char *path, uint32_t reads)
+{
+	struct payload p = { "value", 5, NULL };
+
+	SEND(k, COMMIT, commit, slot_of_id(job), &p, .job = job, .session = k->session,
+	     .epoch = k->epoch, .len = p.len, .seed = 1, .crc = crc_more(crc_begin(1), "value", 5),
+	     .reads = reads, .path = text(path));
+}
+
+static void wait_for(struct client *k, uint64_t job, const char *path)
+{
+	SEND(k, WAIT, wait, slot_of_id(job), NULL, .job = job, .path = text(path));
+}
+
+static void who_waits_hears_of_it_when_it_is_on_the_disk(void **state)
+{
+	wait_for(&b, safe_job, "d/a");
+	SEND(&c, WAIT_COUNT, wait_count, slot_of_id(safe_job), NULL, .job = safe_job, .count = 1,
+	     .directory = text("d"));
+	turn_for(20 * MS);
+	gate_set(true);
+	put(&a, safe_job, "d/a", 0);
+	turn_for(50 * MS);
+	assert_true(a.call.is_pending && b.call.is_pending && c.call.is_pending);
+	gate_set(false);
+	assert_int_equal(answer(&a), 0);
+	assert_int_equal(answer(&b), 0);
+	assert_int_equal(GET(&b, wait).version, 1);
+	assert_int_equal(answer(&c), 0);
+	assert_int_equal(GET(&c, wait_count).count, 1);
+	/* Who asks for what is on the disk waits for nothing, whatever else is on its way there. */
+	gate_set(true);
+	put(&a, safe_job, "d/b", 0);
+	turn_for(20 * MS);
+	wait_for(&b, safe_job, "d/a");
+	assert_int_equal(answer(&b), 0);
+	wait_for(&b, safe_job, "d/b");
+	turn_for(50 * MS);
+	assert_true(a.call.is_pending && b.call.is_pending);
+	gate_set(false);
+	assert_int_equal(answer(&b), 0);
+	assert_int_equal(GET(&b, wait).version, 2);
+}
+
+static void who_waits_in_another_job_does_not_wait_for_the_disk(void **state)
+{
+	wait_for(&b, other_job, "a");
+	turn_for(20 * MS);
+	gate_set(true);
+	put(&c, safe_job, "a", 0);
+	put(&a, other_job, "a", 0);
+	assert_int_equal(answer(&a), 0);
+	assert_int_equal(answer(&b), 0);
+	assert_true(c.call.is_pending);
+}
+
+/* A read that is given back goes to the next in line, and is granted when that is on the disk. */
+static void a_read_that_was_waited_for_is_granted_when_it_is_on_the_disk(void **state)
+{
+	uint64_t hold;
+
+	put(&a, safe_job, "r", 1);
+	assert_int_equal(answer(&a), 0);
+	SEND(&a, LOOKUP, lookup, slot_of_id(safe_job), NULL, .job = safe_job, .session = a.session,
+	     .epoch = a.epoch, .request = 1, .take = 10, .path = text("r"));
+	assert_int_equal(answer(&a), 0);
+	hold = GET(&a, lookup).hold;
+	SEND(&b, LOOKUP, lookup, slot_of_id(safe_job), NULL, .job = safe_job, .session = b.session,
+	     .epoch = b.epoch, .request = 1, .take = 10, .path = text("r"));
+	turn_for(20 * MS);
+	gate_set(true);
+	SEND(&a, RELEASE, release, slot_of_id(safe_job), NULL, .job = safe_job,
+	     .session = a.session, .epoch = a.epoch, .hold = hold, .nth_try = 1);
+	turn_for(50 * MS);
+	assert_true(b.call.is_pending);
+	gate_set(false);
+	assert_int_equal(answer(&b), 0);
+	assert_int_equal(b.call.room_len, 5);
+	assert_memory_equal(b.room, "value", 5);
+	assert_true(GET(&b, lookup).hold > hold);
+}
+
+static void who_leaves_before_it_is_on_the_disk_is_forgotten(void **state)
+{
+	wait_for(&b, safe_job, "a");
+	turn_for(20 * MS);
+	gate_set(true);
+	put(&a, safe_job, "a", 0);
+	turn_for(20 * MS);
+	conn_close(b.conn);
+	WAIT_FOR(!b.conn);
+	turn_for(20 * MS);
+	gate_set(false);
+	assert_int_equal(answer(&a), 0);
+	wait_for(&c, safe_job, "a");
+	assert_int_equal(answer(&c), 0);
+}
+
+static void who_waits_for_a_disk_that_fails_is_told(void **state)
+{
+	wait_for(&b, safe_job, "a");
+	turn_for(20 * MS);
+	gate_set(true);
+	put(&a, safe_job, "a", 0);
+	turn_for(20 * MS);
+	archive_fail(gate.inner, -EIO, UINT32_MAX);
+	gate_set(false);
+	assert_int_equal(answer(&b), -ENOBUFS);
+	assert_string_equal(b.detail,
+			    "perhaps done, and not safe: the disk of the log at the gate takes "
+			    "nothing");
+	assert_int_equal(answer(&a), -ENOBUFS);
+	archive_fail(gate.inner, 0, 0);
+}
+
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(who_waits_hears_of_it_when_it_is_on_the_disk),
+		T(who_waits_in_another_job_does_not_wait_for_the_disk),
+		T(a_read_that_was_waited_for_is_granted_when_it_is_on_the_disk),
+		T(who_leaves_before_it_is_on_the_disk_is_forgotten),
+		T(who_waits_for_a_disk_that_fails_is_told),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
