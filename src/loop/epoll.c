@@ -137,6 +137,7 @@ static int epoll_poll(struct loop *l, uint64_t due_ns)
 
 		if (s->fd >= 0)
 			s->event(s, events[i].events);
+		loop_settle(l);
 	}
 	return 0;
 }

@@ -79,6 +79,7 @@ void fibers_init(struct fibers *fs, unsigned stack_count_max)
 {
 	*fs = (struct fibers){ .stack_count_max = stack_count_max };
 	list_init(&fs->ready);
+	list_init(&fs->yielded);
 	list_init(&fs->due);
 }
 
@@ -180,9 +181,15 @@ uint64_t fibers_due(const struct fibers *fs)
 {
 	struct fiber *f = soonest(fs);
 
-	if (fs->ready_count > 0)
+	if (fs->ready_count > 0 || !list_is_empty(&fs->yielded))
 		return 0;
 	return f ? f->due_ns : UINT64_MAX;
+}
+
+static void ready_again(struct fibers *fs)
+{
+	while (!list_is_empty(&fs->yielded))
+		make_ready(container_of(fs->yielded.next, struct fiber, link), 0);
 }
 
 uint64_t fibers_run(struct fibers *fs, uint64_t now_ns)
@@ -191,14 +198,18 @@ uint64_t fibers_run(struct fibers *fs, uint64_t now_ns)
 
 	assert(!fs->running);
 	fs->now_ns = now_ns;
+	ready_again(fs);
 	while ((f = soonest(fs)) && f->due_ns <= now_ns)
 		make_ready(f, -ETIMEDOUT);
+	fibers_go_on(fs);
+	return fibers_due(fs) > now_ns ? fibers_due(fs) : now_ns;
+}
 
-	/* Who becomes ready from here on is for the next turn, after the loop's I/O. */
+void fibers_go_on(struct fibers *fs)
+{
+	/* Who becomes ready from here on is for the next round. */
 	for (unsigned n = fs->ready_count; n > 0; n--)
 		run_on(container_of(fs->ready.next, struct fiber, link));
-
-	return fs->ready_count > 0 ? now_ns : fibers_due(fs);
 }
 
 void fibers_drop(struct fibers *fs)
@@ -208,6 +219,7 @@ void fibers_drop(struct fibers *fs)
 	assert(!fs->running);
 	while ((f = soonest(fs)))
 		make_ready(f, -ECANCELED);
+	ready_again(fs);
 	while (!list_is_empty(&fs->ready)) {
 		f = container_of(fs->ready.next, struct fiber, link);
 		list_remove(&f->link);
@@ -271,6 +283,8 @@ int fiber_yield(struct fibers *fs)
 	assert(f);
 	if (f->is_canceled)
 		return -ECANCELED;
-	make_ready(f, 0);
+	f->state = FIBER_READY;
+	f->result = 0;
+	list_insert(&fs->yielded, &f->link);
 	return park(f);
 }

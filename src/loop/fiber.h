@@ -60,8 +60,10 @@ struct fibers {
 	unsigned alive_count;
 
 	/* fiber.c's own. */
-	unsigned ready_count, stack_count, stack_count_max;
+	unsigned ready_count; /* of `ready` */
+	unsigned stack_count, stack_count_max;
 	struct list ready;   /* longest ready first */
+	struct list yielded; /* ready, but not before the loop has done its I/O */
 	struct list due;     /* every WAITING fiber, soonest first */
 	struct stack *spare; /* warmest first */
 	struct context context;
@@ -77,10 +79,18 @@ void fibers_init(struct fibers *fs, unsigned stack_count_max);
 void fibers_fini(struct fibers *fs); /* all fibers have ended */
 
 /*
- * Runs each fiber that is ready, once. Returns when to be back at the latest:
- * `now_ns` if some are ready again, UINT64_MAX if nobody waits.
+ * Runs each fiber that is ready, once; those that are late and those that yielded, too.
+ * Returns when to be back at the latest: `now_ns` if some are ready again, UINT64_MAX if
+ * nobody waits.
  */
 uint64_t fibers_run(struct fibers *fs, uint64_t now_ns);
+/* Runs those that have been woken or started since, once each: the same turn goes on. */
+void fibers_go_on(struct fibers *fs);
+/* Is there anything for fibers_go_on()? */
+static inline bool fibers_are_ready(const struct fibers *fs)
+{
+	return fs->ready_count > 0;
+}
 
 /* When to run them at the latest: 0 if some are ready, UINT64_MAX if nobody waits. */
 uint64_t fibers_due(const struct fibers *fs);

@@ -13,6 +13,8 @@ void loop_init(struct loop *l, const struct loop_ops *ops)
 	*l = (struct loop){ .ops = ops, .node = node_current, .thread = pthread_self() };
 	fibers_init(&l->fibers, FIBERS_PER_LOOP);
 	list_init(&l->tasks);
+	list_init(&l->following);
+	list_init(&l->mark);
 	list_init(&l->closed);
 	l->now_ns = node_now_ns();
 }
@@ -69,26 +71,49 @@ void loop_defer(struct loop *l, struct task *t)
 	list_insert(&l->tasks, &t->link);
 }
 
+void loop_follow(struct loop *l, struct task *t)
+{
+	assert(loop_is_mine(l));
+	list_remove(&t->link);
+	list_insert(&l->following, &t->link);
+}
+
 void task_stop(struct task *t)
 {
 	list_remove(&t->link);
 }
 
-static bool run_tasks(struct loop *l)
+/* Those that are there now; what is added meanwhile is behind the mark, for later. */
+static bool run_tasks(struct loop *l, struct list *tasks)
 {
-	bool is_any = !list_is_empty(&l->tasks);
-	/* A mark, so that what is deferred meanwhile waits for the next turn. */
-	struct list mark;
-
-	list_insert(&l->tasks, &mark);
-	while (l->tasks.next != &mark) {
-		struct task *t = container_of(l->tasks.next, struct task, link);
+	if (list_is_empty(tasks))
+		return false;
+	list_insert(tasks, &l->mark);
+	while (tasks->next != &l->mark) {
+		struct task *t = container_of(tasks->next, struct task, link);
 
 		list_remove(&t->link);
 		t->run(t);
 	}
-	list_remove(&mark);
-	return is_any;
+	list_remove(&l->mark);
+	return true;
+}
+
+static bool has_followers(const struct loop *l)
+{
+	return !list_is_empty(&l->following) || fibers_are_ready(&l->fibers);
+}
+
+bool loop_settle(struct loop *l)
+{
+	unsigned n = 0;
+
+	while (has_followers(l) && n < LOOP_ROUNDS_TO_SETTLE) {
+		run_tasks(l, &l->following);
+		fibers_go_on(&l->fibers);
+		n++;
+	}
+	return n > 0;
 }
 
 void loop_post(struct loop *l, struct letter *letter)
@@ -139,7 +164,8 @@ uint64_t loop_due(const struct loop *l)
 	struct heap_link *soonest = heap_top(&l->timers);
 	uint64_t due_ns = fibers_due(&l->fibers);
 
-	if (!list_is_empty(&l->tasks) || l->inbox || !mailbox_is_empty(&l->mail) || l->must_stop)
+	if (!list_is_empty(&l->tasks) || !list_is_empty(&l->following) || l->inbox ||
+	    !mailbox_is_empty(&l->mail) || l->must_stop)
 		return l->now_ns;
 	if (soonest && soonest->due < due_ns)
 		due_ns = soonest->due;
@@ -176,12 +202,14 @@ static int turn(struct loop *l, uint64_t due_ns, bool is_watched)
 		l->polled_ns = l->now_ns;
 
 	has_run = run_timers(l);
-	has_run |= run_tasks(l);
+	has_run |= run_tasks(l, &l->tasks);
 	has_run |= run_fibers(l);
+	has_run |= loop_settle(l);
 	if (has_run && is_watched)
 		due_ns = l->now_ns;
 	r = l->ops->poll(l, loop_due(l) < due_ns ? loop_due(l) : due_ns);
 	serve_mail(l);
+	loop_settle(l);
 	free_closed(l);
 	if (l->is_waited_for)
 		sleep_outside(l);
@@ -233,7 +261,7 @@ void loop_close(struct loop *l)
 	while (l->inbox || !mailbox_is_empty(&l->mail))
 		serve_mail(l);
 	free_closed(l);
-	assert(!heap_top(&l->timers) && list_is_empty(&l->tasks));
+	assert(!heap_top(&l->timers) && list_is_empty(&l->tasks) && list_is_empty(&l->following));
 	fibers_fini(&l->fibers);
 	l->ops->close(l);
 	node_current = outer;

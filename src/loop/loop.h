@@ -6,12 +6,17 @@
  *	1  read the clock: `now_ns` is the time of the whole turn, but for a wait in 5
  *	2  run the timers that are due
  *	3  run the tasks that were deferred before this turn
- *	4  run the fibers that were ready before this turn, once each
+ *	4  run the fibers that were ready before this turn, once each; settle
  *	5  ask the backend for I/O: not at all waiting if anything is ready, else up
  *	   to the soonest due time, and then the clock is read again; it calls
- *	   stream->ready() and listener->accepted()
- *	6  serve the mailbox
+ *	   stream->ready() and listener->accepted(), and settles after each of them
+ *	6  serve the mailbox; settle
  *	7  free what was closed
+ *
+ * To settle is to run what followed from what ran: tasks by loop_follow(), and fibers that
+ * were started or woken, round by round, until there is nothing left or the rounds are used
+ * up (the rest is for the next turn). So a request is answered before the next one is read,
+ * while what it needs is in the caches, and a turn is not made of fifty halves.
  *
  * Everything of a loop lives and dies on its thread. loop_post() is the only
  * function that another thread may call. A callback may start, stop and close
@@ -47,7 +52,10 @@ struct timer {
 	void (*fire)(struct timer *t);
 };
 
-/* A call in the next turn. Deferred twice, it runs once. */
+/*
+ * A call in the next turn, or as soon as what runs now has returned. Asked for twice, it runs
+ * once.
+ */
 struct task {
 	struct list link; /* list_init() before the first use */
 	void (*run)(struct task *t);
@@ -75,7 +83,7 @@ struct loop {
 	struct node *node; /* whose loop it is: node_current while it turns */
 	pthread_t thread;
 	struct heap timers;
-	struct list tasks;
+	struct list tasks, following, mark;
 	struct list closed; /* of struct closing: freed at the end of the turn */
 	struct mailbox mail;
 	struct letter *inbox; /* taken out of the mail, oldest first */
@@ -126,7 +134,12 @@ static inline bool timer_is_running(const struct timer *t)
 	return heap_has(&t->link);
 }
 
+/*
+ * Deferred to the next turn: whoever has had its share of this one. Following in this turn: what
+ * goes on with something that is small; it must not follow itself for ever.
+ */
 void loop_defer(struct loop *l, struct task *t);
+void loop_follow(struct loop *l, struct task *t);
 void task_stop(struct task *t);
 
 /* From any thread, or a signal's handler. The order of one thread's letters is kept. */

@@ -68,7 +68,7 @@ static ssize_t pair_recv(struct stream *s, void *buf, size_t len)
 		return e->other->is_closed ? 0 : -EAGAIN;
 	if (e->other->was_full) {
 		e->other->was_full = false;
-		loop_defer(s->loop, &e->other->tell);
+		loop_follow(s->loop, &e->other->tell);
 	}
 	return (ssize_t)had;
 }
@@ -104,7 +104,7 @@ static ssize_t pair_send(struct stream *s, const struct iovec *iov, int count)
 	}
 	if (sent == 0)
 		return e->was_full ? -EAGAIN : 0;
-	loop_defer(s->loop, &to->tell);
+	loop_follow(s->loop, &to->tell);
 	return (ssize_t)sent;
 }
 
@@ -127,7 +127,7 @@ static void pair_close(struct stream *s)
 	if (e->other->is_closed)
 		loop_free_later(s->loop, &e->pair->closing);
 	else
-		loop_defer(s->loop, &e->other->tell);
+		loop_follow(s->loop, &e->other->tell);
 }
 
 static const struct stream_ops PAIR_OPS = {

@@ -209,6 +209,7 @@ static int sim_poll(struct loop *l, uint64_t due_ns)
 
 		list_remove(&n->link);
 		n->tell(n);
+		loop_settle(l);
 	}
 	return r;
 }

@@ -10,7 +10,7 @@
 #define WORD_NS_MIN 10000000ull
 #define WORD_NS_MAX 250000000ull
 
-/* From the kernel to the reader in two turns; between two roles of one loop in four. */
+/* An answer that is there is read in one turn, or in a few if there is much before it. */
 #define OVERDUE_TURNS 4
 
 struct wcur call_body(struct net *n, struct call *c)

@@ -76,7 +76,7 @@ struct sending *send_frame(struct conn *c, const struct frame *f, struct body *b
 	list_insert(&c->priv->queue, &s->link);
 	c->priv->unsent += total(s);
 	if (!c->priv->is_serving)
-		loop_defer(c->net->loop, &c->priv->flush);
+		loop_follow(c->net->loop, &c->priv->flush);
 	return s;
 }
 

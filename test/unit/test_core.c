@@ -624,7 +624,7 @@ static void who_writes_while_a_store_is_restarted_does_not_notice(void **state)
 	}
 	for (unsigned turn = 0; alive > 0; turn++) {
 		assert_int_equal(loop_turn(loop, loop->now_ns + SECOND_NS / 1000), 0);
-		if (turn % 97 == 96 && restarts < 40) {
+		if (turn % 31 == 30 && restarts < 40) {
 			far_store_restart();
 			restarts++;
 		}

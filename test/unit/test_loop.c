@@ -251,6 +251,52 @@ static void what_a_task_defers_is_for_the_turn_after(void **state)
 	expect_notes("");
 }
 
+static void follow_other(struct thing *t)
+{
+	if (t->other)
+		loop_follow(loop, &t->other->task);
+}
+
+static void what_follows_runs_in_the_same_turn(void **state)
+{
+	struct thing a = thing("a"), b = thing("b"), c = thing("c");
+
+	list_init(&a.task.link);
+	list_init(&b.task.link);
+	list_init(&c.task.link);
+	a.then = b.then = follow_other;
+	a.other = &b;
+	b.other = &c;
+	loop_defer(loop, &a.task);
+	turn();
+	expect_notes("a b c ");
+	loop_follow(loop, &c.task);
+	assert_int_equal(loop_due(loop), loop->now_ns);
+	loop_post(loop, &a.letter);
+	turn();
+	expect_notes("c a b c ");
+	turn();
+	expect_notes("");
+}
+
+static void what_follows_itself_for_ever_does_not_keep_the_turn(void **state)
+{
+	struct thing a = thing("a"), timer = thing("timer");
+
+	list_init(&a.task.link);
+	a.then = follow_other;
+	a.other = &a;
+	loop_follow(loop, &a.task);
+	start_in(&timer, 0);
+	for (int i = 0; i < 100 && !strstr(notes, "timer"); i++) {
+		notes[0] = '\0';
+		turn();
+	}
+	assert_non_null(strstr(notes, "timer"));
+	task_stop(&a.task);
+	notes[0] = '\0';
+}
+
 static void a_task_may_stop_one_that_was_to_run_in_the_same_turn(void **state)
 {
 	struct thing a = thing("a"), b = thing("b");
@@ -366,6 +412,62 @@ static void a_turn_has_an_order(void **state)
 	timer_stop(loop, &timer.timer);
 	stream_close(near);
 	stream_close(far);
+	listener_close(&lr);
+	turn_for(5 * MS);
+}
+
+static struct thing then_this;
+
+static void ready_and_follow(struct stream *s)
+{
+	struct fiber *fiber = s->owner;
+
+	ready(s);
+	loop_follow(loop, &then_this.task);
+	if (fiber)
+		assert_int_equal(fiber_start(&loop->fibers, fiber, step, NULL), 0);
+	s->owner = NULL;
+}
+
+/* Two of them have come before a turn; what follows from the first is over when the second begins.
+ */
+static void what_follows_an_event_comes_before_the_next_event(void **state)
+{
+	struct listener lr = { .accepted = accepted };
+	struct iovec iov = { (void *)"x", 1 };
+	struct stream *near[2], *there[2];
+	struct fiber fibers[2];
+	struct address at;
+
+	assert_int_equal(address_parse(is_simulated ? "sim://1:0" : "tcp://127.0.0.1:0", &at), 0);
+	assert_int_equal(listener_open(loop, &at, &lr), 0);
+	for (int i = 0; i < 2; i++) {
+		far = NULL;
+		assert_int_equal(stream_connect(loop, &lr.address, &near[i]), 0);
+		near[i]->ready = ignore;
+		WAIT_FOR(far);
+		there[i] = far;
+	}
+	turn_for(5 * MS);
+	then_this = thing("after");
+	list_init(&then_this.task.link);
+	for (int i = 0; i < 100000 && strlen(notes) < strlen("ready after fiber ready"); i++) {
+		notes[0] = '\0';
+		for (int k = 0; k < 2; k++) {
+			there[k]->ready = ready_and_follow;
+			there[k]->owner = &fibers[k];
+			assert_int_equal(stream_send(near[k], &iov, 1), 1);
+		}
+		turn();
+		for (int k = 0; k < 2; k++)
+			there[k]->ready = ignore;
+		WAIT_FOR(loop->fibers.alive_count == 0);
+	}
+	expect_notes("ready after fiber ready after fiber ");
+	for (int k = 0; k < 2; k++) {
+		stream_close(near[k]);
+		stream_close(there[k]);
+	}
 	listener_close(&lr);
 	turn_for(5 * MS);
 }
@@ -707,6 +809,9 @@ int main(void)
 		T(a_timer_that_starts_itself_fires_once_a_turn),
 		T(a_task_runs_once_in_the_next_turn),
 		T(what_a_task_defers_is_for_the_turn_after),
+		T(what_follows_runs_in_the_same_turn),
+		T(what_follows_itself_for_ever_does_not_keep_the_turn),
+		T(what_follows_an_event_comes_before_the_next_event),
 		T(a_task_may_stop_one_that_was_to_run_in_the_same_turn),
 		T(letters_are_read_in_the_order_they_were_posted),
 		T(what_is_closed_is_freed_at_the_end_of_the_turn),
