@@ -111,17 +111,25 @@ static int wait_until(struct epoll_loop *el, struct epoll_event *events, uint64_
 	return n;
 }
 
+/*
+ * The next turn has work of its own, or there will be none, so what the kernel has may wait a
+ * little; but not where somebody outside asks our descriptor what there is.
+ */
+static bool may_leave_unasked(struct epoll_loop *el)
+{
+	struct loop *l = &el->loop;
+
+	return !l->is_waited_for && (l->is_looked_at || loop_due(l) <= l->now_ns) &&
+	       el->unasked++ < LOOP_TURNS_UNASKED;
+}
+
 static int epoll_poll(struct loop *l, uint64_t due_ns)
 {
 	struct epoll_loop *el = epoll_of(l);
 	struct epoll_event events[LOOP_EVENTS_PER_TURN];
 	int n;
 
-	/*
-	 * The next turn has work of its own, so what the kernel has may wait a little; but not
-	 * where somebody outside asks our descriptor what there is.
-	 */
-	if (!l->is_waited_for && loop_due(l) <= l->now_ns && el->unasked++ < LOOP_TURNS_UNASKED)
+	if (may_leave_unasked(el))
 		return 0;
 	el->unasked = 0;
 	if (due_ns > l->now_ns) {

@@ -205,7 +205,8 @@ static int turn(struct loop *l, uint64_t due_ns, bool is_watched)
 	has_run |= run_tasks(l, &l->tasks);
 	has_run |= run_fibers(l);
 	has_run |= loop_settle(l);
-	if (has_run && is_watched)
+	l->is_looked_at = has_run && is_watched;
+	if (l->is_looked_at)
 		due_ns = l->now_ns;
 	r = l->ops->poll(l, loop_due(l) < due_ns ? loop_due(l) : due_ns);
 	serve_mail(l);

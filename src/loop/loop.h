@@ -88,6 +88,7 @@ struct loop {
 	struct mailbox mail;
 	struct letter *inbox; /* taken out of the mail, oldest first */
 	bool is_turning, must_stop;
+	bool is_looked_at;  /* the turn's caller looks whether what has run is what it waits for */
 	bool is_waited_for; /* somebody outside waits on loop_fd(), so we sleep between turns too */
 	uint64_t polled_ns;
 	uint64_t busy_ns_max; /* the longest time from poll to poll: a stall, seen by others */

@@ -416,6 +416,41 @@ static void a_turn_has_an_order(void **state)
 	turn_for(5 * MS);
 }
 
+/* Who turns has perhaps got what he waits for, and to ask the kernel takes as long as a request. */
+static void a_turn_that_has_run_something_leaves_the_kernel_alone(void **state)
+{
+	struct listener lr = { .accepted = accepted };
+	struct iovec iov = { (void *)"x", 1 };
+	struct thing a = thing("a");
+	struct stream *near;
+	struct address at;
+	unsigned unasked = 0;
+
+	assert_int_equal(address_parse("tcp://127.0.0.1:0", &at), 0);
+	assert_int_equal(listener_open(loop, &at, &lr), 0);
+	assert_int_equal(stream_connect(loop, &lr.address, &near), 0);
+	near->ready = ignore;
+	far = NULL;
+	WAIT_FOR(far);
+	turn_for(5 * MS);
+	turn(); /* asks */
+	notes[0] = '\0';
+
+	assert_int_equal(stream_send(near, &iov, 1), 1);
+	list_init(&a.task.link);
+	while (!strstr(notes, "ready") && unasked < 1000) {
+		loop_defer(loop, &a.task);
+		turn();
+		unasked++;
+	}
+	assert_int_equal(unasked, LOOP_TURNS_UNASKED + 1); /* but not for ever */
+	stream_close(near);
+	stream_close(far);
+	listener_close(&lr);
+	turn_for(5 * MS);
+	notes[0] = '\0';
+}
+
 static struct thing then_this;
 
 static void ready_and_follow(struct stream *s)
@@ -825,6 +860,7 @@ int main(void)
 		T(after_a_wait_the_clock_is_read_again),
 	};
 	const struct CMUnitTest real[] = {
+		T(a_turn_that_has_run_something_leaves_the_kernel_alone),
 		T(letters_of_other_threads_wake_the_loop),
 		T(somebody_else_s_loop_may_wait_for_ours),
 		T(the_longest_stall_is_known_and_a_wait_is_none),
