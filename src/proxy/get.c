@@ -37,7 +37,20 @@ static void reading_close(struct native *n, struct reading *g)
 static void reading_unref(struct reading *g)
 {
 	if (g && --g->user_count == 0)
-		node_free(g);
+		spares_give(&g->proxy->spare_readings, g);
+}
+
+static struct reading *reading_new(struct proxy *p)
+{
+	struct reading *g = spares_take(&p->spare_readings, sizeof(*g));
+
+	if (!g)
+		return NULL;
+	memset(g, 0, offsetof(struct reading, found.u)); /* the bytes of a value are many */
+	g->proxy = p;
+	g->user_count = 1;
+	list_init(&g->link);
+	return g;
 }
 
 /* From here on the bytes may be sent, for as long as the job's shard answers us. */
@@ -274,12 +287,7 @@ void get_serve(struct request *r)
 	}
 	op = op_new(proxy_of(r), r);
 	if (op)
-		op->reading = node_alloc(sizeof(*op->reading));
-	if (op && op->reading) {
-		op->reading->proxy = op->proxy;
-		op->reading->user_count = 1;
-		list_init(&op->reading->link);
-	}
+		op->reading = reading_new(op->proxy);
 	if (op && !op->reading)
 		op_refuse(op, r, -ENOMEM);
 	else

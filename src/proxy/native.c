@@ -37,13 +37,13 @@ static void op_closed(struct request *r)
 
 struct op *op_new(struct proxy *p, struct request *r)
 {
-	struct op *op = node_alloc(sizeof(*op));
+	struct op *op = spares_take(&p->spare_ops, sizeof(*op));
 
 	if (!op)
 		return NULL;
-	op->proxy = p;
-	op->request = r;
-	op->job = r->conn->access ? r->conn->access->job : 0;
+	*op = (struct op){ .proxy = p,
+			   .request = r,
+			   .job = r->conn->access ? r->conn->access->job : 0 };
 	list_init(&op->sending);
 	r->owner = op;
 	r->closed = op_closed;
@@ -60,7 +60,7 @@ void op_free(struct op *op)
 	piece_end(op->proxy->core, &op->piece);
 	reading_leave(op);
 	op->proxy->op_count--;
-	node_free(op);
+	spares_give(&op->proxy->spare_ops, op);
 }
 
 static void op_ended(struct fiber *self)
@@ -470,5 +470,9 @@ bool proxy_has_stopped(const struct proxy *p)
 
 void proxy_close(struct proxy *p)
 {
+	if (!p)
+		return;
+	spares_fini(&p->spare_ops);
+	spares_fini(&p->spare_readings);
 	node_free(p);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "base/list.h"
+#include "base/spares.h"
 #include "net/access.h"
 #include "proxy/proxy.h"
 #include "wire/extent.h"
@@ -15,6 +16,7 @@ struct proxy {
 	struct list web_conns; /* of http.c and redis.c */
 	struct list sendings;  /* of op: answers whose bytes are on their way out of a segment */
 	unsigned op_count;
+	struct spares spare_ops, spare_readings;
 	uint64_t started_ns;
 	bool is_stopping;
 };
