@@ -2,20 +2,33 @@
 #include "wire/codec.h"
 
 /* clang-format off */
-#define GET(type, field) ret->field = get_##type(c);
-#define PUT(type, field) put_##type(c, m->field);
+/* With a cursor of its own each coder has that in registers, and looks at memory for fields only. */
+#define GET(type, field) ret->field = get_##type(&at);
+#define PUT(type, field) put_##type(&at, m->field);
+#define GETS(FIELDS)                                                          \
+	do {                                                                  \
+		struct rcur at = *c;                                          \
+		FIELDS(GET)                                                   \
+		*c = at;                                                      \
+	} while (0)
+#define PUTS(FIELDS)                                                          \
+	do {                                                                  \
+		struct wcur at = *c;                                          \
+		FIELDS(PUT)                                                   \
+		*c = at;                                                      \
+	} while (0)
 
 #define ONE_WAY(FIELDS, name)                                                 \
 	int name##_get(struct rcur *c, struct name *ret)                      \
 	{                                                                     \
 		(void)ret;                                                    \
-		FIELDS(GET)                                                   \
+		GETS(FIELDS);                                                 \
 		return rcur_finish(c);                                        \
 	}                                                                     \
 	void name##_put(struct wcur *c, const struct name *m)                 \
 	{                                                                     \
-		(void)c, (void)m;                                             \
-		FIELDS(PUT)                                                   \
+		(void)m;                                                      \
+		PUTS(FIELDS);                                                 \
 	}
 
 #define M(id, NAME, name, servers, callers, request_max, reply_max)           \
@@ -26,8 +39,8 @@ MESSAGES(M)
 ONE_WAY(ERROR_REP, error_rep)
 
 #define R(FIELDS, name)                                                       \
-	void name##_get(struct rcur *c, struct name *ret) { FIELDS(GET) }     \
-	void name##_put(struct wcur *c, const struct name *m) { FIELDS(PUT) }
+	void name##_get(struct rcur *c, struct name *ret) { GETS(FIELDS); }   \
+	void name##_put(struct wcur *c, const struct name *m) { PUTS(FIELDS); }
 RECORDS(R)
 #undef R
 
@@ -59,12 +72,12 @@ int message_index(uint16_t msg)
 void frame_put(struct wcur *c, const struct frame *m)
 {
 	put_u32(c, FRAME_MAGIC);
-	FRAME(PUT)
+	PUTS(FRAME);
 }
 
 static void frame_fields_get(struct rcur *c, struct frame *ret)
 {
-	FRAME(GET)
+	GETS(FRAME);
 }
 
 static const struct {
