@@ -457,7 +457,7 @@ static void conn_serve(struct conn *c)
 	if (!c->is_closed)
 		send_flush(c);
 	/* Sending may have made room to go on; the edge that told of input is gone. */
-	if (may_read(c) && p->stash)
+	if (p->stash && may_read(c))
 		loop_defer(c->net->loop, &p->again);
 }
 

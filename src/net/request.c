@@ -42,6 +42,7 @@ void request_free(struct request *r)
 {
 	struct conn *c = r->conn;
 	struct net *n = c->net;
+	bool was_full = c->priv->request_count >= CONN_REQUESTS_MAX;
 
 	body_give(n, r->body);
 	body_give(n, r->answer);
@@ -51,7 +52,7 @@ void request_free(struct request *r)
 	list_insert(&n->spare_requests, &r->link);
 	if (c->is_closed)
 		conn_unref_if_done(c);
-	else
+	else if (was_full)
 		conn_resume(c);
 }
 

@@ -24,7 +24,8 @@ static char notes[512];
 /* What the server does with a payload. */
 static enum { PLACE_NOW, PLACE_IN_TWO, PLACE_LATER, SINK } placing;
 static bool answers_later;
-static struct request *kept;
+static struct request *kept, *unanswered[CONN_REQUESTS_MAX + 10];
+static unsigned unanswered_count;
 static uint8_t placed[LONG_BYTES];
 static uint8_t sample[LONG_BYTES];
 
@@ -75,6 +76,7 @@ static void put_serve(struct request *r)
 	note("put:%u ", r->payload_len);
 	if (answers_later) {
 		kept = r;
+		unanswered[unanswered_count++] = r;
 		r->closed = closed_while_kept;
 		return;
 	}
@@ -177,6 +179,7 @@ static int setup(void **state)
 	placing = PLACE_NOW;
 	answers_later = false;
 	kept = NULL;
+	unanswered_count = 0;
 	until_ns = UINT64_MAX;
 	memset(placed, 0, sizeof(placed));
 	for (size_t i = 0; i < sizeof(sample); i++)
@@ -285,6 +288,34 @@ static void answers_may_come_in_any_order(void **state)
 	assert_string_equal(notes, "put:0 sent:10 done:0 done:0 ");
 	call_end(&a);
 	call_end(&b);
+}
+
+/* One that is answered lets the next one be read, though nothing comes that would tell of it. */
+static void so_many_requests_are_read_and_no_more(void **state)
+{
+	enum { COUNT = CONN_REQUESTS_MAX + 10 };
+	struct call *calls = node_alloc(COUNT * sizeof(*calls));
+	struct payload p;
+
+	answers_later = true;
+	for (int i = 0; i < COUNT; i++)
+		ask_put(&calls[i], &p, 0, 60000);
+	turn(200);
+	assert_int_equal(unanswered_count, 1023); /* the last one's body waits, too */
+	for (int i = 0; i < COUNT; i++) {
+		struct wcur w = request_answer(unanswered[i]);
+
+		put_rep_put(&w, &(struct put_rep){ .version = 9 });
+		request_reply(unanswered[i], &w, NULL);
+		turn(5);
+		assert_int_equal(unanswered_count, i < 10 ? 1024 + i : 1034);
+	}
+	for (int i = 0; i < COUNT; i++) {
+		wait_for(&calls[i]);
+		assert_int_equal(calls[i].result, 0);
+		call_end(&calls[i]);
+	}
+	node_free(calls);
 }
 
 static void a_place_that_comes_later_holds_only_what_is_behind_it(void **state)
@@ -708,6 +739,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		CONN_TEST(a_put_is_placed_served_and_answered),
 		CONN_TEST(answers_may_come_in_any_order),
+		CONN_TEST(so_many_requests_are_read_and_no_more),
 		CONN_TEST(a_place_that_comes_later_holds_only_what_is_behind_it),
 		CONN_TEST(what_has_no_room_is_read_dropped_and_refused),
 		CONN_TEST(errors_cross_with_their_words),
