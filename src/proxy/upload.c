@@ -204,7 +204,7 @@ static void lease_if_needed(struct upload *u, uint64_t due_ns)
  */
 static void answer_data(struct request *r, struct upload *u)
 {
-	uint64_t need = r->payload_len > 0 ? 1 : TRANSFER_PIECE;
+	uint64_t need = r->payload_len > 0 ? 1 : TRANSFER_PIECE, due_ns = r->due_ns;
 	struct waiter *w;
 
 	if (has_all(u) && r->payload_len > 0) {
@@ -215,7 +215,7 @@ static void answer_data(struct request *r, struct upload *u)
 		fill_is_longer(u->fill);
 	if (has_room(u, need)) {
 		answer_room(r, u);
-		lease_if_needed(u, r->due_ns);
+		lease_if_needed(u, due_ns);
 		return;
 	}
 	w = node_alloc(sizeof(*w));

@@ -112,10 +112,10 @@ static void ask_refuse(struct store *s, struct request *r, const struct ask *a, 
 		request_fail(r, e, NULL);
 }
 
-static struct segment_wait *wait_forget(struct segment_wait *w)
+/* Before the answer: with that, the request is gone. */
+static void wait_end(struct segment_wait *w)
 {
 	((struct client *)w->request->conn->state)->ask_count--;
-	return node_free(w);
 }
 
 static void asker_gone(struct request *r)
@@ -124,7 +124,8 @@ static void asker_gone(struct request *r)
 	struct store *s = r->conn->owner;
 
 	pool_forget(&s->pool, &w->ask);
-	wait_forget(w);
+	wait_end(w);
+	node_free(w);
 	request_fail(r, -ECONNRESET, NULL); /* goes nowhere */
 	store_changed(s);
 }
@@ -201,11 +202,12 @@ void store_asks_serve(struct store *s)
 		struct request *r = w->request;
 
 		r->closed = NULL;
+		wait_end(w);
 		if (e < 0)
 			ask_refuse(s, r, a, e);
 		else
 			grants_reply(r, &g);
-		wait_forget(w);
+		node_free(w);
 	}
 }
 
