@@ -260,20 +260,8 @@
  */
 #define LOOP_TURNS_UNASKED 16
 
-/*
- * Kept of one kind of memory for requests, when they are over: as many as one turn has. With
- * address sanitizer none, so that it sees who uses one that is over.
- */
-#ifdef __SANITIZE_ADDRESS__
-#define SPARES_MAX 0
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SPARES_MAX 0
-#endif
-#endif
-#ifndef SPARES_MAX
+/* Kept of one kind of memory for requests, when they are over: as many as one turn has. */
 #define SPARES_MAX 128
-#endif
 
 /* Connections that the kernel has accepted and we have not; it cuts this to its own limit. */
 #define LISTEN_BACKLOG 4096

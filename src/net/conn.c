@@ -17,8 +17,6 @@ int net_open(struct loop *l, struct net **ret)
 		return -ENOMEM;
 	n->loop = l;
 	n->conns_max = CONNS_MAX;
-	list_init(&n->spare_requests);
-	list_init(&n->spare_sendings);
 	*ret = n;
 	return 0;
 }
@@ -38,18 +36,8 @@ void net_close(struct net *n)
 		n->spare_bodies = b->u.next;
 		node_free(b);
 	}
-	while (!list_is_empty(&n->spare_requests)) {
-		struct list *l = n->spare_requests.next;
-
-		list_remove(l);
-		node_free(container_of(l, struct request, link));
-	}
-	while (!list_is_empty(&n->spare_sendings)) {
-		struct list *l = n->spare_sendings.next;
-
-		list_remove(l);
-		node_free(container_of(l, struct sending, link));
-	}
+	spares_fini(&n->spare_requests, sizeof(struct request));
+	spares_fini(&n->spare_sendings, sizeof(struct sending));
 	node_free(n);
 }
 

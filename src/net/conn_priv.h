@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "base/spares.h"
 #include "net/conn.h"
 
 /* One system call brings up to so much; a longer payload then goes straight to its place. */
@@ -17,7 +18,7 @@ struct net {
 	struct loop *loop;
 	struct net_counters counters;
 	struct body *spare_bodies;
-	struct list spare_requests, spare_sendings;
+	struct spares spare_requests, spare_sendings;
 	unsigned conns_max, served_count;
 	uint8_t scratch[SCRATCH_BYTES]; /* what recv() brings */
 	uint8_t sink[SCRATCH_BYTES];    /* where payloads go that nobody wants */

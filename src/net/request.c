@@ -15,14 +15,9 @@ struct request *request_new(struct conn *c, const struct frame *f)
 	struct request *r;
 	uint32_t ms = f->timeout_ms ? f->timeout_ms : TIMEOUT_MS_DEFAULT;
 
-	if (list_is_empty(&n->spare_requests)) {
-		r = node_alloc(sizeof(*r));
-		if (!r)
-			return NULL;
-	} else {
-		r = container_of(n->spare_requests.next, struct request, link);
-		list_remove(&r->link);
-	}
+	r = spares_take(&n->spare_requests, sizeof(*r));
+	if (!r)
+		return NULL;
 	*r = (struct request){ .conn = c, .frame = *f, .body = body_take(n) };
 	if (!r->body) {
 		node_free(r);
@@ -49,7 +44,7 @@ void request_free(struct request *r)
 	body_give(n, r->own_payload);
 	list_remove(&r->link);
 	c->priv->request_count--;
-	list_insert(&n->spare_requests, &r->link);
+	spares_give(&n->spare_requests, r, sizeof(*r));
 	if (c->is_closed)
 		conn_unref_if_done(c);
 	else if (was_full)

@@ -12,13 +12,10 @@
 
 static struct sending *sending_take(struct net *n)
 {
-	struct sending *s;
+	struct sending *s = spares_take(&n->spare_sendings, sizeof(*s));
 
-	if (list_is_empty(&n->spare_sendings))
-		return node_alloc(sizeof(*s));
-	s = container_of(n->spare_sendings.next, struct sending, link);
-	list_remove(&s->link);
-	*s = (struct sending){ 0 };
+	if (s)
+		*s = (struct sending){ 0 };
 	return s;
 }
 
@@ -39,7 +36,7 @@ static void sending_end(struct conn *c, struct sending *s)
 		s->owner->sent(s->owner);
 	s->body = body_give(n, s->body);
 	s->copy = node_free(s->copy);
-	list_insert(&n->spare_sendings, &s->link);
+	spares_give(&n->spare_sendings, s, sizeof(*s));
 }
 
 struct sending *send_frame(struct conn *c, const struct frame *f, struct body *body,

@@ -37,7 +37,7 @@ static void reading_close(struct native *n, struct reading *g)
 static void reading_unref(struct reading *g)
 {
 	if (g && --g->user_count == 0)
-		spares_give(&g->proxy->spare_readings, g);
+		spares_give(&g->proxy->spare_readings, g, sizeof(*g));
 }
 
 static struct reading *reading_new(struct proxy *p)
@@ -397,6 +397,11 @@ void readings_close(struct proxy *p, struct native *n)
 		object_release(p->core, &g->found, false);
 		reading_unref(g);
 	}
+}
+
+void readings_fini(struct proxy *p)
+{
+	spares_fini(&p->spare_readings, sizeof(struct reading));
 }
 
 void reading_leave(struct op *op)

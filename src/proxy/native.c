@@ -60,7 +60,7 @@ void op_free(struct op *op)
 	piece_end(op->proxy->core, &op->piece);
 	reading_leave(op);
 	op->proxy->op_count--;
-	spares_give(&op->proxy->spare_ops, op);
+	spares_give(&op->proxy->spare_ops, op, sizeof(*op));
 }
 
 static void op_ended(struct fiber *self)
@@ -472,7 +472,7 @@ void proxy_close(struct proxy *p)
 {
 	if (!p)
 		return;
-	spares_fini(&p->spare_ops);
-	spares_fini(&p->spare_readings);
+	spares_fini(&p->spare_ops, sizeof(struct op));
+	readings_fini(p);
 	node_free(p);
 }

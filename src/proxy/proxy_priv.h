@@ -117,6 +117,7 @@ void get_end_serve(struct request *r);
 void readings_close(struct proxy *p, struct native *n);
 /* An op is done with what it read from. */
 void reading_leave(struct op *op);
+void readings_fini(struct proxy *p);
 
 void relay_path_serve(struct request *r); /* STAT */
 void relay_list_serve(struct request *r);
