@@ -135,6 +135,17 @@
 /* Of one job: a count of four bytes for each in every function, and an address range. */
 #define MAPPINGS_PER_JOB_MAX 16384
 
+/* Shared memory. */
+
+/*
+ * Messages of a function that its proxy has not answered yet; what comes on top goes over
+ * the socket. It hides a wake-up of the proxy a few dozen times, and costs 4 KiB each.
+ */
+#define RING_SLOTS 32
+
+/* A request or its answer, with a small value: the longest of those, and 2 KiB for all else. */
+#define RING_SLOT_BYTES 4096
+
 /* The catalog. */
 
 #define SLOT_COUNT 1024
@@ -285,4 +296,5 @@
 _Static_assert(2 * PATH_BYTES_MAX + ATTRIBUTES_BYTES_MAX + TOKEN_BYTES_MAX + 256 <= FRAME_BODY_MAX,
 	       "the longest body fits");
 _Static_assert(FIBER_STACK_BYTES % FIBER_GUARD_BYTES == 0, "every guard begins on a page");
+_Static_assert(RING_SLOT_BYTES >= 2 * INLINE_BYTES_MAX, "a small value travels in a ring");
 _Static_assert(CONN_CREDIT >= FRAME_PAYLOAD_MAX, "the longest payload may be sent at all");

@@ -56,6 +56,8 @@ HELD = {
     "LOG_BYTES_MIN": ("test_restart", "size"),
     "VALUE_SEGMENTS_MAX": ("test_catalog_replay", "size"),
     "HOLD_MS_MAX": ("test_catalog_reads", "period"),
+    "RING_SLOTS": ("test_ring", "size"),
+    "RING_SLOT_BYTES": ("test_ring", "size"),
     "DUTY_AGAIN_MS": ("test_shard", "period"),
     "SESSION_HEARTBEAT_MS": ("test_shard", "period"),
 }
