@@ -15,6 +15,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -41,6 +42,18 @@ struct socket {
 	 * call whose answer is EAGAIN.
 	 */
 	bool is_drained, is_at_end;
+	/* Descriptors on their way to the peer, and from it; ours until they are sent, or taken. */
+	struct fds {
+		int fd[STREAM_FDS_MAX];
+		unsigned count;
+	} out, in;
+	bool takes_fds;
+};
+
+/* The control part of a message, with room for as many as may go with it. */
+union control {
+	struct cmsghdr header; /* for its alignment */
+	uint8_t bytes[CMSG_SPACE(STREAM_FDS_MAX * sizeof(int))];
 };
 
 static struct socket *socket_of(struct stream *s)
@@ -54,6 +67,39 @@ static void tell(struct socket *k)
 	k->stream.ready(&k->stream);
 }
 
+static void fds_close(struct fds *f)
+{
+	while (f->count > 0)
+		close(f->fd[--f->count]);
+}
+
+/* Those of a message; more than we have room for, the kernel has closed. */
+static void fds_from(struct fds *f, struct msghdr *m)
+{
+	for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h; h = CMSG_NXTHDR(m, h)) {
+		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+			continue;
+		fds_close(f); /* nobody has taken the last ones */
+		f->count = (unsigned)((h->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(f->fd, CMSG_DATA(h), f->count * sizeof(int));
+	}
+}
+
+static ssize_t recv_with_fds(struct socket *k, void *buf, size_t len)
+{
+	union control control;
+	struct iovec iov = { buf, len };
+	struct msghdr m = { .msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = &control,
+			    .msg_controllen = CMSG_LEN(STREAM_FDS_MAX * sizeof(int)) };
+	ssize_t r = recvmsg(k->source.fd, &m, MSG_CMSG_CLOEXEC);
+
+	if (r >= 0)
+		fds_from(&k->in, &m);
+	return r;
+}
+
 static ssize_t socket_recv(struct stream *s, void *buf, size_t len)
 {
 	struct socket *k = socket_of(s);
@@ -65,12 +111,24 @@ static ssize_t socket_recv(struct stream *s, void *buf, size_t len)
 	if (k->is_drained)
 		return -EAGAIN;
 	do
-		r = recv(k->source.fd, buf, len, 0);
+		r = k->takes_fds ? recv_with_fds(k, buf, len) : recv(k->source.fd, buf, len, 0);
 	while (r < 0 && errno == EINTR);
 	if (r < 0)
 		return -errno;
-	k->is_drained = r > 0 && (size_t)r < len && !k->is_at_end;
+	/* The kernel cuts behind what descriptors came with. */
+	k->is_drained = r > 0 && (size_t)r < len && !k->is_at_end && k->in.count == 0;
 	return r;
+}
+
+static void fds_into(const struct fds *f, struct msghdr *m, union control *control)
+{
+	memset(control, 0, sizeof(*control));
+	control->header = (struct cmsghdr){ .cmsg_level = SOL_SOCKET,
+					    .cmsg_type = SCM_RIGHTS,
+					    .cmsg_len = CMSG_LEN(f->count * sizeof(int)) };
+	memcpy(CMSG_DATA(&control->header), f->fd, f->count * sizeof(int));
+	m->msg_control = control;
+	m->msg_controllen = CMSG_SPACE(f->count * sizeof(int));
 }
 
 static ssize_t socket_send(struct stream *s, const struct iovec *iov, int count)
@@ -78,14 +136,56 @@ static ssize_t socket_send(struct stream *s, const struct iovec *iov, int count)
 	struct socket *k = socket_of(s);
 	struct msghdr m = { .msg_iov = (struct iovec *)iov,
 			    .msg_iovlen = (size_t)(count < IOV_MAX ? count : IOV_MAX) };
+	union control control;
 	ssize_t r;
 
 	if (k->is_connecting || k->error)
 		return k->is_connecting ? -EAGAIN : k->error;
+	if (k->out.count > 0)
+		fds_into(&k->out, &m, &control);
 	do
 		r = sendmsg(k->source.fd, &m, MSG_NOSIGNAL);
 	while (r < 0 && errno == EINTR);
-	return r < 0 ? -errno : r;
+	if (r < 0)
+		return -errno;
+	fds_close(&k->out);
+	return r;
+}
+
+static int socket_pass(struct stream *s, const int *fds, unsigned count)
+{
+	struct socket *k = socket_of(s);
+
+	if (s->peer.address.kind != ADDRESS_UNIX)
+		return -EOPNOTSUPP;
+	if (k->out.count > 0)
+		return -EBUSY;
+	for (unsigned i = 0; i < count; i++) {
+		int fd = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
+
+		if (fd < 0) {
+			int r = -errno;
+
+			fds_close(&k->out);
+			return r;
+		}
+		k->out.fd[k->out.count++] = fd;
+	}
+	return 0;
+}
+
+static unsigned socket_take(struct stream *s, int *fds, unsigned cap)
+{
+	struct socket *k = socket_of(s);
+	unsigned n = k->in.count < cap ? k->in.count : cap;
+
+	k->takes_fds = s->peer.address.kind == ADDRESS_UNIX;
+	if (n > 0) {
+		memcpy(fds, k->in.fd, n * sizeof(int));
+		memmove(k->in.fd, k->in.fd + n, (k->in.count - n) * sizeof(int));
+		k->in.count -= n;
+	}
+	return n;
 }
 
 static void socket_free(struct closing *c)
@@ -99,6 +199,8 @@ static void socket_close(struct stream *s)
 
 	timer_stop(s->loop, &k->again);
 	source_close(s->loop, &k->source);
+	fds_close(&k->out);
+	fds_close(&k->in);
 	loop_free_later(s->loop, &k->closing);
 }
 
@@ -106,6 +208,8 @@ static const struct stream_ops SOCKET_OPS = {
 	.recv = socket_recv,
 	.send = socket_send,
 	.close = socket_close,
+	.pass = socket_pass,
+	.take = socket_take,
 };
 
 static void ask_who_it_is(struct socket *k)

@@ -2,11 +2,23 @@
 #include "loop/stream.h"
 
 #include <assert.h>
+#include <errno.h>
 
 int stream_connect(struct loop *l, const struct address *to, struct stream **ret)
 {
 	assert(loop_is_mine(l));
 	return l->ops->connect(l, to, ret);
+}
+
+int stream_pass(struct stream *s, const int *fds, unsigned count)
+{
+	assert(count <= STREAM_FDS_MAX);
+	return s->ops->pass ? s->ops->pass(s, fds, count) : -EOPNOTSUPP;
+}
+
+unsigned stream_take(struct stream *s, int *fds, unsigned cap)
+{
+	return s->ops->take ? s->ops->take(s, fds, cap) : 0;
 }
 
 void stream_close(struct stream *s)

@@ -64,6 +64,9 @@ struct stream_ops {
 	ssize_t (*recv)(struct stream *s, void *buf, size_t len); /* count; 0: the peer has ended */
 	ssize_t (*send)(struct stream *s, const struct iovec *iov, int count);
 	void (*close)(struct stream *s);
+	/* Of a Unix socket; NULL elsewhere. */
+	int (*pass)(struct stream *s, const int *fds, unsigned count);
+	unsigned (*take)(struct stream *s, int *fds, unsigned cap);
 };
 
 struct stream {
@@ -84,6 +87,19 @@ static inline ssize_t stream_send(struct stream *s, const struct iovec *iov, int
 {
 	return s->ops->send(s, iov, count);
 }
+
+/*
+ * Descriptors go with the next bytes that are sent, so they are there when those are. They
+ * stay the caller's; at most STREAM_FDS_MAX at a time. -EOPNOTSUPP: not by this stream;
+ * -EMFILE; -EBUSY: others wait to be sent.
+ */
+#define STREAM_FDS_MAX 2
+int stream_pass(struct stream *s, const int *fds, unsigned count);
+/*
+ * Those that have come, the caller's from then on: how many. The first call is before any is
+ * sent, and says that they are wanted; what a peer passes unasked is closed.
+ */
+unsigned stream_take(struct stream *s, int *fds, unsigned cap);
 
 /* At once or in the background; ready() tells. A negative errno if it cannot even begin. */
 int stream_connect(struct loop *l, const struct address *to, struct stream **ret);

@@ -301,6 +301,138 @@ static void a_full_queue_is_tried_again(void **state)
 	close(fd);
 }
 
+/* Descriptors: both ends of a pipe. */
+
+static struct stream *theirs;
+static int ends[2];
+
+/* `theirs` is the other end of `ours`; it wants descriptors, or not. */
+static void connect_both(bool is_wanted)
+{
+	assert_int_equal(listener_open(loop, &at, &lr), 0);
+	assert_int_equal(stream_connect(loop, &at, &theirs), 0);
+	theirs->ready = ready;
+	WAIT_FOR(accepted_count && ready_count);
+	if (is_wanted)
+		assert_int_equal(stream_take(theirs, NULL, 0), 0);
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+}
+
+static void pass(const char *text)
+{
+	struct iovec iov = { (void *)text, strlen(text) };
+
+	assert_int_equal(stream_pass(ours, ends, 2), 0);
+	assert_int_equal(stream_send(ours, &iov, 1), strlen(text));
+}
+
+static void receive(const char *text)
+{
+	char buf[64];
+	ssize_t n = -EAGAIN;
+
+	for (int i = 0; i < 1000 && n == -EAGAIN; i++) {
+		turn_for(MS);
+		n = stream_recv(theirs, buf, sizeof(buf));
+	}
+	assert_int_equal(n, strlen(text));
+	assert_memory_equal(buf, text, strlen(text));
+}
+
+/* Nobody has the writing end of the pipe any more. */
+static bool is_forgotten(void)
+{
+	char c;
+
+	close(ends[1]);
+	fcntl(ends[0], F_SETFL, O_NONBLOCK);
+	return read(ends[0], &c, 1) == 0;
+}
+
+static void disconnect_both(void)
+{
+	stream_close(theirs);
+	close(ends[0]);
+	turn_for(MS);
+}
+
+static void descriptors_come_with_the_bytes_that_are_sent_next(void **state)
+{
+	int got[2];
+	char c = 0;
+
+	connect_both(true);
+	pass("here they are");
+	receive("here they are");
+	assert_int_equal(stream_take(theirs, got, 2), 2);
+	assert_int_equal(stream_take(theirs, got, 2), 0);
+	assert_true(fcntl(got[0], F_GETFD) & FD_CLOEXEC);
+	assert_int_equal(write(got[1], "x", 1), 1);
+	assert_int_equal(read(got[0], &c, 1), 1);
+	assert_int_equal(c, 'x');
+	assert_int_equal(write(ends[1], "y", 1), 1); /* the sender's are still his */
+	assert_int_equal(read(got[0], &c, 1), 1);
+	close(got[0]);
+	close(got[1]);
+	assert_true(is_forgotten());
+	disconnect_both();
+}
+
+static void what_comes_behind_descriptors_is_not_forgotten(void **state)
+{
+	struct iovec iov = { (void *)"more", 4 };
+
+	connect_both(true);
+	pass("first");
+	assert_int_equal(stream_send(ours, &iov, 1), 4);
+	turn_for(5 * MS); /* all of it has come, and no event will tell of more */
+	receive("first");
+	receive("more");
+	stream_close(theirs);
+	theirs = NULL;
+	assert_true(is_forgotten());
+	disconnect_both();
+}
+
+static void descriptors_that_nobody_wants_or_takes_are_closed(void **state)
+{
+	for (int is_wanted = 0; is_wanted < 2; is_wanted++) {
+		connect_both(is_wanted);
+		pass("for nobody");
+		receive("for nobody");
+		stream_close(theirs);
+		assert_true(is_forgotten());
+		theirs = NULL;
+		disconnect_both();
+		teardown(NULL);
+		setup(NULL);
+	}
+}
+
+static void descriptors_that_were_not_sent_are_closed(void **state)
+{
+	connect_both(true);
+	assert_int_equal(stream_pass(ours, ends, 2), 0);
+	assert_int_equal(stream_pass(ours, ends, 1), -EBUSY);
+	stream_close(ours);
+	ours = NULL;
+	assert_true(is_forgotten());
+	disconnect_both();
+}
+
+static void a_stream_of_another_kind_passes_none(void **state)
+{
+	int fd;
+
+	assert_int_equal(address_parse("tcp://127.0.0.1:0", &at), 0);
+	assert_int_equal(listener_open(loop, &at, &lr), 0);
+	fd = plain_connect(&lr.address);
+	WAIT_FOR(ours);
+	assert_int_equal(stream_pass(ours, &fd, 1), -EOPNOTSUPP);
+	assert_int_equal(stream_take(ours, &fd, 1), 0);
+	close(fd);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -319,6 +451,11 @@ int main(void)
 		T(a_listener_that_waits_for_descriptors_may_be_closed),
 		T(no_descriptor_for_a_stream_is_an_error_at_once),
 		T(a_full_queue_is_tried_again),
+		T(descriptors_come_with_the_bytes_that_are_sent_next),
+		T(what_comes_behind_descriptors_is_not_forgotten),
+		T(descriptors_that_nobody_wants_or_takes_are_closed),
+		T(descriptors_that_were_not_sent_are_closed),
+		T(a_stream_of_another_kind_passes_none),
 	};
 	int failed_count;
 
