@@ -287,6 +287,12 @@
 #define LOOP_AWAKE_GAP_NS  50000
 #define LOOP_AWAKE_REST_MS 100
 
+/* Who was silent for so long in memory that we look at in each turn has to ring from then on. */
+#define BELL_QUIET_NS 1000000
+
+/* Who sleeps on a word in memory looks so often whether the other end is still there. */
+#define BELL_WORD_NS 50000000
+
 /* A connect or an accept that found no room is tried again after so long. */
 #define SOCKET_AGAIN_MS 10
 

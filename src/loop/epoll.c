@@ -10,6 +10,13 @@
 #include "base/limits.h"
 #include "loop/loop_priv.h"
 
+/* To the other thread of this core, if there is one. */
+#if defined(__x86_64__)
+#define cpu_relax() __builtin_ia32_pause()
+#else
+#define cpu_relax() __asm__ volatile("yield")
+#endif
+
 /* What fits epoll_wait()'s int; a wait that is longer ends with a turn in which nothing is due. */
 #define WAIT_NS_MAX (1000000ull * 1000000000)
 
@@ -55,14 +62,29 @@ static int wait_ns(struct epoll_loop *el, struct epoll_event *events, uint64_t n
 	return epoll_wait(el->epoll_fd, events, LOOP_EVENTS_PER_TURN, (int)ns);
 }
 
+/* Memory is looked at so many times for each time that the kernel is asked. */
+#define PEEKS 32
+
+static bool peek_for_a_moment(struct loop *l)
+{
+	if (list_is_empty(&l->bells))
+		return false;
+	for (int i = 0; i < PEEKS; i++) {
+		if (bells_peek(l))
+			return true;
+		cpu_relax();
+	}
+	return false;
+}
+
 /*
- * Asks again and again, until `end_ns`. 0: nothing has come. If the core was somebody else's in
- * between, others want it, and who sleeps gets it back sooner than who spins.
+ * Asks again and again, until `end_ns`. 0: nothing has come, or a bell. If the core was somebody
+ * else's in between, others want it, and who sleeps gets it back sooner than who spins.
  */
 static int stay_awake(struct epoll_loop *el, struct epoll_event *events, uint64_t now_ns,
 		      uint64_t end_ns)
 {
-	while (now_ns < end_ns) {
+	while (now_ns < end_ns && !peek_for_a_moment(&el->loop)) {
 		int n = epoll_wait(el->epoll_fd, events, LOOP_EVENTS_PER_TURN, 0);
 		uint64_t then_ns = now_ns;
 
@@ -75,17 +97,41 @@ static int stay_awake(struct epoll_loop *el, struct epoll_event *events, uint64_
 	return 0;
 }
 
+/* A client, or whoever has clients that write into his memory. */
+static bool may_stay_awake(const struct loop *l)
+{
+	return l->may_stay_awake || !list_is_empty(&l->bells);
+}
+
 /*
  * Two waits in a row that were over soon are a conversation: the next one will be, too. Where there
  * is one core it is the other one's, too; to ask how many there are takes as long as a request.
  */
 static bool is_conversation(struct epoll_loop *el, uint64_t now_ns)
 {
-	if (!el->loop.may_stay_awake || el->short_waits < 2 || now_ns < el->rest_ns)
+	if (!may_stay_awake(&el->loop) || el->short_waits < 2 || now_ns < el->rest_ns)
 		return false;
 	if (el->core_count == 0)
 		el->core_count = sysconf(_SC_NPROCESSORS_ONLN);
 	return el->core_count > 1;
+}
+
+/* Sleeps, `ns` at most; whatever has come meanwhile is seen first. */
+static int sleep_ns(struct epoll_loop *el, struct epoll_event *events, uint64_t ns)
+{
+	struct loop *l = &el->loop;
+	struct bell *b = bells_only(l);
+	int n = 0;
+
+	if (ns == 0)
+		return wait_ns(el, events, 0);
+	if (!bells_sleep(l, b != NULL))
+		return 0;
+	/* A socket that closes rings no bell, so it is asked for now and then. */
+	if (!b || !bell_wait_word(b, ns))
+		n = wait_ns(el, events, b ? 0 : ns);
+	bells_awake(l);
+	return n;
 }
 
 /* Reads the clock itself, for the turn has taken time so far. */
@@ -101,9 +147,9 @@ static int wait_until(struct epoll_loop *el, struct epoll_event *events, uint64_
 	if (may_wait && is_conversation(el, now_ns))
 		n = stay_awake(el, events, now_ns, end_ns < due_ns ? end_ns : due_ns);
 	if (n == 0) {
-		uint64_t then_ns = l->may_stay_awake ? node_now_ns() : now_ns;
+		uint64_t then_ns = may_stay_awake(l) ? node_now_ns() : now_ns;
 
-		n = wait_ns(el, events, may_wait && due_ns > then_ns ? due_ns - then_ns : 0);
+		n = sleep_ns(el, events, may_wait && due_ns > then_ns ? due_ns - then_ns : 0);
 	}
 	mailbox_awake(&l->mail);
 	l->now_ns = l->polled_ns = node_now_ns();

@@ -15,6 +15,7 @@ void loop_init(struct loop *l, const struct loop_ops *ops)
 	list_init(&l->tasks);
 	list_init(&l->following);
 	list_init(&l->mark);
+	list_init(&l->bells);
 	list_init(&l->closed);
 	l->now_ns = node_now_ns();
 }
@@ -165,7 +166,7 @@ uint64_t loop_due(const struct loop *l)
 	uint64_t due_ns = fibers_due(&l->fibers);
 
 	if (!list_is_empty(&l->tasks) || !list_is_empty(&l->following) || l->inbox ||
-	    !mailbox_is_empty(&l->mail) || l->must_stop)
+	    !mailbox_is_empty(&l->mail) || l->must_stop || bells_peek(l))
 		return l->now_ns;
 	if (soonest && soonest->due < due_ns)
 		due_ns = soonest->due;
@@ -181,13 +182,25 @@ void loop_polls(struct loop *l, uint64_t now_ns)
 	l->polled_ns = now_ns;
 }
 
-/* From here on a letter wakes whoever waits for us. If one is there already, loop_due() tells. */
+/*
+ * From here on a letter, or a bell, wakes whoever waits for us. If one is there already,
+ * loop_due() tells.
+ */
 static void sleep_outside(struct loop *l)
 {
 	mailbox_sleep(&l->mail);
+	l->is_asleep = bells_sleep(l, false);
 }
 
-/* `is_watched`: the caller waits for something that may have happened before step 5. */
+static bool look_at_bells(struct loop *l)
+{
+	if (l->is_asleep)
+		bells_awake(l);
+	l->is_asleep = false;
+	return bells_look(l);
+}
+
+/* `is_watched`: the caller waits for something that may have happened before step 6. */
 static int turn(struct loop *l, uint64_t due_ns, bool is_watched)
 {
 	struct node *outer = node_current;
@@ -205,6 +218,7 @@ static int turn(struct loop *l, uint64_t due_ns, bool is_watched)
 	has_run |= run_tasks(l, &l->tasks);
 	has_run |= run_fibers(l);
 	has_run |= loop_settle(l);
+	has_run |= look_at_bells(l);
 	l->is_looked_at = has_run && is_watched;
 	if (l->is_looked_at)
 		due_ns = l->now_ns;

@@ -3,15 +3,16 @@
  * loop: one thread's events.
  *
  * A turn, in this order (loop_turn() is the same list):
- *	1  read the clock: `now_ns` is the time of the whole turn, but for a wait in 5
+ *	1  read the clock: `now_ns` is the time of the whole turn, but for a wait in 6
  *	2  run the timers that are due
  *	3  run the tasks that were deferred before this turn
  *	4  run the fibers that were ready before this turn, once each; settle
- *	5  ask the backend for I/O: not at all waiting if anything is ready, else up
+ *	5  look at the memory that other processes write to (bell.h), and settle after each
+ *	6  ask the backend for I/O: not at all waiting if anything is ready, else up
  *	   to the soonest due time, and then the clock is read again; it calls
  *	   stream->ready() and listener->accepted(), and settles after each of them
- *	6  serve the mailbox; settle
- *	7  free what was closed
+ *	7  serve the mailbox; settle
+ *	8  free what was closed
  *
  * To settle is to run what followed from what ran: tasks by loop_follow(), and fibers that
  * were started or woken, round by round, until there is nothing left or the rounds are used
@@ -20,7 +21,7 @@
  *
  * Everything of a loop lives and dies on its thread. loop_post() is the only
  * function that another thread may call. A callback may start, stop and close
- * anything, itself included; what is closed is freed in step 7, so nothing dies
+ * anything, itself included; what is closed is freed in step 8, so nothing dies
  * under its own feet. What one turn takes from each source is bounded
  * (base/limits.h), so no source starves the others.
  *
@@ -84,10 +85,12 @@ struct loop {
 	pthread_t thread;
 	struct heap timers;
 	struct list tasks, following, mark;
+	struct list bells;  /* that are listened to: bell.h */
 	struct list closed; /* of struct closing: freed at the end of the turn */
 	struct mailbox mail;
 	struct letter *inbox; /* taken out of the mail, oldest first */
 	bool is_turning, must_stop;
+	bool is_asleep;     /* bells ring, as far as they know */
 	bool is_looked_at;  /* the turn's caller looks whether what has run is what it waits for */
 	bool is_waited_for; /* somebody outside waits on loop_fd(), so we sleep between turns too */
 	uint64_t polled_ns;
@@ -110,7 +113,7 @@ void loop_close(struct loop *l);
 
 /*
  * One turn. It waits for events until `due_ns` at the latest, but not at all if it
- * has run anything in 2 to 4: whoever turns until a condition holds looks first.
+ * has run anything in 2 to 5: whoever turns until a condition holds looks first.
  * 0 or a negative errno.
  */
 int loop_turn(struct loop *l, uint64_t due_ns);
