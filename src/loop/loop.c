@@ -166,7 +166,8 @@ uint64_t loop_due(const struct loop *l)
 	uint64_t due_ns = fibers_due(&l->fibers);
 
 	if (!list_is_empty(&l->tasks) || !list_is_empty(&l->following) || l->inbox ||
-	    !mailbox_is_empty(&l->mail) || l->must_stop || bells_peek(l))
+	    !mailbox_is_empty(&l->mail) || l->must_stop || !list_is_empty(&l->closed) ||
+	    bells_peek(l))
 		return l->now_ns;
 	if (soonest && soonest->due < due_ns)
 		due_ns = soonest->due;

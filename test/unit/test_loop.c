@@ -645,6 +645,27 @@ static void a_loop_runs_until_it_is_stopped(void **state)
 	expect_notes("");
 }
 
+static void free_and_stop(struct closing *c)
+{
+	loop_stop(loop);
+}
+
+static void what_was_closed_is_freed_before_the_loop_waits(void **state)
+{
+	struct thing a = thing("a"), b = thing("b");
+	uint64_t begin_ns = loop->now_ns;
+
+	a.then = free_later;
+	a.closing.free = free_and_stop;
+	b.then = stop_loop;
+	start_in(&a, MS);
+	start_in(&b, 10 * SECOND);
+	assert_int_equal(loop_run(loop), 0);
+	assert_true(loop->now_ns < begin_ns + 5 * SECOND);
+	expect_notes("a ");
+	timer_stop(loop, &b.timer);
+}
+
 static void after_a_wait_the_clock_is_read_again(void **state)
 {
 	struct thing a = thing("a");
@@ -857,6 +878,7 @@ int main(void)
 		T(a_crowd_of_timers_fires_in_pieces),
 		T(a_crowd_of_letters_is_read_in_order_and_in_pieces),
 		T(a_loop_runs_until_it_is_stopped),
+		T(what_was_closed_is_freed_before_the_loop_waits),
 		T(after_a_wait_the_clock_is_read_again),
 	};
 	const struct CMUnitTest real[] = {
