@@ -36,6 +36,9 @@ static void detach(struct call *c)
 		return;
 	p = c->conn->priv;
 	htable_remove(&p->calls, &c->by_id);
+	p->call_count--;
+	if (!c->is_in_ring)
+		conn_ring_count(c->conn, -1);
 	if (c->sending)
 		send_abandon(c->conn, c->sending);
 	if (p->incoming_call == c) {
@@ -127,6 +130,7 @@ void call_send(struct conn *conn, struct call *c, uint16_t msg, uint16_t slot,
 	c->room_len = 0;
 	c->conn = NULL;
 	c->sending = NULL;
+	c->is_in_ring = false;
 	c->is_pending = true;
 	c->overdue_turns = 0;
 	if (len < 0 || !conn || conn->is_closed || htable_reserve(&conn->priv->calls) < 0) {
@@ -142,8 +146,15 @@ void call_send(struct conn *conn, struct call *c, uint16_t msg, uint16_t slot,
 	assert(!payload || payload->len <= FRAME_PAYLOAD_MAX);
 	c->conn = conn;
 	htable_add(&p->calls, &c->by_id, f.call);
+	p->call_count++;
 	timer_start(n->loop, &c->timer, word_due_ns(n->loop->now_ns, due_ns));
 	n->counters.call_count++;
+	if (conn_ring_call(conn, &f, b, payload ? payload->ptr : NULL)) {
+		c->is_in_ring = true;
+		body_give(n, b);
+		return;
+	}
+	conn_ring_count(conn, 1);
 	c->sending = send_frame(conn, &f, b, payload ? payload->ptr : NULL);
 	/* If there was no memory, the connection is closing and ends all its calls. */
 	if (c->sending)

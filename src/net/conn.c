@@ -94,26 +94,25 @@ static int refuse(const struct conn *c, const struct message_info *info, const s
 	return 0;
 }
 
-static void begin_request(struct conn *c)
+struct request *request_begin(struct conn *c, const struct frame *f)
 {
 	static const struct handler none;
-	struct intake *in = &c->priv->intake;
-	int index = message_index(in->frame.msg);
+	int index = message_index(f->msg);
 	const char *why;
 	struct request *r;
 
 	if (!c->service) {
 		conn_fail(c, "the peer sent a request, and we serve none");
-		return;
+		return NULL;
 	}
-	r = request_new(c, &in->frame);
+	r = request_new(c, f);
 	if (!r) {
 		conn_fail(c, "no memory for a request");
-		return;
+		return NULL;
 	}
 	r->handler = index < 0 ? &none : &c->service->handlers[index];
-	r->payload_len = in->frame.payload_len;
-	r->refusal = refuse(c, message_info(in->frame.msg), r->handler, &why);
+	r->payload_len = f->payload_len;
+	r->refusal = refuse(c, message_info(f->msg), r->handler, &why);
 	if (c->priv->is_turned_away) {
 		r->refusal = -EUSERS;
 		request_sink(r, r->refusal, "this process has %u connections, which is its limit",
@@ -123,6 +122,16 @@ static void begin_request(struct conn *c)
 		request_sink(r, r->refusal, "%s", why);
 		c->net->counters.refused_count++;
 	}
+	return r;
+}
+
+static void begin_request(struct conn *c)
+{
+	struct intake *in = &c->priv->intake;
+	struct request *r = request_begin(c, &in->frame);
+
+	if (!r)
+		return;
 	c->priv->incoming = r;
 	intake_body(in, r->body->u.bytes);
 }
@@ -189,24 +198,26 @@ static void place_reply(struct conn *c, struct call *call)
 	}
 }
 
-static void place_request(struct conn *c, struct request *r)
+void request_find_place(struct request *r)
 {
-	if (r->refusal < 0) {
-		into_sink(c);
-	} else if (r->handler->place) {
-		c->priv->is_held = true; /* until request_place() or request_sink() */
+	if (r->handler->place)
 		r->handler->place(r);
-		if (!c->is_closed && c->priv->intake.state == INTAKE_PLACE && r->refusal < 0)
-			into_sink(c);
-	} else if (r->payload_len > BODY_BYTES || !request_place_own(r)) {
+	else if (r->payload_len > BODY_BYTES || !request_place_own(r))
 		request_sink(r, -EMSGSIZE, "this message takes a payload of %u bytes", BODY_BYTES);
-		into_sink(c);
-	}
 }
 
-static void finish_request(struct conn *c, struct request *r)
+static void place_request(struct conn *c, struct request *r)
 {
-	c->priv->incoming = NULL;
+	if (r->refusal == 0) {
+		c->priv->is_held = true; /* until request_place() or request_sink() */
+		request_find_place(r);
+	}
+	if (!c->is_closed && c->priv->intake.state == INTAKE_PLACE && r->refusal < 0)
+		into_sink(c);
+}
+
+void request_finish(struct request *r)
+{
 	if (r->refusal < 0) {
 		request_drop(r);
 		request_fail(r, r->refusal, "%s", r->why);
@@ -215,7 +226,7 @@ static void finish_request(struct conn *c, struct request *r)
 	}
 }
 
-static void finish_reply(struct call *call)
+void call_answered(struct call *call)
 {
 	int r = status_errno(call->frame.status);
 
@@ -258,9 +269,9 @@ static void finish_frame(struct conn *c)
 	} else if (flags & FRAME_ABORT && call) {
 		call_arrived(call, -ECANCELED);
 	} else if (r) {
-		finish_request(c, r);
+		request_finish(r);
 	} else if (call) {
-		finish_reply(call);
+		call_answered(call);
 	}
 }
 
@@ -556,6 +567,7 @@ static void conn_free(struct closing *closing)
 
 	if (c->service && c->service->closed)
 		c->service->closed(c);
+	conn_ring_free(c);
 	c->net->counters.conn_count--;
 	c->net->served_count -= p->is_counted;
 	node_free(c->access);
@@ -591,6 +603,7 @@ void conn_close(struct conn *c)
 	timer_stop(c->net->loop, &p->half);
 	task_stop(&p->again);
 	task_stop(&p->flush);
+	conn_ring_close(c);
 	stream_close(p->stream);
 	p->stream = NULL;
 	send_drop_all(c);

@@ -132,6 +132,22 @@ size_t conn_unsent(const struct conn *c);
 /* For how long its peer has taken nothing of what waits for it; 0 if nothing does. */
 uint64_t conn_stuck_ns(const struct conn *c);
 
+/*
+ * Frames through memory that both ends map (shm/ring.h), beside those through the stream. A
+ * request that fits a slot goes there while one is free, and so does its answer; all else
+ * goes as before. Who calls or serves sees no difference but that of two calls in flight the
+ * later one may come first; PUT_DATA, whose order counts, goes through the stream. The
+ * memory is the caller's; it stays until service->closed().
+ */
+struct ring_memory;
+/* For who serves. `fd`, the memory's, goes to the peer before all that is sent from now on, and
+ * with it the descriptor at which the peer rings. */
+int conn_serve_ring(struct conn *c, struct ring_memory *m, int fd);
+/* For who calls: with both of these, which have come. Takes `event`. */
+int conn_call_ring(struct conn *c, struct ring_memory *m, int event);
+/* Descriptors that have come from the peer: stream_take(). */
+unsigned conn_take_fds(struct conn *c, int *fds, unsigned cap);
+
 /* A request that is being served. */
 struct request {
 	struct conn *conn; /* stays valid until the answer, even when closed */
@@ -151,6 +167,9 @@ struct request {
 	const struct handler *handler;
 	int refusal; /* a negative errno: it is read, dropped and refused */
 	bool is_placed;
+	bool is_in_ring, is_stepping, is_placing, is_waiting; /* ring.c's */
+	unsigned ring_slot;
+	uint32_t ring_have; /* bytes of the payload that have a place */
 	char why[120];
 };
 
@@ -218,6 +237,7 @@ struct call {
 	struct body *body;       /* of the request until it is sent, then of the reply */
 	struct sending *sending; /* while not all of it is sent */
 	bool is_pending;
+	bool is_in_ring; /* its answer will be there */
 	uint8_t overdue_turns;
 };
 

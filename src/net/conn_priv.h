@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * conn_priv: what the files of net/ share: pools, the send queue, and the two halves
- * of a connection. conn.c receives, send.c sends, request.c answers, call.c asks.
+ * of a connection. conn.c receives, send.c sends, request.c answers, call.c asks; ring.c does
+ * both through memory.
  */
 #pragma once
 
 #include "base/spares.h"
+#include "loop/bell.h"
 #include "net/conn.h"
+#include "shm/ring.h"
 
 /* One system call brings up to so much; a longer payload then goes straight to its place. */
 #define SCRATCH_BYTES (64u << 10)
@@ -77,6 +80,9 @@ struct conn_priv {
 	/* Calls. */
 	struct htable calls;
 	uint32_t next_call;
+	unsigned call_count;
+
+	struct conn_ring *ring; /* NULL: all goes through the stream */
 };
 
 /* Takes `body`, which may be NULL. NULL: no memory; the connection is closing then. */
@@ -95,6 +101,35 @@ void conn_unref_if_done(struct conn *c);
 struct call *call_find(struct conn *c, uint32_t id);
 void call_arrived(struct call *call, int result);
 void calls_end_all(struct conn *c);
+
+/* The reply is whole, payload and all. */
+void call_answered(struct call *call);
+
+/* A request whose frame has come: refused already, if it is to be. NULL: the connection is closing.
+ */
+struct request *request_begin(struct conn *c, const struct frame *f);
+/* Asks for a place for the payload, now or later. */
+void request_find_place(struct request *r);
+/* All of it is there. */
+void request_finish(struct request *r);
+
+/* ring.c. close: nothing more comes or goes there; free: later, when nobody is in the middle of it.
+ */
+void conn_ring_close(struct conn *c);
+void conn_ring_free(struct conn *c);
+/* Of a request that came through the ring: more of its payload has a place, or needs none. */
+void request_ring_place(struct request *r, void *ptr, uint32_t len);
+void request_ring_go_on(struct request *r);
+/* Its answer: false if it is too long, and goes through the stream. */
+bool request_ring_reply(struct request *r, const struct frame *f, const struct body *b,
+			const void *payload);
+/* Its answer goes through the stream. */
+void request_ring_leave(struct request *r);
+/* True if the request went through the ring. */
+bool conn_ring_call(struct conn *c, const struct frame *f, const struct body *b,
+		    const void *payload);
+/* One more call, or one less, waits for an answer through the stream. */
+void conn_ring_count(struct conn *c, int more);
 
 /* request.c's part of receiving. */
 struct request *request_new(struct conn *c, const struct frame *f);

@@ -64,7 +64,8 @@ struct rcur request_body(const struct request *r)
 
 uint32_t request_payload_left(const struct request *r)
 {
-	return intake_payload_left(&r->conn->priv->intake);
+	return r->is_in_ring ? r->payload_len - r->ring_have
+			     : intake_payload_left(&r->conn->priv->intake);
 }
 
 void request_place(struct request *r, void *ptr, uint32_t len)
@@ -77,6 +78,10 @@ void request_place(struct request *r, void *ptr, uint32_t len)
 	if (r->conn->is_closed) {
 		request_drop(r);
 		request_free(r);
+		return;
+	}
+	if (r->is_in_ring) {
+		request_ring_place(r, ptr, len);
 		return;
 	}
 	assert(p->incoming == r && p->intake.state == INTAKE_PLACE);
@@ -109,6 +114,10 @@ void request_sink(struct request *r, int err, const char *format, ...)
 		request_free(r);
 		return;
 	}
+	if (r->is_in_ring) {
+		request_ring_go_on(r);
+		return;
+	}
 	if (p->incoming != r)
 		return; /* it is refused before its payload begins */
 	p->is_held = false;
@@ -122,9 +131,10 @@ struct wcur request_answer(struct request *r)
 	return r->answer ? wcur_make(r->answer->u.bytes, BODY_BYTES) : (struct wcur){ .bad = true };
 }
 
-/* The frame that answers a request or a parked call. */
-static struct sending *answer(struct conn *c, const struct frame *what, struct body *body,
-			      uint32_t body_len, uint16_t status, struct payload *payload)
+/* The frame that answers a request, or a parked call: then `r` is NULL. */
+static struct sending *answer(struct conn *c, struct request *r, const struct frame *what,
+			      struct body *body, uint32_t body_len, uint16_t status,
+			      struct payload *payload)
 {
 	struct frame f = { .msg = what->msg,
 			   .flags = FRAME_REPLY,
@@ -137,7 +147,8 @@ static struct sending *answer(struct conn *c, const struct frame *what, struct b
 
 	if (payload)
 		f.payload_len = (uint32_t)payload->len;
-	if (c->is_closed)
+	if (c->is_closed ||
+	    (r && r->is_in_ring && request_ring_reply(r, &f, body, payload ? payload->ptr : NULL)))
 		body_give(c->net, body);
 	else
 		s = send_frame(c, &f, body, payload ? payload->ptr : NULL);
@@ -159,7 +170,7 @@ void request_reply(struct request *r, const struct wcur *body, struct payload *p
 		request_fail(r, -ENOMEM, "no memory for an answer");
 		return;
 	}
-	s = answer(r->conn, &r->frame, TAKE_PTR(r->answer), (uint32_t)len, STATUS_OK, payload);
+	s = answer(r->conn, r, &r->frame, TAKE_PTR(r->answer), (uint32_t)len, STATUS_OK, payload);
 	if (s)
 		s->until_ns = r->until_ns;
 	request_free(r);
@@ -188,7 +199,7 @@ void request_fail(struct request *r, int err, const char *format, ...)
 	va_start(args, format);
 	len = put_detail(r->answer, format, args);
 	va_end(args);
-	answer(r->conn, &r->frame, TAKE_PTR(r->answer), len, (uint16_t)status_of(err), NULL);
+	answer(r->conn, r, &r->frame, TAKE_PTR(r->answer), len, (uint16_t)status_of(err), NULL);
 	request_free(r);
 }
 
@@ -199,6 +210,8 @@ void request_park(struct request *r, struct parked *p)
 	};
 	list_init(&p->link);
 	list_insert(&r->conn->priv->parked, &p->link);
+	if (r->is_in_ring && !r->conn->is_closed)
+		request_ring_leave(r);
 	request_free(r);
 }
 
@@ -240,7 +253,7 @@ static void parked_send(struct parked *p, const struct wcur *body, struct body *
 			payload->sent(payload);
 		return;
 	}
-	answer(c, &f, b, (uint32_t)len, status, payload);
+	answer(c, NULL, &f, b, (uint32_t)len, status, payload);
 }
 
 /* The cursor's buffer is a body from the pool, so the body is where the cursor starts. */

@@ -118,17 +118,32 @@ static int memfd_make(size_t size, struct memory *ret)
 	return r;
 }
 
-int memory_adopt(int fd, struct memory *ret)
+/* Nobody can resize it under us. */
+static bool is_region(int fd, struct stat *ret)
 {
 	int seals = fcntl(fd, F_GET_SEALS); /* fails for what is no memfd */
+
+	return seals >= 0 && (seals & SEALS) == SEALS && fstat(fd, ret) == 0 &&
+	       S_ISREG(ret->st_mode) && ret->st_size > 0 && ret->st_size % SEGMENT_PAGE == 0;
+}
+
+int memory_adopt(int fd, struct memory *ret)
+{
 	struct stat st;
 
-	if (seals < 0 || (seals & SEALS) != SEALS || fstat(fd, &st) < 0)
-		return -EBADF;
-	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() || st.st_size <= 0 ||
-	    st.st_size % SEGMENT_PAGE != 0)
+	if (!is_region(fd, &st) || st.st_uid != geteuid())
 		return -EBADF;
 	return map(fd, (size_t)st.st_size, ret);
+}
+
+int memory_join(int fd, size_t size, struct memory *ret)
+{
+	struct stat st;
+	int r = is_region(fd, &st) && (uint64_t)st.st_size == size ? map(fd, size, ret) : -EBADF;
+
+	if (r == 0)
+		ret->fd = -1;
+	return r;
 }
 
 /* Before 5.14 there is no MADV_POPULATE_WRITE. Reserved first, so that no access can fail. */
@@ -198,7 +213,8 @@ static void memfd_free(struct memory *m)
 	if (!m->ptr)
 		return;
 	munmap(m->ptr, m->size);
-	close(m->fd);
+	if (m->fd >= 0)
+		close(m->fd);
 	*m = (struct memory){ .fd = -1 };
 }
 

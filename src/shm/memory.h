@@ -54,6 +54,12 @@ extern const struct media media_memfd, media_heap;
  */
 int memory_adopt(int fd, struct memory *ret);
 
+/*
+ * A region of `size` bytes that another process made, of whatever user: maps it. The descriptor
+ * stays the caller's. -EBADF: it is no such region; -ENOMEM.
+ */
+int memory_join(int fd, size_t size, struct memory *ret);
+
 /* What the kernel says of huge pages for shared memory: "never", "advise" ...; for `wadi doctor`.
  */
 const char *memory_huge_pages(char *buf, size_t cap);

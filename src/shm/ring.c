@@ -132,6 +132,13 @@ int ring_reap(struct ring_caller *c, unsigned *ret_slot, uint32_t *ret_len)
 	return 1;
 }
 
+bool ring_has_answer(const struct ring_caller *c)
+{
+	uint64_t entry;
+
+	return entry_get(c->memory->completed, c->reaped, &entry);
+}
+
 const uint8_t *ring_answer(const struct ring_caller *c, unsigned slot)
 {
 	return c->memory->slots[slot];
@@ -171,6 +178,13 @@ int ring_next(struct ring_server *s, unsigned *ret_slot, uint32_t *ret_len)
 	s->taken++;
 	s->in |= UINT64_C(1) << *ret_slot;
 	return 1;
+}
+
+bool ring_has_next(const struct ring_server *s)
+{
+	uint64_t entry;
+
+	return entry_get(s->memory->submitted, s->taken, &entry);
 }
 
 void ring_read(const struct ring_server *s, unsigned slot, uint32_t at, void *to, uint32_t len)

@@ -82,6 +82,8 @@ enum ring_sleep ring_submit(struct ring_caller *c, unsigned slot, uint32_t len);
 int ring_reap(struct ring_caller *c, unsigned *ret_slot, uint32_t *ret_len);
 const uint8_t *ring_answer(const struct ring_caller *c, unsigned slot);
 void ring_give(struct ring_caller *c, unsigned slot);
+/* Would ring_reap() find anything? */
+bool ring_has_answer(const struct ring_caller *c);
 /* Before it sleeps in this way. False: there is something to reap, so stay awake. */
 bool ring_caller_sleep(struct ring_caller *c, enum ring_sleep how);
 void ring_caller_awake(struct ring_caller *c);
@@ -93,6 +95,8 @@ void ring_server_init(struct ring_server *s, struct ring_memory *memory);
  * -EPROTO.
  */
 int ring_next(struct ring_server *s, unsigned *ret_slot, uint32_t *ret_len);
+/* Would ring_next() find anything? */
+bool ring_has_next(const struct ring_server *s);
 /* A copy of [at, at + len) of a slot. What is read twice may be different the second time. */
 void ring_read(const struct ring_server *s, unsigned slot, uint32_t at, void *to, uint32_t len);
 /* Where the answer goes: to be written, and not to be read again. */

@@ -1,0 +1,433 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Frames through memory. A slot of the ring has a whole frame: header, body, payload. What
+ * does not fit, or finds no slot, goes through the stream; an answer that does not fit
+ * leaves FRAME_MORE in its slot, and comes through the stream.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <unistd.h>
+
+#include "base/container.h"
+#include "base/node.h"
+#include "net/conn_priv.h"
+
+/* Its own memory: one that is closed in the middle of its bell is freed with the connection. */
+struct conn_ring {
+	struct conn *conn;
+	struct bell bell;
+	bool is_callers;
+	int event;                 /* the caller's: rings at the server */
+	unsigned stream_calls;     /* likewise: calls that are answered through the stream */
+	struct ring_caller caller; /* one or the other */
+	struct ring_server server;
+	struct task again; /* the server's: goes on with those that have a place by now */
+};
+
+static struct conn_ring *ring_of(struct bell *b)
+{
+	return container_of(b, struct conn_ring, bell);
+}
+
+static void again(struct task *t);
+
+static struct conn_ring *ring_new(struct conn *c, bool is_callers)
+{
+	struct conn_ring *g = node_alloc(sizeof(*g));
+
+	if (g)
+		*g = (struct conn_ring){
+			.conn = c, .is_callers = is_callers, .event = -1, .again = { .run = again }
+		};
+	if (g)
+		list_init(&g->again.link);
+	return g;
+}
+
+void conn_ring_close(struct conn *c)
+{
+	struct conn_ring *g = c->priv->ring;
+
+	if (!g)
+		return;
+	bell_close(&g->bell);
+	task_stop(&g->again);
+	if (g->event >= 0)
+		close(g->event);
+	g->event = -1;
+}
+
+void conn_ring_free(struct conn *c)
+{
+	c->priv->ring = node_free(c->priv->ring);
+}
+
+static uint64_t frame_len(const struct frame *f)
+{
+	return (uint64_t)FRAME_HEADER_SIZE + f->body_len + f->payload_len;
+}
+
+/* Written, and never read again: it lies where the other end may write, too. */
+static uint32_t frame_write(uint8_t *to, const struct frame *f, const struct body *b,
+			    const void *payload)
+{
+	struct wcur w = wcur_make(to, RING_SLOT_BYTES);
+
+	frame_put(&w, f);
+	if (f->body_len > 0)
+		put_bytes(&w, b->u.bytes, f->body_len);
+	if (f->payload_len > 0)
+		put_bytes(&w, payload, f->payload_len);
+	return (uint32_t)wcur_finish(&w);
+}
+
+/* A header that was copied out. */
+static bool frame_is_right(const uint8_t *header, uint32_t len, struct frame *ret)
+{
+	struct rcur r = rcur_make(header, FRAME_HEADER_SIZE);
+
+	return frame_get(&r, ret) == 0 && frame_len(ret) == len;
+}
+
+/* The serving end. */
+
+/* The payload is there, so to place it is to copy it. */
+void request_ring_place(struct request *r, void *ptr, uint32_t len)
+{
+	assert(len <= r->payload_len - r->ring_have);
+	ring_read(&r->conn->priv->ring->server, r->ring_slot,
+		  FRAME_HEADER_SIZE + r->frame.body_len + r->ring_have, ptr, len);
+	r->ring_have += len;
+	request_ring_go_on(r);
+}
+
+/* Never from within place(), or whoever found the place: nothing comes back in from below. */
+void request_ring_go_on(struct request *r)
+{
+	r->is_waiting = false;
+	if (!r->is_stepping)
+		loop_defer(r->conn->net->loop, &r->conn->priv->ring->again);
+}
+
+static void step(struct request *r)
+{
+	r->is_stepping = true;
+	while (r->refusal == 0 && r->ring_have < r->payload_len) {
+		r->is_waiting = true;
+		request_find_place(r);
+		if (r->is_waiting)
+			break;
+	}
+	r->is_stepping = false;
+	r->is_placing = r->is_waiting;
+	if (!r->is_placing)
+		request_finish(r);
+}
+
+/* Some that waited for a place have it. */
+static void again(struct task *t)
+{
+	struct conn *c = container_of(t, struct conn_ring, again)->conn;
+	struct list *l = c->priv->requests.next;
+
+	while (!c->is_closed && l != &c->priv->requests) {
+		struct request *r = container_of(l, struct request, link);
+
+		l = l->next;
+		if (!r->is_placing || r->is_waiting)
+			continue;
+		step(r);
+		l = c->priv->requests.next; /* any of them may have gone */
+	}
+}
+
+static void serve_message(struct conn_ring *g, unsigned slot, uint32_t len)
+{
+	struct conn *c = g->conn;
+	uint8_t header[FRAME_HEADER_SIZE];
+	struct request *r;
+	struct frame f;
+
+	if (len >= sizeof(header))
+		ring_read(&g->server, slot, 0, header, sizeof(header));
+	if (len < sizeof(header) || !frame_is_right(header, len, &f) || f.flags) {
+		conn_fail(c, "not our protocol: a message in its ring");
+		return;
+	}
+	r = request_begin(c, &f);
+	if (!r)
+		return;
+	r->is_in_ring = true;
+	r->ring_slot = slot;
+	ring_read(&g->server, slot, FRAME_HEADER_SIZE, r->body->u.bytes, f.body_len);
+	step(r);
+}
+
+static bool server_peek(struct bell *b)
+{
+	return ring_has_next(&ring_of(b)->server);
+}
+
+/* As many as there are slots, and then it is others' turn. */
+static bool server_look(struct bell *b)
+{
+	struct conn_ring *g = ring_of(b);
+	unsigned slot = 0;
+	uint32_t len = 0;
+
+	for (int n = 0; n < RING_SLOTS && !g->conn->is_closed; n++) {
+		int r = ring_next(&g->server, &slot, &len);
+
+		if (r == 0)
+			break;
+		if (r < 0)
+			conn_fail(g->conn, "not our protocol: an entry of its ring");
+		else
+			serve_message(g, slot, len);
+	}
+	return true;
+}
+
+static bool server_sleep(struct bell *b, bool is_on_word)
+{
+	(void)is_on_word;
+	return ring_server_sleep(&ring_of(b)->server);
+}
+
+static void server_awake(struct bell *b)
+{
+	ring_server_awake(&ring_of(b)->server);
+}
+
+int conn_serve_ring(struct conn *c, struct ring_memory *m, int fd)
+{
+	struct conn_ring *g = c->priv->ring ? NULL : ring_new(c, false);
+	int fds[2] = { fd }, r;
+
+	if (!g)
+		return c->priv->ring ? -EEXIST : -ENOMEM;
+	ring_server_init(&g->server, m);
+	g->bell.peek = server_peek;
+	g->bell.look = server_look;
+	g->bell.sleep = server_sleep;
+	g->bell.awake = server_awake;
+	r = bell_open(c->net->loop, &g->bell, &fds[1]);
+	if (r == 0)
+		r = stream_pass(c->priv->stream, fds, 2);
+	if (r < 0) {
+		bell_close(&g->bell);
+		node_free(g);
+		return r;
+	}
+	c->priv->ring = g;
+	return 0;
+}
+
+/* An event for it comes through the stream: any frame will do, and one that nobody asked for is
+ * read and dropped. */
+static void ring_at_caller(struct conn_ring *g, enum ring_sleep how)
+{
+	if (how == RING_ON_FUTEX)
+		bell_ring_word(&g->server.memory->caller);
+	else if (how == RING_ON_EVENT)
+		(void)send_frame(g->conn, &(struct frame){ .msg = MSG_RING, .flags = FRAME_REPLY },
+				 NULL, NULL);
+}
+
+static void complete(struct request *r, const struct frame *f, const struct body *b,
+		     const void *payload)
+{
+	struct conn_ring *g = r->conn->priv->ring;
+	uint32_t len = frame_write(ring_place(&g->server, r->ring_slot), f, b, payload);
+
+	r->is_in_ring = false;
+	ring_at_caller(g, ring_complete(&g->server, r->ring_slot, len));
+}
+
+void request_ring_leave(struct request *r)
+{
+	complete(r,
+		 &(struct frame){ .msg = r->frame.msg,
+				  .flags = FRAME_REPLY | FRAME_MORE,
+				  .call = r->frame.call },
+		 NULL, NULL);
+}
+
+bool request_ring_reply(struct request *r, const struct frame *f, const struct body *b,
+			const void *payload)
+{
+	if (frame_len(f) > RING_SLOT_BYTES) {
+		request_ring_leave(r);
+		return false;
+	}
+	/* The clock is asked, not the loop: we may have been stopped since its turn began. */
+	if (r->until_ns && node_now_ns() >= *r->until_ns)
+		conn_fail(r->conn, "what was being sent may no longer be served");
+	else
+		complete(r, f, b, payload);
+	return true;
+}
+
+/* The calling end. */
+
+/* Who waits for nothing else may sleep on the ring's word. */
+static void choose_sleep(struct conn_ring *g)
+{
+	g->bell.word = g->stream_calls == 0 ? &g->caller.memory->caller : NULL;
+}
+
+void conn_ring_count(struct conn *c, int more)
+{
+	struct conn_ring *g = c->priv->ring;
+
+	if (!g || !g->is_callers)
+		return;
+	g->stream_calls += (unsigned)more;
+	choose_sleep(g);
+}
+
+static void hear_late(struct conn *c, const struct frame *f, const uint8_t *body)
+{
+	struct body *b =
+		c->service && c->service->late && f->status == STATUS_OK ? body_take(c->net) : NULL;
+	struct rcur r;
+
+	if (!b)
+		return;
+	memcpy(b->u.bytes, body, f->body_len);
+	r = rcur_make(b->u.bytes, f->body_len);
+	c->service->late(c, f, &r);
+	body_give(c->net, b);
+}
+
+static void hear_answer(struct call *call, const struct frame *f, const uint8_t *body)
+{
+	struct conn *c = call->conn;
+
+	call->body = body_take(c->net);
+	if (!call->body) {
+		conn_fail(c, "no memory for a reply");
+		return;
+	}
+	call->frame = *f;
+	memcpy(call->body->u.bytes, body, f->body_len);
+	if (f->payload_len > 0 && f->payload_len <= call->room_cap) {
+		memcpy(call->room, body + f->body_len, f->payload_len);
+		call->room_len = f->payload_len;
+	}
+	call_answered(call);
+}
+
+static void hear_message(struct conn_ring *g, const uint8_t *bytes, uint32_t len)
+{
+	struct conn *c = g->conn;
+	uint8_t header[FRAME_HEADER_SIZE];
+	struct call *call;
+	struct frame f;
+
+	if (len >= sizeof(header))
+		memcpy(header, bytes, sizeof(header));
+	if (len < sizeof(header) || !frame_is_right(header, len, &f) || !(f.flags & FRAME_REPLY)) {
+		conn_fail(c, "not our protocol: an answer in the ring");
+		return;
+	}
+	call = call_find(c, f.call);
+	if (call && f.flags & FRAME_MORE) {
+		call->is_in_ring = false;
+		conn_ring_count(c, 1);
+	} else if (call) {
+		hear_answer(call, &f, bytes + sizeof(header));
+	} else if (!(f.flags & FRAME_MORE)) {
+		hear_late(c, &f, bytes + sizeof(header));
+	}
+}
+
+static bool caller_peek(struct bell *b)
+{
+	return ring_has_answer(&ring_of(b)->caller);
+}
+
+static bool caller_look(struct bell *b)
+{
+	struct conn_ring *g = ring_of(b);
+	unsigned slot = 0;
+	uint32_t len = 0;
+	int r = 1;
+
+	for (int n = 0; n < RING_SLOTS && r == 1 && !g->conn->is_closed; n++) {
+		r = ring_reap(&g->caller, &slot, &len);
+		if (r == 1) {
+			hear_message(g, ring_answer(&g->caller, slot), len);
+			ring_give(&g->caller, slot);
+		}
+	}
+	if (r < 0)
+		conn_fail(g->conn, "not our protocol: an entry of the ring");
+	if (!g->conn->is_closed && g->caller.out == 0)
+		bell_rest(b);
+	return true;
+}
+
+static bool caller_sleep(struct bell *b, bool is_on_word)
+{
+	return ring_caller_sleep(&ring_of(b)->caller, is_on_word ? RING_ON_FUTEX : RING_ON_EVENT);
+}
+
+static void caller_awake(struct bell *b)
+{
+	ring_caller_awake(&ring_of(b)->caller);
+}
+
+int conn_call_ring(struct conn *c, struct ring_memory *m, int event)
+{
+	struct conn_ring *g = c->priv->ring || c->is_closed ? NULL : ring_new(c, true);
+	int r = g ? 0 : c->priv->ring ? -EEXIST : -ENOMEM;
+
+	if (g) {
+		ring_caller_init(&g->caller, m);
+		g->stream_calls = c->priv->call_count;
+		g->bell.peek = caller_peek;
+		g->bell.look = caller_look;
+		g->bell.sleep = caller_sleep;
+		g->bell.awake = caller_awake;
+		g->bell.asleep = RING_ON_FUTEX;
+		choose_sleep(g);
+		r = bell_open(c->net->loop, &g->bell, NULL);
+	}
+	if (r < 0) {
+		node_free(g);
+		close(event);
+		return r;
+	}
+	g->event = event;
+	c->priv->ring = g;
+	return 0;
+}
+
+bool conn_ring_call(struct conn *c, const struct frame *f, const struct body *b,
+		    const void *payload)
+{
+	struct conn_ring *g = c->priv->ring;
+	bool is_first;
+	uint8_t *place;
+	int slot;
+
+	/* Pieces of one object must not overtake each other, and most are too long for a slot. */
+	if (!g || !g->is_callers || frame_len(f) > RING_SLOT_BYTES || f->msg == MSG_PUT_DATA)
+		return false;
+	is_first = g->caller.out == 0;
+	slot = ring_take(&g->caller, &place);
+	if (slot < 0)
+		return false;
+	if (ring_submit(&g->caller, (unsigned)slot, frame_write(place, f, b, payload)) !=
+	    RING_AWAKE)
+		bell_ring_event(g->event);
+	if (is_first)
+		bell_listen(&g->bell);
+	return true;
+}
+
+unsigned conn_take_fds(struct conn *c, int *fds, unsigned cap)
+{
+	return c->is_closed ? 0 : stream_take(c->priv->stream, fds, cap);
+}
