@@ -214,6 +214,7 @@ static void conn_closed(struct conn *c)
 		w->conn = NULL;
 	if (w->opening == c)
 		w->opening = NULL;
+	handle_ring_closed(c);
 }
 
 static const struct service CLIENT = { .closed = conn_closed, .late = reply_late };
@@ -245,6 +246,7 @@ static int connect_once(struct wadi_op *op)
 	}
 	w->conn = c;
 	w->connection++;
+	w->asked_count = 0;
 	return 0;
 }
 
@@ -289,6 +291,8 @@ int question_ask_once(struct question *q, const struct wcur *body, const struct 
 	struct wcur w;
 	int r = len < 0 ? -ENOMEM : handle_conn(op, &c);
 
+	if (r == 0)
+		handle_want_ring(op->w);
 	if (r < 0)
 		return r;
 	q->call.body = body_give(op->w->net, q->call.body);

@@ -8,6 +8,7 @@
  *	put.c get.c   whole objects       stream.c   writers and readers
  *	name.c     what needs no bytes: stat, remove, rename, wait, list
  *	op.c       operations in flight   job.c      jobs, tokens, totals
+ *	ring.c     memory to ask through, on the proxy's host
  */
 #pragma once
 
@@ -37,7 +38,9 @@ struct wadi {
 	int pid;
 	bool is_poisoned, is_saying_hello;
 	struct waitq connected;
-	unsigned connection; /* counts up with each: what was open on an earlier one is gone */
+	unsigned connection;  /* counts up with each: what was open on an earlier one is gone */
+	unsigned asked_count; /* questions on this one */
+	struct call ring;     /* asks for one */
 
 	struct wadi_attempt attempt;     /* the last one that we made up */
 	uint64_t job, changes, heard_ns; /* changes: of the job, and when we heard of them */
@@ -107,6 +110,10 @@ int64_t handle_fail(struct wadi *w, const char *verb, const char *what, int64_t 
 
 /* The path behind the job's name; -EACCES if it names another job. */
 int path_of(struct wadi *w, const char *path, struct slice *ret, const char **ret_why);
+
+/* Another question is about to be asked: from RING_AFTER on, a ring is worth its while. */
+void handle_want_ring(struct wadi *w);
+void handle_ring_closed(struct conn *c);
 
 /* What an operation that had ended would have opened at the proxy is given back. */
 void reply_late(struct conn *c, const struct frame *f, struct rcur *body);

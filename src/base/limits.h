@@ -146,6 +146,16 @@
 /* A request or its answer, with a small value: the longest of those, and 2 KiB for all else. */
 #define RING_SLOT_BYTES 4096
 
+/*
+ * Rings of one proxy: two descriptors each, and 132 KiB, of which they have together at most
+ * 1/16 of --memory. Who finds none has its socket.
+ */
+#define RINGS_MAX  1024
+#define RING_SHARE 16
+
+/* A handle asks for a ring with so many questions: to make one costs as much as a few of them. */
+#define RING_AFTER 4
+
 /* The catalog. */
 
 #define SLOT_COUNT 1024

@@ -23,6 +23,7 @@
 #include "meta/meta.h"
 #include "proxy/proxy.h"
 #include "shm/archive.h"
+#include "shm/ring.h"
 #include "store/store.h"
 #include "wire/token.h"
 
@@ -291,6 +292,18 @@ static unsigned conns_max(const struct process *s)
 	most = l.rlim_cur > taken + FILES_OF_OURS ? l.rlim_cur - taken : FILES_OF_OURS;
 	most = most < CONNS_MAX ? most : CONNS_MAX;
 	return (unsigned)(most / (s->unit_count > 1 ? s->unit_count : 1));
+}
+
+/* Each is two descriptors more of a connection; at most a quarter of those is for that. */
+static unsigned rings_max(const struct process *s)
+{
+	uint64_t most = s->config->memory_bytes / RING_SHARE / sizeof(struct ring_memory);
+	unsigned by_files = conns_max(s) / 8;
+
+	if (!(s->config->roles & WITH_PROXY) || !s->socket_path[0])
+		return 0;
+	most = most < by_files ? most : by_files;
+	return most < RINGS_MAX ? (unsigned)most : RINGS_MAX;
 }
 
 static void *unit_main(void *arg)
@@ -785,7 +798,7 @@ static int process_start(struct process *s)
 		r = budget_open(&s->budget, s->loop, s->store, c->memory_bytes,
 				s->store ? other_bytes(s) : c->memory_bytes);
 	if (r == 0)
-		net_limit_conns(s->net, conns_max(s));
+		net_limit_conns(s->net, conns_max(s) - 2 * rings_max(s));
 	if (r == 0 && c->roles & (WITH_PROXY | WITH_STORE))
 		r = core_start(s);
 	if (r == 0 && s->store)
@@ -796,6 +809,7 @@ static int process_start(struct process *s)
 			.token_key = s->token_key,
 			.token_key_len = s->token_key_len,
 			.key = { s->key, s->key_len },
+			.rings_max = rings_max(s),
 			.is_open_loopback = c->is_dev || !c->key_file,
 			.add_info = add_info,
 			.owner = s,

@@ -348,6 +348,7 @@ static void native_closed(struct conn *c)
 	relay_drop_parked(c);
 	uploads_close(p, n);
 	readings_close(p, n);
+	native_ring_close(n);
 	list_remove(&c->link);
 	node_free(n);
 }
@@ -357,6 +358,7 @@ static const struct service NATIVE = {
 	.handlers = {
 		[MESSAGE_HELLO] = { .serve = hello_serve },
 		[MESSAGE_PING] = { .serve = ping_serve },
+		[MESSAGE_RING] = { .serve = ring_serve },
 		[MESSAGE_INFO] = { .serve = info_serve },
 		[MESSAGE_STAT] = { .serve = relay_path_serve },
 		[MESSAGE_LIST] = { .serve = relay_list_serve },
@@ -465,13 +467,16 @@ void proxy_stop(struct proxy *p)
 
 bool proxy_has_stopped(const struct proxy *p)
 {
-	return p->op_count == 0 && list_is_empty(&p->conns) && list_is_empty(&p->web_conns);
+	return p->op_count == 0 && p->ring_count == 0 && list_is_empty(&p->conns) &&
+	       list_is_empty(&p->web_conns);
 }
 
 void proxy_close(struct proxy *p)
 {
 	if (!p)
 		return;
+	if (p->helper)
+		helper_close(p->helper);
 	spares_fini(&p->spare_ops, sizeof(struct op));
 	readings_fini(p);
 	node_free(p);

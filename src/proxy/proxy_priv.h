@@ -17,6 +17,8 @@ struct proxy {
 	struct list sendings;  /* of op: answers whose bytes are on their way out of a segment */
 	unsigned op_count;
 	struct spares spare_ops, spare_readings;
+	struct helper *helper; /* makes rings; NULL until the first */
+	unsigned ring_count;
 	uint64_t started_ns;
 	bool is_stopping;
 };
@@ -30,6 +32,7 @@ struct native {
 	unsigned answer_count;  /* operations that have a turn: at most CONN_ANSWERS_MAX */
 	struct list in_line;    /* those that have none yet, and no fiber */
 	uint64_t next_id;
+	struct ring *ring; /* NULL: it has none */
 	uint8_t job_name_len;
 	uint8_t job_name[JOB_NAME_BYTES_MAX];
 	bool is_ending; /* it has asked for the end of its own job, and is to hear the answer */
@@ -118,6 +121,9 @@ void readings_close(struct proxy *p, struct native *n);
 /* An op is done with what it read from. */
 void reading_leave(struct op *op);
 void readings_fini(struct proxy *p);
+
+void ring_serve(struct request *r);
+void native_ring_close(struct native *n);
 
 void relay_path_serve(struct request *r); /* STAT */
 void relay_list_serve(struct request *r);

@@ -36,6 +36,12 @@ def test_c_api(programs, w, program, name):
     run(programs[program], name, w, CAPI_MANY=MANY[program])
 
 
+@pytest.mark.parametrize("name", TESTS)
+def test_c_api_over_a_unix_socket(programs, store, w, name):
+    """And through memory beside it, from the fourth question on."""
+    run(programs["capi"], name, store.client(w.token, scheme="unix"), CAPI_MANY="2000")
+
+
 @pytest.fixture(scope="module")
 def ipv6_store():
     if not has_ipv6():
