@@ -36,8 +36,8 @@ struct socket {
 	bool is_connecting;
 	int error; /* why it could not connect; sticks */
 	/*
-	 * What we know without asking: less came than we had room for, so nothing is
-	 * left; unless the last event told of an end or an error, which is still to be
+	 * What we know without asking: less came than we had room for, or nothing, so nothing
+	 * is left; unless the last event told of an end or an error, which is still to be
 	 * received. Whatever comes from then on is an event. It saves every request the
 	 * call whose answer is EAGAIN.
 	 */
@@ -113,8 +113,11 @@ static ssize_t socket_recv(struct stream *s, void *buf, size_t len)
 	do
 		r = k->takes_fds ? recv_with_fds(k, buf, len) : recv(k->source.fd, buf, len, 0);
 	while (r < 0 && errno == EINTR);
-	if (r < 0)
-		return -errno;
+	if (r < 0) {
+		r = -errno;
+		k->is_drained = r == -EAGAIN && !k->is_at_end;
+		return r;
+	}
 	/* The kernel cuts behind what descriptors came with. */
 	k->is_drained = r > 0 && (size_t)r < len && !k->is_at_end && k->in.count == 0;
 	return r;
