@@ -146,6 +146,15 @@ bool bells_peek(const struct loop *l)
 	return false;
 }
 
+unsigned bells_count(const struct loop *l)
+{
+	unsigned count = 0;
+
+	for (struct list *i = l->bells.next; i != &l->bells; i = i->next)
+		count++;
+	return count;
+}
+
 struct bell *bells_only(const struct loop *l)
 {
 	struct list *first = l->bells.next;

@@ -105,7 +105,8 @@ static bool may_stay_awake(const struct loop *l)
 
 /*
  * Two waits in a row that were over soon are a conversation: the next one will be, too. Where there
- * is one core it is the other one's, too; to ask how many there are takes as long as a request.
+ * is one core it is the other one's, too, and so it is where as many talk to us as there are
+ * cores; to ask how many there are takes as long as a request.
  */
 static bool is_conversation(struct epoll_loop *el, uint64_t now_ns)
 {
@@ -113,7 +114,7 @@ static bool is_conversation(struct epoll_loop *el, uint64_t now_ns)
 		return false;
 	if (el->core_count == 0)
 		el->core_count = sysconf(_SC_NPROCESSORS_ONLN);
-	return el->core_count > 1;
+	return el->core_count > 1 && bells_count(&el->loop) < (unsigned long)el->core_count;
 }
 
 /* Sleeps, `ns` at most; whatever has come meanwhile is seen first. */

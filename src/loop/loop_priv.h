@@ -14,6 +14,7 @@ void loop_collect(struct loop *l);
 struct bell;
 bool bells_look(struct loop *l);
 bool bells_peek(const struct loop *l);
+unsigned bells_count(const struct loop *l);
 bool bells_sleep(struct loop *l, bool is_on_word);
 void bells_awake(struct loop *l);
 /* The one on whose word the loop may sleep, for nothing else can come; or NULL. */

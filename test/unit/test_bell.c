@@ -242,6 +242,45 @@ static void a_timer_and_an_event_are_not_forgotten_over_a_word(void **state)
 	assert_true(a.slept_on_word > 0);
 }
 
+#define CROWD 256
+
+/* How often the first of `count` is looked at in the third of three short waits; the most of 50
+ * tries.
+ */
+static unsigned peeks_in_a_conversation(unsigned count)
+{
+	static struct one crowd[CROWD];
+	struct timer t = { .fire = fire };
+	unsigned most = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		one_open(&crowd[i], false);
+		bell_listen(&crowd[i].bell);
+	}
+	for (int n = 0; n < 150; n++) {
+		unsigned before = crowd[0].peeked;
+
+		fired = 0;
+		timer_start(loop, &t, loop->now_ns + (n % 3 == 2 ? MS / 10 : MS / 1000));
+		WAIT_FOR(fired);
+		if (crowd[0].peeked - before > most)
+			most = crowd[0].peeked - before;
+	}
+	for (unsigned i = 0; i < count; i++)
+		bell_close(&crowd[i].bell);
+	return most;
+}
+
+static void a_loop_stays_awake_for_fewer_than_there_are_cores(void **state)
+{
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (cores > 1 && cores <= CROWD) {
+		assert_true(peeks_in_a_conversation(1) > 30);
+		assert_true(peeks_in_a_conversation((unsigned)cores) < 30);
+	}
+}
+
 static void one_may_close_itself_and_others(void **state)
 {
 	one_open(&a, true);
@@ -297,6 +336,7 @@ int main(void)
 		T(beside_another_one_nobody_sleeps_on_a_word),
 		T(whoever_is_waited_for_outside_does_not_sleep_on_a_word),
 		T(a_timer_and_an_event_are_not_forgotten_over_a_word),
+		T(a_loop_stays_awake_for_fewer_than_there_are_cores),
 		T(one_may_close_itself_and_others),
 		T(one_that_was_rung_and_closed_is_left_alone),
 		T(the_simulator_has_none),
