@@ -206,6 +206,10 @@ static int open_systems(struct bench *b)
 		r = add_system(b, peer_raw_new(false));
 	if (r == 0 && b->peers & 1u << BENCH_RAW)
 		r = add_system(b, peer_raw_new(true));
+	if (r == 0 && b->peers & 1u << BENCH_RAW && b->attach == BENCH_HOST)
+		r = add_system(b, peer_memory_new(false));
+	if (r == 0 && b->peers & 1u << BENCH_RAW && b->attach == BENCH_HOST)
+		r = add_system(b, peer_memory_new(true));
 	if (r == 0 && b->peers & 1u << BENCH_REDIS)
 		r = add_system(b, peer_redis_new());
 	if (r == 0 && b->peers & 1u << BENCH_MEMCACHED)
@@ -215,7 +219,7 @@ static int open_systems(struct bench *b)
 	return r;
 }
 
-/* A thousand clients of five systems. */
+/* A thousand clients of several systems. */
 static void raise_limits(void)
 {
 	struct rlimit files;

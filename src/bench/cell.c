@@ -332,6 +332,8 @@ static bool has_part(const struct bench *b, const struct cell *c, const struct p
 {
 	if (!(p->ops->ops & 1u << c->load.op))
 		return false;
+	if (p->ops->is_single && (c->load.clients > 1 || c->load.depth > 1))
+		return false;
 	if (p->ops->is_serial && c->load.clients > b->threads)
 		return false;
 	/* A floor answers one after the other, whatever is behind it. */

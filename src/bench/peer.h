@@ -93,6 +93,7 @@ struct peer_ops {
 	unsigned ops;    /* a bit for each that it has a counterpart of */
 	bool is_floor;   /* keeps nothing, so nothing is prepared */
 	bool is_polling; /* clients wait awake */
+	bool is_single;  /* has one client, with one request at a time */
 	bool is_serial;  /* begin() is all: a thread is one client, however many it has */
 	/* Its server, pinned, and ready. */
 	int (*open)(struct peer *p);
@@ -118,6 +119,7 @@ enum bench_peer { BENCH_RAW, BENCH_REDIS, BENCH_MEMCACHED, BENCH_DIR };
 
 struct peer *peer_wadi_new(void);
 struct peer *peer_raw_new(bool is_polling);
+struct peer *peer_memory_new(bool is_polling); /* with BENCH_RAW, on one host */
 struct peer *peer_redis_new(void);
 struct peer *peer_memcached_new(void);
 struct peer *peer_dir_new(void);

@@ -21,8 +21,10 @@
 static const struct {
 	const char *system, *color;
 } COLORS[] = {
-	{ "wadi", "#0b5fa5" },  { "raw", "#555555" },       { "raw-polling", "#aaaaaa" },
-	{ "redis", "#c8352b" }, { "memcached", "#2f8f4e" }, { "dir", "#b9770e" },
+	{ "wadi", "#0b5fa5" },           { "raw", "#555555" },
+	{ "raw-polling", "#aaaaaa" },    { "futex", "#7a5195" },
+	{ "memory-polling", "#c3a6d3" }, { "redis", "#c8352b" },
+	{ "memcached", "#2f8f4e" },      { "dir", "#b9770e" },
 };
 #define COLOR_COUNT (sizeof(COLORS) / sizeof(COLORS[0]))
 

@@ -85,6 +85,16 @@ def test_peers_do_the_same_work(attach, op):
     assert [(r["system"], r["clients"]) for r in many] == [("wadi", 20), (peers[0], 20)]
 
 
+def test_the_floor_of_one_host_is_memory_too():
+    found = rows("get", "put", "--peer", "raw", "--attach", "host", "--sizes", "100,200K")
+    systems = ["wadi", "raw", "raw-polling", "futex", "memory-polling"]
+    assert [r["system"] for r in found] == systems * 4
+    # One client alone can sleep on a word.
+    found = rows("get", "--peer", "raw", "--attach", "host", "--sizes", "100", "--clients", "3")
+    assert [r["system"] for r in found] == systems[:3]
+    assert all(r["ops_per_s"] > 0 and r["server_cpu_us"] is not None for r in found)
+
+
 def test_a_table_says_how_many_pairs_and_the_interval(tmp_path):
     plot = tmp_path / "bench.svg"
     out, _ = bench("get", "--sizes", "4K", "--clients", "1,5", "--peer", "raw", "--awake", "--plot", plot)
