@@ -132,9 +132,6 @@
 /* Entries that one call drops or copies: some ten microseconds. */
 #define INDEX_STEP 256
 
-/* Of one job: a count of four bytes for each in every function, and an address range. */
-#define MAPPINGS_PER_JOB_MAX 16384
-
 /* Shared memory. */
 
 /*

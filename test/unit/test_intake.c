@@ -134,7 +134,7 @@ static void a_message_is_accepted_whole_or_not_at_all(void **state)
 	struct slice path = { .ptr = (const uint8_t *)"map/3/part", .len = 10 };
 	struct put_req sample = { .attempt_hi = 7, .if_version = 1 << 20, .tier = 2, .path = path };
 	uint8_t buf[96] = { 0 };
-	ptrdiff_t len = 4 * 8 + 2 * 4 + 3 * 2 + (2 + 10) + 2;
+	ptrdiff_t len = 5 * 8 + 2 * 4 + 3 * 2 + (2 + 10) + 2;
 
 	for (ptrdiff_t n = sizeof(buf); n >= 0; n--) {
 		struct wcur w = wcur_make(buf, (size_t)n);

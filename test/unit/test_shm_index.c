@@ -164,7 +164,7 @@ static void all_entries_of_a_mapping_are_dropped_in_steps(void **state)
 		assert_int_equal(put(&x, name(i), i % 2, i + 1), 0);
 	assert_int_equal(found_of(&x, 1000), 1000);
 	assert_false(index_writer_drop_mapping(&x.writer, 0));
-	assert_int_equal(found_of(&x, 1000), 1000 - 256);
+	assert_int_equal(found_of(&x, 1000), 1000 - 256); /* INDEX_STEP */
 	assert_true(index_writer_drop_mapping(&x.writer, 0));
 	assert_int_equal(found_of(&x, 1000), 500);
 	for (unsigned i = 1; i < 1000; i += 2)
@@ -312,6 +312,7 @@ static void what_is_no_index_is_refused(void **state)
 	assert_int_equal(index_reader_open(&r, x.table.read_only, 4096), -EBADMSG);
 	assert_int_equal(index_reader_open(&r, x.head.read_only, 64), 0);
 	assert_int_equal(r.mapping_count, 0);
+	/* INDEX_TABLE_BYTES_MIN, INDEX_TABLE_BYTES_MAX */
 	assert_int_equal(index_reader_table(&r, x.table.read_only, 4095), -EBADMSG);
 	assert_int_equal(index_reader_table(&r, x.table.read_only, (64u << 20) + 128), -EBADMSG);
 	assert_int_equal(index_reader_table(&r, x.head.read_only, 4096), -EBADMSG);
