@@ -81,6 +81,14 @@ static void kill_9(void)
 	net = NULL;
 }
 
+/* Server and keeper. */
+static void kill_both(void)
+{
+	kill_9();
+	keep_heap_close(keeps);
+	assert_int_equal(keep_heap_open(sim_node_of(keeper), &keeps), 0);
+}
+
 static void begin(bool with_keeper, bool with_archive)
 {
 	struct sim_config config = { .seed = 1, .delay_ns_min = MS / 20, .delay_ns_max = MS / 2 };
@@ -571,9 +579,7 @@ static void what_a_failed_sync_has_dropped_is_written_anew(void **state)
 		assert_int_equal(put_value(0, "b", "two", 0), 0);
 		file_all();
 		before = dump();
-		kill_9();
-		keep_heap_close(keeps);
-		assert_int_equal(keep_heap_open(sim_node_of(keeper), &keeps), 0);
+		kill_both();
 		archive_lose(archive, 0);
 		start();
 		must_be_same(before);
@@ -594,17 +600,13 @@ static void a_file_is_synced_before_the_next_one_is_begun(void **state)
 	create(0);
 	assert_int_equal(put_value(0, "a", "one", 0), 0);
 	turn_for(SECOND / 2);
-	kill_9();
-	keep_heap_close(keeps);
-	assert_int_equal(keep_heap_open(sim_node_of(keeper), &keeps), 0);
+	kill_both();
 	start();
 	assert_string_equal(get(0, "a"), "one");
 	assert_int_equal(put_value(0, "b", "two", 0), 0);
 	file_all();
 	before = dump();
-	kill_9();
-	keep_heap_close(keeps);
-	assert_int_equal(keep_heap_open(sim_node_of(keeper), &keeps), 0);
+	kill_both();
 	archive_lose(archive, 0);
 	start();
 	must_be_same(before);
@@ -636,9 +638,7 @@ static void a_leaf_that_is_closed_during_a_write_is_synced_all_the_same(void **s
 	assert_true(shard->log.open != first && shard->log.filing.is_busy);
 	file_all();
 	before = dump();
-	kill_9();
-	keep_heap_close(keeps);
-	assert_int_equal(keep_heap_open(sim_node_of(keeper), &keeps), 0);
+	kill_both();
 	archive_lose(archive, 0);
 	start();
 	must_be_same(before);
