@@ -268,23 +268,22 @@ def stream(size, tmp):
 def restart(n, tmp):
     """kill -9, start again at the same ports: until `wadi stat` of the object that was put last answers."""
     print(f"restart with {n} objects of 100 bytes; the budget is 200 ms with 100000")
-    store = Store(max(1 << 30, (n * 1200 >> 20) + 1 << 20), tmp)
-    print("  put: " + store.many("objects", n))
-    last = f"many/{(n - 1) % 1000:03}/{n - 1:07}"
-    rounds = []
-    for i in range(5):
-        store.kill()
-        begun = time.monotonic()
-        store.start()
-        while store.client.run("stat", last, "--timeout", "10s").returncode != 0:
-            assert time.monotonic() < begun + 60, open(store.log).read()[-2000:]
-            time.sleep(0.01)  # who asks all the time takes a core from it
-        rounds.append(1000 * (time.monotonic() - begun))
-        print(f"  {i + 1}: {rounds[-1]:.0f} ms, of which the store had {1000 * store.cpu_s():.0f} ms of a core")
-        store.wait_ready()
-    print(f"  median: {sorted(rounds)[2]:.0f} ms")
-    print("  get: " + store.many("check", n))
-    store.end()
+    with Store(max(1 << 30, (n * 1200 >> 20) + 1 << 20), tmp) as store:
+        print("  put: " + store.many("objects", n))
+        last = f"many/{(n - 1) % 1000:03}/{n - 1:07}"
+        rounds = []
+        for i in range(5):
+            store.kill()
+            begun = time.monotonic()
+            store.start()
+            while store.client.run("stat", last, "--timeout", "10s").returncode != 0:
+                assert time.monotonic() < begun + 60, open(store.log).read()[-2000:]
+                time.sleep(0.01)  # who asks all the time takes a core from it
+            rounds.append(1000 * (time.monotonic() - begun))
+            print(f"  {i + 1}: {rounds[-1]:.0f} ms, of which the store had {1000 * store.cpu_s():.0f} ms of a core")
+            store.wait_ready()
+        print(f"  median: {sorted(rounds)[2]:.0f} ms")
+        print("  get: " + store.many("check", n))
 
 
 def main():
