@@ -112,7 +112,7 @@ static struct open *find_request(const struct catalog *c, const struct open_req 
 		struct open *o = container_of(l, struct open, by_request);
 
 		if (o->session->id == req->session && o->request == req->request &&
-		    o->job->id == req->job)
+		    o->job->id == req->job && o->session->over_number == 0)
 			return o;
 	}
 	return NULL;

@@ -197,6 +197,20 @@ static void it_goes_with_its_session(void **state)
 	assert_false(catalog_session_has(t.c, 5));
 }
 
+/* It waits to be cleared, and a repeat of its OPEN is of the next epoch. */
+static void a_repeat_after_the_session_is_over_is_another_one(void **state)
+{
+	struct open_req req = { .job = job, .session = 5, .request = 1 };
+	uint64_t open = open_it(5, 1), again;
+
+	assert_int_equal(catalog_session_over(t.c, 5, t.now, &t.out), 0);
+	assert_int_equal(catalog_open(t.c, &req, t.now, &t.out), 0);
+	again = t.out.rep.open.open;
+	assert_int_not_equal(again, open);
+	slot_tick(&t);
+	assert_int_equal(commit(5, again, "a", 0), 0);
+}
+
 static void one_that_is_empty_is_an_empty_object(void **state)
 {
 	uint64_t open = open_it(5, 1);
@@ -246,6 +260,7 @@ int main(void)
 		T(a_dropped_one_gives_its_bytes_back_in_steps),
 		T(a_large_object_is_taken_apart_in_steps),
 		T(it_goes_with_its_session),
+		T(a_repeat_after_the_session_is_over_is_another_one),
 		T(one_that_is_empty_is_an_empty_object),
 		T(open_objects_of_a_session_are_limited),
 	};
