@@ -24,8 +24,8 @@ struct heap {
 	struct archive archive;
 	struct node *node; /* whose memory it is */
 	struct list files;
-	int fail_err;
-	unsigned fail_count;
+	_Atomic int fail_err; /* a test sets them while a helper writes */
+	_Atomic unsigned fail_count;
 };
 
 static struct heap *heap_of(struct archive *a)
