@@ -82,8 +82,9 @@ struct ask {
 	uint16_t msg, slot;
 	struct body *kept; /* the request, to be sent again */
 	uint64_t sent_ns;  /* the last time; 0: not yet */
-	struct call call;  /* room, room_cap: set by the caller */
-	char detail[160];  /* the peer's words about an error */
+	unsigned sent_count;
+	struct call call; /* room, room_cap: set by the caller */
+	char detail[160]; /* the peer's words about an error */
 };
 struct wcur ask_begin(struct core *c, struct ask *a, uint16_t msg, uint16_t slot);
 int ask_wait(struct ask *a, const struct wcur *body, const struct payload *payload,
@@ -187,6 +188,7 @@ void mover_close(struct mover *m); /* its fibers have ended; NULL is fine */
 /* An object that was looked up. */
 struct found {
 	uint64_t job, hold, first; /* first: offset of the first extent */
+	uint64_t asked_ns;         /* when it was first asked for */
 	struct errand *release;    /* while there is a hold: what will give it back */
 	uint32_t extent_count, nth_try;
 	struct stat_rep stat;
@@ -208,7 +210,7 @@ int object_find(struct core *c, uint64_t job, struct slice path, uint64_t offset
 int object_find_on(struct core *c, struct found *f, uint64_t offset, uint64_t due_ns);
 /* In the background; is_confirmed: a granted read is used up. */
 void object_release(struct core *c, struct found *f, bool is_confirmed);
-/* The same, and waits for the answer. */
+/* The same, and waits for the answer. -ESTALE: too late, others may have the read. */
 int object_release_wait(struct core *c, struct found *f, bool is_confirmed, uint64_t due_ns);
 
 /* Bytes of an object, checked, where they are: pinned, or in a buffer, until span_end(). */

@@ -334,6 +334,7 @@ static int ask_once(struct ask *a, size_t len, const struct payload *payload, ui
 		request_grow_old(a->msg, a->kept->u.bytes, len,
 				 (a->core->loop->now_ns - a->sent_ns) / 1000000 + 1);
 	a->sent_ns = a->core->loop->now_ns;
+	a->sent_count++;
 	a->call.body = body_give(a->core->net, a->call.body);
 	w = call_body(a->core->net, &a->call);
 	put_bytes(&w, a->kept->u.bytes, len);

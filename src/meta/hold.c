@@ -262,9 +262,12 @@ int catalog_release(struct catalog *c, const struct release_req *req, uint64_t n
 				   : hold_find_request(c, req->session, req->request);
 
 	outcome_begin(c, ret);
-	if (!h || h->entry->job->id != req->job)
-		return 0; /* ended before: by a repeat, its session, its time; or there never was
-			     one */
+	if (!h || h->entry->job->id != req->job) {
+		/* It ended before: by a repeat, its session, its time; or there never was one. */
+		if (req->is_confirmed)
+			return refuse(ret, -ESTALE, "the read was given back, or used up before");
+		return 0;
+	}
 	/*
 	 * Only the last try gives a read back; whichever has the last byte uses it up. Who tells
 	 * the request is the last: an earlier one's is not found.

@@ -396,7 +396,7 @@ void find_serve(struct request *r)
 	ANSWER(find, e, &b->payload);
 }
 
-/* Statuses: NOSESSION. */
+/* Statuses: STALE, NOSESSION. */
 void release_serve(struct request *r)
 {
 	BEGIN(release);

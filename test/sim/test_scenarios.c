@@ -814,6 +814,42 @@ static int64_t begin_to_read(struct wadi_op *o)
 	return 0;
 }
 
+static struct got got_slowly;
+
+static int64_t read_slowly(struct wadi_op *o)
+{
+	struct get_how how;
+
+	get_how_init(o->w, &how, NULL);
+	how.path = slice_of("twice");
+	op_progress(o);
+	results[2] = get_begin(o, &how, got, sizeof(got), &got_slowly);
+	return 0;
+}
+
+static int64_t end_reading(struct wadi_op *o)
+{
+	op_progress(o);
+	results[3] = get_end(o, &got_slowly, true);
+	return 0;
+}
+
+/* Whoever says so later than a read is kept for has not read: others may have it by then. */
+static void a_read_that_is_confirmed_too_late_is_none(void **state)
+{
+	for (unsigned is_late = 0; is_late < 2; is_late++) {
+		cluster_begin(1, 500000);
+		client_runs(put_for_readers);
+		client_starts(read_slowly);
+		run_for((is_late ? 65000 : 55000) * MS);
+		client_runs(end_reading);
+		cluster_close(&cluster);
+		assert_int_equal(results[1], 0);
+		assert_int_equal(results[2], 0);
+		assert_int_equal(results[3], is_late ? -ESTALE : 0);
+	}
+}
+
 /* What happens to the way between metadata and the proxies when the nth message is on it. */
 static void at_message(unsigned nth, unsigned what)
 {
@@ -1068,6 +1104,7 @@ int main(void)
 		cmocka_unit_test(a_store_that_does_not_answer_is_not_asked_first),
 		cmocka_unit_test(asks_of_a_store_that_was_stopped_leave_nothing),
 		cmocka_unit_test(a_get_that_outlives_its_job_in_a_stopped_proxy_is_cut),
+		cmocka_unit_test(a_read_that_is_confirmed_too_late_is_none),
 		cmocka_unit_test(a_hold_that_nobody_was_told_of_is_given_back),
 		cmocka_unit_test(a_late_put_that_was_forgotten_is_not_made_again),
 		cmocka_unit_test(a_put_whose_answer_was_lost_is_made_once_or_said_to_be_stale),

@@ -62,7 +62,7 @@ static void the_last_confirmed_read_consumes(void **state)
 	assert_int_equal(release(5, holds[0], 1, true), 0);
 	assert_int_equal(read_as(5, 9, "a"), -ENODATA);
 	assert_int_equal(catalog_stat(t.c, job, text("a"), t.now, &t.out), -ENODATA);
-	assert_int_equal(release(5, holds[0], 1, true), 0);
+	assert_int_equal(release(5, holds[0], 1, true), -ESTALE); /* who asks knows whether again */
 	assert_int_equal(put_reads("a", 1), 0);
 	assert_int_equal(read_as(5, 9, "a"), 0);
 }
@@ -160,8 +160,11 @@ static void the_end_of_a_session_gives_its_reads_back(void **state)
 
 static void a_read_that_nobody_confirms_is_given_back(void **state)
 {
+	uint64_t hold;
+
 	assert_int_equal(put_reads("a", 1), 0);
 	assert_int_equal(read_as(5, 1, "a"), 0);
+	hold = t.out.rep.lookup.hold;
 	/* The job's own lease is no longer than that. */
 	assert_int_equal(catalog_job_renew(t.c,
 					   &(struct job_renew_req){ .lease_ms = 10000000,
@@ -173,6 +176,10 @@ static void a_read_that_nobody_confirms_is_given_back(void **state)
 	assert_int_equal(reads_left("a"), 0);
 	t.now += 1;
 	slot_tick(&t);
+	assert_int_equal(reads_left("a"), 1);
+	/* Who confirms it now is told so, for it is another's. */
+	assert_int_equal(release(5, hold, 1, true), -ESTALE);
+	assert_int_equal(release(5, hold, 1, false), 0);
 	assert_int_equal(reads_left("a"), 1);
 }
 
