@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of a process share:
+ *
+ *	process.c     the order in which all of it starts, and stops
+ *	keys.c        of tokens, and of the roles
+ *	shard_unit.c  metadata: a shard, and the loop and the thread that it lives on
+ *	store_unit.c  the store of this process
+ *	core_unit.c   the store core, and the mover and the proxy that are above it
+ *	doors.c       where functions connect
+ */
+#pragma once
+
+#include <pthread.h>
+#include <signal.h>
+
+#include "cli/budget.h"
+#include "cli/kept.h"
+#include "cli/process.h"
+#include "core/core.h"
+#include "meta/meta.h"
+#include "proxy/proxy.h"
+#include "shm/archive.h"
+#include "store/store.h"
+#include "wire/token.h"
+
+#define KEY_MAX 256
+
+/* A metadata shard, with the loop that it lives on. Shard 0 shares loop 0. */
+struct shard_unit {
+	struct process *process;
+	uint16_t index;
+	struct loop *loop;
+	struct net *net;
+	struct shard *shard;
+	struct listener listener, unix_listener;
+	pthread_t thread;
+	bool has_thread, is_up;
+	int result;
+	struct letter stop;
+	char address[ADDRESS_TEXT_MAX];
+};
+
+struct process {
+	const struct process_config *config;
+	struct kept_config kept_config;
+	struct kept kept;
+	char socket_path[ADDRESS_TEXT_MAX];
+	struct loop *loop;
+	struct net *net;
+	struct shard_unit units[SHARDS_MAX];
+	unsigned unit_count;
+	struct address metas[SHARDS_MAX];
+	unsigned meta_count;
+	struct archive *archives[SHARDS_MAX]; /* of the units; NULL without --data */
+	struct budget budget;
+	struct store *store;
+	struct core *core;
+	struct mover *mover;
+	struct proxy *proxy;
+	struct listener listen, unix_listen, http, redis, store_listen;
+	char advertised[ADDRESS_TEXT_MAX];
+	uint8_t token_key[KEY_MAX], key[KEY_MAX + 1];
+	size_t token_key_len, key_len;
+	pthread_t signal_thread;
+	struct letter stop;
+	struct fiber starter;
+	sigset_t signals;
+	bool is_failed, has_signal_thread;
+	pthread_mutex_t lock; /* units[].is_up, which other threads set */
+	pthread_cond_t changed;
+};
+
+/* What fails has been told on stderr, here and below. */
+int complain(const char *what, const char *name, int r);
+/* Bytes of --memory that are not pool: catalogs, values, buffers, stacks, the program itself. */
+uint64_t other_bytes(const struct process *s);
+/* Of one loop. */
+unsigned conns_max(const struct process *s);
+/* Each is two descriptors more of a connection; at most a quarter of those is for that. */
+unsigned rings_max(const struct process *s);
+
+int keys_load(struct process *s);
+/* Whether those are there without which this process would be open to others, or of no use. */
+int keys_check(const struct process *s, bool is_loopback);
+
+int shard_units_open(struct process *s);
+/* must_leave: the start failed, and what a predecessor left is for the next one. */
+void shard_units_close(struct process *s, bool must_leave);
+
+/* A connection between two roles of this process; `owner` is the process. */
+int to_shard(void *owner, uint16_t index, struct stream **ret);
+
+/* A store is told to others with its address, so it listens before it joins them. */
+int store_unit_listen(struct process *s);
+int store_unit_open(struct process *s);
+int store_unit_open_mover(struct process *s); /* when there is a core */
+
+int core_unit_open(struct process *s);
+int core_unit_open_proxy(struct process *s);
+
+int listen_at(struct process *s, struct listener *lr, enum kept_door door, const char *text,
+	      void (*accepted)(struct listener *lr, struct stream *stream));
+int doors_open(struct process *s);

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/process_priv.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+
+#include "base/container.h"
+#include "base/log.h"
+#include "meta/meta.h"
+#include "shm/archive.h"
+
+/* Of what is not pool, for the log. */
+#define LOG_SHARE 4
+
+static const char *unit_socket(const struct shard_unit *u, char *buf, size_t cap)
+{
+	snprintf(buf, cap, "unix://%s/shard-%u.sock", u->process->kept.dir.path, u->index);
+	return buf;
+}
+
+static void unit_accept(struct listener *lr, struct stream *stream)
+{
+	struct shard_unit *u = lr->owner;
+
+	shard_accept(u->shard, stream);
+}
+
+static int unit_listen(struct shard_unit *u, struct listener *lr, const char *text)
+{
+	struct address a;
+	int r = address_parse(text, &a);
+
+	*lr = (struct listener){ .accepted = unit_accept, .owner = u };
+	if (r == 0)
+		r = listener_open(u->loop, &a, lr);
+	return r < 0 ? complain("cannot listen at", text, r) : 0;
+}
+
+/* "host:port" with a number added to its port, for the further shards of a metadata server. */
+static int address_plus(const char *text, unsigned more, char *buf, size_t cap)
+{
+	struct address a;
+	int r = address_parse(text, &a);
+	uint16_t *port;
+
+	if (r < 0)
+		return complain("not an address:", text, r);
+	port = a.u.any.sa_family == AF_INET6 ? &a.u.in6.sin6_port : &a.u.in.sin_port;
+	if (a.kind == ADDRESS_TCP && *port != 0)
+		*port = htons((uint16_t)(ntohs(*port) + more));
+	address_format(&a, buf, cap);
+	return 0;
+}
+
+/* Of each shard, out of what is not pool. */
+static uint64_t log_bytes(const struct process *s)
+{
+	uint64_t bytes = other_bytes(s) / LOG_SHARE / s->unit_count;
+
+	return bytes > LOG_BYTES_MIN ? bytes : LOG_BYTES_MIN;
+}
+
+static int unit_open(struct shard_unit *u)
+{
+	struct process *s = u->process;
+	struct shard_config config = {
+		.index = u->index,
+		.count = (uint16_t)s->unit_count,
+		.is_open_loopback = s->config->is_dev || !s->config->key_file,
+		.key = { s->key, s->key_len },
+		.token_key = { s->token_key, s->token_key_len },
+		.keep = s->kept.keep,
+		.archive = s->archives[u->index],
+		.media = &media_memfd,
+		.is_full = &s->budget.is_full,
+		.log_bytes = log_bytes(s),
+		.snapshot_bytes = s->config->snapshot_bytes,
+		.store_gone_ms = s->config->store_gone_ms,
+	};
+	char text[ADDRESS_TEXT_MAX + 16];
+	int r;
+
+	for (unsigned i = 0; i < s->unit_count; i++)
+		config.addresses[i] = s->units[i].address;
+	r = shard_open(&config, u->loop, u->net, &u->shard);
+	if (r < 0)
+		return complain("cannot open", "a metadata shard", r);
+	if (s->kept.is_again && !shard_went_on(u->shard))
+		log_error(
+			"All jobs of a metadata shard are lost: the keeper did not have its log. "
+			"Server "
+			"and keeper were killed at about the same time; --data keeps a log on disk "
+			"shard=%u",
+			u->index);
+	if (u->index > 0 && s->config->is_dev)
+		r = unit_listen(u, &u->unix_listener, unit_socket(u, text, sizeof(text)));
+	if (r == 0 && !s->config->is_dev)
+		r = unit_listen(u, &u->listener, u->address);
+	return r;
+}
+
+static void unit_close(struct shard_unit *u)
+{
+	listener_close(&u->listener);
+	listener_close(&u->unix_listener);
+	if (u->shard)
+		shard_close(u->shard);
+	u->shard = NULL;
+}
+
+static void unit_stop(struct letter *l)
+{
+	struct shard_unit *u = container_of(l, struct shard_unit, stop);
+
+	unit_close(u);
+	loop_stop(u->loop);
+}
+
+static void unit_tell(struct shard_unit *u, int r)
+{
+	struct process *s = u->process;
+
+	pthread_mutex_lock(&s->lock);
+	u->result = r;
+	u->is_up = true;
+	pthread_cond_signal(&s->changed);
+	pthread_mutex_unlock(&s->lock);
+}
+
+static void *unit_main(void *arg)
+{
+	struct shard_unit *u = arg;
+	int r = loop_open_epoll(&u->loop);
+
+	if (r == 0)
+		r = net_open(u->loop, &u->net);
+	if (r == 0) {
+		net_limit_conns(u->net, conns_max(u->process));
+		r = unit_open(u);
+	}
+	unit_tell(u, r);
+	if (r == 0)
+		(void)loop_run(u->loop);
+	else
+		unit_close(u);
+	/* Its letter may have arrived before loop_post() was done with the loop. */
+	pthread_mutex_lock(&u->process->lock);
+	pthread_mutex_unlock(&u->process->lock);
+	if (u->loop) {
+		(void)loop_turn(u->loop, 0);
+		net_close(u->net);
+		loop_close(u->loop);
+	}
+	return NULL;
+}
+
+/* A directory for each shard, since each has a thread of its own that writes there. */
+static int archives_open(struct process *s)
+{
+	char path[PATH_MAX];
+	int r = 0;
+
+	for (unsigned i = 0; i < s->unit_count && r == 0 && s->config->data; i++) {
+		if (snprintf(path, sizeof(path), "%s/shard-%u", s->config->data, i) >=
+		    (int)sizeof(path))
+			r = -ENAMETOOLONG;
+		if (r == 0)
+			r = archive_open(path, &s->archives[i]);
+		if (r < 0)
+			return complain("cannot keep a log in", path, r);
+	}
+	return 0;
+}
+
+int shard_units_open(struct process *s)
+{
+	int r = archives_open(s);
+
+	for (unsigned i = 0; i < s->unit_count && r == 0; i++) {
+		s->units[i] = (struct shard_unit){ .process = s,
+						   .index = (uint16_t)i,
+						   .stop = { .run = unit_stop } };
+		if (s->config->is_dev)
+			unit_socket(&s->units[i], s->units[i].address, ADDRESS_TEXT_MAX);
+		else
+			r = address_plus(s->config->listen, i, s->units[i].address,
+					 ADDRESS_TEXT_MAX);
+	}
+	if (r == 0 && s->unit_count > 0) {
+		s->units[0].loop = s->loop;
+		s->units[0].net = s->net;
+		r = unit_open(&s->units[0]);
+	}
+	for (unsigned i = 1; i < s->unit_count && r == 0; i++) {
+		struct shard_unit *u = &s->units[i];
+
+		r = -pthread_create(&u->thread, NULL, unit_main, u);
+		u->has_thread = r == 0;
+		pthread_mutex_lock(&s->lock);
+		while (r == 0 && !u->is_up)
+			pthread_cond_wait(&s->changed, &s->lock);
+		pthread_mutex_unlock(&s->lock);
+		if (r == 0)
+			r = u->result;
+	}
+	return r;
+}
+
+void shard_units_close(struct process *s, bool must_leave)
+{
+	for (unsigned i = 0; i < s->unit_count && must_leave; i++)
+		if (s->units[i].shard)
+			shard_leave(s->units[i].shard);
+	for (unsigned i = 1; i < s->unit_count; i++) {
+		struct shard_unit *u = &s->units[i];
+
+		if (!u->has_thread)
+			continue;
+		pthread_mutex_lock(&s->lock);
+		if (u->result == 0)
+			loop_post(u->loop, &u->stop);
+		pthread_mutex_unlock(&s->lock);
+		pthread_join(u->thread, NULL);
+	}
+	if (s->unit_count > 0)
+		unit_close(&s->units[0]);
+}

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/process_priv.h"
+
+#include <stdio.h>
+
+/* Of a store that nobody else reaches: another one there is its successor, as at any address. */
+#define HERE "here"
+
+static void accept_store(struct listener *lr, struct stream *stream)
+{
+	(void)store_accept(((struct process *)lr->owner)->store, stream);
+}
+
+int store_unit_listen(struct process *s)
+{
+	const struct process_config *c = s->config;
+	int r;
+
+	if (!(c->roles & WITH_STORE))
+		return 0;
+	if (c->roles & WITH_META) {
+		snprintf(s->advertised, sizeof(s->advertised), HERE);
+		return 0;
+	}
+	r = listen_at(s, &s->store_listen, KEPT_STORE, c->listen, accept_store);
+	if (r < 0)
+		return r;
+	if (c->advertise)
+		snprintf(s->advertised, sizeof(s->advertised), "%s", c->advertise);
+	else
+		address_format(&s->store_listen.address, s->advertised, sizeof(s->advertised));
+	return 0;
+}
+
+static void segment_wanted(void *owner, uint64_t segment)
+{
+	struct process *s = owner;
+
+	if (s->proxy)
+		proxy_segment_wanted(s->proxy, segment);
+}
+
+int store_unit_open(struct process *s)
+{
+	struct store_config config = {
+		.tier = TIER_DRAM,
+		.name = "dram",
+		.key = { s->key, s->key_len },
+		.address = s->advertised,
+		.keep = s->kept.keep,
+		.wanted = segment_wanted,
+		.owner = s,
+	};
+	struct stream *stream;
+	int r;
+
+	config.limit_bytes = s->config->memory_bytes - other_bytes(s);
+	r = store_open(&config, s->loop, s->net, &s->store);
+	for (unsigned i = 0; i < s->unit_count && r == 0; i++) {
+		r = to_shard(s, (uint16_t)i, &stream);
+		if (r == 0)
+			r = store_join(s->store, stream);
+	}
+	for (unsigned i = 0; i < s->meta_count && r == 0 && s->unit_count == 0; i++)
+		r = store_join_at(s->store, &s->metas[i]);
+	return r < 0 ? complain("cannot open", "the store", r) : 0;
+}
+
+static void emptied(void *owner, uint64_t segment, uint32_t generation, int result)
+{
+	store_emptied(((struct process *)owner)->store, segment, generation, result);
+}
+
+/* Where the bytes are. */
+int store_unit_open_mover(struct process *s)
+{
+	int r = mover_open(s->core, emptied, s, &s->mover);
+
+	if (r < 0)
+		return complain("cannot open", "the mover", r);
+	store_set_mover(s->store, s->mover, mover_empty);
+	return 0;
+}
