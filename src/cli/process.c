@@ -264,7 +264,7 @@ static void process_stop(struct process *s, bool is_over)
 		core_close(s->core);
 	store_close(s->store);
 	shard_units_close(s, !is_over);
-	for (int i = 0; s->loop && i < 3; i++)
+	for (int i = 0; s->loop && i < TURNS_TO_CLOSE; i++)
 		(void)loop_turn(s->loop, 0);
 	if (s->has_signal_thread) {
 		pthread_kill(s->signal_thread, SIGTERM); /* if it was not a signal that ended us */

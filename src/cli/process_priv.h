@@ -4,7 +4,8 @@
  *
  *	process.c     the order in which all of it starts, and stops
  *	keys.c        of tokens, and of the roles
- *	shard_unit.c  metadata: a shard, and the loop and the thread that it lives on
+ *	loop_thread.c a loop, and the thread that turns it
+ *	shard_unit.c  metadata: a shard, and the loop that it lives on
  *	store_unit.c  the store of this process
  *	core_unit.c   the store core, and the mover and the proxy that are above it
  *	doors.c       where functions connect
@@ -26,18 +27,31 @@
 
 #define KEY_MAX 256
 
-/* A metadata shard, with the loop that it lives on. Shard 0 shares loop 0. */
-struct shard_unit {
+/* Turns until what was closed on a loop is free. */
+#define TURNS_TO_CLOSE 3
+
+/* A loop, and all that its thread needs to know. Loop 0 is the calling thread's and has none. */
+struct loop_thread {
 	struct process *process;
-	uint16_t index;
 	struct loop *loop;
 	struct net *net;
-	struct shard *shard;
-	struct listener listener, unix_listener;
+	/* On the thread: before the loop runs; when it was stopped, and also if open() failed. */
+	int (*open)(struct loop_thread *t);
+	void (*close)(struct loop_thread *t);
+
+	/* loop_thread.c's own. */
 	pthread_t thread;
 	bool has_thread, is_up;
 	int result;
 	struct letter stop;
+};
+
+/* A metadata shard, with the loop that it lives on. Shard 0 shares loop 0. */
+struct shard_unit {
+	struct loop_thread home;
+	uint16_t index;
+	struct shard *shard;
+	struct listener listener, unix_listener;
 	char address[ADDRESS_TEXT_MAX];
 };
 
@@ -67,7 +81,7 @@ struct process {
 	struct fiber starter;
 	sigset_t signals;
 	bool is_failed, has_signal_thread;
-	pthread_mutex_t lock; /* units[].is_up, which other threads set */
+	pthread_mutex_t lock; /* of what other threads tell about themselves */
 	pthread_cond_t changed;
 };
 
@@ -83,6 +97,11 @@ unsigned rings_max(const struct process *s);
 int keys_load(struct process *s);
 /* Whether those are there without which this process would be open to others, or of no use. */
 int keys_check(const struct process *s, bool is_loopback);
+
+/* Returns when open() has, with its result. */
+int loop_thread_start(struct loop_thread *t);
+void loop_thread_stop(struct loop_thread *t); /* fine if it did not start */
+void loop_thread_join(struct loop_thread *t); /* likewise */
 
 int shard_units_open(struct process *s);
 /* must_leave: the start failed, and what a predecessor left is for the next one. */

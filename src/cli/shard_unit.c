@@ -15,7 +15,7 @@
 
 static const char *unit_socket(const struct shard_unit *u, char *buf, size_t cap)
 {
-	snprintf(buf, cap, "unix://%s/shard-%u.sock", u->process->kept.dir.path, u->index);
+	snprintf(buf, cap, "unix://%s/shard-%u.sock", u->home.process->kept.dir.path, u->index);
 	return buf;
 }
 
@@ -33,7 +33,7 @@ static int unit_listen(struct shard_unit *u, struct listener *lr, const char *te
 
 	*lr = (struct listener){ .accepted = unit_accept, .owner = u };
 	if (r == 0)
-		r = listener_open(u->loop, &a, lr);
+		r = listener_open(u->home.loop, &a, lr);
 	return r < 0 ? complain("cannot listen at", text, r) : 0;
 }
 
@@ -61,9 +61,10 @@ static uint64_t log_bytes(const struct process *s)
 	return bytes > LOG_BYTES_MIN ? bytes : LOG_BYTES_MIN;
 }
 
-static int unit_open(struct shard_unit *u)
+static int unit_open(struct loop_thread *t)
 {
-	struct process *s = u->process;
+	struct shard_unit *u = container_of(t, struct shard_unit, home);
+	struct process *s = t->process;
 	struct shard_config config = {
 		.index = u->index,
 		.count = (uint16_t)s->unit_count,
@@ -83,7 +84,7 @@ static int unit_open(struct shard_unit *u)
 
 	for (unsigned i = 0; i < s->unit_count; i++)
 		config.addresses[i] = s->units[i].address;
-	r = shard_open(&config, u->loop, u->net, &u->shard);
+	r = shard_open(&config, t->loop, t->net, &u->shard);
 	if (r < 0)
 		return complain("cannot open", "a metadata shard", r);
 	if (s->kept.is_again && !shard_went_on(u->shard))
@@ -100,59 +101,15 @@ static int unit_open(struct shard_unit *u)
 	return r;
 }
 
-static void unit_close(struct shard_unit *u)
+static void unit_close(struct loop_thread *t)
 {
+	struct shard_unit *u = container_of(t, struct shard_unit, home);
+
 	listener_close(&u->listener);
 	listener_close(&u->unix_listener);
 	if (u->shard)
 		shard_close(u->shard);
 	u->shard = NULL;
-}
-
-static void unit_stop(struct letter *l)
-{
-	struct shard_unit *u = container_of(l, struct shard_unit, stop);
-
-	unit_close(u);
-	loop_stop(u->loop);
-}
-
-static void unit_tell(struct shard_unit *u, int r)
-{
-	struct process *s = u->process;
-
-	pthread_mutex_lock(&s->lock);
-	u->result = r;
-	u->is_up = true;
-	pthread_cond_signal(&s->changed);
-	pthread_mutex_unlock(&s->lock);
-}
-
-static void *unit_main(void *arg)
-{
-	struct shard_unit *u = arg;
-	int r = loop_open_epoll(&u->loop);
-
-	if (r == 0)
-		r = net_open(u->loop, &u->net);
-	if (r == 0) {
-		net_limit_conns(u->net, conns_max(u->process));
-		r = unit_open(u);
-	}
-	unit_tell(u, r);
-	if (r == 0)
-		(void)loop_run(u->loop);
-	else
-		unit_close(u);
-	/* Its letter may have arrived before loop_post() was done with the loop. */
-	pthread_mutex_lock(&u->process->lock);
-	pthread_mutex_unlock(&u->process->lock);
-	if (u->loop) {
-		(void)loop_turn(u->loop, 0);
-		net_close(u->net);
-		loop_close(u->loop);
-	}
-	return NULL;
 }
 
 /* A directory for each shard, since each has a thread of its own that writes there. */
@@ -178,9 +135,10 @@ int shard_units_open(struct process *s)
 	int r = archives_open(s);
 
 	for (unsigned i = 0; i < s->unit_count && r == 0; i++) {
-		s->units[i] = (struct shard_unit){ .process = s,
-						   .index = (uint16_t)i,
-						   .stop = { .run = unit_stop } };
+		s->units[i] = (struct shard_unit){
+			.home = { .process = s, .open = unit_open, .close = unit_close },
+			.index = (uint16_t)i,
+		};
 		if (s->config->is_dev)
 			unit_socket(&s->units[i], s->units[i].address, ADDRESS_TEXT_MAX);
 		else
@@ -188,22 +146,12 @@ int shard_units_open(struct process *s)
 					 ADDRESS_TEXT_MAX);
 	}
 	if (r == 0 && s->unit_count > 0) {
-		s->units[0].loop = s->loop;
-		s->units[0].net = s->net;
-		r = unit_open(&s->units[0]);
+		s->units[0].home.loop = s->loop;
+		s->units[0].home.net = s->net;
+		r = unit_open(&s->units[0].home);
 	}
-	for (unsigned i = 1; i < s->unit_count && r == 0; i++) {
-		struct shard_unit *u = &s->units[i];
-
-		r = -pthread_create(&u->thread, NULL, unit_main, u);
-		u->has_thread = r == 0;
-		pthread_mutex_lock(&s->lock);
-		while (r == 0 && !u->is_up)
-			pthread_cond_wait(&s->changed, &s->lock);
-		pthread_mutex_unlock(&s->lock);
-		if (r == 0)
-			r = u->result;
-	}
+	for (unsigned i = 1; i < s->unit_count && r == 0; i++)
+		r = loop_thread_start(&s->units[i].home);
 	return r;
 }
 
@@ -213,16 +161,9 @@ void shard_units_close(struct process *s, bool must_leave)
 		if (s->units[i].shard)
 			shard_leave(s->units[i].shard);
 	for (unsigned i = 1; i < s->unit_count; i++) {
-		struct shard_unit *u = &s->units[i];
-
-		if (!u->has_thread)
-			continue;
-		pthread_mutex_lock(&s->lock);
-		if (u->result == 0)
-			loop_post(u->loop, &u->stop);
-		pthread_mutex_unlock(&s->lock);
-		pthread_join(u->thread, NULL);
+		loop_thread_stop(&s->units[i].home);
+		loop_thread_join(&s->units[i].home);
 	}
 	if (s->unit_count > 0)
-		unit_close(&s->units[0]);
+		unit_close(&s->units[0].home);
 }
