@@ -53,7 +53,11 @@ static void take_in(struct acceptor *a, int fd, struct address *from)
 
 	from->kind = a->listener->address.kind;
 	unmap(from);
-	r = socket_accept(a->loop, fd, from, &s);
+	if (a->listener->taken) {
+		a->listener->taken(a->listener, fd, from);
+		return;
+	}
+	r = stream_adopt(a->loop, fd, from, &s);
 	if (r < 0)
 		log_warning("A connection was dropped for want of memory error=\"%s\"",
 			    strerror(-r));

@@ -229,6 +229,7 @@ static const struct loop_ops EPOLL_OPS = {
 	.wake = epoll_wake,
 	.connect = socket_connect,
 	.listen = acceptor_open,
+	.adopt = socket_adopt,
 	.unlisten = acceptor_close,
 	.close = epoll_close,
 	.fd = epoll_loop_fd,

@@ -38,7 +38,7 @@ void source_close(struct loop *l, struct source *s); /* closes fd; fine if it is
 
 int socket_connect(struct loop *l, const struct address *to, struct stream **ret);
 /* Takes `fd`, even if it fails. */
-int socket_accept(struct loop *l, int fd, const struct address *from, struct stream **ret);
+int socket_adopt(struct loop *l, int fd, const struct address *from, struct stream **ret);
 
 int acceptor_open(struct loop *l, const struct address *at, struct listener *lr);
 void acceptor_close(struct listener *lr);

@@ -68,6 +68,8 @@ struct loop_ops {
 	void (*wake)(struct loop *l); /* from any thread: ends a poll */
 	int (*connect)(struct loop *l, const struct address *to, struct stream **ret);
 	int (*listen)(struct loop *l, const struct address *at, struct listener *lr);
+	/* NULL: there are no sockets. */
+	int (*adopt)(struct loop *l, int fd, const struct address *from, struct stream **ret);
 	void (*unlisten)(struct listener *lr);
 	void (*close)(struct loop *l); /* frees it */
 	int (*fd)(struct loop *l);

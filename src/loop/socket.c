@@ -4,7 +4,7 @@
  *
  *	socket_connect() --> CONNECTING --> OPEN --> (closed)
  *	                       |   ^          ^
- *	            no room ---+   +-- again  +--- socket_accept()
+ *	            no room ---+   +-- again  +--- socket_adopt()
  *	                       |
  *	                       +--> FAILED: recv() and send() say why
  *
@@ -352,7 +352,7 @@ int socket_connect(struct loop *l, const struct address *to, struct stream **ret
 	return 0;
 }
 
-int socket_accept(struct loop *l, int fd, const struct address *from, struct stream **ret)
+int socket_adopt(struct loop *l, int fd, const struct address *from, struct stream **ret)
 {
 	struct socket *k = socket_new(l, from);
 	int r;

@@ -21,6 +21,12 @@ unsigned stream_take(struct stream *s, int *fds, unsigned cap)
 	return s->ops->take ? s->ops->take(s, fds, cap) : 0;
 }
 
+int stream_adopt(struct loop *l, int fd, const struct address *from, struct stream **ret)
+{
+	assert(loop_is_mine(l) && l->ops->adopt);
+	return l->ops->adopt(l, fd, from, ret);
+}
+
 void stream_close(struct stream *s)
 {
 	if (!s)
@@ -31,7 +37,8 @@ void stream_close(struct stream *s)
 
 int listener_open(struct loop *l, const struct address *at, struct listener *lr)
 {
-	assert(loop_is_mine(l) && !lr->acceptor && lr->accepted);
+	assert(loop_is_mine(l) && !lr->acceptor);
+	assert(lr->accepted || (lr->taken && l->ops->adopt));
 	lr->loop = l;
 	return l->ops->listen(l, at, lr);
 }

@@ -115,6 +115,8 @@ struct listener {
 	struct address address; /* with the port that the kernel chose */
 	/* Takes the stream. */
 	void (*accepted)(struct listener *lr, struct stream *s);
+	/* Instead, with real sockets: takes the socket, which may become a stream of any loop. */
+	void (*taken)(struct listener *lr, int fd, const struct address *from);
 	void *owner;      /* not ours */
 	struct list link; /* the owner's */
 	unsigned mode;    /* of a Unix path; 0 is 0600: nobody else may connect */
@@ -123,7 +125,11 @@ struct listener {
 	struct acceptor *acceptor; /* NULL while not open */
 };
 
-/* `accepted` and `owner` are set before. A Unix path that nobody listens at any more is replaced.
+/* A stream over a socket that a listener has taken. Takes `fd`, even if it fails. */
+int stream_adopt(struct loop *l, int fd, const struct address *from, struct stream **ret);
+
+/* `accepted` or `taken`, and `owner` are set before. A Unix path that nobody listens at any more is
+ * replaced.
  */
 int listener_open(struct loop *l, const struct address *at, struct listener *lr);
 void listener_close(struct listener *lr); /* fine if not open; removes its Unix path */

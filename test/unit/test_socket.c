@@ -433,6 +433,47 @@ static void a_stream_of_another_kind_passes_none(void **state)
 	close(fd);
 }
 
+static int taken_fd;
+static struct address taken_from;
+
+static void taken(struct listener *l, int fd, const struct address *from)
+{
+	assert_ptr_equal(l, &lr);
+	taken_fd = fd;
+	taken_from = *from;
+}
+
+static void what_a_listener_takes_becomes_a_stream_of_another_loop(void **state)
+{
+	struct loop *other;
+	struct stream *s;
+	char c = 0;
+	int fd;
+
+	assert_int_equal(loop_open_epoll(&other), 0);
+	assert_int_equal(address_parse("tcp://127.0.0.1:0", &at), 0);
+	lr = (struct listener){ .taken = taken };
+	taken_fd = -1;
+	assert_int_equal(listener_open(loop, &at, &lr), 0);
+	fd = plain_connect(&lr.address);
+	WAIT_FOR(taken_fd >= 0);
+
+	assert_int_equal(stream_adopt(other, taken_fd, &taken_from, &s), 0);
+	s->ready = ready;
+	assert_ptr_equal(s->loop, other);
+	assert_true(s->peer.is_loopback);
+	assert_int_equal(write(fd, "x", 1), 1);
+	turn_for(5 * MS);
+	assert_int_equal(ready_count, 0);
+	while (ready_count == 0 || stream_recv(s, &c, 1) != 1)
+		assert_int_equal(loop_turn(other, other->now_ns + SECOND), 0);
+	assert_int_equal(c, 'x');
+	stream_close(s);
+	loop_close(other);
+	assert_int_equal(read(fd, &c, 1), 0);
+	close(fd);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -456,6 +497,7 @@ int main(void)
 		T(descriptors_that_nobody_wants_or_takes_are_closed),
 		T(descriptors_that_were_not_sent_are_closed),
 		T(a_stream_of_another_kind_passes_none),
+		T(what_a_listener_takes_becomes_a_stream_of_another_loop),
 	};
 	int failed_count;
 
