@@ -225,6 +225,9 @@
 
 /* Processes. */
 
+/* Of a proxy: more than the cores of any machine that is nothing but a proxy. */
+#define LOOPS_MAX 64
+
 /* Memory of a shard's log: a leaf that is filled, one made ahead, and some on their way to a file.
  */
 #define LOG_BYTES_MIN (4u << 20)

@@ -46,6 +46,7 @@ int command_dev(int argc, char **argv)
 		.roles = WITH_META | WITH_STORE | WITH_PROXY,
 		.memory_bytes = o.memory,
 		.shard_count = (unsigned)o.shards,
+		.loop_count = 1,
 		.listen = o.listen,
 		.http = o.http,
 		.redis = o.redis,
@@ -98,6 +99,15 @@ static int run(int argc, char **argv, unsigned roles)
 				       "commas between");
 	if (!(roles & WITH_META) && !o.meta)
 		return fail_usage(&in, "--meta says where the metadata servers are");
+	if (o.loops > 1 && !(roles & WITH_PROXY))
+		return fail_usage(&in, "--loops is of proxies; metadata has --shards, and a store "
+				       "one loop");
+	if (o.loops > 1 && roles & WITH_STORE)
+		return fail_usage(&in,
+				  "--loops is for a proxy without a store, which has one loop; "
+				  "run `wadi store` and `wadi proxy --loops %llu` as "
+				  "processes of their own",
+				  (unsigned long long)o.loops);
 	code = check_listen(&in, (const char *const[]){ o.listen, o.http, o.redis }, 3);
 	if (code)
 		return code;
@@ -106,6 +116,7 @@ static int run(int argc, char **argv, unsigned roles)
 		.roles = roles,
 		.memory_bytes = o.memory,
 		.shard_count = (unsigned)o.shards,
+		.loop_count = (unsigned)o.loops,
 		.listen = o.listen,
 		.http = roles & WITH_PROXY ? o.http : NULL,
 		.redis = roles & WITH_PROXY ? o.redis : NULL,

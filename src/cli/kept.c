@@ -23,7 +23,7 @@
 #include "shm/keeper.h"
 #include "wire/token.h"
 
-#define ABOUT_MAGIC 0x3174756f62616477ull /* "wdabout1" */
+#define ABOUT_MAGIC 0x3274756f62616477ull /* "wdabout2" */
 
 /* Between two tries to start a keeper. */
 #define AGAIN_MS_MIN 100
@@ -44,8 +44,11 @@ struct about {
 	uint32_t has_key, has_door[KEPT_DOORS];
 	uint8_t key[TOKEN_KEY_BYTES];
 	char doors[KEPT_DOORS][ADDRESS_TEXT_MAX];
-	uint64_t sessions[SHARDS_MAX];
+	uint64_t sessions[LOOPS_MAX][SHARDS_MAX];
 };
+
+#define ABOUT_BYTES \
+	(((unsigned)sizeof(struct about) + SEGMENT_PAGE - 1) / SEGMENT_PAGE * SEGMENT_PAGE)
 
 static const struct keep_name ABOUT = { .kind = KEEP_ABOUT };
 
@@ -268,11 +271,10 @@ static int open_directory(struct kept *k)
 
 static int about_make(struct kept *k)
 {
-	int r = media_memfd.make(SEGMENT_PAGE, &k->about);
+	int r = media_memfd.make(ABOUT_BYTES, &k->about);
 
-	_Static_assert(sizeof(struct about) <= SEGMENT_PAGE, "a page is enough");
 	if (r == 0)
-		r = media_memfd.fill(&k->about, 0, SEGMENT_PAGE);
+		r = media_memfd.fill(&k->about, 0, ABOUT_BYTES);
 	if (r == 0) {
 		((struct about *)k->about.ptr)->magic = ABOUT_MAGIC;
 		r = keep_put(k->keep, ABOUT, &k->about);
@@ -284,7 +286,7 @@ static int about_open(struct kept *k)
 {
 	int r = k->is_again ? keep_take(k->keep, ABOUT, &k->about) : -ENOENT;
 
-	if (r == 0 && k->about.size == SEGMENT_PAGE &&
+	if (r == 0 && k->about.size == ABOUT_BYTES &&
 	    ((struct about *)k->about.ptr)->magic == ABOUT_MAGIC)
 		return 0;
 	/* Killed before it was anything, or of another version: nothing of it is of use. */
@@ -398,15 +400,15 @@ void kept_set_door(struct kept *k, enum kept_door door, const struct address *at
 	__atomic_store_n(&about->has_door[door], 1, __ATOMIC_RELEASE);
 }
 
-const uint64_t *kept_sessions(const struct kept *k)
+const uint64_t *kept_sessions(const struct kept *k, unsigned loop)
 {
-	return k->about.ptr ? ((const struct about *)k->about.ptr)->sessions : NULL;
+	return k->about.ptr ? ((const struct about *)k->about.ptr)->sessions[loop] : NULL;
 }
 
-void kept_set_session(struct kept *k, uint16_t shard, uint64_t session)
+void kept_set_session(struct kept *k, unsigned loop, uint16_t shard, uint64_t session)
 {
 	if (k->about.ptr)
-		((struct about *)k->about.ptr)->sessions[shard] = session;
+		((struct about *)k->about.ptr)->sessions[loop][shard] = session;
 }
 
 void kept_key(struct kept *k, uint8_t *key, size_t len)

@@ -59,8 +59,11 @@ void kept_close(struct kept *k, bool is_over);
 /* Where to listen: as `wanted`, or, where the kernel is to choose, where the predecessor did. */
 const char *kept_door(const struct kept *k, enum kept_door door, const char *wanted);
 void kept_set_door(struct kept *k, enum kept_door door, const struct address *at);
-/* The core's sessions, by shard: the predecessor's, until ours are set. NULL: nothing is kept. */
-const uint64_t *kept_sessions(const struct kept *k);
-void kept_set_session(struct kept *k, uint16_t shard, uint64_t session);
+/*
+ * The sessions of a loop's core, by shard: the predecessor's, until ours are set. NULL: nothing is
+ * kept. Each loop may call these for itself.
+ */
+const uint64_t *kept_sessions(const struct kept *k, unsigned loop);
+void kept_set_session(struct kept *k, unsigned loop, uint16_t shard, uint64_t session);
 /* The predecessor's key, or else this one, from now on. */
 void kept_key(struct kept *k, uint8_t *key, size_t len);

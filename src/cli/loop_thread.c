@@ -41,7 +41,7 @@ static void *thread_main(void *arg)
 		(void)loop_turn(t->loop, 0);
 	if (t->net)
 		net_close(t->net);
-	if (t->loop)
+	if (t->loop && t->loop->fibers.alive_count == 0)
 		loop_close(t->loop);
 	return NULL;
 }

@@ -17,11 +17,13 @@
 #define OTHER_SHARE     8
 #define OTHER_BYTES_MIN (24ull << 20)
 
-#define STOP_NS  2000000000ull
 #define START_NS 10000000000ull
 
 /* Descriptors of files, listeners, loops. */
 #define FILES_OF_OURS 64
+
+/* Of one more: what it waits with and is woken by, and its connections to some stores. */
+#define FILES_OF_A_LOOP 16
 
 int complain(const char *what, const char *name, int r)
 {
@@ -29,21 +31,25 @@ int complain(const char *what, const char *name, int r)
 	return r;
 }
 
-/* Each connection is a descriptor, and so is each segment. */
+/* Each connection is a descriptor, and so is each segment; and loops connect to shards. */
 unsigned conns_max(const struct process *s)
 {
+	unsigned loops = (s->unit_count > 1 ? s->unit_count : 1) + s->core_count - 1;
+	unsigned shards = s->unit_count ? s->unit_count : s->meta_count;
 	struct rlimit l = { .rlim_cur = 1024 };
 	uint64_t taken = FILES_OF_OURS + (s->store ? store_segments_max(s->store) : 0), most;
 
+	taken += (s->core_count - 1) * (FILES_OF_A_LOOP + shards);
 	getrlimit(RLIMIT_NOFILE, &l);
 	most = l.rlim_cur > taken + FILES_OF_OURS ? l.rlim_cur - taken : FILES_OF_OURS;
 	most = most < CONNS_MAX ? most : CONNS_MAX;
-	return (unsigned)(most / (s->unit_count > 1 ? s->unit_count : 1));
+	return (unsigned)(most / loops);
 }
 
 unsigned rings_max(const struct process *s)
 {
-	uint64_t most = s->config->memory_bytes / RING_SHARE / sizeof(struct ring_memory);
+	uint64_t most =
+		s->config->memory_bytes / RING_SHARE / sizeof(struct ring_memory) / s->core_count;
 	unsigned by_files = conns_max(s) / 8;
 
 	if (!(s->config->roles & WITH_PROXY) || !s->socket_path[0])
@@ -122,17 +128,42 @@ static int parse_metas(struct process *s)
 	return 0;
 }
 
+static bool all_are_ready(struct process *s, uint64_t due_ns)
+{
+	unsigned count;
+	const struct loop_tally *tallies = tallies_ask(&s->cores[0], due_ns, &count);
+
+	for (unsigned i = 0; tallies && i < count; i++)
+		if (!tallies[i].is_ready)
+			return false;
+	return tallies != NULL;
+}
+
+/* Every core has met every shard, and a store of ours has, too. */
+static int wait_ready(struct process *s, uint64_t due_ns)
+{
+	struct core *core = s->cores[0].core;
+	unsigned wanted = s->unit_count ? s->unit_count : s->meta_count;
+	int r;
+
+	if (!s->cores[0].proxy)
+		return 0;
+	r = core_wait_ready(core, due_ns);
+	while (r == 0 && s->store && store_joined_count(s->store) < wanted &&
+	       s->loop->now_ns < due_ns)
+		r = core_sleep(core, s->loop->now_ns + 1000000);
+	while (r == 0 && !all_are_ready(s, due_ns))
+		r = s->loop->now_ns < due_ns ? core_sleep(core, s->loop->now_ns + 1000000)
+					     : -EHOSTUNREACH;
+	return r;
+}
+
 /* When the roles have found each other. */
 static void start_run(struct fiber *self)
 {
 	struct process *s = container_of(self, struct process, starter);
-	uint64_t due_ns = s->loop->now_ns + START_NS;
-	int r = s->proxy ? core_wait_ready(s->core, due_ns) : 0;
-	unsigned wanted = s->unit_count ? s->unit_count : s->meta_count;
+	int r = wait_ready(s, s->loop->now_ns + START_NS);
 
-	while (r == 0 && s->store && s->proxy && store_joined_count(s->store) < wanted &&
-	       s->loop->now_ns < due_ns)
-		r = core_sleep(s->core, s->loop->now_ns + 1000000);
 	if (r == 0)
 		r = doors_open(s);
 	else if (r != -ECANCELED)
@@ -195,6 +226,8 @@ static int prepare(struct process *s)
 		r = loop_open_epoll(&s->loop);
 	if (r == 0)
 		r = net_open(s->loop, &s->net);
+	s->cores[0].home.loop = s->loop;
+	s->cores[0].home.net = s->net;
 	if (r == 0)
 		r = signals_open(s);
 	if (r == 0)
@@ -221,11 +254,11 @@ static int process_start(struct process *s)
 	if (r == 0)
 		net_limit_conns(s->net, conns_max(s) - 2 * rings_max(s));
 	if (r == 0 && c->roles & (WITH_PROXY | WITH_STORE))
-		r = core_unit_open(s);
+		r = core_units_open_first(s);
 	if (r == 0 && s->store)
 		r = store_unit_open_mover(s);
 	if (r == 0 && c->roles & WITH_PROXY)
-		r = core_unit_open_proxy(s);
+		r = core_units_open_proxies(s);
 	if (r == 0)
 		r = kept_start(&s->kept);
 	if (r == 0)
@@ -239,29 +272,14 @@ static int process_start(struct process *s)
  */
 static void process_stop(struct process *s, bool is_over)
 {
-	uint64_t due_ns = node_now_ns() + STOP_NS;
-
-	listener_close(&s->listen);
-	listener_close(&s->unix_listen);
-	listener_close(&s->http);
-	listener_close(&s->redis);
-	listener_close(&s->store_listen);
+	doors_close(s);
 	if (s->starter.run && s->starter.state != FIBER_ENDED)
 		fiber_cancel(&s->starter);
-	if (s->proxy)
-		proxy_stop(s->proxy);
 	mover_stop(s->mover);
-	if (s->core)
-		core_stop(s->core);
-	while (s->loop && node_now_ns() < due_ns &&
-	       (s->loop->fibers.alive_count > 0 || (s->proxy && !proxy_has_stopped(s->proxy))))
-		if (loop_turn(s->loop, node_now_ns() + 1000000) < 0)
-			break;
+	core_units_stop(s);
 	budget_close(&s->budget);
-	proxy_close(s->proxy);
 	mover_close(s->mover);
-	if (s->core)
-		core_close(s->core);
+	core_units_close(s);
 	store_close(s->store);
 	shard_units_close(s, !is_over);
 	for (int i = 0; s->loop && i < TURNS_TO_CLOSE; i++)
@@ -287,6 +305,9 @@ int process_run(const struct process_config *config)
 	if (!s)
 		return complain("cannot start", "", -ENOMEM), 1;
 	s->config = config;
+	s->core_count = config->loop_count;
+	s->parting_count = 1;
+	s->cores[0].home.process = s;
 	s->kept.dir.lock_fd = s->kept.wake_fd = -1;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->changed, NULL);

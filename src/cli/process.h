@@ -4,8 +4,9 @@
  * listeners, the connections between roles, and the end of all of it.
  *
  * Loop 0 is the calling thread's and has the proxy, the store, the core, and shard 0
- * of the metadata; each further shard has a loop and a thread of its own. Roles on one
- * loop talk through a pair; a shard on another by a Unix socket in the run directory.
+ * of the metadata; each further shard has a loop and a thread of its own, and so has each
+ * further proxy, with a core of its own: to the other roles those are as many proxies.
+ * Roles on one loop talk through a pair; a shard on another by a socket.
  */
 #pragma once
 
@@ -20,6 +21,7 @@ struct process_config {
 	unsigned roles;
 	uint64_t memory_bytes;
 	unsigned shard_count;
+	unsigned loop_count;               /* of the proxy; more than 1 only without a store */
 	const char *listen, *http, *redis; /* addresses; NULL: not that door */
 	const char *socket;                /* NULL: in the run directory */
 	const char *data;                  /* a directory; NULL: none */

@@ -7,13 +7,15 @@
  *	loop_thread.c a loop, and the thread that turns it
  *	shard_unit.c  metadata: a shard, and the loop that it lives on
  *	store_unit.c  the store of this process
- *	core_unit.c   the store core, and the mover and the proxy that are above it
- *	doors.c       where functions connect
+ *	core_unit.c   the store core and the proxy above it, and the loop that they live on
+ *	tallies.c     what is counted on each loop
+ *	doors.c       where functions connect, and over which loops they are spread
  */
 #pragma once
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 
 #include "cli/budget.h"
 #include "cli/kept.h"
@@ -55,6 +57,42 @@ struct shard_unit {
 	char address[ADDRESS_TEXT_MAX];
 };
 
+/* To another loop and back, for what is counted there. */
+struct question {
+	struct letter letter;
+	struct core_unit *asker, *asked;
+};
+
+/*
+ * A store core, and the proxy on it if there is one, with the loop that they live on. Unit 0
+ * shares loop 0.
+ */
+struct core_unit {
+	struct loop_thread home;
+	unsigned index;
+	struct core *core;
+	struct proxy *proxy;
+
+	/*
+	 * Connections that it was given, for who gives it more: loop 0 counts them up when it
+	 * sends them there, this one down.
+	 */
+	atomic_uint conn_count;
+
+	/* tallies.c: one question to each of the others, and what they say. */
+	struct question questions[LOOPS_MAX];
+	struct loop_tally tallies[LOOPS_MAX];
+	unsigned unanswered_count;
+	struct waitq answered;
+};
+
+/* A listener of loop 0, for the proxies. */
+struct door {
+	struct listener listener;
+	void (*accept)(struct proxy *p, struct stream *s);
+	bool is_spread; /* over all loops */
+};
+
 struct process {
 	const struct process_config *config;
 	struct kept_config kept_config;
@@ -62,6 +100,9 @@ struct process {
 	char socket_path[ADDRESS_TEXT_MAX];
 	struct loop *loop;
 	struct net *net;
+	struct core_unit cores[LOOPS_MAX]; /* [0] is there, and has loop 0, whatever the roles */
+	unsigned core_count;
+	unsigned parting_count, parted_count[2];
 	struct shard_unit units[SHARDS_MAX];
 	unsigned unit_count;
 	struct address metas[SHARDS_MAX];
@@ -69,10 +110,9 @@ struct process {
 	struct archive *archives[SHARDS_MAX]; /* of the units; NULL without --data */
 	struct budget budget;
 	struct store *store;
-	struct core *core;
 	struct mover *mover;
-	struct proxy *proxy;
-	struct listener listen, unix_listen, http, redis, store_listen;
+	struct door native, unix_native, http, redis;
+	struct listener store_listen;
 	char advertised[ADDRESS_TEXT_MAX];
 	uint8_t token_key[KEY_MAX], key[KEY_MAX + 1];
 	size_t token_key_len, key_len;
@@ -107,17 +147,23 @@ int shard_units_open(struct process *s);
 /* must_leave: the start failed, and what a predecessor left is for the next one. */
 void shard_units_close(struct process *s, bool must_leave);
 
-/* A connection between two roles of this process; `owner` is the process. */
-int to_shard(void *owner, uint16_t index, struct stream **ret);
+/* A connection from a loop of this process to a shard of it. */
+int to_shard(struct process *s, struct loop *from, uint16_t index, struct stream **ret);
 
 /* A store is told to others with its address, so it listens before it joins them. */
 int store_unit_listen(struct process *s);
 int store_unit_open(struct process *s);
 int store_unit_open_mover(struct process *s); /* when there is a core */
 
-int core_unit_open(struct process *s);
-int core_unit_open_proxy(struct process *s);
+int core_units_open_first(struct process *s);   /* unit 0 without a proxy */
+int core_units_open_proxies(struct process *s); /* that, and the other units */
+void core_units_stop(struct process *s);        /* their fibers end, or STOP_NS is over */
+void core_units_close(struct process *s); /* all, but the threads of others have ended before */
 
-int listen_at(struct process *s, struct listener *lr, enum kept_door door, const char *text,
-	      void (*accepted)(struct listener *lr, struct stream *stream));
+/* Of all loops with a proxy; `owner` is a core unit. See struct proxy_config. */
+const struct loop_tally *tallies_ask(void *owner, uint64_t due_ns, unsigned *ret_count);
+
+/* Opens `lr`, whose callback and owner are set, and tells where. */
+int listen_at(struct process *s, struct listener *lr, enum kept_door door, const char *text);
 int doors_open(struct process *s);
+void doors_close(struct process *s);

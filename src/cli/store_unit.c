@@ -22,7 +22,8 @@ int store_unit_listen(struct process *s)
 		snprintf(s->advertised, sizeof(s->advertised), HERE);
 		return 0;
 	}
-	r = listen_at(s, &s->store_listen, KEPT_STORE, c->listen, accept_store);
+	s->store_listen = (struct listener){ .accepted = accept_store, .owner = s };
+	r = listen_at(s, &s->store_listen, KEPT_STORE, c->listen);
 	if (r < 0)
 		return r;
 	if (c->advertise)
@@ -36,8 +37,8 @@ static void segment_wanted(void *owner, uint64_t segment)
 {
 	struct process *s = owner;
 
-	if (s->proxy)
-		proxy_segment_wanted(s->proxy, segment);
+	if (s->cores[0].proxy)
+		proxy_segment_wanted(s->cores[0].proxy, segment);
 }
 
 int store_unit_open(struct process *s)
@@ -57,7 +58,7 @@ int store_unit_open(struct process *s)
 	config.limit_bytes = s->config->memory_bytes - other_bytes(s);
 	r = store_open(&config, s->loop, s->net, &s->store);
 	for (unsigned i = 0; i < s->unit_count && r == 0; i++) {
-		r = to_shard(s, (uint16_t)i, &stream);
+		r = to_shard(s, s->loop, (uint16_t)i, &stream);
 		if (r == 0)
 			r = store_join(s->store, stream);
 	}
@@ -74,7 +75,7 @@ static void emptied(void *owner, uint64_t segment, uint32_t generation, int resu
 /* Where the bytes are. */
 int store_unit_open_mover(struct process *s)
 {
-	int r = mover_open(s->core, emptied, s, &s->mover);
+	int r = mover_open(s->cores[0].core, emptied, s, &s->mover);
 
 	if (r < 0)
 		return complain("cannot open", "the mover", r);

@@ -13,7 +13,7 @@
 #include "proxy/http_request.h"
 #include "proxy/web.h"
 
-#define METRICS_BYTES 8192
+#define METRICS_BYTES (8192 + LOOPS_MAX * 256)
 
 struct text {
 	char *buf;
@@ -40,15 +40,60 @@ static void metric(struct text *t, const char *kind, const char *name, const cha
 	    kind, name, value);
 }
 
+static void add_tally(struct loop_tally *sum, const struct loop_tally *one)
+{
+	sum->net.conn_count += one->net.conn_count;
+	sum->net.request_count += one->net.request_count;
+	sum->net.call_count += one->net.call_count;
+	sum->net.refused_count += one->net.refused_count;
+	sum->net.received_bytes += one->net.received_bytes;
+	sum->net.sent_bytes += one->net.sent_bytes;
+	if (one->stall_ns_max > sum->stall_ns_max)
+		sum->stall_ns_max = one->stall_ns_max;
+}
+
+/* Whether the loops share the work, and which of them has no more time. */
+static void loop_metrics(struct text *t, const struct loop_tally *tallies, unsigned count)
+{
+	static const struct {
+		const char *kind, *name, *help;
+	} metrics[] = {
+		{ "gauge", "connections", "Connections of a loop." },
+		{ "counter", "requests_total", "Requests served by a loop." },
+		{ "counter", "cpu_nanoseconds_total", "CPU time of a loop's thread." },
+	};
+
+	for (unsigned m = 0; m < sizeof(metrics) / sizeof(metrics[0]); m++) {
+		add(t, "# HELP wadi_loop_%s %s\n# TYPE wadi_loop_%s %s\n", metrics[m].name,
+		    metrics[m].help, metrics[m].name, metrics[m].kind);
+		for (unsigned i = 0; i < count; i++) {
+			const uint64_t values[] = { tallies[i].net.conn_count,
+						    tallies[i].net.request_count,
+						    tallies[i].cpu_ns };
+
+			add(t, "wadi_loop_%s{loop=\"%u\"} %" PRIu64 "\n", metrics[m].name, i,
+			    values[m]);
+		}
+	}
+}
+
 /* Prometheus text format 0.0.4. */
 static int metrics(struct web *w, struct text *t, uint64_t due_ns)
 {
-	const struct net_counters *n = net_counters(w->proxy->net);
+	const struct loop_tally *tallies;
+	struct loop_tally sum = { 0 };
+	const struct net_counters *n = &sum.net;
 	struct info_rep i;
+	unsigned loop_count;
 	int r = proxy_info(w->proxy, due_ns, &i);
 
 	if (r < 0)
 		return r;
+	tallies = proxy_tallies(w->proxy, due_ns, &loop_count);
+	if (!tallies)
+		return -ETIMEDOUT;
+	for (unsigned k = 0; k < loop_count; k++)
+		add_tally(&sum, &tallies[k]);
 	metric(t, "gauge", "dram_limit_bytes", "Bytes that the dram tier may use.", i.dram_limit);
 	metric(t, "gauge", "dram_used_bytes", "Bytes of the dram tier that belong to jobs.",
 	       i.dram_used);
@@ -73,8 +118,20 @@ static int metrics(struct web *w, struct text *t, uint64_t due_ns)
 	metric(t, "counter", "sent_bytes_total", "Bytes sent.", n->sent_bytes);
 	metric(t, "counter", "uptime_seconds", "Since this process began.", i.uptime_ms / 1000);
 	metric(t, "gauge", "loop_stall_max_nanoseconds",
-	       "The longest time between two looks at the sockets.", w->proxy->loop->busy_ns_max);
+	       "The longest time between two looks at the sockets.", sum.stall_ns_max);
+	loop_metrics(t, tallies, loop_count);
 	return 0;
+}
+
+static bool is_ready(struct web *w, uint64_t due_ns)
+{
+	unsigned count;
+	const struct loop_tally *tallies = proxy_tallies(w->proxy, due_ns, &count);
+
+	for (unsigned i = 0; tallies && i < count; i++)
+		if (!tallies[i].is_ready)
+			return false;
+	return tallies != NULL;
 }
 
 static int respond(struct web *w, int status, const char *reason, const char *type,
@@ -112,7 +169,7 @@ static struct answer route(struct web *w, const struct http_request *request, ch
 			return (struct answer){ 200, "OK", "text/plain; version=0.0.4", buf,
 						t.len };
 	} else if (strcmp(request->target, "/healthz") == 0) {
-		if (core_is_ready(w->proxy->core))
+		if (is_ready(w, due_ns))
 			return (struct answer){ 200, "OK", "text/plain", "ok\n", 3 };
 	} else {
 		return (struct answer){ 404, "Not Found", "text/plain",

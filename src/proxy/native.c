@@ -351,6 +351,7 @@ static void native_closed(struct conn *c)
 	native_ring_close(n);
 	list_remove(&c->link);
 	node_free(n);
+	proxy_gone(p);
 }
 
 static const struct service NATIVE = {
@@ -392,6 +393,7 @@ void proxy_accept(struct proxy *p, struct stream *s)
 
 	if (!n) {
 		stream_close(s);
+		proxy_gone(p);
 		return;
 	}
 	list_init(&n->uploads);
@@ -401,6 +403,7 @@ void proxy_accept(struct proxy *p, struct stream *s)
 	c = conn_open(p->net, s, &NATIVE, p);
 	if (!c) {
 		node_free(n);
+		proxy_gone(p);
 		return;
 	}
 	c->state = n;
@@ -423,6 +426,29 @@ int proxy_open(struct net *n, const struct proxy_config *config, struct proxy **
 	list_init(&p->sendings);
 	*ret = p;
 	return 0;
+}
+
+void proxy_gone(struct proxy *p)
+{
+	if (p->config.gone)
+		p->config.gone(p->config.owner);
+}
+
+void proxy_tally(const struct proxy *p, struct loop_tally *ret)
+{
+	ret->net = *net_counters(p->net);
+	ret->waiting_count = core_waiting_count(p->core);
+	ret->stall_ns_max = p->loop->busy_ns_max;
+	ret->is_ready = core_is_ready(p->core);
+}
+
+const struct loop_tally *proxy_tallies(struct proxy *p, uint64_t due_ns, unsigned *ret_count)
+{
+	if (p->config.tallies)
+		return p->config.tallies(p->config.owner, due_ns, ret_count);
+	proxy_tally(p, &p->tally);
+	*ret_count = 1;
+	return &p->tally;
 }
 
 static bool is_sending(const struct proxy *p, const struct conn *c)

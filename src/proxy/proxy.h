@@ -19,6 +19,15 @@
 
 struct proxy;
 
+/* What is counted on one loop. */
+struct loop_tally {
+	struct net_counters net;
+	uint64_t waiting_count; /* requests of the core that are about to be made again */
+	uint64_t stall_ns_max;  /* the longest time between two looks at the sockets */
+	uint64_t cpu_ns;        /* of its thread, if its owner knows */
+	bool is_ready;          /* every metadata shard answers */
+};
+
 struct proxy_config {
 	struct core *core;
 	const uint8_t *token_key; /* of the jobs' tokens; NULL: none are taken */
@@ -29,6 +38,13 @@ struct proxy_config {
 	bool is_open_loopback; /* from this host, no token is as good as that key */
 	/* Adds what this process knows of its pool; may be NULL. */
 	void (*add_info)(void *owner, struct info_rep *info);
+	/*
+	 * Those of all loops of this process that have a proxy, on a fiber; good until it waits.
+	 * NULL: not in time. May be NULL itself: there is this one.
+	 */
+	const struct loop_tally *(*tallies)(void *owner, uint64_t due_ns, unsigned *ret_count);
+	/* One that proxy_accept() or another has taken is closed. May be NULL. */
+	void (*gone)(void *owner);
 	void *owner; /* not ours */
 };
 
@@ -37,6 +53,9 @@ int proxy_open(struct net *n, const struct proxy_config *config, struct proxy **
 void proxy_stop(struct proxy *p);
 bool proxy_has_stopped(const struct proxy *p);
 void proxy_close(struct proxy *p);
+
+/* Of its loop; cpu_ns is left alone. */
+void proxy_tally(const struct proxy *p, struct loop_tally *ret);
 
 /* Each takes the stream. */
 void proxy_accept(struct proxy *p, struct stream *s);

@@ -19,6 +19,7 @@ struct proxy {
 	struct spares spare_ops, spare_readings;
 	struct helper *helper; /* makes rings; NULL until the first */
 	unsigned ring_count;
+	struct loop_tally tally; /* where nobody has more than this one */
 	uint64_t started_ns;
 	bool is_stopping;
 };
@@ -142,6 +143,10 @@ void info_serve(struct request *r);
 
 /* http.c, redis.c */
 void web_close_all(struct proxy *p);
+
+/* Of each loop of this process. On a fiber, and good until it waits; NULL: not in time. */
+const struct loop_tally *proxy_tallies(struct proxy *p, uint64_t due_ns, unsigned *ret_count);
+void proxy_gone(struct proxy *p); /* a connection that was accepted */
 
 /* The totals; on a fiber. */
 int proxy_info(struct proxy *p, uint64_t due_ns, struct info_rep *ret);

@@ -400,8 +400,14 @@ static void add_store(void *owner, const struct info_rep *one)
 
 int proxy_info(struct proxy *p, uint64_t due_ns, struct info_rep *ret)
 {
-	*ret = (struct info_rep){ .uptime_ms = (p->loop->now_ns - p->started_ns) / 1000000,
-				  .parked_count = core_waiting_count(p->core) };
+	unsigned count;
+	const struct loop_tally *tallies = proxy_tallies(p, due_ns, &count);
+
+	if (!tallies)
+		return -ETIMEDOUT;
+	*ret = (struct info_rep){ .uptime_ms = (p->loop->now_ns - p->started_ns) / 1000000 };
+	for (unsigned i = 0; i < count; i++)
+		ret->parked_count += tallies[i].waiting_count;
 	for (uint16_t i = 0; i < core_shard_count(p->core); i++) {
 		struct info_rep one;
 		int r = shard_info(p, i, due_ns, &one);

@@ -14,10 +14,12 @@ static void is_ready(struct stream *s)
 static void web_ended(struct fiber *self)
 {
 	struct web *w = container_of(self, struct web, fiber);
+	struct proxy *p = w->proxy;
 
 	stream_close(w->stream);
 	list_remove(&w->link);
 	node_free(w);
+	proxy_gone(p);
 }
 
 /* False: there are as many as there may be, and all are being served. */
@@ -50,6 +52,7 @@ void web_accept(struct proxy *p, struct stream *s, fiber_fn *run)
 
 	if (!w) {
 		stream_close(s);
+		proxy_gone(p);
 		return;
 	}
 	w->proxy = p;
@@ -61,6 +64,7 @@ void web_accept(struct proxy *p, struct stream *s, fiber_fn *run)
 	if (fiber_start(&p->loop->fibers, &w->fiber, run, web_ended) < 0) {
 		stream_close(s);
 		node_free(w);
+		proxy_gone(p);
 		return;
 	}
 	list_insert(&p->web_conns, &w->link);

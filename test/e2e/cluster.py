@@ -1,5 +1,6 @@
 """Roles as processes of their own: metadata in shards, stores, a proxy, with keys."""
 import os
+import re
 import signal
 import socket
 import shutil
@@ -40,6 +41,7 @@ class Role:
             more = os.read(self.process.stdout.fileno(), 65536)
             assert more, self.told()
             text += more
+        self.endpoints = dict(re.findall(r"^endpoint=(?=(\w+):)(\S+)$", text.decode(), re.M))
 
     def told(self):
         self.log.seek(0)
@@ -80,7 +82,9 @@ def is_there(pid):
 class Cluster:
     """`wadi meta`, `store` and `proxy` on loopback; whoever knows the key administers it."""
 
-    def __init__(self, directory, shards=2, memory="512M", keep_s="60s", store_gone="10m", store_prefix=()):
+    def __init__(self, directory, shards=2, memory="512M", keep_s="60s", store_gone="10m", store_prefix=(),
+                 loops=1):
+        self.loops = ["--loops", str(loops)]
         self.directory, self.memory, self.store_prefix = directory, memory, store_prefix
         self.keep_s = ["--keep-s", keep_s]
         self.store_gone = ["--store-gone", store_gone]
@@ -119,7 +123,7 @@ class Cluster:
     def start_proxy(self):
         self.roles["proxy"] = Role(self.directory, "proxy", "--listen", f"127.0.0.1:{self.proxy_port}", "--http",
                                    "127.0.0.1:0", "--redis", "127.0.0.1:0", "--meta", self.metas, *self.with_key,
-                                   *self.with_token_key, *self.keep_s, env=self.env)
+                                   *self.with_token_key, *self.keep_s, *self.loops, env=self.env)
 
     def job(self, name, *options):
         client = self.admin.at(self.admin("job", "create", name, *options).decode().strip())

@@ -689,6 +689,27 @@ def test_shards(new_store):
     assert w("get", "x") == b"x" and store.stop() == 0
 
 
+@reaches("LOOPS_MAX")
+def test_loops(tmp_path):
+    done = run_wadi("proxy", "--meta", "127.0.0.1:1", "--loops", LIMITS["LOOPS_MAX"] + 1)
+    assert done.returncode == USAGE and b"64" in done.stderr, done.stderr
+    made = Cluster(tmp_path, shards=1, loops=LIMITS["LOOPS_MAX"])
+    try:
+        job = made.job("a")
+        wires = [Wire.at(job.endpoint) for _ in range(2 * LIMITS["LOOPS_MAX"])]
+        assert {wire.hello(secret=job.token).status for wire in wires} == {"OK"}
+        text = http_get(made.roles["proxy"].endpoints["http"].rstrip("/") + "/metrics")[1]
+        counts = [int(n) for n in re.findall(r"^wadi_loop_connections{.*} (\d+)$", text, re.M)]
+        # Two of these, and one to metadata; the first has another one, to the store, which it was asked about.
+        assert counts == [4] + [3] * (LIMITS["LOOPS_MAX"] - 1)
+        assert text.endswith("\n") and 'wadi_loop_cpu_nanoseconds_total{loop="63"} ' in text
+        for wire in wires:
+            wire.close()
+        made.stop()
+    finally:
+        made.kill()
+
+
 @reaches("TREE_STEP", "LIST_STEP")
 def test_steps_through_a_directory(w):
     with Wire.at(w.endpoint) as wire:
