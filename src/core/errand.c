@@ -94,10 +94,11 @@ int errand_new(struct core *c, uint64_t job, struct errand **ret, char *why, siz
 			 ERRANDS_MAX);
 		return -EUSERS;
 	}
-	snprintf(why, why_cap, "no memory to undo it with");
 	e = c->spare_errand ? TAKE_PTR(c->spare_errand) : node_alloc(sizeof(*e));
-	if (!e)
+	if (!e) {
+		snprintf(why, why_cap, "no memory to undo it with");
 		return -ENOMEM;
+	}
 	why[0] = '\0';
 	*e = (struct errand){ .core = c, .job = job };
 	*ret = e;
