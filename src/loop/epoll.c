@@ -166,8 +166,7 @@ static bool may_leave_unasked(struct epoll_loop *el)
 {
 	struct loop *l = &el->loop;
 
-	return !l->is_waited_for && (l->is_looked_at || loop_due(l) <= l->now_ns) &&
-	       el->unasked++ < LOOP_TURNS_UNASKED;
+	return !l->is_waited_for && l->is_needed_soon && el->unasked++ < LOOP_TURNS_UNASKED;
 }
 
 static int epoll_poll(struct loop *l, uint64_t due_ns)

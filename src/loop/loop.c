@@ -205,6 +205,7 @@ static bool look_at_bells(struct loop *l)
 static int turn(struct loop *l, uint64_t due_ns, bool is_watched)
 {
 	struct node *outer = node_current;
+	uint64_t own_ns;
 	bool has_run;
 	int r;
 
@@ -220,10 +221,12 @@ static int turn(struct loop *l, uint64_t due_ns, bool is_watched)
 	has_run |= run_fibers(l);
 	has_run |= loop_settle(l);
 	has_run |= look_at_bells(l);
-	l->is_looked_at = has_run && is_watched;
-	if (l->is_looked_at)
+	own_ns = loop_due(l);
+	has_run &= is_watched;
+	l->is_needed_soon = has_run || own_ns <= l->now_ns;
+	if (has_run)
 		due_ns = l->now_ns;
-	r = l->ops->poll(l, loop_due(l) < due_ns ? loop_due(l) : due_ns);
+	r = l->ops->poll(l, own_ns < due_ns ? own_ns : due_ns);
 	serve_mail(l);
 	loop_settle(l);
 	free_closed(l);

@@ -92,8 +92,10 @@ struct loop {
 	struct mailbox mail;
 	struct letter *inbox; /* taken out of the mail, oldest first */
 	bool is_turning, must_stop;
-	bool is_asleep;     /* bells ring, as far as they know */
-	bool is_looked_at;  /* the turn's caller looks whether what has run is what it waits for */
+	bool is_asleep; /* bells ring, as far as they know */
+	/* The next turn has work, or this one's caller looks whether what has run is what it waits
+	 * for. */
+	bool is_needed_soon;
 	bool is_waited_for; /* somebody outside waits on loop_fd(), so we sleep between turns too */
 	uint64_t polled_ns;
 	uint64_t busy_ns_max; /* the longest time from poll to poll: a stall, seen by others */
