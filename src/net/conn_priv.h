@@ -94,7 +94,13 @@ struct conn_priv {
 /* Takes `body`, which may be NULL. NULL: no memory; the connection is closing then. */
 struct sending *send_frame(struct conn *c, const struct frame *f, struct body *body,
 			   const void *payload);
-void send_flush(struct conn *c);
+void send_queue(struct conn *c);
+/* Whoever has received anything asks, and most often there is nothing to send. */
+static inline void send_flush(struct conn *c)
+{
+	if (!list_is_empty(&c->priv->queue) || c->priv->is_turned_away)
+		send_queue(c);
+}
 /* False: it may not be sent any more, and the connection is closed for it. */
 bool sending_is_in_time(struct conn *c, const struct sending *s);
 /* All of it has been sent, or will not be. */

@@ -148,7 +148,7 @@ static void advance(struct conn *c, size_t n)
 	}
 }
 
-void send_flush(struct conn *c)
+void send_queue(struct conn *c)
 {
 	struct conn_priv *p = c->priv;
 	size_t done = 0;
