@@ -31,10 +31,14 @@ int complain(const char *what, const char *name, int r)
 	return r;
 }
 
-/* Each connection is a descriptor, and so is each segment; and loops connect to shards. */
+/*
+ * Each connection is a descriptor, and so is each segment; and loops connect to shards. Those
+ * of `wadi dev` have no connections but ours.
+ */
 unsigned conns_max(const struct process *s)
 {
-	unsigned loops = (s->unit_count > 1 ? s->unit_count : 1) + s->core_count - 1;
+	unsigned served = s->unit_count > 1 && !s->config->is_dev ? s->unit_count : 1;
+	unsigned loops = served + s->core_count - 1;
 	unsigned shards = s->unit_count ? s->unit_count : s->meta_count;
 	struct rlimit l = { .rlim_cur = 1024 };
 	uint64_t taken = FILES_OF_OURS + (s->store ? store_segments_max(s->store) : 0), most;

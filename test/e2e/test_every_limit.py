@@ -48,6 +48,8 @@ HELD = {
     "TICK_STEP": ("test_catalog_objects", "size"),
     "LOOP_TIMERS_PER_TURN": ("test_loop", "size"),
     "LOOP_LETTERS_PER_TURN": ("test_loop", "size"),
+    "LOOP_ROUNDS_TO_SETTLE": ("test_loop", "size"),
+    "SPARES_MAX": ("test_spares", "size"),
     "FIBER_STACK_BYTES": ("test_fiber", "size"),
     "FIBER_GUARD_BYTES": ("test_fiber", "size"),
     "LOOP_PIECE": ("test_core", "size"),

@@ -279,6 +279,7 @@ static void what_follows_runs_in_the_same_turn(void **state)
 	expect_notes("");
 }
 
+/* But LOOP_ROUNDS_TO_SETTLE times. */
 static void what_follows_itself_for_ever_does_not_keep_the_turn(void **state)
 {
 	struct thing a = thing("a"), timer = thing("timer");

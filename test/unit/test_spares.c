@@ -72,7 +72,7 @@ static void no_more_is_kept_than_is_said(void **state)
 	assert_int_equal(alive, 300);
 	for (int i = 0; i < 300; i++)
 		spares_give(&s, all[i], 16);
-	assert_int_equal(alive, 128);
+	assert_int_equal(alive, 128); /* SPARES_MAX */
 	spares_fini(&s, 16);
 	assert_int_equal(alive, 0);
 	assert_null(s.first);
