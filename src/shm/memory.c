@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/falloc.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -144,6 +145,33 @@ int memory_join(int fd, size_t size, struct memory *ret)
 	if (r == 0)
 		ret->fd = -1;
 	return r;
+}
+
+int memory_join_to_read(int fd, size_t size, struct memory *ret)
+{
+	struct stat st;
+	void *p;
+
+	if (!is_region(fd, &st) || (uint64_t)st.st_size != size)
+		return -EBADF;
+	p = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	*ret = (struct memory){ .ptr = p, .size = size, .fd = -1 };
+	return 0;
+}
+
+/* Ours can write; and a description that is shared could be told things, leases and flags. */
+int memory_export(const struct memory *m)
+{
+	char path[40];
+	int fd;
+
+	if (m->fd < 0)
+		return -EOPNOTSUPP;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", m->fd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
 }
 
 /* Before 5.14 there is no MADV_POPULATE_WRITE. Reserved first, so that no access can fail. */

@@ -55,10 +55,18 @@ extern const struct media media_memfd, media_heap;
 int memory_adopt(int fd, struct memory *ret);
 
 /*
+ * A description of its own for somebody else, who can read and map it, and not write. It is the
+ * caller's. -EOPNOTSUPP: plain memory; -EMFILE, -ENFILE.
+ */
+int memory_export(const struct memory *m);
+
+/*
  * A region of `size` bytes that another process made, of whatever user: maps it. The descriptor
  * stays the caller's. -EBADF: it is no such region; -ENOMEM.
  */
 int memory_join(int fd, size_t size, struct memory *ret);
+/* The same, to read only. */
+int memory_join_to_read(int fd, size_t size, struct memory *ret);
 
 /* What the kernel says of huge pages for shared memory: "never", "advise" ...; for `wadi doctor`.
  */

@@ -183,6 +183,22 @@ static struct segment *oldest_dirty(const struct pool *p, unsigned class_of_size
 	return list_is_empty(l) ? NULL : container_of(l->next, struct segment, link);
 }
 
+/* Nobody but its job can have it: to others it is worth no more than the room that it takes. */
+static struct segment *oldest_exported(const struct pool *p, unsigned class_of_size)
+{
+	const struct list *l = &p->exported[class_of_size];
+
+	return list_is_empty(l) ? NULL : container_of(l->next, struct segment, link);
+}
+
+/* Of either kind. */
+static struct segment *coldest(const struct pool *p, unsigned class_of_size)
+{
+	struct segment *a = oldest_dirty(p, class_of_size), *b = oldest_exported(p, class_of_size);
+
+	return !a || (b && b->since_ns < a->since_ns) ? b : a;
+}
+
 /* Memory that is good for another class: first what is dirty, then what is clean and not spoken
  * for. */
 static struct segment *victim(struct planning *g, unsigned except)
@@ -190,6 +206,8 @@ static struct segment *victim(struct planning *g, unsigned except)
 	struct pool *p = g->p;
 
 	for (unsigned i = POOL_CLASSES; i-- > 0;) {
+		if (oldest_exported(p, i))
+			return oldest_exported(p, i);
 		if (i != except && oldest_dirty(p, i))
 			return oldest_dirty(p, i);
 		if (i != except && g->have[i] > 0 && p->clean_count[i] > 0) {
@@ -278,6 +296,10 @@ static void clear(struct planning *g, struct segment *s)
 	unsigned k = s->class_of_size;
 	uint64_t stock = s->size;
 
+	if (s->is_exported) {
+		decide(g, s, SEGMENT_UNMAKING, POOL_CLEARED);
+		return;
+	}
 	for (unsigned i = 0; i < POOL_CLASSES; i++)
 		stock += (uint64_t)supply(p, i) * class_size(i);
 	if (supply(p, k) < g->target[k] ||
@@ -318,7 +340,7 @@ static void plan_for_idle(struct planning *g)
 	for (unsigned i = 0; i < POOL_CLASSES; i++) {
 		struct segment *s;
 
-		while (g->decisions < DECISIONS_MAX && (s = oldest_dirty(p, i)) &&
+		while (g->decisions < DECISIONS_MAX && (s = coldest(p, i)) &&
 		       cold_ns(p, s) <= g->now_ns)
 			clear(g, s);
 		while (g->decisions < DECISIONS_MAX && is_idle(p, g->now_ns) &&
@@ -467,12 +489,14 @@ static void fail(struct pool *p, struct segment *s, int failure, uint64_t now_ns
 
 static void finish(struct pool *p, struct segment *s, uint64_t now_ns)
 {
-	if (s->state == SEGMENT_UNMAKING)
+	if (s->state == SEGMENT_UNMAKING) {
+		s->is_exported = false; /* what they map is not this one's any more */
 		pool_enter(p, s, SEGMENT_VOID);
-	else if (s->state == SEGMENT_REFILLING)
+	} else if (s->state == SEGMENT_REFILLING) {
 		pool_keep_warm(p, s, now_ns);
-	else
+	} else {
 		pool_enter(p, s, SEGMENT_CLEAN);
+	}
 }
 
 static void step_done(struct pool *p, const struct step *step, uint64_t now_ns)
@@ -547,7 +571,7 @@ uint64_t pool_due_ns(const struct pool *p, uint64_t now_ns)
 	if (p->failed_ns && p->failed_ns + FAILED_NS > now_ns)
 		sooner(&due_ns, p->failed_ns + FAILED_NS);
 	for (unsigned i = 0; i < POOL_CLASSES; i++) {
-		const struct segment *s = oldest_dirty(p, i);
+		const struct segment *s = coldest(p, i);
 
 		if (s)
 			sooner(&due_ns, cold_ns(p, s));

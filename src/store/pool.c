@@ -46,7 +46,8 @@ static struct row row_of(const struct segment *s)
 	row.back = s->back;
 	row.flags = ROW_USED | (s->was_sealed ? ROW_SEALED : 0) |
 		    (s->state == SEGMENT_FREEING ? ROW_FREED : 0) |
-		    (s->is_revoked ? ROW_REVOKED : 0) | (s->job->is_over ? ROW_OVER : 0);
+		    (s->is_revoked ? ROW_REVOKED : 0) | (s->job->is_over ? ROW_OVER : 0) |
+		    (s->is_exported ? ROW_EXPORTED : 0);
 	return row;
 }
 
@@ -108,7 +109,9 @@ void pool_enter(struct pool *p, struct segment *s, enum segment_state state)
 	else if (state == SEGMENT_CLEAN)
 		list_insert(p->clean[s->class_of_size].next, &s->link); /* the warmest first */
 	else if (state == SEGMENT_DIRTY)
-		list_insert(&p->dirty[s->class_of_size], &s->link);
+		list_insert(s->is_exported ? &p->exported[s->class_of_size]
+					   : &p->dirty[s->class_of_size],
+			    &s->link);
 }
 
 void pool_hold(struct pool *p, struct segment *s, uint32_t held)
@@ -179,6 +182,7 @@ int pool_init(struct pool *p, uint64_t number, uint64_t limit, unsigned segment_
 	for (unsigned i = 0; i < POOL_CLASSES; i++) {
 		list_init(&p->clean[i]);
 		list_init(&p->dirty[i]);
+		list_init(&p->exported[i]);
 	}
 	p->chunks = node_alloc(POOL_SEGMENTS_MAX / CHUNK_SEGMENTS * sizeof(*p->chunks));
 	return p->chunks ? 0 : -ENOMEM;
@@ -454,6 +458,27 @@ int pool_pin_to_write(struct pool *p, uint64_t job, uint64_t id, uint32_t genera
 	return r;
 }
 
+int pool_export(struct pool *p, uint64_t job, uint64_t id, uint32_t generation,
+		struct segment **ret)
+{
+	struct segment *s;
+	int r = pool_find(p, id, generation, &s);
+
+	if (r < 0)
+		return r;
+	if (s->job->id != job)
+		return -ESTALE;
+	if (s->job->is_over)
+		return -EIDRM;
+	if (!s->is_exported) {
+		s->is_exported = true;
+		p->counters.exported_count++;
+		note(p, s);
+	}
+	*ret = s;
+	return 0;
+}
+
 /* The middle of a sealed segment goes, once nobody can be writing there. */
 static void consider_punch(struct pool *p, struct segment *s, uint64_t now_ns)
 {
@@ -500,8 +525,11 @@ static void unmake(struct pool *p, struct segment *s)
  */
 static void settle(struct pool *p, struct segment *s, uint64_t now_ns)
 {
-	struct row row = row_of(s);
+	struct row row = row_of(s), free_row = { 0 };
 
+	/* Who maps it keeps its pages, so a successor has to find and punch them. */
+	if (s->is_exported)
+		free_row = (struct row){ .size = s->size, .flags = ROW_EXPORTED };
 	htable_remove(&p->requests, &s->by_request);
 	list_remove(&s->of_job);
 	close_row(p, s->index, &row);
@@ -510,7 +538,8 @@ static void settle(struct pool *p, struct segment *s, uint64_t now_ns)
 	s->generation++;
 	s->key = 0;
 	p->counters.freed_count++;
-	table_set_row(&p->table, s->index, &(struct row){ .generation = s->generation });
+	free_row.generation = s->generation;
+	table_set_row(&p->table, s->index, &free_row);
 	if (s->is_away || s->generation == UINT32_MAX)
 		unmake(p, s);
 	else if (s->held == s->size)
@@ -634,6 +663,7 @@ static int restore_used(struct pool *p, struct segment *s, const struct row *row
 	s->back = row->back;
 	s->is_revoked = row->flags & ROW_REVOKED;
 	s->was_sealed = row->flags & ROW_SEALED;
+	s->is_exported = row->flags & ROW_EXPORTED;
 	s->memory = *memory;
 	*memory = (struct memory){ .fd = -1 };
 	list_insert(&j->used, &s->of_job);

@@ -24,12 +24,13 @@
  *            is not freed soon.
  * FREEING    no new pins; the slot hears of it when the last one is gone.
  * REFILLING  still of its job; gets pages where it was punched, if most of it was not.
- * DIRTY      still of its job, which may have it again as it is; on `dirty`.
+ * DIRTY      still of its job, which may have it again as it is; on `dirty`, or `exported`.
  * MAKING, REFILLING, SCRUBBING, UNMAKING   the janitor's, out of there by pool_done().
  *
  * - `reserved`, the memory of all segments and what is lent, never exceeds the limit: it is
  *   counted up before a step that reserves, and down after one that gave back.
  * - In one generation a segment is of one job. It comes to another only by CLEAN.
+ * - Memory that functions of a job were given never gets there: it is its job's, or unmade.
  * - Who waits is served by the age of the put. Nobody younger is served from what
  *   those before him lack; only the oldest gets the last 1/POOL_RESERVE_SHARE.
  * - Moves come before all of them: they give back more than they take. Nobody else gets
@@ -98,6 +99,7 @@ struct segment {
 	uint8_t urgency; /* enum pool_urgency: which `begun` it is on */
 	bool is_away;    /* a step of it is with the janitor */
 	bool is_revoked, was_sealed;
+	bool is_exported;  /* to functions of its job, in this generation or an earlier one */
 	uint64_t since_ns; /* DIRTY; SEALED, on `punches` */
 	struct list link;  /* of its state */
 	struct list of_job;
@@ -177,6 +179,7 @@ struct pool {
 	struct list voids, punches, over;
 	struct list begun[POOL_URGENCIES]; /* the janitor's, and not away */
 	struct list clean[POOL_CLASSES], dirty[POOL_CLASSES];
+	struct list exported[POOL_CLASSES]; /* DIRTY ones that are not to be scrubbed */
 	unsigned clean_count[POOL_CLASSES], dirty_count[POOL_CLASSES];
 	unsigned coming_count[POOL_CLASSES]; /* MAKING and SCRUBBING */
 	uint64_t leaving;                    /* bytes held by UNMAKING ones */
@@ -233,6 +236,13 @@ int pool_pin_to_write(struct pool *p, uint64_t job, uint64_t id, uint32_t genera
 void pool_unpin(struct pool *p, struct segment *s, bool is_to_write, uint64_t now_ns);
 /* For those who cannot say which kind it was; a pin must be left. */
 struct segment *pool_pinned(struct pool *p, uint64_t id);
+
+/*
+ * For functions of its job, which may map its memory from now on, and as long as they like:
+ * nobody else ever gets it. -ESTALE: also of another job; -EIDRM: its job is over.
+ */
+int pool_export(struct pool *p, uint64_t job, uint64_t id, uint32_t generation,
+		struct segment **ret);
 
 /* Used are [0, front) and [back, size). -ESTALE, -EINVAL. Again: nothing happens. */
 int pool_seal(struct pool *p, uint64_t id, uint32_t generation, uint32_t front, uint32_t back,

@@ -95,6 +95,18 @@ static void take(struct keep *keep, const struct media *media, uint32_t index,
 	media->free(ret);
 }
 
+/* It is free, and functions may map it still: they have nothing of it left. */
+static void punch_exported(struct keep *keep, const struct media *media, uint32_t index,
+			   const struct row *row)
+{
+	struct memory memory;
+
+	take(keep, media, index, row, &memory);
+	if (memory.ptr)
+		(void)media->punch(&memory, 0, memory.size);
+	media->free(&memory);
+}
+
 /* It is free from now on, in the book too; unless that had come there already. */
 static void close_row(struct pool *p, uint32_t index, struct row *row, uint64_t wall_ns)
 {
@@ -124,6 +136,8 @@ static int restore_row(struct pool *p, const struct table *t, unsigned index, st
 		take(keep, media, index, &row, &memory);
 		ret->lost += !memory.ptr;
 		ret->count += memory.ptr != NULL;
+	} else if (row.flags & ROW_EXPORTED) {
+		punch_exported(keep, media, index, &row);
 	}
 	if (row.flags & ROW_USED && !memory.ptr)
 		close_row(p, index, &row, wall_ns);

@@ -28,7 +28,8 @@ enum row_flags {
 	ROW_SEALED = 1u << 1,
 	ROW_FREED = 1u << 2, /* booked as free; somebody may have it pinned still */
 	ROW_REVOKED = 1u << 3,
-	ROW_OVER = 1u << 4, /* its job is; one row of a job says it for all of them */
+	ROW_EXPORTED = 1u << 5, /* functions may map its memory, used or not */
+	ROW_OVER = 1u << 4,     /* its job is; one row of a job says it for all of them */
 };
 
 struct row {

@@ -139,6 +139,43 @@ static void what_is_punched_is_gone_for_whoever_maps_it(void **state)
 	munmap(other, SIZE);
 }
 
+static void what_is_exported_can_be_read_and_not_written_and_is_a_description_of_its_own(
+	void **state)
+{
+	struct memory m, theirs, plain;
+	char byte = 1;
+	int fd;
+
+	assert_int_equal(media_memfd.make(SIZE, &m), 0);
+	assert_int_equal(media_memfd.fill(&m, 0, SIZE), 0);
+	fd = memory_export(&m);
+	assert_true(fd >= 0);
+	assert_int_equal(fcntl(fd, F_GETFL) & O_ACCMODE, O_RDONLY);
+	assert_int_equal(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+	assert_int_equal(pwrite(fd, &byte, 1, 0), -1);
+	assert_int_equal(fallocate(fd, 0, 0, SIZE), -1);
+	assert_ptr_equal(mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), MAP_FAILED);
+	/* What is told to theirs is not told to ours. */
+	assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+	assert_int_equal(fcntl(m.fd, F_GETFL) & O_NONBLOCK, 0);
+
+	assert_int_equal(memory_join_to_read(fd, 2 * SIZE, &theirs), -EBADF);
+	assert_int_equal(memory_join_to_read(0, SIZE, &theirs), -EBADF);
+	assert_int_equal(memory_join_to_read(fd, SIZE, &theirs), 0);
+	assert_int_equal(mprotect(theirs.ptr, SIZE, PROT_READ | PROT_WRITE), -1);
+	close(fd);
+	m.ptr[SIZE - 1] = 9;
+	assert_int_equal(theirs.ptr[SIZE - 1], 9);
+	assert_int_equal(media_memfd.punch(&m, 0, SIZE), 0);
+	media_memfd.free(&m);
+	assert_int_equal(nonzero(&theirs, 0, SIZE), 0);
+	media_memfd.free(&theirs);
+
+	assert_int_equal(media_heap.make(SIZE, &plain), 0);
+	assert_int_equal(memory_export(&plain), -EOPNOTSUPP);
+	media_heap.free(&plain);
+}
+
 static void without_descriptors_it_says_so_and_leaves_nothing(void **state)
 {
 	struct rlimit before, none;
@@ -206,6 +243,8 @@ int main(void)
 		cmocka_unit_test(no_access_to_a_filled_range_faults),
 		cmocka_unit_test(nobody_can_resize_it_or_unseal_it),
 		cmocka_unit_test(what_is_punched_is_gone_for_whoever_maps_it),
+		cmocka_unit_test(
+			what_is_exported_can_be_read_and_not_written_and_is_a_description_of_its_own),
 		cmocka_unit_test(without_descriptors_it_says_so_and_leaves_nothing),
 		cmocka_unit_test(a_process_has_regions_for_three_quarters_of_its_descriptors),
 		cmocka_unit_test(the_heaps_memory_is_the_nodes),

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/node.h"
 #include "store/janitor.h"
@@ -371,6 +373,126 @@ static void a_freed_segment_gets_back_what_was_punched_and_goes_to_its_job(void 
 	assert_int_equal(count_bytes(&again, JOB_A, 7), MB - 300 * KB);
 	assert_int_equal(count_bytes(&again, JOB_A, 0), 300 * KB);
 	media = &media_heap;
+}
+
+static struct segment *export(const struct grant *g, uint64_t job)
+{
+	struct segment *s;
+
+	assert_int_equal(pool_export(&p, job, g->segment, g->generation, &s), 0);
+	return s;
+}
+
+static void only_what_a_job_has_in_use_is_exported_to_it(void **state)
+{
+	struct grant g = get_one(JOB_A, 1, MB), other = get_one(JOB_A, 2, MB);
+	struct segment *s;
+
+	assert_int_equal(pool_export(&p, JOB_B, g.segment, g.generation, &s), -ESTALE);
+	assert_int_equal(pool_export(&p, JOB_A, g.segment, g.generation + 1, &s), -ESTALE);
+	assert_int_equal(pool_export(&p, JOB_A, g.segment + 100, 1, &s), -ESTALE);
+	assert_int_equal(pool_export(&p, JOB_A, g.segment, g.generation, &s), 0);
+	assert_int_equal(seal(&g, 4096, MB, 2000000), 0);
+	assert_int_equal(pool_export(&p, JOB_A, g.segment, g.generation, &s), 0);
+	assert_int_equal(p.counters.exported_count, 1);
+	assert_int_equal(free_it(&g, 3000000), 0);
+	assert_int_equal(pool_export(&p, JOB_A, g.segment, g.generation, &s), -ESTALE);
+	pool_job_over(&p, JOB_A);
+	assert_int_equal(pool_export(&p, JOB_A, other.segment, other.generation, &s), -EIDRM);
+	assert_int_equal(p.counters.exported_count, 1);
+}
+
+/* Its own job has it again warm, and that does not make it anybody else's. */
+static void exported_memory_is_its_jobs_again_and_then_unmade(void **state)
+{
+	struct grant g = get_one(JOB_A, 1, MB), again;
+	uint64_t reserved, unmade;
+
+	write_all(&g, JOB_A, 7);
+	export(&g, JOB_A);
+	assert_int_equal(free_it(&g, 2000000), 0);
+	work();
+	again = get_one(JOB_A, 2, MB);
+	assert_int_equal(again.segment, g.segment);
+	assert_int_equal(again.generation, 2);
+	assert_int_equal(count_bytes(&again, JOB_A, 7), MB);
+	assert_int_equal(free_it(&again, 3000000), 0);
+	now += 2 * SECOND; /* for the stock to be given back */
+	work();
+	reserved = p.reserved;
+	unmade = p.counters.unmade_bytes;
+	assert_true(pool_due_ns(&p, now) == now + 8 * SECOND);
+	now += 8 * SECOND;
+	work();
+	assert_int_equal(p.dirty_count[4], 0);
+	assert_int_equal(p.counters.unmade_bytes - unmade, MB);
+	assert_int_equal(p.counters.scrubbed_bytes, 0);
+	assert_int_equal(p.reserved, reserved - MB);
+	/* What is made in its place next is new, and nobody has mapped that. */
+	for (unsigned i = 0; i < p.segment_count; i++)
+		assert_false(p.chunks[0][i].is_exported);
+	again = get_one(JOB_B, 3, MB);
+	assert_int_equal(count_bytes(&again, JOB_B, 0), MB);
+	assert_int_equal(free_it(&again, 4000000), 0);
+	pool_job_over(&p, JOB_B);
+	work();
+	assert_int_equal(p.counters.scrubbed_bytes, MB);
+}
+
+/* The pool is full of what one job was given and does not use; the other one waits. */
+static void who_waits_is_not_given_exported_memory_but_its_room(void **state)
+{
+	struct grant all[61], g;
+	uint64_t made, begun;
+
+	for (unsigned i = 0; i < 61; i++) {
+		all[i] = get_one(JOB_A, i, MB);
+		write_all(&all[i], JOB_A, 7);
+		export(&all[i], JOB_A);
+	}
+	for (unsigned i = 0; i < 61; i++)
+		assert_int_equal(free_it(&all[i], 2000000), 0);
+	made = p.counters.made_bytes;
+	begun = now;
+	for (unsigned i = 0; i < 60; i++) {
+		g = get_one(JOB_B, 100 + i, MB);
+		assert_int_equal(count_bytes(&g, JOB_B, 0), MB);
+	}
+	assert_int_equal(p.counters.scrubbed_bytes, 0);
+	assert_true(now - begun < SECOND); /* so it was not for being cold */
+	assert_true(p.counters.made_bytes - made >= 57ull * MB);
+	assert_int_equal(p.counters.warm_count, 0);
+}
+
+static void an_ended_jobs_memory_is_gone_though_a_function_maps_it(void **state)
+{
+	struct grant g, other;
+	struct segment *s;
+	struct memory theirs;
+	struct stat st;
+	int fd;
+
+	pool_fini(&p, media);
+	open_pool(state);
+	media = &media_memfd;
+	g = get_one(JOB_A, 1, MB);
+	write_all(&g, JOB_A, 7);
+	s = export(&g, JOB_A);
+	fd = memory_export(&s->memory);
+	assert_true(fd >= 0);
+	assert_int_equal(memory_join_to_read(fd, MB, &theirs), 0);
+	assert_int_equal(theirs.ptr[MB - 1], 7);
+	pool_job_over(&p, JOB_A);
+	assert_int_equal(free_it(&g, 2000000), 0);
+	work();
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_blocks, 0);
+	other = get_one(JOB_B, 1, MB);
+	write_all(&other, JOB_B, 9);
+	for (unsigned i = 0; i < MB; i += 4 * KB)
+		assert_int_equal(theirs.ptr[i], 0);
+	media->free(&theirs);
+	close(fd);
 }
 
 static void large_holes_are_filled_in_pieces(void **state)
@@ -1579,6 +1701,10 @@ int main(void)
 		TEST(a_repeated_request_gets_the_same_grants),
 		TEST(a_segment_goes_back_to_its_job_as_it_was),
 		TEST(a_freed_segment_gets_back_what_was_punched_and_goes_to_its_job),
+		TEST(only_what_a_job_has_in_use_is_exported_to_it),
+		TEST(exported_memory_is_its_jobs_again_and_then_unmade),
+		TEST(who_waits_is_not_given_exported_memory_but_its_room),
+		TEST(an_ended_jobs_memory_is_gone_though_a_function_maps_it),
 		TEST(large_holes_are_filled_in_pieces),
 		TEST(what_is_refilled_for_a_job_that_ends_is_scrubbed_for_others),
 		TEST(what_is_mostly_gone_is_not_refilled),

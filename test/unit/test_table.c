@@ -398,6 +398,14 @@ static struct table empty_table(struct shelf *s, unsigned rows)
 	return t;
 }
 
+static uint64_t punched;
+
+static int count_punched(struct memory *m, size_t from, size_t to)
+{
+	punched += to - from;
+	return 0;
+}
+
 static struct memory region(size_t size)
 {
 	struct memory m;
@@ -449,6 +457,53 @@ static void what_has_no_memory_is_lost_and_its_generation_goes_on(void **state)
 	assert_int_equal(next.used_count, 2);
 	pool_fini(&next, &media_heap);
 	shelf_free(&s);
+}
+
+/* Whether it is in use still or was free already: functions may map it. */
+static void what_was_exported_stays_so_or_is_punched(void **state)
+{
+	struct shelf s;
+	struct table t = empty_table(&s, 3);
+	struct row row = used_row(JOB_A, 64 * KB);
+	struct restored r;
+	struct pool next;
+	struct media counting = media_heap;
+
+	table_set_row(&t, 0, &row);
+	row.flags |= ROW_EXPORTED;
+	table_set_row(&t, 1, &row);
+	row = (struct row){ .generation = 9, .size = 64 * KB, .flags = ROW_EXPORTED };
+	table_set_row(&t, 2, &row);
+	for (unsigned i = 0; i < 3; i++)
+		s.segments[i] = region(64 * KB);
+	counting.punch = count_punched;
+	punched = 0;
+	s.keep.ops = &FOUND_OPS;
+	assert_int_equal(pool_open(&next, &s.keep, &counting, LIMIT, WALL, &r), 0);
+	assert_true(r.is_again && r.count == 2 && r.lost == 0);
+	assert_int_equal(next.chunks[0][0].is_exported, false);
+	assert_int_equal(next.chunks[0][1].is_exported, true);
+	assert_int_equal(next.chunks[0][2].is_exported, false);
+	assert_int_equal(next.chunks[0][2].generation, 9);
+	assert_int_equal(punched, 64 * KB);
+	pool_fini(&next, &media_heap);
+	shelf_free(&s);
+}
+
+static void a_freed_segment_that_was_exported_says_so_to_a_successor(void **state)
+{
+	struct segment *segment;
+	struct row row;
+
+	ask(0, JOB_A);
+	assert_int_equal(pool_export(&p, JOB_A, grants[0].segment, 1, &segment), 0);
+	assert_int_equal(table_row(&p.table, segment->index, &row), 0);
+	assert_true(row.flags == (ROW_USED | ROW_EXPORTED));
+	free_one(0);
+	assert_int_equal(table_row(&p.table, segment->index, &row), 0);
+	assert_true(row.flags == ROW_EXPORTED);
+	assert_int_equal(row.size, 64 * KB);
+	assert_int_equal(row.generation, 2);
 }
 
 static void what_cannot_be_is_lost_and_never_used_again(void **state)
@@ -627,6 +682,9 @@ int main(void)
 			whatever_instruction_is_the_last_a_successor_has_all_of_a_request_or_nothing,
 			setup, teardown),
 		cmocka_unit_test(what_has_no_memory_is_lost_and_its_generation_goes_on),
+		cmocka_unit_test(what_was_exported_stays_so_or_is_punched),
+		cmocka_unit_test_setup_teardown(
+			a_freed_segment_that_was_exported_says_so_to_a_successor, setup, teardown),
 		cmocka_unit_test(what_cannot_be_is_lost_and_never_used_again),
 		cmocka_unit_test(more_than_the_limit_stays_and_raises_it),
 		cmocka_unit_test(a_row_that_was_closed_is_not_closed_again),
