@@ -83,6 +83,7 @@ int get_begin(struct wadi_op *op, const struct get_how *how, void *buf, uint32_t
 	get_req_put(&w, &(struct get_req){ .offset = o->offset,
 					   .len = o->len,
 					   .take = cap,
+					   .near_from = how->near_from,
 					   .wait_ms = o->wait_ms,
 					   .read_hi = o->read_id.hi,
 					   .read_lo = o->read_id.lo,
@@ -204,20 +205,21 @@ int get_end(struct wadi_op *op, struct got *g, bool is_whole)
 
 	if (!g->hold)
 		return 0;
-	if (!g->is_counted || !is_whole) {
+	if ((!g->is_counted && !g->is_near) || !is_whole) {
 		get_forget(op->w, g);
 		return 0;
 	}
 	if (op->w->connection != g->connection)
 		return -ESTALE;
 	w = question_begin(op, &q, MSG_GET_END);
-	get_end_req_put(&w, &(struct get_end_req){ .hold = g->hold, .is_confirmed = 1 });
+	get_end_req_put(&w,
+			&(struct get_end_req){ .hold = g->hold, .is_confirmed = g->is_counted });
 	r = question_ask_once(&q, &w, NULL);
 	question_end(&q);
 	g->hold = 0;
 	/* The bytes are whole; whether the read was counted is between the proxy and the catalog.
-	 */
-	return r == -ECONNRESET ? -ESTALE : r;
+	 * Nothing is held any more: the job has ended meanwhile, and says so to who asks again. */
+	return r == -ECONNRESET || r == -ENOENT ? -ESTALE : r;
 }
 
 struct get_op {
@@ -229,12 +231,23 @@ struct get_op {
 	struct wadi_stat *ret_stat;
 };
 
+/* What did not come with the first answer: from where it is, as far as that goes. */
+static int get_rest(struct wadi_op *op, struct got *g, uint64_t from, uint8_t *buf)
+{
+	uint64_t have = g->len;
+	int64_t n = near_copy(op, g, from + have, buf + have, g->want - have);
+
+	if (n < 0)
+		return (int)n;
+	have += (uint64_t)n;
+	return have < g->want ? get_range(op, g, from + have, buf + have, g->want - have) : 0;
+}
+
 /* Into the caller's buffer, or a new one. */
 static int64_t get_whole(struct wadi_op *op, struct get_op *g)
 {
-	uint32_t cap = g->is_ours                ? FIRST_BYTES
-		       : g->cap < TRANSFER_PIECE ? (uint32_t)g->cap
-						 : TRANSFER_PIECE;
+	uint32_t most = g->is_ours ? FIRST_BYTES : TRANSFER_PIECE;
+	uint32_t cap = !g->is_ours && g->cap < most ? (uint32_t)g->cap : most;
 	struct got got = { 0 };
 	void *grown;
 	int r;
@@ -244,6 +257,7 @@ static int64_t get_whole(struct wadi_op *op, struct get_op *g)
 		if (!g->buf)
 			return op_no_memory(op);
 	}
+	g->how.near_from = near_is_possible(op->w) ? NEAR_FROM : 0;
 	r = get_begin(op, &g->how, g->buf, cap, &got);
 	if (r < 0)
 		return r;
@@ -259,8 +273,7 @@ static int64_t get_whole(struct wadi_op *op, struct get_op *g)
 		r = -EMSGSIZE;
 	}
 	if (r == 0 && got.len < got.want)
-		r = get_range(op, &got, g->how.options.offset + got.len,
-			      (uint8_t *)g->buf + got.len, got.want - got.len);
+		r = get_rest(op, &got, g->how.options.offset, g->buf);
 	if (r == 0)
 		r = get_end(op, &got, true);
 	if (r < 0)

@@ -450,6 +450,7 @@ int handle_init(struct wadi *w, struct loop *l)
 	waitq_init(&w->connected, &l->fibers);
 	node_random(&w->attempt, sizeof(w->attempt));
 	w->attempt.hi |= 1; /* all zeros would be none */
+	near_init(&w->near, w);
 	return net_open(l, &w->net);
 }
 
@@ -517,6 +518,7 @@ void wadi_close(struct wadi *w)
 	/* Of a poisoned handle the rest is left to the end of the process: its loop is broken. */
 	if (w->pid == getpid() && w->loop && !w->is_poisoned) {
 		(void)loop_turn(w->loop, 0);
+		near_fini(&w->near);
 		net_close(w->net);
 		loop_close(w->loop);
 	}

@@ -9,11 +9,13 @@
  *	name.c     what needs no bytes: stat, remove, rename, wait, list
  *	op.c       operations in flight   job.c      jobs, tokens, totals
  *	ring.c     memory to ask through, on the proxy's host
+ *	near.c     memory to copy from, likewise
  */
 #pragma once
 
 #include <errno.h>
 
+#include "attach/near.h"
 #include "net/conn.h"
 #include "wadi/wadi.h"
 #include "wire/codec.h"
@@ -41,6 +43,7 @@ struct wadi {
 	unsigned connection;  /* counts up with each: what was open on an earlier one is gone */
 	unsigned asked_count; /* questions on this one */
 	struct call ring;     /* asks for one */
+	struct near near;
 
 	struct wadi_attempt attempt;     /* the last one that we made up */
 	uint64_t job, changes, heard_ns; /* changes: of the job, and when we heard of them */
@@ -183,6 +186,7 @@ void upload_drop(struct wadi *w, struct upload *u);
 struct get_how {
 	struct wadi_get_options options;
 	struct slice path;
+	uint32_t near_from; /* of so many bytes and more none come first: near_copy(); or 0 */
 };
 int get_how_init(struct wadi *w, struct get_how *how, const struct wadi_get_options *options);
 int64_t get_object(struct wadi_op *op, const struct get_how *how, void *buf, size_t cap,
@@ -195,6 +199,7 @@ struct got {
 	uint64_t want;   /* bytes from the offset on that the caller asked for */
 	uint32_t len;    /* that came with the first answer */
 	bool is_counted; /* a `reads` object: the read is to be confirmed */
+	bool is_near;    /* bytes were copied from where they are: are they still good? */
 };
 /* The first `cap` bytes into `buf`, and a hold for the rest. */
 int get_begin(struct wadi_op *op, const struct get_how *how, void *buf, uint32_t cap,

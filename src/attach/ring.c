@@ -57,7 +57,7 @@ void handle_want_ring(struct wadi *w)
 	struct wcur body;
 
 	if (w->address.kind != ADDRESS_UNIX || !w->conn || w->ring.is_pending ||
-	    ++w->asked_count != RING_AFTER)
+	    w->near.call.is_pending || ++w->asked_count != RING_AFTER)
 		return;
 	w->ring = (struct call){ .done = came, .owner = w };
 	(void)conn_take_fds(w->conn, NULL, 0); /* from here on they are wanted */

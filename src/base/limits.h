@@ -153,6 +153,19 @@
 /* A handle asks for a ring with so many questions: to make one costs as much as a few of them. */
 #define RING_AFTER 4
 
+/* Of one proxy: uids whose processes were given segments to map, each bound to one job. */
+#define UIDS_MAX 4096
+
+/*
+ * Segments that one handle maps. One that was not used for so long is given up: what it maps
+ * is the job's for as long as it does.
+ */
+#define MAPPINGS_MAX    64
+#define MAPPING_IDLE_MS 1000
+
+/* Below it, to ask where the bytes are costs more than to have them sent. */
+#define NEAR_FROM (128u << 10)
+
 /* The catalog. */
 
 #define SLOT_COUNT 1024

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "cli/process_priv.h"
 
+#include <unistd.h>
+
 #include "base/container.h"
 #include "base/node.h"
 
@@ -111,6 +113,8 @@ static int open_proxy(struct core_unit *u)
 		.token_key_len = s->token_key_len,
 		.key = { s->key, s->key_len },
 		.rings_max = rings_max(s),
+		.own_uid = geteuid(),
+		.trusts_local = s->config->is_dev,
 		.is_open_loopback = s->config->is_dev || !s->config->key_file,
 		.add_info = add_info,
 		.tallies = tallies_ask,

@@ -232,6 +232,18 @@ int object_read(struct core *c, struct found *f, uint64_t offset, uint32_t take,
 void span_end(struct span *s);
 
 /*
+ * Where the bytes are, for a function that maps segments of this process's pool: as many
+ * NEAR_EXTENTs as have room, with their sums, from the one at `offset`, whose beginning is
+ * *ret_first. How many, 0 if that one is not here; or an error.
+ */
+int object_near(struct core *c, struct found *f, uint64_t offset, uint64_t due_ns, struct wcur *to,
+		uint64_t *ret_first);
+/* A descriptor of a segment that object_near() named, the caller's; see reach.h. */
+int core_export(struct core *c, uint64_t job, uint64_t segment, uint32_t generation,
+		uint32_t *ret_size);
+bool core_has_pool(const struct core *c);
+
+/*
  * The serving lease: bytes of a job may be sent until *ret_until_ns, which moves on while
  * the shard of the job answers us. When it does not, or when we were stopped, the job may have
  * ended without our hearing of it. core_served() when they were sent, or dropped.

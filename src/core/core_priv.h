@@ -100,6 +100,9 @@ static inline uint64_t number_next(struct core *c)
 	return c->number += 0x9e3779b97f4a7c15; /* odd, so all 2^64 come before any comes again */
 }
 
+/* The extent with a byte of the object, among those at hand; NULL: not among them. */
+const struct extent *extent_at(const struct found *f, uint64_t offset, uint32_t *ret_at);
+
 void serve_init(struct shard_link *l);
 void serve_fini(struct shard_link *l);
 /* A request that was sent then has been answered on the connection that we hear of ends by. */

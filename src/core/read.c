@@ -374,8 +374,7 @@ static int extent_read(struct core *c, uint64_t job, const struct extent *e, uin
 	return r;
 }
 
-/* The extent with a byte of the object, among those at hand; NULL: not among them. */
-static const struct extent *extent_at(const struct found *f, uint64_t offset, uint32_t *ret_at)
+const struct extent *extent_at(const struct found *f, uint64_t offset, uint32_t *ret_at)
 {
 	uint64_t begin = f->first;
 

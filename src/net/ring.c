@@ -392,8 +392,10 @@ bool conn_ring_call(struct conn *c, const struct frame *f, const struct body *b,
 	uint8_t *place;
 	int slot;
 
-	/* Pieces of one object must not overtake each other, and most are too long for a slot. */
-	if (!g || !g->is_callers || frame_len(f) > RING_SLOT_BYTES || f->msg == MSG_PUT_DATA)
+	/* Pieces of one object must not overtake each other, and most are too long for a slot;
+	 * descriptors come through the stream. */
+	if (!g || !g->is_callers || frame_len(f) > RING_SLOT_BYTES || f->msg == MSG_PUT_DATA ||
+	    f->msg == MSG_EXPORT)
 		return false;
 	is_first = g->caller.out == 0;
 	slot = ring_take(&g->caller, &place);
@@ -405,6 +407,14 @@ bool conn_ring_call(struct conn *c, const struct frame *f, const struct body *b,
 	if (is_first)
 		bell_listen(&g->bell);
 	return true;
+}
+
+int conn_pass_fd(struct conn *c, int fd)
+{
+	int r = c->is_closed ? -ECONNRESET : stream_pass(c->priv->stream, &fd, 1);
+
+	close(fd);
+	return r;
 }
 
 unsigned conn_take_fds(struct conn *c, int *fds, unsigned cap)

@@ -5,16 +5,7 @@
 #include "base/node.h"
 #include "proxy/proxy_priv.h"
 
-/* An object that a function reads in several messages, or may read only so often. */
-struct reading {
-	struct list link; /* of its connection */
-	struct proxy *proxy;
-	uint64_t id;
-	unsigned user_count; /* its connection, and those who read right now */
-	struct found found;
-};
-
-static struct reading *reading_find(const struct request *r, uint64_t id)
+struct reading *reading_find(const struct request *r, uint64_t id)
 {
 	struct native *n = native_of(r);
 
@@ -53,8 +44,7 @@ static struct reading *reading_new(struct proxy *p)
 	return g;
 }
 
-/* From here on the bytes may be sent, for as long as the job's shard answers us. */
-static int serve_begin(struct op *op)
+int serve_begin(struct op *op)
 {
 	struct request *r = op->request;
 	int x = core_serve(op->proxy->core, op->job, r->due_ns, &r->until_ns);
@@ -65,7 +55,7 @@ static int serve_begin(struct op *op)
 	return x;
 }
 
-static void serve_end(struct op *op)
+void serve_end(struct op *op)
 {
 	if (op->is_serving)
 		core_served(op->proxy->core, op->job);
@@ -86,7 +76,7 @@ static void span_sent(struct payload *payload)
 		op_free(op);
 }
 
-static void reply_span(struct op *op, const struct wcur *w)
+void reply_span(struct op *op, const struct wcur *w)
 {
 	op_turn_over(op);
 	op->span.payload.sent = span_sent;
@@ -161,10 +151,14 @@ static int find_and_read(struct op *op, struct reading *g, const struct get_req 
 	uint64_t due_ns = op->request->due_ns;
 	uint64_t wait_due_ns = op->proxy->loop->now_ns + req->wait_ms * 1000000ull;
 	uint32_t take = req->take && req->take < FRAME_PAYLOAD_MAX ? req->take : FRAME_PAYLOAD_MAX;
+	uint32_t near_from = core_has_pool(core) ? req->near_from : 0;
 	int x;
 
 	if (req->len && req->len < take)
 		take = (uint32_t)req->len;
+	/* So that there is a hold, whatever comes of it. */
+	if (near_from && near_from <= take)
+		take = near_from - 1;
 	for (;;) {
 		uint64_t want;
 		uint32_t len;
@@ -180,6 +174,8 @@ static int find_and_read(struct op *op, struct reading *g, const struct get_req 
 			return x;
 		want = wanted(req, g->found.stat.len);
 		len = want < take ? (uint32_t)want : take;
+		if (near_from && want >= near_from)
+			len = 0;
 		x = answer_enter(op, len);
 		if (x == 0)
 			x = object_read(core, &g->found, req->offset, len, due_ns, &op->span);
@@ -196,8 +192,7 @@ static int find_and_read(struct op *op, struct reading *g, const struct get_req 
 	return x;
 }
 
-/* A get, or a read that goes on, gives back what it took when it is refused. */
-static void get_give_back(struct op *op)
+void get_give_back(struct op *op)
 {
 	serve_end(op);
 	span_end(&op->span);
@@ -347,15 +342,25 @@ static void get_end_run(struct fiber *self)
 {
 	struct op *op = container_of(self, struct op, fiber);
 	struct wcur w;
-	int x = object_release_wait(op->proxy->core, &op->reading->found, true,
-				    op->request->due_ns);
+	struct rcur body = request_body(op->request);
+	struct found *found = &op->reading->found;
+	struct get_end_req req;
+	int x = get_end_req_get(&body, &req);
 
+	/* Who copied by itself hears whether the bytes were still to be served when it had them. */
+	if (x == 0 && op->reading->is_near)
+		x = serve_begin(op);
+	if (x == 0 && req.is_confirmed)
+		x = object_release_wait(op->proxy->core, found, true, op->request->due_ns);
+	else
+		object_release(op->proxy->core, found, false);
 	if (x < 0) {
 		request_fail(op->request, x, NULL);
-		return;
+	} else {
+		w = request_answer(op->request);
+		request_reply(op->request, &w, NULL);
 	}
-	w = request_answer(op->request);
-	request_reply(op->request, &w, NULL);
+	serve_end(op);
 }
 
 void get_end_serve(struct request *r)
@@ -373,7 +378,7 @@ void get_end_serve(struct request *r)
 		return;
 	}
 	reading_close(native_of(r), g);
-	if (req.is_confirmed)
+	if (req.is_confirmed || g->is_near)
 		op = op_new(proxy_of(r), r);
 	if (op) {
 		op->reading = g; /* with the connection's reference */
@@ -383,9 +388,13 @@ void get_end_serve(struct request *r)
 		op_free(op);
 	}
 	object_release(proxy_of(r)->core, &g->found, req.is_confirmed);
+	if (g->is_near) {
+		request_fail(r, -EUSERS, TOO_MANY_OPS);
+	} else {
+		w = request_answer(r);
+		request_reply(r, &w, NULL);
+	}
 	reading_unref(g);
-	w = request_answer(r);
-	request_reply(r, &w, NULL);
 }
 
 void readings_close(struct proxy *p, struct native *n)

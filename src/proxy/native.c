@@ -360,6 +360,7 @@ static const struct service NATIVE = {
 		[MESSAGE_HELLO] = { .serve = hello_serve },
 		[MESSAGE_PING] = { .serve = ping_serve },
 		[MESSAGE_RING] = { .serve = ring_serve },
+		[MESSAGE_EXPORT] = { .serve = export_serve },
 		[MESSAGE_INFO] = { .serve = info_serve },
 		[MESSAGE_STAT] = { .serve = relay_path_serve },
 		[MESSAGE_LIST] = { .serve = relay_list_serve },
@@ -382,6 +383,7 @@ static const struct service NATIVE = {
 		[MESSAGE_GET] = { .serve = get_serve },
 		[MESSAGE_GET_ON] = { .serve = get_on_serve },
 		[MESSAGE_GET_END] = { .serve = get_end_serve },
+		[MESSAGE_GET_NEAR] = { .serve = get_near_serve },
 	},
 	.closed = native_closed,
 };
@@ -424,6 +426,7 @@ int proxy_open(struct net *n, const struct proxy_config *config, struct proxy **
 	list_init(&p->conns);
 	list_init(&p->web_conns);
 	list_init(&p->sendings);
+	list_init(&p->uids);
 	*ret = p;
 	return 0;
 }
@@ -481,6 +484,7 @@ void proxy_job_over(struct proxy *p, uint64_t job)
 		if (c->access && c->access->role == ROLE_JOB && c->access->job == job)
 			job_over_of(p, c);
 	}
+	near_job_over(p, job);
 }
 
 void proxy_stop(struct proxy *p)
@@ -505,5 +509,6 @@ void proxy_close(struct proxy *p)
 		helper_close(p->helper);
 	spares_fini(&p->spare_ops, sizeof(struct op));
 	readings_fini(p);
+	near_job_over(p, 0);
 	node_free(p);
 }

@@ -8,6 +8,7 @@
  *	upload.c   an object in many frames
  *	get.c      objects read, in one frame or by ranges
  *	ring.c     memory for the frames of a function on this host
+ *	near.c     what of a job's segments a function may map; who.h says who may
  *	relay.c    what metadata answers by itself: passed on
  *	http.c     /healthz and /metrics
  *	redis.c    not in this build, and says so
@@ -34,8 +35,10 @@ struct proxy_config {
 	size_t token_key_len;
 	/* Who has the roles' shared key is an operator: the job `default`, and may make jobs. */
 	struct slice key;
-	unsigned rings_max;    /* for functions on this host; 0: none */
-	bool is_open_loopback; /* from this host, no token is as good as that key */
+	unsigned rings_max; /* for functions on this host; 0: none */
+	uint32_t own_uid;
+	bool trusts_local, is_isolated; /* see who.h */
+	bool is_open_loopback;          /* from this host, no token is as good as that key */
 	/* Adds what this process knows of its pool; may be NULL. */
 	void (*add_info)(void *owner, struct info_rep *info);
 	/*

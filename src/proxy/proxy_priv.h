@@ -19,6 +19,8 @@ struct proxy {
 	struct spares spare_ops, spare_readings;
 	struct helper *helper; /* makes rings; NULL until the first */
 	unsigned ring_count;
+	struct list uids; /* of struct uid_job: who has segments */
+	unsigned uid_count;
 	struct loop_tally tally; /* where nobody has more than this one */
 	uint64_t started_ns;
 	bool is_stopping;
@@ -38,6 +40,16 @@ struct native {
 	uint8_t job_name[JOB_NAME_BYTES_MAX];
 	bool is_ending; /* it has asked for the end of its own job, and is to hear the answer */
 	bool is_over;   /* and that has come: nothing more is read for it */
+};
+
+/* An object that a function reads in several messages, or may read only so often. */
+struct reading {
+	struct list link; /* of its connection */
+	struct proxy *proxy;
+	uint64_t id;
+	unsigned user_count; /* its connection, and those who read right now */
+	bool is_near;        /* it was told where the bytes are */
+	struct found found;
 };
 
 /*
@@ -103,6 +115,16 @@ void answer_leave(struct op *op);
 int check_put(struct slice path, uint16_t flags, uint16_t tier, uint16_t copies,
 	      struct slice attributes, const char **ret_why);
 
+/* NULL: none of this connection. */
+struct reading *reading_find(const struct request *r, uint64_t id);
+/* From here on the bytes may be sent, for as long as the job's shard answers us. */
+int serve_begin(struct op *op);
+void serve_end(struct op *op);
+/* A get, or a read that goes on, gives back what it took when it is refused. */
+void get_give_back(struct op *op);
+/* Answers with the bytes of op->span, under the serving lease that was begun. */
+void reply_span(struct op *op, const struct wcur *w);
+
 void put_place(struct request *r);
 void put_serve(struct request *r);
 void put_drop(struct request *r);
@@ -118,6 +140,10 @@ void uploads_close(struct proxy *p, struct native *n);
 void get_serve(struct request *r);
 void get_on_serve(struct request *r);
 void get_end_serve(struct request *r);
+void export_serve(struct request *r);
+void get_near_serve(struct request *r);
+/* Whoever was bound to it is free to map another's; 0: to all. */
+void near_job_over(struct proxy *p, uint64_t job);
 void readings_close(struct proxy *p, struct native *n);
 /* An op is done with what it read from. */
 void reading_leave(struct op *op);

@@ -536,10 +536,22 @@ static void near_unpin(struct reach *r, uint64_t id)
 	store_unpinned(s, segment);
 }
 
+static int near_export(struct reach *r, uint64_t job, uint64_t segment, uint32_t generation,
+		       uint32_t *ret_size)
+{
+	struct segment *s;
+
+	if (pool_export(&r->store->pool, job, segment, generation, &s) < 0)
+		return -ESTALE;
+	*ret_size = s->size;
+	return memory_export(&s->memory);
+}
+
 static const struct reach_ops REACH_OPS = {
 	.pin = near_pin,
 	.pin_to_write = near_pin_to_write,
 	.unpin = near_unpin,
+	.export = near_export,
 };
 
 unsigned store_segments_max(const struct store *s)

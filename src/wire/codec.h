@@ -25,10 +25,13 @@
 #define EXTENTS_BYTES (EXTENTS_MAX * EXTENT_SIZE)
 #define GRANT_SIZE    32
 #define GRANTS_BYTES  (LEASE_SEGMENTS_MAX * GRANT_SIZE)
-#define PLACE_SIZE    8
-#define PLACES_BYTES  (EXTENTS_MAX * PLACE_SIZE)
-#define MOVE_SIZE     24
-#define MOVES_BYTES   (EXTENTS_MAX * MOVE_SIZE)
+/* With the sums of some 400 MiB: a longer object is asked for in several messages. */
+#define NEAR_BYTES       (32u << 10)
+#define NEAR_EXTENT_SIZE 32
+#define PLACE_SIZE       8
+#define PLACES_BYTES     (EXTENTS_MAX * PLACE_SIZE)
+#define MOVE_SIZE        24
+#define MOVES_BYTES      (EXTENTS_MAX * MOVE_SIZE)
 
 _Static_assert(INLINE_BYTES_MAX <= EXTENTS_BYTES, "a value fits where extents do");
 
@@ -74,6 +77,7 @@ struct frame { FRAME(F) };
 /* What payloads are made of. */
 #define RECORDS(R)                                                            \
 	R(EXTENT,        extent)                                              \
+	R(NEAR_EXTENT,   near_extent)                                         \
 	R(GRANT,         grant)                                               \
 	R(LIST_ENTRY,    list_entry)                                          \
 	R(ADDRESS,       address_entry)                                       \

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * near: functions that map the segments of their job (who.h). They are given descriptors of
+ * those, and told where the bytes of an object are, under the hold of its GET.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/container.h"
+#include "base/node.h"
+#include "proxy/proxy_priv.h"
+#include "proxy/who.h"
+
+static struct uid_job *uid_find(const struct proxy *p, uint32_t uid)
+{
+	for (struct list *l = p->uids.next; l != &p->uids; l = l->next) {
+		struct uid_job *u = container_of(l, struct uid_job, link);
+
+		if (u->uid == uid)
+			return u;
+	}
+	return NULL;
+}
+
+static int uid_bind(struct proxy *p, uint32_t uid, uint64_t job)
+{
+	struct uid_job *u = p->uid_count < UIDS_MAX ? node_alloc(sizeof(*u)) : NULL;
+
+	if (!u)
+		return -EUSERS;
+	*u = (struct uid_job){ .uid = uid, .job = job };
+	list_init(&u->link);
+	list_insert(&p->uids, &u->link);
+	p->uid_count++;
+	return 0;
+}
+
+static void uid_free(struct proxy *p, struct uid_job *u)
+{
+	list_remove(&u->link);
+	p->uid_count--;
+	node_free(u);
+}
+
+void near_job_over(struct proxy *p, uint64_t job)
+{
+	for (struct list *l = p->uids.next, *next; l != &p->uids; l = next) {
+		struct uid_job *u = container_of(l, struct uid_job, link);
+
+		next = l->next;
+		if (job == 0 || u->job == job)
+			uid_free(p, u);
+	}
+}
+
+/* May this connection map? Its uid is bound then, if need be. */
+static int check(const struct request *r, const char **ret_why)
+{
+	struct proxy *p = proxy_of(r);
+	const struct uid_job *bound = uid_find(p, r->conn->peer.uid);
+	struct who who = { .access = r->conn->access,
+			   .peer = &r->conn->peer,
+			   .own_uid = p->config.own_uid,
+			   .job_of_uid = bound ? bound->job : 0,
+			   .is_isolated = p->config.is_isolated,
+			   .trusts_local = p->config.trusts_local };
+	bool binds;
+	int x = who_may_map(&who, &binds, ret_why);
+
+	if (x == 0 && !core_has_pool(p->core)) {
+		*ret_why = "this proxy has no pool in its process";
+		x = -EOPNOTSUPP;
+	}
+	if (x == 0 && binds) {
+		*ret_why = "as many uids have segments as may";
+		x = uid_bind(p, who.peer->uid, who.access->job);
+	}
+	return x;
+}
+
+void export_serve(struct request *r)
+{
+	struct rcur body = request_body(r);
+	const char *why = "not an EXPORT";
+	struct export_req req;
+	uint32_t size = 0;
+	struct wcur w;
+	int fd = -1, x = export_req_get(&body, &req);
+
+	if (x == 0)
+		x = check(r, &why);
+	if (x == 0) {
+		why = "no descriptor";
+		x = fd = core_export(proxy_of(r)->core, r->conn->access->job, req.segment,
+				     req.generation, &size);
+	}
+	if (x >= 0)
+		x = conn_pass_fd(r->conn, fd);
+	if (x < 0) {
+		request_fail(r, x == -EMFILE || x == -ENFILE || x == -EBUSY ? -EUSERS : x, "%s",
+			     why);
+		return;
+	}
+	w = request_answer(r);
+	export_rep_put(&w, &(struct export_rep){ .size = size });
+	request_reply(r, &w, NULL);
+}
+
+/* The answer's payload; it goes with the span. */
+static int near_list(struct op *op, const struct get_near_req *req, struct get_near_rep *ret)
+{
+	int x = answer_enter(op, NEAR_BYTES);
+	struct wcur to;
+
+	op->span = (struct span){ .core = op->proxy->core };
+	if (x < 0)
+		return x;
+	op->span.buffer = node_alloc(NEAR_BYTES);
+	if (!op->span.buffer)
+		return -ENOMEM;
+	to = wcur_make(op->span.buffer, NEAR_BYTES);
+	x = object_near(op->proxy->core, &op->reading->found, req->offset, op->request->due_ns, &to,
+			&ret->first);
+	if (x < 0)
+		return x;
+	ret->count = (uint16_t)x;
+	op->span.payload.ptr = op->span.buffer;
+	op->span.payload.len = (size_t)wcur_finish(&to);
+	return 0;
+}
+
+static void get_near_run(struct fiber *self)
+{
+	struct op *op = container_of(self, struct op, fiber);
+	struct request *r = op->request;
+	struct rcur body = request_body(r);
+	struct get_near_rep rep = { 0 };
+	struct get_near_req req;
+	struct wcur w;
+	int x = get_near_req_get(&body, &req);
+
+	if (x == 0)
+		x = near_list(op, &req, &rep);
+	if (x == 0)
+		x = serve_begin(op);
+	if (x < 0) {
+		get_give_back(op);
+		request_fail(r, x, NULL);
+		return;
+	}
+	op->reading->is_near = true;
+	w = request_answer(r);
+	get_near_rep_put(&w, &rep);
+	reply_span(op, &w);
+}
+
+void get_near_serve(struct request *r)
+{
+	struct rcur body = request_body(r);
+	struct get_near_req req;
+	struct reading *g = NULL;
+	const char *why = "nothing is held under this number";
+	int x = get_near_req_get(&body, &req);
+	struct op *op;
+
+	if (x == 0) {
+		g = reading_find(r, req.hold);
+		x = g ? check(r, &why) : -ENOENT;
+	}
+	if (x < 0) {
+		request_fail(r, x, "%s", why);
+		return;
+	}
+	op = op_new(proxy_of(r), r);
+	if (op) {
+		op->reading = g;
+		g->user_count++;
+	}
+	op_serve_in_turn(op, r, get_near_run);
+}

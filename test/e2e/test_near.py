@@ -1,0 +1,297 @@
+"""Segments mapped into functions: a large get copies from where the bytes are, and nothing else can be had so.
+
+Once through libwadi, as every program does, and once by hand: what a function that holds on to its
+descriptors and mappings has of them later.
+"""
+import mmap
+import os
+import random
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import wire as protocol
+from conftest import clean_environment, pattern, until
+from test_rings import Handle, library, own  # noqa: F401, fixtures
+from wire import Wire, decode
+
+MB = 1 << 20
+
+
+def mapped(pid="self"):
+    """Inodes of segments that are mapped to be read only."""
+    with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
+        return set(re.findall(r"^\S+ r--s \S+ \S+ (\d+) +/memfd:wadi-segment", maps.read(), re.M))
+
+
+def inodes(store):
+    """Of all that the server maps."""
+    with open(f"/proc/{store.process.pid}/maps", encoding="utf-8") as maps:
+        return set(re.findall(r"^\S+ rw-s \S+ \S+ (\d+) +/memfd:wadi-segment", maps.read(), re.M))
+
+
+class Near:
+    """A function by hand, which keeps what it is given."""
+
+    def __init__(self, store, token, **hello):
+        self.wire = Wire.at(store.endpoints["unix"])
+        assert self.wire.hello(secret=token, **hello).status == "OK"
+        self.fds, self.maps = [], []
+
+    def hold(self, path):
+        reply = self.wire.call("GET", path=path, take=1)
+        assert reply.status == "OK" and reply["hold"]
+        return reply["hold"]
+
+    def extents(self, hold, offset=0):
+        """(extent, sums) of each, from `offset` on."""
+        reply = self.wire.call("GET_NEAR", hold=hold, offset=offset)
+        assert reply.status == "OK", reply
+        assert reply["count"] == 0 or reply["first"] == offset
+        data, out = reply.payload, []
+        for _ in range(reply["count"]):
+            extent, n = decode("NEAR_EXTENT", data)
+            data = data[n:]
+            out.append((extent, data[:4 * extent["sum_count"]]))
+            data = data[4 * extent["sum_count"]:]
+        assert data == b""
+        return out
+
+    def all_extents(self, hold):
+        offset, out = 0, []
+        while some := self.extents(hold, offset):
+            out += some
+            offset += sum(extent["len"] for extent, _ in some)
+        return out
+
+    def export(self, segment, generation):
+        call = self.wire.start("EXPORT", segment=segment, generation=generation)
+        data, fds, _, _ = socket.recv_fds(self.wire.socket, 1 << 16, 4)
+        frame, n = decode("FRAME", data[4:36])
+        assert frame["call"] == call
+        self.wire.early.pop(call)
+        status = protocol.STATUS_NAMES[frame["status"]]
+        assert len(fds) == (status == "OK")
+        if status != "OK":
+            return status
+        size = decode("EXPORT_REP", data[36:])[0]["size"]
+        self.fds += fds
+        self.maps.append(mmap.mmap(fds[0], size, mmap.MAP_SHARED, mmap.PROT_READ))
+        return self.maps[-1]
+
+    def take(self, path):
+        """Every segment of an object, mapped; and its bytes, put together from there."""
+        out = b""
+        for extent, _ in self.all_extents(self.hold(path)):
+            where = self.export(extent["segment"], extent["generation"])
+            out += where[extent["offset"]:extent["offset"] + extent["len"]]
+        return out
+
+    def pages(self):
+        return sum(os.fstat(fd).st_blocks for fd in self.fds)
+
+    def close(self):
+        self.wire.close()
+        for one in self.maps:
+            one.close()
+        for fd in self.fds:
+            os.close(fd)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def test_large_gets_are_copied_from_where_they_are(own, library):
+    w = own.job()
+    with Handle(library, own.endpoints["unix"], w.token) as h:
+        h.put("small", pattern(60_000))
+        assert h.get("small") == pattern(60_000)
+        assert mapped() == set()
+        for size in (100_000, 65_537, 131_072, MB, 3 * MB + 5, 40 * MB + 1):
+            h.put("large", pattern(size, size))
+            for _ in range(2):
+                assert h.get("large", 41 * MB) == pattern(size, size)
+        until(lambda: (h.get("large", 41 * MB), mapped())[1], "a mapping")
+        assert mapped() <= inodes(own)
+        # What is not used is given up; its own loop has to turn for that.
+        until(lambda: (h.get("small"), not mapped())[1], "the mappings to be given up")
+        assert h.get("large", 41 * MB) == pattern(size, size)
+    assert mapped() == set()
+
+
+def test_not_through_tcp_and_not_for_a_part_of_the_job(own, library):
+    w = own.job()
+    w("put", "-", "a/large", input=pattern(3 * MB))
+    with Handle(library, w.endpoint, w.token) as h:
+        assert h.get("a/large", 4 * MB) == pattern(3 * MB)
+        assert mapped() == set()
+    part = w("job", "token", "--prefix", "a/").decode().strip()
+    with Handle(library, own.endpoints["unix"], part) as h:
+        assert h.get("a/large", 4 * MB) == pattern(3 * MB)
+        assert mapped() == set()
+    with Near(own, w.token) as whole, Near(own, part) as n:
+        extent, _ = whole.extents(whole.hold("a/large"))[0]
+        assert n.wire.call("GET_NEAR", hold=n.hold("a/large"), offset=0).status == "DENIED"
+        assert n.export(extent["segment"], extent["generation"]) == "DENIED"
+
+
+def test_what_is_refused(own):
+    a, b = own.job(), own.job()
+    a("put", "-", "x", input=pattern(2 * MB))
+    with Near(own, a.token) as n, Near(own, b.token) as other, Wire.at(own.endpoints["unix"]) as early:
+        extent, _ = n.extents(n.hold("x"))[0]
+        where = extent["segment"], extent["generation"]
+        assert other.export(*where) == "STALE"  # another job's
+        assert n.export(where[0], where[1] + 1) == "STALE"
+        assert n.export(where[0] + 1000, 1) == "STALE"
+        assert n.export(1 << 63, 1) == "UNSUPPORTED"  # of no pool that is here
+        assert n.wire.call("GET_NEAR", hold=77, offset=0).status == "NOTFOUND"
+        assert n.wire.call("GET_NEAR", hold=n.hold("x"), offset=2 * MB)["count"] == 0
+        assert early.call("EXPORT", segment=where[0], generation=where[1]).status == "DENIED"
+        assert n.export(*where)[extent["offset"]:extent["offset"] + 100] == pattern(2 * MB)[:100]
+        with pytest.raises(PermissionError):
+            mmap.mmap(n.fds[0], MB, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        with pytest.raises(OSError):
+            os.ftruncate(n.fds[0], 0)
+
+
+def test_an_ended_jobs_memory_is_back_though_a_function_maps_it(own):
+    w = own.job()
+    w("put", "-", "x", input=pattern(20 * MB))
+    with Near(own, w.token) as n:
+        assert n.take("x") == pattern(20 * MB)
+        mine = {str(os.fstat(fd).st_ino) for fd in n.fds}
+        assert n.pages() * 512 >= 20 * MB
+        assert mine <= inodes(own)
+        w("job", "end", w.job)
+        assert n.wire.is_closed_by_peer()
+        until(lambda: n.pages() == 0, "its memory")
+        assert all(one[:].count(0) == len(one) for one in n.maps)  # which brings empty pages: the function's own
+        other = own.job()
+        other("put", "-", "x", input=b"\xa5" * (40 * MB))
+        assert not mine & inodes(own)
+        assert all(one[:].count(0) == len(one) for one in n.maps)
+
+
+def test_no_other_job_gets_what_was_mapped(new_store):
+    """The pool is full of what one job put and removed, and mapped; then another one needs it."""
+    store = new_store(memory="64M")
+    a, b = store.job(), store.job()
+    a("put", "-", "x", input=b"\x11" * (24 * MB))
+    with Near(store, a.token) as n:
+        assert n.take("x") == b"\x11" * (24 * MB)
+        mine = {str(os.fstat(fd).st_ino) for fd in n.fds}
+        n.wire.close()  # and so what it held; the mappings stay
+        a("rm", "x")
+        for i in range(4):
+            b("put", "-", f"{i}", input=b"\x22" * (7 * MB))
+        for one in n.maps:
+            assert b"\x22" not in one[:]
+        with Near(store, b.token) as theirs:
+            for i in range(4):
+                assert theirs.take(f"{i}") == b"\x22" * (7 * MB)
+            assert not mine & {str(os.fstat(fd).st_ino) for fd in theirs.fds}
+    assert store.stop() == 0
+
+
+def test_a_hold_keeps_the_bytes_that_are_copied(own):
+    w = own.job()
+    w("put", "-", "x", input=pattern(3 * MB))
+    with Near(own, w.token) as n:
+        hold = n.hold("x")
+        extents = n.all_extents(hold)
+        w("rm", "x")
+        w("put", "-", "x", input=b"\x33" * (3 * MB))
+        out = b""
+        for extent, _ in extents:
+            where = n.export(extent["segment"], extent["generation"])
+            out += where[extent["offset"]:extent["offset"] + extent["len"]]
+        assert out == pattern(3 * MB)
+        assert n.wire.call("GET_END", hold=hold, is_confirmed=0).status == "OK"
+        assert n.wire.call("GET_END", hold=hold, is_confirmed=0).status == "NOTFOUND"
+
+
+LOOP = """
+import os
+import sys
+sys.path.insert(0, sys.argv[1])
+from test_rings import Handle
+import ctypes
+library = ctypes.CDLL(sys.argv[2])
+library.wadi_strerror.restype = ctypes.c_char_p
+library.wadi_get.restype = ctypes.c_int64
+h = Handle(library, sys.argv[3], sys.argv[4])
+print("open", flush=True)
+n = 0
+while True:
+    data = bytes([n % 251]) * (n * 370_003 % 9_000_000)
+    path = "of/%d/%d" % (os.getpid(), n % 5)
+    h.put(path, data)
+    assert h.get(path, 9_000_000) == data
+    n += 1
+"""
+
+
+def test_killed_functions_leave_nothing(own, library):
+    dice = random.Random(7)
+    w = own.job()
+    for _ in range(5):
+        process = subprocess.Popen(
+            [sys.executable, "-c", LOOP, os.path.dirname(os.path.abspath(__file__)), library._name,
+             own.endpoints["unix"], w.token], stdout=subprocess.PIPE,
+            env=clean_environment(WADI_BUILD=os.environ.get("WADI_BUILD")))
+        assert process.stdout.readline() == b"open\n"
+        until(lambda: mapped(process.pid), "a mapping")  # pylint: disable=cell-var-from-loop
+        time.sleep(dice.random() / 3)
+        assert process.poll() is None, "it found wrong bytes"
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    w("rm", "-r", "of")
+    until(lambda: w.held() == 0, "its holds and segments")
+    own.client()("doctor")
+
+
+def change(store, data, to):
+    """Where these bytes are in the server's segments, they are others from now on."""
+    found = 0
+    with open(f"/proc/{store.process.pid}/maps", encoding="utf-8") as maps, \
+            open(f"/proc/{store.process.pid}/mem", "r+b", buffering=0) as mem:
+        for begin, end in re.findall(r"^(\w+)-(\w+) rw-s .*memfd:wadi-segment", maps.read(), re.M):
+            mem.seek(int(begin, 16))
+            at = mem.read(int(end, 16) - int(begin, 16)).find(data)
+            if at >= 0:
+                mem.seek(int(begin, 16) + at)
+                mem.write(to)
+                found += 1
+    assert found == 1
+
+
+def test_other_bytes_than_were_put_are_never_handed_out(own, library):
+    w = own.job()
+    with Handle(library, own.endpoints["unix"], w.token) as h:
+        h.put("x", pattern(2 * MB))
+        until(lambda: (h.get("x", 2 * MB), mapped())[1], "a mapping")
+        mark = pattern(2 * MB)[MB - 50:MB + 50]
+        change(own, mark, b"?" * 100)
+        with pytest.raises(AssertionError, match="DAMAGED"):
+            h.get("x", 2 * MB)
+        change(own, b"?" * 100, mark)
+        assert h.get("x", 2 * MB) == pattern(2 * MB)
+
+
+def test_a_job_that_ends_while_its_function_copies(own, library):
+    """The bytes that were copied before are no answer any more."""
+    w = own.job()
+    w("put", "-", "x", input=pattern(40 * MB))
+    with Handle(library, own.endpoints["unix"], w.token) as h:
+        assert h.get("x", 40 * MB) == pattern(40 * MB)
+        w("job", "end", w.job)
+        with pytest.raises(AssertionError, match="JOBENDED"):
+            h.get("x", 40 * MB)
