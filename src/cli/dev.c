@@ -57,6 +57,7 @@ int command_dev(int argc, char **argv)
 		.store_gone_ms = STORE_GONE_MS_DEFAULT,
 		.token_key_file = o.token_key,
 		.is_dev = true,
+		.trusts_local = true,
 	});
 }
 
@@ -129,6 +130,8 @@ static int run(int argc, char **argv, unsigned roles)
 		.key_file = o.key,
 		.token_key_file = o.token_key,
 		.advertise = o.advertise,
+		.trusts_local = o.trust_local,
+		.is_isolated = o.isolated,
 	});
 }
 

@@ -30,7 +30,8 @@ struct process_config {
 	uint64_t store_gone_ms;            /* that metadata waits for a store */
 	const char *metas;                 /* addresses, with commas between; NULL: our own */
 	const char *key_file, *token_key_file, *advertise;
-	bool is_dev; /* on this host without tokens */
+	bool trusts_local, is_isolated; /* see proxy/who.h */
+	bool is_dev;                    /* on this host without tokens */
 };
 
 /* Runs until SIGTERM or SIGINT. The exit code; what went wrong has been told on stderr. */

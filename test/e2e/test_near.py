@@ -3,6 +3,7 @@
 Once through libwadi, as every program does, and once by hand: what a function that holds on to its
 descriptors and mappings has of them later.
 """
+import contextlib
 import mmap
 import os
 import random
@@ -10,11 +11,13 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
 import wire as protocol
-from conftest import clean_environment, pattern, until
+from cluster import Role
+from conftest import Client, clean_environment, pattern, until
 from test_rings import Handle, library, own  # noqa: F401, fixtures
 from wire import Wire, decode
 
@@ -36,9 +39,9 @@ def inodes(store):
 class Near:
     """A function by hand, which keeps what it is given."""
 
-    def __init__(self, store, token, **hello):
-        self.wire = Wire.at(store.endpoints["unix"])
-        assert self.wire.hello(secret=token, **hello).status == "OK"
+    def __init__(self, endpoint, token):
+        self.wire = Wire.at(endpoint)
+        assert self.wire.hello(secret=token).status == "OK"
         self.fds, self.maps = [], []
 
     def hold(self, path):
@@ -135,7 +138,7 @@ def test_not_through_tcp_and_not_for_a_part_of_the_job(own, library):
     with Handle(library, own.endpoints["unix"], part) as h:
         assert h.get("a/large", 4 * MB) == pattern(3 * MB)
         assert mapped() == set()
-    with Near(own, w.token) as whole, Near(own, part) as n:
+    with Near(own.endpoints["unix"], w.token) as whole, Near(own.endpoints["unix"], part) as n:
         extent, _ = whole.extents(whole.hold("a/large"))[0]
         assert n.wire.call("GET_NEAR", hold=n.hold("a/large"), offset=0).status == "DENIED"
         assert n.export(extent["segment"], extent["generation"]) == "DENIED"
@@ -144,7 +147,8 @@ def test_not_through_tcp_and_not_for_a_part_of_the_job(own, library):
 def test_what_is_refused(own):
     a, b = own.job(), own.job()
     a("put", "-", "x", input=pattern(2 * MB))
-    with Near(own, a.token) as n, Near(own, b.token) as other, Wire.at(own.endpoints["unix"]) as early:
+    endpoint = own.endpoints["unix"]
+    with Near(endpoint, a.token) as n, Near(endpoint, b.token) as other, Wire.at(endpoint) as early:
         extent, _ = n.extents(n.hold("x"))[0]
         where = extent["segment"], extent["generation"]
         assert other.export(*where) == "STALE"  # another job's
@@ -164,7 +168,7 @@ def test_what_is_refused(own):
 def test_an_ended_jobs_memory_is_back_though_a_function_maps_it(own):
     w = own.job()
     w("put", "-", "x", input=pattern(20 * MB))
-    with Near(own, w.token) as n:
+    with Near(own.endpoints["unix"], w.token) as n:
         assert n.take("x") == pattern(20 * MB)
         mine = {str(os.fstat(fd).st_ino) for fd in n.fds}
         assert n.pages() * 512 >= 20 * MB
@@ -184,7 +188,7 @@ def test_no_other_job_gets_what_was_mapped(new_store):
     store = new_store(memory="64M")
     a, b = store.job(), store.job()
     a("put", "-", "x", input=b"\x11" * (24 * MB))
-    with Near(store, a.token) as n:
+    with Near(store.endpoints["unix"], a.token) as n:
         assert n.take("x") == b"\x11" * (24 * MB)
         mine = {str(os.fstat(fd).st_ino) for fd in n.fds}
         n.wire.close()  # and so what it held; the mappings stay
@@ -193,7 +197,7 @@ def test_no_other_job_gets_what_was_mapped(new_store):
             b("put", "-", f"{i}", input=b"\x22" * (7 * MB))
         for one in n.maps:
             assert b"\x22" not in one[:]
-        with Near(store, b.token) as theirs:
+        with Near(store.endpoints["unix"], b.token) as theirs:
             for i in range(4):
                 assert theirs.take(f"{i}") == b"\x22" * (7 * MB)
             assert not mine & {str(os.fstat(fd).st_ino) for fd in theirs.fds}
@@ -203,7 +207,7 @@ def test_no_other_job_gets_what_was_mapped(new_store):
 def test_a_hold_keeps_the_bytes_that_are_copied(own):
     w = own.job()
     w("put", "-", "x", input=pattern(3 * MB))
-    with Near(own, w.token) as n:
+    with Near(own.endpoints["unix"], w.token) as n:
         hold = n.hold("x")
         extents = n.all_extents(hold)
         w("rm", "x")
@@ -295,3 +299,62 @@ def test_a_job_that_ends_while_its_function_copies(own, library):
         w("job", "end", w.job)
         with pytest.raises(AssertionError, match="JOBENDED"):
             h.get("x", 40 * MB)
+
+
+@contextlib.contextmanager
+def not_dev(*options):
+    """Its Unix socket, which everybody may connect to."""
+    with tempfile.TemporaryDirectory(prefix="wadi-e2e-") as directory:
+        path = os.path.join(directory, "s")
+        role = Role(directory, "run", "--roles", "meta,store,proxy", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
+                    "--redis", "127.0.0.1:0", "--memory", "128M", "--socket", path, *options,
+                    env={"XDG_RUNTIME_DIR": directory})
+        os.chmod(directory, 0o755)
+        os.chmod(path, 0o666)
+        try:
+            yield "unix://" + path
+        finally:
+            assert role.end() == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--trust-local",), ("--isolated",)])
+def test_a_process_of_the_servers_own_user_is_trusted_if_that_was_said(library, options):
+    with not_dev(*options) as endpoint, Handle(library, endpoint, None) as h:
+        h.put("x", pattern(2 * MB))
+        if options:  # while its ring is on its way, bytes come as before
+            until(lambda: (h.get("x", 2 * MB), mapped())[1], "a mapping")
+        for _ in range(10):
+            assert h.get("x", 2 * MB) == pattern(2 * MB)
+        assert (mapped() != set()) == (options != ())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root connects as somebody else")
+def test_one_user_maps_segments_of_one_job():
+    """Until that is over: whoever has a process of this user can look into all of them."""
+    with not_dev() as endpoint, contextlib.ExitStack() as stack:
+        def connect(uid, token):
+            os.seteuid(uid)  # which the kernel tells the server of
+            try:
+                return stack.enter_context(Near(endpoint, token))
+            finally:
+                os.seteuid(0)
+
+        def asks(n):
+            return n.wire.call("GET_NEAR", hold=n.hold("x"), offset=0).status
+
+        admin, tokens = Client(endpoint), {}
+        for job in ("a", "b"):
+            tokens[job] = admin("job", "create", job).decode().strip()
+            admin.at(tokens[job])("put", "-", "x", input=pattern(MB))
+        assert asks(connect(0, tokens["a"])) == "DENIED"
+        first = connect(1234, tokens["a"])
+        assert asks(first) == "OK"
+        assert asks(connect(1234, tokens["a"])) == "OK"
+        assert asks(connect(1235, tokens["a"])) == "OK"
+        assert asks(connect(1234, tokens["b"])) == "DENIED"
+        first.wire.close()  # it may have given what it mapped to another process of its user
+        second = connect(1234, tokens["b"])
+        assert asks(second) == "DENIED"
+        assert asks(connect(1236, tokens["b"])) == "OK"
+        admin("job", "end", "a")
+        assert asks(second) == "OK"
