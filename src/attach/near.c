@@ -11,7 +11,7 @@
 
 /* Mappings. */
 
-static void unmap(struct near *n, struct mapping *m)
+static void unmap(struct near *n, struct near_mapping *m)
 {
 	list_remove(&m->link);
 	n->count--;
@@ -19,10 +19,10 @@ static void unmap(struct near *n, struct mapping *m)
 	node_free(m);
 }
 
-static struct mapping *oldest_unused(const struct near *n)
+static struct near_mapping *oldest_unused(const struct near *n)
 {
 	for (struct list *l = n->mappings.next; l != &n->mappings; l = l->next) {
-		struct mapping *m = container_of(l, struct mapping, link);
+		struct near_mapping *m = container_of(l, struct near_mapping, link);
 
 		if (m->user_count == 0)
 			return m;
@@ -34,7 +34,7 @@ static void was_idle(struct timer *t)
 {
 	struct near *n = container_of(t, struct near, idle);
 	struct loop *loop = n->w->loop;
-	struct mapping *m;
+	struct near_mapping *m;
 
 	while ((m = oldest_unused(n)) && m->used_ns + MAPPING_IDLE_MS * 1000000ull <= loop->now_ns)
 		unmap(n, m);
@@ -55,7 +55,7 @@ void near_fini(struct near *n)
 		return;
 	timer_stop(n->w->loop, &n->idle);
 	while (!list_is_empty(&n->mappings))
-		unmap(n, container_of(n->mappings.next, struct mapping, link));
+		unmap(n, container_of(n->mappings.next, struct near_mapping, link));
 }
 
 bool near_is_possible(const struct wadi *w)
@@ -63,10 +63,10 @@ bool near_is_possible(const struct wadi *w)
 	return w->address.kind == ADDRESS_UNIX && w->near.refused != w->connection;
 }
 
-static struct mapping *find(const struct near *n, uint64_t segment, uint32_t generation)
+static struct near_mapping *find(const struct near *n, uint64_t segment, uint32_t generation)
 {
 	for (struct list *l = n->mappings.next; l != &n->mappings; l = l->next) {
-		struct mapping *m = container_of(l, struct mapping, link);
+		struct near_mapping *m = container_of(l, struct near_mapping, link);
 
 		if (m->segment == segment && m->generation == generation)
 			return m;
@@ -77,16 +77,16 @@ static struct mapping *find(const struct near *n, uint64_t segment, uint32_t gen
 /* The descriptor has done its work when it is mapped. */
 static void add(struct near *n, int fd, uint64_t segment, uint32_t generation, uint32_t size)
 {
-	struct mapping *m = n->count < MAPPINGS_MAX ? NULL : oldest_unused(n);
+	struct near_mapping *m = n->count < MAPPINGS_MAX ? NULL : oldest_unused(n);
 
 	if (m)
 		unmap(n, m);
 	m = n->count < MAPPINGS_MAX ? node_alloc(sizeof(*m)) : NULL;
 	if (!m)
 		return;
-	*m = (struct mapping){ .segment = segment,
-			       .generation = generation,
-			       .used_ns = n->w->loop->now_ns };
+	*m = (struct near_mapping){ .segment = segment,
+				    .generation = generation,
+				    .used_ns = n->w->loop->now_ns };
 	if (memory_join_to_read(fd, size, &m->memory) < 0) {
 		node_free(m);
 		return;
@@ -141,7 +141,7 @@ static void ask(struct wadi_op *op, uint64_t segment, uint32_t generation)
 
 /* *ret NULL: it is not to be had now. -ECANCELED, -ETIMEDOUT. */
 static int mapping_get(struct wadi_op *op, uint64_t segment, uint32_t generation,
-		       struct mapping **ret)
+		       struct near_mapping **ret)
 {
 	struct wadi *w = op->w;
 	struct near *n = &w->near;
@@ -165,14 +165,14 @@ static int mapping_get(struct wadi_op *op, uint64_t segment, uint32_t generation
 	}
 }
 
-static void mapping_use(struct near *n, struct mapping *m)
+static void mapping_use(struct near *n, struct near_mapping *m)
 {
 	m->user_count++;
 	list_remove(&m->link);
 	list_insert(&n->mappings, &m->link);
 }
 
-static void mapping_leave(struct near *n, struct mapping *m)
+static void mapping_leave(struct near *n, struct near_mapping *m)
 {
 	m->user_count--;
 	m->used_ns = n->w->loop->now_ns;
@@ -231,7 +231,7 @@ static int64_t copy_mapped(struct wadi_op *op, const struct near_extent *e, stru
 			   uint32_t at, uint8_t *to, uint32_t len)
 {
 	struct near *n = &op->w->near;
-	struct mapping *m;
+	struct near_mapping *m;
 	int r = mapping_get(op, e->segment, e->generation, &m);
 
 	if (r < 0 || !m)

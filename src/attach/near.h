@@ -12,7 +12,7 @@ struct wadi;
 struct wadi_op;
 struct got;
 
-struct mapping {
+struct near_mapping {
 	struct list link; /* used last, last */
 	uint64_t segment, used_ns;
 	uint32_t generation;
