@@ -185,21 +185,21 @@ def test_an_ended_jobs_memory_is_back_though_a_function_maps_it(own):
 
 def test_no_other_job_gets_what_was_mapped(new_store):
     """The pool is full of what one job put and removed, and mapped; then another one needs it."""
-    store = new_store(memory="64M")
+    store = new_store(memory="128M")
     a, b = store.job(), store.job()
-    a("put", "-", "x", input=b"\x11" * (24 * MB))
+    a("put", "-", "x", input=b"\x11" * (60 * MB))
     with Near(store.endpoints["unix"], a.token) as n:
-        assert n.take("x") == b"\x11" * (24 * MB)
+        assert n.take("x") == b"\x11" * (60 * MB)
         mine = {str(os.fstat(fd).st_ino) for fd in n.fds}
         n.wire.close()  # and so what it held; the mappings stay
         a("rm", "x")
         for i in range(4):
-            b("put", "-", f"{i}", input=b"\x22" * (7 * MB))
+            b("put", "-", f"{i}", input=b"\x22" * (15 * MB))
         for one in n.maps:
             assert b"\x22" not in one[:]
         with Near(store.endpoints["unix"], b.token) as theirs:
             for i in range(4):
-                assert theirs.take(f"{i}") == b"\x22" * (7 * MB)
+                assert theirs.take(f"{i}") == b"\x22" * (15 * MB)
             assert not mine & {str(os.fstat(fd).st_ino) for fd in theirs.fds}
     assert store.stop() == 0
 
