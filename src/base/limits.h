@@ -150,6 +150,12 @@
 #define RINGS_MAX  1024
 #define RING_SHARE 16
 
+/*
+ * Descriptors sent through a Unix socket before its peer has read them. The kernel keeps those
+ * that nobody reads, and counts them as this process's user's.
+ */
+#define STREAM_FDS_UNREAD 128
+
 /* A handle asks for a ring with so many questions: to make one costs as much as a few of them. */
 #define RING_AFTER 4
 

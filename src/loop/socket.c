@@ -17,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/sock_diag.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -47,6 +48,7 @@ struct socket {
 		int fd[STREAM_FDS_MAX];
 		unsigned count;
 	} out, in;
+	unsigned passed; /* since the peer had read everything */
 	bool takes_fds;
 };
 
@@ -155,14 +157,27 @@ static ssize_t socket_send(struct stream *s, const struct iovec *iov, int count)
 	return r;
 }
 
+/* What was sent, the peer has not read all of it. */
+static bool has_unread(const struct socket *k)
+{
+	uint32_t sizes[SK_MEMINFO_VARS] = { 0 };
+	socklen_t len = sizeof(sizes);
+
+	return getsockopt(k->source.fd, SOL_SOCKET, SO_MEMINFO, sizes, &len) < 0 ||
+	       sizes[SK_MEMINFO_WMEM_ALLOC] > 0;
+}
+
 static int socket_pass(struct stream *s, const int *fds, unsigned count)
 {
 	struct socket *k = socket_of(s);
 
 	if (s->peer.address.kind != ADDRESS_UNIX)
 		return -EOPNOTSUPP;
-	if (k->out.count > 0)
+	if (k->out.count > 0 || (k->passed + count > STREAM_FDS_UNREAD && has_unread(k)))
 		return -EBUSY;
+	if (k->passed + count > STREAM_FDS_UNREAD)
+		k->passed = 0;
+	k->passed += count;
 	for (unsigned i = 0; i < count; i++) {
 		int fd = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
 

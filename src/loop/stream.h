@@ -92,7 +92,7 @@ static inline ssize_t stream_send(struct stream *s, const struct iovec *iov, int
 /*
  * Descriptors go with the next bytes that are sent, so they are there when those are. They
  * stay the caller's; at most STREAM_FDS_MAX at a time. -EOPNOTSUPP: not by this stream;
- * -EMFILE; -EBUSY: others wait to be sent.
+ * -EMFILE; -EBUSY: others wait to be sent, or STREAM_FDS_UNREAD to be read.
  */
 #define STREAM_FDS_MAX 2
 int stream_pass(struct stream *s, const int *fds, unsigned count);

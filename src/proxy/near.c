@@ -96,6 +96,8 @@ void export_serve(struct request *r)
 	}
 	if (x >= 0)
 		x = conn_pass_fd(r->conn, fd);
+	if (x == -EBUSY)
+		why = "segments that were asked for before have not been taken";
 	if (x < 0) {
 		request_fail(r, x == -EMFILE || x == -ENFILE || x == -EBUSY ? -EUSERS : x, "%s",
 			     why);

@@ -62,6 +62,7 @@ HELD = {
     "INDEX_TABLE_BYTES_MIN": ("test_shm_index", "size"),
     "INDEX_TABLE_BYTES_MAX": ("test_shm_index", "size"),
     "RING_SLOTS": ("test_ring", "size"),
+    "STREAM_FDS_UNREAD": ("test_socket", "size"),
     "RING_SLOT_BYTES": ("test_ring", "size"),
     "DUTY_AGAIN_MS": ("test_shard", "period"),
     "SESSION_HEARTBEAT_MS": ("test_shard", "period"),
@@ -84,6 +85,10 @@ GAPS = {
     "RINGS_MAX": "test_rings.py: with the share of memory that comes first",
     "RING_SHARE": "test_rings.py: one more function than there are rings for",
     "RING_AFTER": "test_rings.py: who asks less often has no ring",
+    "MAPPINGS_MAX": "test_near.py: a handle maps at most 64 segments",
+    "MAPPING_IDLE_MS": "test_near.py: what is not used is given up",
+    "NEAR_FROM": "test_near.py: of a small object nothing is mapped",
+    "UIDS_MAX": "test_near.py: as many users as may have segments of jobs",
     "KEEP_REGIONS_MAX": "descriptors: test_limits.py has those",
 }
 

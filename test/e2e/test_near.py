@@ -128,6 +128,20 @@ def test_large_gets_are_copied_from_where_they_are(own, library):
     assert mapped() == set()
 
 
+def test_a_handle_maps_at_most_64_segments(own, library):
+    w = own.job()
+    with Handle(library, own.endpoints["unix"], w.token) as h:
+        for i in range(80):
+            h.put(f"x{i}", pattern(4 * MB, i))
+        assert own.client().json("top")["segments"] > 64
+        until(lambda: (h.get("x0", 4 * MB), mapped())[1], "a mapping")
+        most = 0
+        for i in range(80):
+            assert h.get(f"x{i}", 4 * MB) == pattern(4 * MB, i)
+            most = max(most, len(mapped()))
+        assert 30 < most <= 64
+
+
 def test_not_through_tcp_and_not_for_a_part_of_the_job(own, library):
     w = own.job()
     w("put", "-", "a/large", input=pattern(3 * MB))
@@ -358,3 +372,21 @@ def test_one_user_maps_segments_of_one_job():
         assert asks(connect(1236, tokens["b"])) == "OK"
         admin("job", "end", "a")
         assert asks(second) == "OK"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root connects as somebody else")
+def test_as_many_users_as_may_have_segments_of_jobs():
+    with not_dev() as endpoint:
+        admin = Client(endpoint)
+        token = admin("job", "create", "a").decode().strip()
+        admin.at(token)("put", "-", "x", input=pattern(MB))
+        statuses = []
+        for uid in range(20000, 20000 + 4096 + 2):
+            os.seteuid(uid)
+            try:
+                near = Near(endpoint, token)
+            finally:
+                os.seteuid(0)
+            with near:
+                statuses.append(near.wire.call("GET_NEAR", hold=near.hold("x"), offset=0).status)
+        assert statuses == ["OK"] * 4096 + ["LIMIT"] * 2

@@ -1232,7 +1232,8 @@ static void step_release(void)
 	if (!req.is_confirmed && n->is_read && req.nth_try != n->nth_try)
 		return;
 	read_over(n, req.is_confirmed);
-	CHECK(catalog_release(t.c, &req, t.now, &t.out) == 0);
+	/* A confirmation that comes again, or late, is told so. */
+	CHECK(catalog_release(t.c, &req, t.now, &t.out) == (req.is_confirmed ? -ESTALE : 0));
 }
 
 static void step_find(void)

@@ -378,6 +378,31 @@ static void descriptors_come_with_the_bytes_that_are_sent_next(void **state)
 	disconnect_both();
 }
 
+static void who_reads_nothing_gets_no_more_descriptors(void **state)
+{
+	char buf[512];
+	int got[2];
+
+	connect_both(true);
+	for (int i = 0; i < 128 / 2; i++) /* STREAM_FDS_UNREAD */
+		pass("x");
+	assert_int_equal(stream_pass(ours, ends, 1), -EBUSY);
+	for (int i = 0; i < 128 / 2; i++) {
+		turn_for(0);
+		assert_int_equal(stream_recv(theirs, buf, 1), 1);
+		assert_int_equal(stream_take(theirs, got, 2), 2);
+		close(got[0]);
+		close(got[1]);
+	}
+	pass("y");
+	assert_int_equal(stream_recv(theirs, buf, 1), 1);
+	assert_int_equal(stream_take(theirs, got, 2), 2);
+	close(got[0]);
+	close(got[1]);
+	close(ends[1]);
+	disconnect_both();
+}
+
 static void what_comes_behind_descriptors_is_not_forgotten(void **state)
 {
 	struct iovec iov = { (void *)"more", 4 };
@@ -493,6 +518,7 @@ int main(void)
 		T(no_descriptor_for_a_stream_is_an_error_at_once),
 		T(a_full_queue_is_tried_again),
 		T(descriptors_come_with_the_bytes_that_are_sent_next),
+		T(who_reads_nothing_gets_no_more_descriptors),
 		T(what_comes_behind_descriptors_is_not_forgotten),
 		T(descriptors_that_nobody_wants_or_takes_are_closed),
 		T(descriptors_that_were_not_sent_are_closed),
