@@ -117,6 +117,7 @@ static int open_proxy(struct core_unit *u)
 		.trusts_local = s->config->trusts_local,
 		.is_isolated = s->config->is_isolated,
 		.is_open_loopback = s->config->is_dev || !s->config->key_file,
+		.pool = s->store ? store_counters(s->store) : NULL,
 		.add_info = add_info,
 		.tallies = tallies_ask,
 		.gone = gone,

@@ -12,8 +12,9 @@
 #include "base/node.h"
 #include "proxy/http_request.h"
 #include "proxy/web.h"
+#include "store/counters.h"
 
-#define METRICS_BYTES (8192 + LOOPS_MAX * 256)
+#define METRICS_BYTES (16384 + LOOPS_MAX * 256)
 
 struct text {
 	char *buf;
@@ -77,6 +78,13 @@ static void loop_metrics(struct text *t, const struct loop_tally *tallies, unsig
 	}
 }
 
+static void pool_metrics(struct text *t, const struct pool_counters *c)
+{
+#define C(name, help) metric(t, "counter", "pool_" #name, "Of the pool: " help ".", c->name);
+	POOL_COUNTERS(C)
+#undef C
+}
+
 /* Prometheus text format 0.0.4. */
 static int metrics(struct web *w, struct text *t, uint64_t due_ns)
 {
@@ -119,6 +127,8 @@ static int metrics(struct web *w, struct text *t, uint64_t due_ns)
 	metric(t, "counter", "uptime_seconds", "Since this process began.", i.uptime_ms / 1000);
 	metric(t, "gauge", "loop_stall_max_nanoseconds",
 	       "The longest time between two looks at the sockets.", sum.stall_ns_max);
+	if (w->proxy->config.pool)
+		pool_metrics(t, w->proxy->config.pool);
 	loop_metrics(t, tallies, loop_count);
 	return 0;
 }

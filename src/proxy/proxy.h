@@ -19,6 +19,7 @@
 #include "loop/stream.h"
 
 struct proxy;
+struct pool_counters;
 
 /* What is counted on one loop. */
 struct loop_tally {
@@ -37,8 +38,9 @@ struct proxy_config {
 	struct slice key;
 	unsigned rings_max; /* for functions on this host; 0: none */
 	uint32_t own_uid;
-	bool trusts_local, is_isolated; /* see who.h */
-	bool is_open_loopback;          /* from this host, no token is as good as that key */
+	bool trusts_local, is_isolated;   /* see who.h */
+	bool is_open_loopback;            /* from this host, no token is as good as that key */
+	const struct pool_counters *pool; /* of the pool in this process, not ours; NULL: none */
 	/* Adds what this process knows of its pool; may be NULL. */
 	void (*add_info)(void *owner, struct info_rep *info);
 	/*

@@ -43,7 +43,7 @@
 #include "base/list.h"
 #include "shm/memory.h"
 #include "store/book.h"
-#include "store/counters.def"
+#include "store/counters.h"
 #include "store/table.h"
 #include "wire/extent.h"
 
@@ -152,12 +152,6 @@ struct step {
 	uint32_t size, from, to; /* bytes; `from` 0 begins, `to` == size ends */
 	int result;
 };
-
-/* clang-format off */
-#define C(name, help) uint64_t name;
-struct pool_counters { POOL_COUNTERS(C) };
-#undef C
-/* clang-format on */
 
 struct pool {
 	uint64_t number, limit;

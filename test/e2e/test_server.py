@@ -51,6 +51,20 @@ def test_http_has_health_and_metrics(store):
     assert http_get(url + "/nothing")[0] == 404
 
 
+def test_the_metrics_have_what_the_pool_counts(new_store):
+    store = new_store()
+    client, url = store.client(), store.endpoints["http"].rstrip("/") + "/metrics"
+
+    def counts():
+        return {m[1]: int(m[2]) for m in re.finditer(r"^wadi_pool_(\w+) (\d+)$", http_get(url)[1], re.M)}
+    before = counts()
+    assert {"granted_count", "waited_count", "freed_count", "made_bytes", "cut_count"} < set(before)
+    client("put", "-", "x", input=pattern(100_000))
+    client("rm", "x")
+    until(lambda: counts()["freed_count"] > before["freed_count"], "a segment to be freed")
+    assert counts()["granted_count"] > before["granted_count"]
+
+
 def test_redis_says_that_it_is_not_in_this_build(store):
     host, port = store.endpoints["redis"].split("//")[1].rsplit(":", 1)
     with socket.create_connection((host, int(port)), LATE_S) as s:
