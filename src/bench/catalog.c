@@ -27,7 +27,7 @@ struct catalog_bench {
 	struct alone alone;
 	struct catalog *catalog;
 	struct outcome out;
-	uint64_t job, now_ns;
+	uint64_t job, now_ns, changes; /* changes: that the job had, as the last answer says */
 	struct slice value;
 	uint32_t crc;
 	uint8_t payload[4096];
@@ -79,12 +79,16 @@ static int commit(struct alone *a, uint64_t n)
 {
 	struct catalog_bench *t = container_of(a, struct catalog_bench, alone);
 	struct commit_req req = { .job = t->job, .len = t->value.len, .seed = SEED, .crc = t->crc };
+	int r;
 
 	t->now_ns += NEXT_NS;
+	req.since = t->changes;
 	req.attempt_hi = 1;
 	req.attempt_lo = t->now_ns;
 	req.path = path_of_number(n, t->path);
-	return catalog_commit(t->catalog, &req, t->value, t->now_ns, &t->out);
+	r = catalog_commit(t->catalog, &req, t->value, t->now_ns, &t->out);
+	t->changes = t->out.rep.commit.changes;
+	return r;
 }
 
 static int lookup(struct alone *a, uint64_t n)
