@@ -132,7 +132,6 @@ def budgets(t):
         at_least(t.numbers("catalog", "ops_per_s", op="get"), 2e6, " /s")
     yield "catalog, one core: >= 1 M commits a second", \
         at_least(t.numbers("catalog", "ops_per_s", op="put"), 1e6, " /s")
-    yield "log, the record of a commit: <= 0.04 us", at_most(t.numbers("log", "p50_us"), 0.04, " us")
     yield "memory of an object of 100 bytes beside data and name: <= 203 bytes", \
         at_most(t.one("memory", r"of the name, (\d+) others"), 203, " B")
     yield "overwriting at 80 % live: <= 2.5 bytes moved per byte", \
