@@ -290,7 +290,7 @@
 
 /*
  * What follows from one event, round by round, before the next one has its turn: a get takes
- * four, a put that leases some ten.
+ * five, a put that leases a dozen.
  */
 #define LOOP_ROUNDS_TO_SETTLE 16
 
