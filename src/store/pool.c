@@ -416,18 +416,27 @@ static bool is_inside(const struct segment *s, uint32_t offset, uint32_t len)
 	       offset >= middle_end(s);
 }
 
+/* One in use that is this job's, while the job is not over. */
+static int find_of_job(struct pool *p, uint64_t job, uint64_t id, uint32_t generation,
+		       struct segment **ret)
+{
+	int r = pool_find(p, id, generation, ret);
+
+	if (r < 0)
+		return r;
+	if ((*ret)->job->id != job)
+		return -ESTALE;
+	return (*ret)->job->is_over ? -EIDRM : 0;
+}
+
 int pool_pin(struct pool *p, uint64_t job, uint64_t id, uint32_t generation, uint32_t offset,
 	     uint32_t len, struct segment **ret, uint8_t **ret_bytes)
 {
 	struct segment *s;
-	int r = pool_find(p, id, generation, &s);
+	int r = find_of_job(p, job, id, generation, &s);
 
 	if (r < 0)
 		return r;
-	if (s->job->id != job)
-		return -ESTALE;
-	if (s->job->is_over)
-		return -EIDRM;
 	if (!is_inside(s, offset, len))
 		return -ERANGE;
 	s->pin_count++;
@@ -462,14 +471,10 @@ int pool_export(struct pool *p, uint64_t job, uint64_t id, uint32_t generation,
 		struct segment **ret)
 {
 	struct segment *s;
-	int r = pool_find(p, id, generation, &s);
+	int r = find_of_job(p, job, id, generation, &s);
 
 	if (r < 0)
 		return r;
-	if (s->job->id != job)
-		return -ESTALE;
-	if (s->job->is_over)
-		return -EIDRM;
 	if (!s->is_exported) {
 		s->is_exported = true;
 		p->counters.exported_count++;
