@@ -44,6 +44,17 @@ static struct reading *reading_new(struct proxy *p)
 	return g;
 }
 
+void reading_serve(struct reading *g, struct request *r, fiber_fn *run)
+{
+	struct op *op = op_new(proxy_of(r), r);
+
+	if (op) {
+		op->reading = g;
+		g->user_count++;
+	}
+	op_serve_in_turn(op, r, run);
+}
+
 int serve_begin(struct op *op)
 {
 	struct request *r = op->request;
@@ -322,7 +333,6 @@ void get_on_serve(struct request *r)
 	struct rcur body = request_body(r);
 	struct get_on_req req;
 	struct reading *g = NULL;
-	struct op *op;
 
 	if (get_on_req_get(&body, &req) == 0)
 		g = reading_find(r, req.hold);
@@ -330,12 +340,7 @@ void get_on_serve(struct request *r)
 		request_fail(r, -ENOENT, "nothing is held under this number");
 		return;
 	}
-	op = op_new(proxy_of(r), r);
-	if (op) {
-		op->reading = g;
-		g->user_count++;
-	}
-	op_serve_in_turn(op, r, get_on_run);
+	reading_serve(g, r, get_on_run);
 }
 
 static void get_end_run(struct fiber *self)
@@ -370,6 +375,7 @@ void get_end_serve(struct request *r)
 	struct reading *g = NULL;
 	struct op *op = NULL;
 	struct wcur w;
+	int x = -ENOMEM;
 
 	if (get_end_req_get(&body, &req) == 0)
 		g = reading_find(r, req.hold);
@@ -382,15 +388,16 @@ void get_end_serve(struct request *r)
 		op = op_new(proxy_of(r), r);
 	if (op) {
 		op->reading = g; /* with the connection's reference */
-		if (op_begin(op, get_end_run) == 0)
+		x = op_begin(op, get_end_run);
+		if (x == 0)
 			return;
 		op->reading = NULL;
-		op_free(op);
 	}
 	object_release(proxy_of(r)->core, &g->found, req.is_confirmed);
 	if (g->is_near) {
-		request_fail(r, -EUSERS, TOO_MANY_OPS);
+		op_refuse(op, r, x);
 	} else {
+		op_free(op);
 		w = request_answer(r);
 		request_reply(r, &w, NULL);
 	}

@@ -163,7 +163,6 @@ void get_near_serve(struct request *r)
 	struct reading *g = NULL;
 	const char *why = "nothing is held under this number";
 	int x = get_near_req_get(&body, &req);
-	struct op *op;
 
 	if (x == 0) {
 		g = reading_find(r, req.hold);
@@ -173,10 +172,5 @@ void get_near_serve(struct request *r)
 		request_fail(r, x, "%s", why);
 		return;
 	}
-	op = op_new(proxy_of(r), r);
-	if (op) {
-		op->reading = g;
-		g->user_count++;
-	}
-	op_serve_in_turn(op, r, get_near_run);
+	reading_serve(g, r, get_near_run);
 }

@@ -117,6 +117,8 @@ int check_put(struct slice path, uint16_t flags, uint16_t tier, uint16_t copies,
 
 /* NULL: none of this connection. */
 struct reading *reading_find(const struct request *r, uint64_t id);
+/* A request about one: `run` on a fiber, when it is the connection's turn. */
+void reading_serve(struct reading *g, struct request *r, fiber_fn *run);
 /* From here on the bytes may be sent, for as long as the job's shard answers us. */
 int serve_begin(struct op *op);
 void serve_end(struct op *op);
