@@ -227,22 +227,13 @@ static int sort_run(struct sort *s)
 	return r < 0 ? r : end;
 }
 
-static const char *store_name(const struct options *o)
-{
-	if (o->store && strncmp(o->store, "redis:", 6) == 0)
-		return "redis";
-	if (o->store && strcmp(o->store, "memory:") == 0)
-		return "memory";
-	return o->store && strncmp(o->store, "dir:", 4) == 0 ? "dir" : "wadi";
-}
-
 /* The exit status: who asked for a report and has none must know. */
 static int report(struct sort *s)
 {
 	s->report.count = s->in.count;
 	s->report.sum = s->in.sum;
 	s->report.format = (enum format)s->options.format;
-	s->report.store = store_name(&s->options);
+	s->report.store = store_kind(s->job.function_store.url);
 	if (s->options.is_json)
 		report_print_json(&s->report, stdout);
 	else

@@ -8,38 +8,56 @@
 
 #include "clock.h"
 
-static const struct {
-	const char *prefix;
+/* clang-format off */
+static const struct kind {
+	const char *prefix, *name;
 	const struct store_ops *ops;
 } KINDS[] = {
 #ifdef SORT_WITH_WADI
-	{ "tcp://", &STORE_WADI },    { "unix://", &STORE_WADI },
+	{ "tcp://",   "wadi",   &STORE_WADI },
+	{ "unix://",  "wadi",   &STORE_WADI },
 #endif
-	{ "redis://", &STORE_REDIS }, { "dir:", &STORE_DIR },     { "memory:", &STORE_MEMORY },
+	{ "redis://", "redis",  &STORE_REDIS },
+	{ "dir:",     "dir",    &STORE_DIR },
+	{ "memory:",  "memory", &STORE_MEMORY },
 };
+/* clang-format on */
+
+/* NULL: of none. */
+static const struct kind *kind_of(const char *url)
+{
+	for (size_t i = 0; i < sizeof(KINDS) / sizeof(KINDS[0]); i++)
+		if (strncmp(url, KINDS[i].prefix, strlen(KINDS[i].prefix)) == 0)
+			return &KINDS[i];
+	return NULL;
+}
+
+const char *store_kind(const char *url)
+{
+	const struct kind *k = kind_of(url);
+
+	return k ? k->name : "none";
+}
 
 int store_open(const struct store_config *config, struct problem *problem, struct store **ret)
 {
+	const struct kind *k = kind_of(config->url);
 	uint64_t start_ns = clock_ns();
+	int r;
 
-	for (size_t i = 0; i < sizeof(KINDS) / sizeof(KINDS[0]); i++) {
-		size_t len = strlen(KINDS[i].prefix);
-		int r;
-
-		if (strncmp(config->url, KINDS[i].prefix, len) != 0)
-			continue;
-		r = KINDS[i].ops->open(config, problem, ret);
-		if (r < 0)
-			return r;
-		(*ret)->ops = KINDS[i].ops;
-		(*ret)->problem = problem;
-		(*ret)->stats.io_ns += clock_ns() - start_ns;
-		return 0;
-	}
-	return problem_set_final(problem, -EINVAL,
-				 "no such store: '%s'; a store is tcp://HOST:PORT, unix:///PATH, "
-				 "redis://HOST:PORT, dir:PATH or memory:",
-				 config->url);
+	if (!k)
+		return problem_set_final(
+			problem, -EINVAL,
+			"no such store: '%s'; a store is tcp://HOST:PORT, unix:///PATH, "
+			"redis://HOST:PORT, dir:PATH or memory:",
+			config->url);
+	r = k->ops->open(config, problem, ret);
+	if (r < 0)
+		return r;
+	(*ret)->ops = k->ops;
+	(*ret)->problem = problem;
+	(*ret)->stats.io_ns += clock_ns() - start_ns;
+	return 0;
 }
 
 struct store *store_close(struct store *s)

@@ -78,6 +78,8 @@ struct store_usage {
 
 int store_open(const struct store_config *config, struct problem *problem, struct store **ret);
 struct store *store_close(struct store *s);
+/* What a report calls it: wadi, redis, dir, memory. */
+const char *store_kind(const char *url);
 
 /* An object that is in memory as a whole. */
 int store_put(struct store *s, const char *path, const void *data, size_t len);
