@@ -8,6 +8,7 @@ import json
 import os
 import random
 import subprocess
+import sys
 
 from conftest import BUILD, ROOT, until
 
@@ -16,6 +17,7 @@ SECONDS = int(os.environ.get("WADI_OVERWRITE_S", "6"))
 
 def bench(name):
     path = os.path.join(ROOT, "bench", name)
+    sys.path.insert(0, os.path.dirname(path))  # as when it is run
     spec = importlib.util.spec_from_loader(name, importlib.machinery.SourceFileLoader(name, path))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
