@@ -9,16 +9,14 @@ import os
 import random
 import re
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 
 import pytest
 import wire as protocol
 from cluster import Role
-from conftest import Client, clean_environment, pattern, until
-from test_rings import Handle, library, own  # noqa: F401, fixtures
+from conftest import Client, pattern, until
+from test_rings import Handle, library, own, start_loop  # noqa: F401, fixtures
 from wire import Wire, decode
 
 MB = 1 << 20
@@ -235,36 +233,11 @@ def test_a_hold_keeps_the_bytes_that_are_copied(own):
         assert n.wire.call("GET_END", hold=hold, is_confirmed=0).status == "NOTFOUND"
 
 
-LOOP = """
-import os
-import sys
-sys.path.insert(0, sys.argv[1])
-from test_rings import Handle
-import ctypes
-library = ctypes.CDLL(sys.argv[2])
-library.wadi_strerror.restype = ctypes.c_char_p
-library.wadi_get.restype = ctypes.c_int64
-h = Handle(library, sys.argv[3], sys.argv[4])
-print("open", flush=True)
-n = 0
-while True:
-    data = bytes([n % 251]) * (n * 370_003 % 9_000_000)
-    path = "of/%d/%d" % (os.getpid(), n % 5)
-    h.put(path, data)
-    assert h.get(path, 9_000_000) == data
-    n += 1
-"""
-
-
 def test_killed_functions_leave_nothing(own, library):
     dice = random.Random(7)
     w = own.job()
     for _ in range(5):
-        process = subprocess.Popen(
-            [sys.executable, "-c", LOOP, os.path.dirname(os.path.abspath(__file__)), library._name,
-             own.endpoints["unix"], w.token], stdout=subprocess.PIPE,
-            env=clean_environment(WADI_BUILD=os.environ.get("WADI_BUILD")))
-        assert process.stdout.readline() == b"open\n"
+        process = start_loop(library, own, w, step=370_003, most=9_000_000, paths=5)
         until(lambda: mapped(process.pid), "a mapping")  # pylint: disable=cell-var-from-loop
         time.sleep(dice.random() / 3)
         assert process.poll() is None, "it found wrong bytes"

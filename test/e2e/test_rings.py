@@ -278,22 +278,23 @@ library = ctypes.CDLL(sys.argv[2])
 library.wadi_strerror.restype = ctypes.c_char_p
 library.wadi_get.restype = ctypes.c_int64
 h = Handle(library, sys.argv[3], sys.argv[4])
+step, most, paths = map(int, sys.argv[5:])
 print("open", flush=True)
 n = 0
 while True:
-    size = n * 37 % 5000
-    data = bytes([n % 251]) * size
-    path = "%d/%d" % (os.getpid(), n % 50)
+    data = bytes([n % 251]) * (n * step % most)
+    path = "of/%d/%d" % (os.getpid(), n % paths)
     h.put(path, data)
-    assert h.get(path) == data
+    assert h.get(path, most) == data
     n += 1
 """
 
 
-def start_loop(library, store, w):
+def start_loop(library, store, w, step=37, most=5000, paths=50):
+    """A function that puts and gets for ever, and ends if it gets anything else; sizes go up by `step`."""
     process = subprocess.Popen(
         [sys.executable, "-c", LOOP, os.path.dirname(os.path.abspath(__file__)), library._name, store.endpoints["unix"],
-         w.token], stdout=subprocess.PIPE, env=clean_environment(WADI_BUILD=os.environ.get("WADI_BUILD")))
+         w.token, str(step), str(most), str(paths)], stdout=subprocess.PIPE, env=clean_environment(WADI_BUILD=os.environ.get("WADI_BUILD")))
     assert process.stdout.readline() == b"open\n"
     return process
 

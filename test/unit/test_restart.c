@@ -360,6 +360,15 @@ static void must_be_same(char *before)
 			assert_null(catalog_check(shard->slots[i]->catalog));
 }
 
+/* Nothing but what was synced is left. */
+static void cut_power_and_compare(char *before)
+{
+	kill_both();
+	archive_lose(archive, 0);
+	start();
+	must_be_same(before);
+}
+
 static void file_all(void)
 {
 	oplog_sync(&shard->log, shard->log.lsn);
@@ -579,10 +588,7 @@ static void what_a_failed_sync_has_dropped_is_written_anew(void **state)
 		assert_int_equal(put_value(0, "b", "two", 0), 0);
 		file_all();
 		before = dump();
-		kill_both();
-		archive_lose(archive, 0);
-		start();
-		must_be_same(before);
+		cut_power_and_compare(before);
 		assert_string_equal(get(0, "a"), "one");
 		assert_string_equal(get(0, "b"), "two");
 	}
@@ -606,10 +612,7 @@ static void a_file_is_synced_before_the_next_one_is_begun(void **state)
 	assert_int_equal(put_value(0, "b", "two", 0), 0);
 	file_all();
 	before = dump();
-	kill_both();
-	archive_lose(archive, 0);
-	start();
-	must_be_same(before);
+	cut_power_and_compare(before);
 	assert_string_equal(get(0, "a"), "one");
 	end();
 }
@@ -638,10 +641,7 @@ static void a_leaf_that_is_closed_during_a_write_is_synced_all_the_same(void **s
 	assert_true(shard->log.open != first && shard->log.filing.is_busy);
 	file_all();
 	before = dump();
-	kill_both();
-	archive_lose(archive, 0);
-	start();
-	must_be_same(before);
+	cut_power_and_compare(before);
 	end();
 }
 
