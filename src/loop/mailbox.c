@@ -56,8 +56,11 @@ struct letter *mailbox_take(struct mailbox *m)
 
 bool mailbox_sleep(struct mailbox *m)
 {
-	/* S1 and S2; they pair with P1 and P2. */
-	atomic_store_explicit(&m->is_asleep, true, memory_order_seq_cst);
+	/*
+	 * S1 and S2; they pair with P1 and P2. S1 exchanges for the sake of qemu-user, which
+	 * lets a load (ldar) pass a store (stlr); it is the same instruction on x86-64.
+	 */
+	(void)atomic_exchange_explicit(&m->is_asleep, true, memory_order_seq_cst);
 	if (!atomic_load_explicit(&m->newest, memory_order_seq_cst))
 		return true;
 	mailbox_awake(m);
