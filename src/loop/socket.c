@@ -17,10 +17,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/sock_diag.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -160,11 +161,9 @@ static ssize_t socket_send(struct stream *s, const struct iovec *iov, int count)
 /* What was sent, the peer has not read all of it. */
 static bool has_unread(const struct socket *k)
 {
-	uint32_t sizes[SK_MEMINFO_VARS] = { 0 };
-	socklen_t len = sizeof(sizes);
+	int bytes;
 
-	return getsockopt(k->source.fd, SOL_SOCKET, SO_MEMINFO, sizes, &len) < 0 ||
-	       sizes[SK_MEMINFO_WMEM_ALLOC] > 0;
+	return ioctl(k->source.fd, SIOCOUTQ, &bytes) < 0 || bytes > 0;
 }
 
 static int socket_pass(struct stream *s, const int *fds, unsigned count)
