@@ -218,7 +218,10 @@ WADI_API int wadi_stat(struct wadi *w, const char *path, struct wadi_stat *ret);
 /* `if_version` 0: whatever is there. A missing object is -ENOENT. */
 WADI_API int wadi_remove(struct wadi *w, const char *path, uint64_t if_version);
 
-/* Removes what lies below a directory, in byte order and not atomically; counts it. */
+/*
+ * Removes what lies below a directory, in byte order and not atomically; counts it. What is put
+ * there meanwhile stays.
+ */
 WADI_API int wadi_remove_tree(struct wadi *w, const char *directory, uint64_t *ret_count);
 
 /* Moves one object inside its job. `flags`: WADI_CREATE refuses to replace. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "attach/handle.h"
 #include "base/cleanup.h"
@@ -123,46 +124,81 @@ static int directory_of(struct wadi *w, const char *directory, char *buf, struct
 	return 0;
 }
 
+/* A directory that is removed step by step. */
+struct tree_op {
+	struct name_op name;
+	uint64_t up_to, count; /* up_to 0: not asked yet */
+	uint8_t from[PATH_BYTES_MAX];
+	size_t from_len; /* 0: at the first name */
+};
+
+static int tree_took(struct tree_op *o, const struct remove_tree_rep *rep)
+{
+	if (rep->next.len > sizeof(o->from))
+		return -EPROTO;
+	o->count += rep->count;
+	if (o->up_to == 0)
+		o->up_to = rep->version;
+	o->from_len = rep->next.len;
+	if (rep->next.len > 0)
+		memcpy(o->from, rep->next.ptr, rep->next.len);
+	return 0;
+}
+
+static int tree_step(struct wadi_op *op, struct tree_op *o)
+{
+	struct question q;
+	struct remove_tree_rep rep;
+	struct rcur body;
+	struct wcur w = question_begin(op, &q, MSG_REMOVE_TREE);
+	int r;
+
+	remove_tree_req_put(&w, &(struct remove_tree_req){ .job = op->w->job,
+							   .up_to = o->up_to,
+							   .max = TREE_STEP,
+							   .directory = o->name.path,
+							   .from = { o->from, o->from_len } });
+	r = question_ask(&q, &w, NULL);
+	body = call_reply(&q.call);
+	if (r == 0)
+		r = remove_tree_rep_get(&body, &rep);
+	if (r == 0)
+		r = tree_took(o, &rep);
+	question_end(&q);
+	op_progress(op);
+	return r;
+}
+
+/*
+ * Asks first what is the newest version, so that a step that is held up on its way, and comes when
+ * all this is long over, takes nothing that was put after that.
+ */
 static int64_t remove_tree_run(struct wadi_op *op)
 {
-	struct name_op *o = container_of(op, struct name_op, op);
-	struct remove_tree_rep rep = { .has_more = 1 };
-	uint64_t count = 0;
-	int r = 0;
+	struct tree_op *o = container_of(op, struct tree_op, name.op);
+	int r = tree_step(op, o);
 
-	while (r == 0 && rep.has_more) {
-		struct question q;
-		struct rcur body;
-		struct wcur w = question_begin(op, &q, MSG_REMOVE_TREE);
-
-		remove_tree_req_put(&w, &(struct remove_tree_req){ .job = op->w->job,
-								   .max = TREE_STEP,
-								   .directory = o->path });
-		r = question_ask(&q, &w, NULL);
-		body = call_reply(&q.call);
-		if (r == 0)
-			r = remove_tree_rep_get(&body, &rep);
-		if (r == 0)
-			count += rep.count;
-		question_end(&q);
-		op_progress(op);
+	if (r == 0 && o->up_to > 0) {
+		do
+			r = tree_step(op, o);
+		while (r == 0 && o->from_len > 0);
 	}
-	if (o->ret_number)
-		*o->ret_number = count;
+	if (o->name.ret_number)
+		*o->name.ret_number = o->count;
 	return r;
 }
 
 int wadi_remove_tree(struct wadi *w, const char *directory, uint64_t *ret_count)
 {
-	struct name_op o = { .ret_number = ret_count };
+	struct tree_op o = { .name.ret_number = ret_count };
 	char buf[PATH_BYTES_MAX];
 	const char *why = "";
-	int r = directory_of(w, directory, buf, &o.path, &why);
+	int r = directory_of(w, directory, buf, &o.name.path, &why);
 
 	if (r < 0)
 		return (int)handle_fail(w, "remove", directory, r, why);
-	op_init(&o.op, w, "remove", directory, 0, remove_tree_run);
-	return (int)op_run(&o.op);
+	op_init(&o.name.op, w, "remove", directory, 0, remove_tree_run);
+	return (int)op_run(&o.name.op);
 }
 
 static int rename_once(struct wadi_op *op, const struct name_op *o)

@@ -167,13 +167,13 @@ int tree_removed_reserve(struct catalog *c, struct effect *e)
 	e->at.job = catalog_job_find(c, m->job);
 	if (!e->at.job || e->at.job->state != JOB_LIVING)
 		return -EBADMSG;
-	l = index_seek(&e->at.job->index, m->directory, false);
-	for (uint32_t i = 0; i < m->count; i++, l = index_next(l)) {
+	l = index_seek(&e->at.job->index, m->from, false);
+	for (uint32_t i = 0; i < m->looked; i++, l = index_next(l)) {
 		struct attempt *a = NULL;
 
-		if (!l || !slice_begins_with(entry_path(entry_of(l)), m->directory))
+		if (!l)
 			return -EBADMSG;
-		if (attempt_spare(entry_of(l), &a) < 0)
+		if (entry_of(l)->version <= m->up_to && attempt_spare(entry_of(l), &a) < 0)
 			return -ENOMEM;
 		if (a) {
 			a->link.next = (struct list *)e->made.spares;
@@ -183,37 +183,64 @@ int tree_removed_reserve(struct catalog *c, struct effect *e)
 	return 0;
 }
 
+static void remove_one(struct catalog *c, struct effect *e, struct entry *entry)
+{
+	struct end end = { .what = GONE_REMOVED, .at_ns = e->at_ns };
+	struct attempt *a = NULL;
+
+	if (entry_has_expired(entry, e->at_ns))
+		end.what = GONE_EXPIRED;
+	if (entry->holds) {
+		a = e->made.spares;
+		e->made.spares = (struct attempt *)a->link.next;
+	}
+	entry_end(c, entry, &end, &a);
+	node_free(a);
+}
+
 void tree_removed_apply(struct catalog *c, struct effect *e)
 {
 	const struct tree_removed_effect *m = &e->u.tree_removed;
-	struct index_link *l = index_seek(&e->at.job->index, m->directory, false), *next;
+	struct index_link *l = index_seek(&e->at.job->index, m->from, false), *next;
 
-	for (uint32_t i = 0; i < m->count; i++, l = next) {
-		struct entry *entry = entry_of(l);
-		struct end end = { .what = GONE_REMOVED, .at_ns = e->at_ns };
-		struct attempt *a = NULL;
-
+	for (uint32_t i = 0; i < m->looked; i++, l = next) {
 		next = index_next(l);
-		if (entry_has_expired(entry, e->at_ns))
-			end.what = GONE_EXPIRED;
-		if (entry->holds) {
-			a = e->made.spares;
-			e->made.spares = (struct attempt *)a->link.next;
-		}
-		entry_end(c, entry, &end, &a);
-		node_free(a);
+		if (entry_of(l)->version <= m->up_to)
+			remove_one(c, e, entry_of(l));
 	}
+}
+
+static int tree_step(struct catalog *c, const struct remove_tree_req *req, struct slice directory,
+		     struct job *j, struct effect *e, struct outcome *ret)
+{
+	struct tree_removed_effect *m = &e->u.tree_removed;
+	struct remove_tree_rep *rep = &ret->rep.remove_tree;
+	uint32_t max = req->max && req->max < TREE_STEP ? req->max : TREE_STEP;
+	struct index_link *l;
+
+	*m = (struct tree_removed_effect){ .job = req->job, .up_to = req->up_to };
+	m->from = req->from.len > 0 ? req->from : directory;
+	if (!slice_begins_with(m->from, directory))
+		return refuse(ret, -EINVAL, "%.*s does not lie in the directory that is removed",
+			      (int)m->from.len, m->from.ptr);
+	for (l = index_seek(&j->index, m->from, false);
+	     l && slice_begins_with(entry_path(entry_of(l)), directory); l = index_next(l)) {
+		if (m->looked == max) {
+			rep->next = entry_path(entry_of(l));
+			break;
+		}
+		m->looked++;
+		rep->count += entry_of(l)->version <= m->up_to;
+	}
+	return rep->count > 0 ? effect_do(c, e) : 0;
 }
 
 int catalog_remove_tree(struct catalog *c, const struct remove_tree_req *req, uint64_t now_ns,
 			struct outcome *ret)
 {
 	struct effect e = { .kind = EFFECT_TREE_REMOVED, .at_ns = now_ns };
-	uint32_t max = req->max && req->max < TREE_STEP ? req->max : TREE_STEP;
 	uint8_t buf[PATH_BYTES_MAX + 1];
 	struct slice directory;
-	struct index_link *l;
-	uint32_t count = 0;
 	struct job *j;
 	int r;
 
@@ -221,20 +248,9 @@ int catalog_remove_tree(struct catalog *c, const struct remove_tree_req *req, ui
 	r = catalog_job_living(c, req->job, ret, &j);
 	if (r < 0)
 		return r;
-	if (directory_path(req->directory, buf, &directory) < 0)
+	if (directory_path(req->directory, buf, &directory) < 0 || req->from.len > PATH_BYTES_MAX)
 		return refuse(ret, -EMSGSIZE, "a path has at most %u bytes behind its job",
 			      PATH_BYTES_MAX);
-	l = index_seek(&j->index, directory, false);
-	while (l && count < max && slice_begins_with(entry_path(entry_of(l)), directory)) {
-		count++;
-		l = index_next(l);
-	}
-	ret->rep.remove_tree.count = count;
-	ret->rep.remove_tree.has_more = l && slice_begins_with(entry_path(entry_of(l)), directory);
-	if (count == 0)
-		return 0;
-	e.u.tree_removed = (struct tree_removed_effect){ .job = req->job,
-							 .count = count,
-							 .directory = directory };
-	return effect_do(c, &e);
+	ret->rep.remove_tree = (struct remove_tree_rep){ .version = j->version };
+	return req->up_to == 0 ? 0 : tree_step(c, req, directory, j, &e, ret);
 }

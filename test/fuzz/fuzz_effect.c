@@ -167,7 +167,9 @@ void fuzz_seeds(void)
 	struct wcur w = wcur_make(bytes, sizeof(bytes));
 	const struct remove_req gone = { .job = job, .attempt_lo = 8, .path = words("a/x") };
 	const struct rename_req moved = { .job = job, .from = words("b/1"), .to = words("b/2") };
-	const struct remove_tree_req tree = { .job = job, .directory = words("b") };
+	const struct remove_tree_req tree = { .job = job,
+					      .up_to = UINT64_MAX,
+					      .directory = words("b") };
 	const struct job_end_req end = { .name = words("job") };
 	const struct job_renew_req renew = { .lease_ms = 5000, .name = words("job") };
 

@@ -908,24 +908,36 @@ static void step_remove_tree(void)
 				       .max = (uint32_t)(1 + roll(5)),
 				       .directory = text(directory) };
 	char prefix[64];
-	size_t n, expected;
+	size_t n, first = 0, looked = 0;
+	uint32_t removed = 0;
 
 	/* Expired ones count as steps: have none. */
 	slot_tick(&t);
 	expire_all();
 	prefix_of(directory, prefix);
 	n = sorted(job, prefix, list);
-	expected = n < req.max ? n : req.max;
+	req.up_to = roll(3) ? UINT64_MAX : roll((unsigned)jobs[job].version + 1);
+	if (n > 0 && roll(3) == 0) {
+		first = roll((unsigned)n);
+		req.from = text(list[first].path);
+	}
 	r = catalog_remove_tree(t.c, &req, t.now, &t.out);
 	if (!jobs[job].lives) {
 		CHECK(r == -EIDRM);
 		return;
 	}
 	CHECK(r == 0);
-	CHECK(t.out.rep.remove_tree.count == expected);
-	CHECK(t.out.rep.remove_tree.has_more == (n > expected));
-	for (size_t i = 0; i < expected; i++)
-		object_gone(find(job, list[i].path), FATE_NONE);
+	CHECK(t.out.rep.remove_tree.version == jobs[job].version);
+	for (; req.up_to > 0 && first < n && looked < req.max; first++, looked++) {
+		if (list[first].version > req.up_to)
+			continue;
+		object_gone(find(job, list[first].path), FATE_NONE);
+		removed++;
+	}
+	CHECK(t.out.rep.remove_tree.count == removed);
+	if (req.up_to > 0)
+		CHECK(slice_compare(t.out.rep.remove_tree.next,
+				    first < n ? text(list[first].path) : text("")) == 0);
 }
 
 /* Looking. */

@@ -694,6 +694,10 @@ static void do_remove_tree(struct script *s)
 	struct absence *absences[LARGE - TREE];
 	struct try t = try_begin(s);
 	struct remove_tree_rep rep;
+	struct slice from = { 0 };
+	char at[24];
+	uint64_t up_to = 0;
+	bool has_more;
 	enum meaning what;
 
 	for (unsigned i = 0; i < LARGE - TREE; i++) {
@@ -708,15 +712,25 @@ static void do_remove_tree(struct script *s)
 
 		remove_tree_req_put(&out,
 				    &(struct remove_tree_req){ .job = s->op.w->job,
+							       .up_to = up_to,
 							       .max = 1 + (uint32_t)below(s, 4),
-							       .directory = slice_of("d/") });
+							       .directory = slice_of("d/"),
+							       .from = from });
 		r = ask(s, &q, &out);
 		body = call_reply(&q.call);
 		if (r == 0)
 			r = remove_tree_rep_get(&body, &rep);
+		has_more = r == 0 && up_to == 0 && rep.version > 0;
+		if (r == 0 && rep.next.len > 0 && rep.next.len < sizeof(at)) {
+			memcpy(at, rep.next.ptr, rep.next.len);
+			from = (struct slice){ (uint8_t *)at, rep.next.len };
+			has_more = true;
+		}
+		if (r == 0 && up_to == 0)
+			up_to = rep.version;
 		question_end(&q);
 		what = meaning_of(s, &t, "rm -r", TREE, r, none);
-	} while (again(s, &t, what) || (what == YES && rep.has_more));
+	} while (again(s, &t, what) || (what == YES && has_more));
 	for (unsigned i = 0; i < LARGE - TREE && what == YES; i++) {
 		absence_took(m, s->gen, TREE + i, absences[i], 0, now(s));
 		if (looks[i].top)

@@ -109,7 +109,7 @@ static void a_removed_version_still_answers_both_attempts(void **state)
 
 static void what_rm_r_removed_still_answers(void **state)
 {
-	struct remove_tree_req req = { .job = job, .directory = text("d") };
+	struct remove_tree_req req = { .job = job, .up_to = UINT64_MAX, .directory = text("d") };
 
 	assert_int_equal(put_as(1, "d/a", "x"), 0);
 	assert_int_equal(put_as(2, "d/b", "x"), 0);
@@ -153,7 +153,7 @@ static void a_held_version_that_is_removed_is_remembered_too(void **state)
 	struct grant g;
 	struct extent x[2];
 	struct lookup_req req = { .job = job, .session = 5, .take = 1, .is_held = 1 };
-	struct remove_tree_req tree = { .job = job };
+	struct remove_tree_req tree = { .job = job, .up_to = UINT64_MAX };
 	struct commit_req put = { .job = job, .session = 5, .attempt_lo = 1 };
 
 	assert_int_equal(slot_lease(&t, job, 5, 1, 1, SEGMENT_BYTES_MIN, &g), 0);

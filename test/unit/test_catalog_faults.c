@@ -152,8 +152,10 @@ static void everything(void)
 	TRY(session_over(5));
 	TRY(tick());
 	TRY(duties());
-	TRY(catalog_remove_tree(t.c, &(struct remove_tree_req){ .job = in, .directory = text("d") },
-				t.now, &t.out));
+	TRY(catalog_remove_tree(
+		t.c,
+		&(struct remove_tree_req){ .job = in, .up_to = UINT64_MAX, .directory = text("d") },
+		t.now, &t.out));
 	TRY(catalog_job_end(t.c, &end_req, t.now, &t.out, &id));
 	TRY(tick());
 	TRY(duties());

@@ -156,41 +156,106 @@ static void a_page_looks_at_a_bounded_number_of_names(void **state)
 	assert_int_equal(t.out.rep.list.has_more, 1);
 }
 
+static int remove_tree(const struct remove_tree_req *req)
+{
+	return catalog_remove_tree(t.c, req, t.now, &t.out);
+}
+
+static const char *next_name(void)
+{
+	static char name[32];
+
+	snprintf(name, sizeof(name), "%.*s", (int)t.out.rep.remove_tree.next.len,
+		 (const char *)t.out.rep.remove_tree.next.ptr);
+	return name;
+}
+
 static void a_tree_is_removed_in_steps(void **state)
 {
-	struct remove_tree_req req = { .job = job, .max = 3, .directory = text("a") };
+	struct remove_tree_req req = {
+		.job = job, .up_to = UINT64_MAX, .max = 3, .directory = text("a")
+	};
 
 	make_tree();
-	assert_int_equal(catalog_remove_tree(t.c, &req, t.now, &t.out), 0);
+	assert_int_equal(remove_tree(&req), 0);
 	assert_int_equal(t.out.rep.remove_tree.count, 3);
-	assert_int_equal(t.out.rep.remove_tree.has_more, 1);
+	assert_string_equal(next_name(), "a/2/z/deep");
 	assert_string_equal(list("", true, 0), "a a-b a/2/z/deep a/3 a0 b/c/d/e z");
-	assert_int_equal(catalog_remove_tree(t.c, &req, t.now, &t.out), 0);
+	req.from = text("a/2/z/deep");
+	assert_int_equal(remove_tree(&req), 0);
 	assert_int_equal(t.out.rep.remove_tree.count, 2);
-	assert_int_equal(t.out.rep.remove_tree.has_more, 0);
-	assert_int_equal(catalog_remove_tree(t.c, &req, t.now, &t.out), 0);
+	assert_string_equal(next_name(), "");
+	req.from = text("");
+	assert_int_equal(remove_tree(&req), 0);
 	assert_int_equal(t.out.rep.remove_tree.count, 0);
 	assert_string_equal(list("", true, 0), "a a-b a0 b/c/d/e z");
 	req.directory = text("");
 	req.max = 0;
-	assert_int_equal(catalog_remove_tree(t.c, &req, t.now, &t.out), 0);
+	assert_int_equal(remove_tree(&req), 0);
 	assert_int_equal(t.out.rep.remove_tree.count, 5);
 	assert_string_equal(list("", true, 0), "");
 }
 
+/* Whoever asks first what the newest version is takes nothing that is put afterwards. */
+static void what_was_put_later_is_not_removed(void **state)
+{
+	struct remove_tree_req req = { .job = job, .max = 2, .directory = text("d") };
+
+	assert_int_equal(remove_tree(&req), 0);
+	assert_int_equal(t.out.rep.remove_tree.version, 0);
+	put("d/b");
+	put("e");
+	put("d/d");
+	assert_int_equal(remove_tree(&req), 0);
+	assert_int_equal(t.out.rep.remove_tree.version, 3);
+	assert_int_equal(t.out.rep.remove_tree.count, 0);
+	assert_string_equal(list("", true, 0), "d/b d/d e");
+	put("d/a");
+	put("d/b");
+	put("d/c");
+	req.up_to = 3;
+	assert_int_equal(remove_tree(&req), 0);
+	assert_int_equal(t.out.rep.remove_tree.version, 6);
+	assert_int_equal(t.out.rep.remove_tree.count, 0);
+	assert_string_equal(next_name(), "d/c");
+	req.from = text("d/c");
+	assert_int_equal(remove_tree(&req), 0);
+	assert_int_equal(t.out.rep.remove_tree.count, 1);
+	assert_string_equal(next_name(), "");
+	assert_string_equal(list("", true, 0), "d/a d/b d/c e");
+}
+
+/* Nobody who may remove one directory reaches another by where he begins. */
+static void a_step_begins_in_its_directory(void **state)
+{
+	struct remove_tree_req req = {
+		.job = job, .up_to = UINT64_MAX, .directory = text("b"), .from = text("a0")
+	};
+
+	make_tree();
+	assert_int_equal(remove_tree(&req), -EINVAL);
+	assert_string_equal(t.out.detail, "a0 does not lie in the directory that is removed");
+	req.from = text("z");
+	assert_int_equal(remove_tree(&req), -EINVAL);
+	req.from = text("b/c/d/f");
+	assert_int_equal(remove_tree(&req), 0);
+	assert_int_equal(t.out.rep.remove_tree.count, 0);
+	assert_string_equal(list("b/", true, 0), "c/d/e");
+}
+
 static void one_call_removes_no_more_than_a_step(void **state)
 {
-	struct remove_tree_req req = { .job = job, .max = TREE_STEP + 5 };
+	struct remove_tree_req req = { .job = job, .up_to = UINT64_MAX, .max = TREE_STEP + 5 };
 	char path[16];
 
 	for (int i = 0; i < TREE_STEP + 10; i++) {
 		snprintf(path, sizeof(path), "%06d", i);
 		put(path);
 	}
-	assert_int_equal(catalog_remove_tree(t.c, &req, t.now, &t.out), 0);
+	assert_int_equal(remove_tree(&req), 0);
 	assert_int_equal(t.out.rep.remove_tree.count, TREE_STEP);
-	assert_int_equal(t.out.rep.remove_tree.has_more, 1);
-	assert_int_equal(catalog_remove_tree(t.c, &req, t.now, &t.out), 0);
+	assert_true(next_name()[0] != '\0');
+	assert_int_equal(remove_tree(&req), 0);
 	assert_int_equal(t.out.rep.remove_tree.count, 10);
 }
 
@@ -224,10 +289,10 @@ static void too_long_a_path_is_refused(void **state)
 	assert_int_equal(catalog_list(t.c, &req, t.now, slot_payload(&t), &t.out), -EMSGSIZE);
 	assert_int_equal(catalog_stat(t.c, job, text(path), t.now, &t.out), -EMSGSIZE);
 	assert_int_equal(catalog_wait_count(t.c, job, text(path), 1, t.now, &t.out), -EMSGSIZE);
-	assert_int_equal(catalog_remove_tree(
-				 t.c,
-				 &(struct remove_tree_req){ .job = job, .directory = text(path) },
-				 t.now, &t.out),
+	assert_int_equal(
+		remove_tree(&(struct remove_tree_req){ .job = job, .directory = text(path) }),
+		-EMSGSIZE);
+	assert_int_equal(remove_tree(&(struct remove_tree_req){ .job = job, .from = text(path) }),
 			 -EMSGSIZE);
 }
 
@@ -240,6 +305,8 @@ int main(void)
 		T(a_page_is_full_before_it_overflows),
 		T(a_page_looks_at_a_bounded_number_of_names),
 		T(a_tree_is_removed_in_steps),
+		T(what_was_put_later_is_not_removed),
+		T(a_step_begins_in_its_directory),
 		T(one_call_removes_no_more_than_a_step),
 		T(the_longest_path_may_be_a_directory),
 		T(too_long_a_path_is_refused),

@@ -112,7 +112,7 @@ static unsigned segment_count(void)
 static void empty_value_segments_go_back_but_one(void **state)
 {
 	char value[INLINE_BYTES_MAX + 1] = "", path[16];
-	struct remove_tree_req req = { .job = job };
+	struct remove_tree_req req = { .job = job, .up_to = UINT64_MAX };
 
 	memset(value, 'v', INLINE_BYTES_MAX);
 	for (unsigned i = 0; i < 5 * VALUE_BLOCKS; i++) {
@@ -122,7 +122,7 @@ static void empty_value_segments_go_back_but_one(void **state)
 	assert_int_equal(segment_count(), 3);
 	do
 		assert_int_equal(catalog_remove_tree(t.c, &req, t.now, &t.out), 0);
-	while (t.out.rep.remove_tree.has_more);
+	while (t.out.rep.remove_tree.next.len > 0);
 	assert_int_equal(segment_count(), 3);
 	assert_true(catalog_due(t.c) == 0); /* at once, and not with what is due next */
 	slot_tick(&t);

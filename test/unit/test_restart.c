@@ -910,7 +910,7 @@ static void put_many(void)
 /* All but so many. */
 static void remove_many(unsigned but)
 {
-	struct remove_tree_req req = { .job = jobs[0] };
+	struct remove_tree_req req = { .job = jobs[0], .up_to = UINT64_MAX };
 	struct catalog_sums sums;
 
 	for (;;) {
