@@ -60,6 +60,7 @@ struct job {
 	struct index index;
 	uint64_t object_count, object_bytes; /* visible ones */
 	uint64_t version;                    /* the last one given */
+	uint64_t renamed_ns;                 /* the last time; not in snapshots */
 	uint32_t block, block_count;         /* for its next small value; NONE_32 */
 
 	struct list attempts;                /* oldest first */

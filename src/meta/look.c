@@ -80,6 +80,15 @@ void entry_stat(const struct entry *e, uint64_t now_ns, struct stat_rep *ret)
 		ret->reads_left = life->reads - life->granted;
 }
 
+/*
+ * An answer about it tells of nothing younger. A rename keeps the age of an object, so what its job
+ * has renamed last counts for all of them.
+ */
+static uint64_t known_since(const struct entry *e)
+{
+	return e->made_ns > e->job->renamed_ns ? e->made_ns : e->job->renamed_ns;
+}
+
 static int stat_directory(struct catalog *c, const struct job *j, struct slice path,
 			  uint64_t now_ns, struct outcome *ret)
 {
@@ -118,7 +127,7 @@ int catalog_stat(struct catalog *c, uint64_t job, struct slice path, uint64_t no
 	if (!e)
 		return stat_directory(c, j, path, now_ns, ret);
 	entry_stat(e, now_ns, &ret->rep.stat);
-	ret->seen_ns = e->made_ns;
+	ret->seen_ns = known_since(e);
 	return 0;
 }
 
@@ -229,7 +238,9 @@ static int look_again(const struct catalog *c, const struct lookup_req *req, con
 		return r;
 	entry_stat(h->entry, now_ns, &stat);
 	put_stat(&ret->rep.lookup, &stat);
-	ret->seen_ns = h->touched_ns;
+	ret->seen_ns = known_since(h->entry);
+	if (ret->seen_ns < h->touched_ns)
+		ret->seen_ns = h->touched_ns;
 	return 0;
 }
 
@@ -286,7 +297,7 @@ int catalog_lookup(struct catalog *c, const struct lookup_req *req, uint64_t now
 	entry_stat(entry, now_ns, &stat);
 	put_stat(&ret->rep.lookup, &stat);
 	if (!is_read) /* a grant is to be as safe as a put */
-		ret->seen_ns = entry->made_ns;
+		ret->seen_ns = known_since(entry);
 	return 0;
 }
 
@@ -347,7 +358,7 @@ int catalog_wait_key(struct catalog *c, const struct wake_key *key, uint64_t now
 	e = entry_find_hash(c, key->job, key->hash);
 	if (e && !entry_has_expired(e, now_ns)) {
 		entry_stat(e, now_ns, &ret->rep.stat);
-		ret->seen_ns = e->made_ns;
+		ret->seen_ns = known_since(e);
 		return 0;
 	}
 	ret->must_wait = true;

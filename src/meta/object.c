@@ -522,6 +522,7 @@ void object_renamed_apply(struct catalog *c, struct effect *e)
 		hold_hang(h, to);
 	}
 	to->job->version = m->version;
+	to->job->renamed_ns = e->at_ns;
 	if (e->at.target) {
 		struct end old = end_of(e->at.target, GONE_REPLACED, 0, 0, e->at_ns);
 

@@ -240,6 +240,41 @@ static void who_waits_hears_of_it_when_it_is_on_the_disk(void **state)
 	assert_int_equal(GET(&b, wait).version, 2);
 }
 
+static void stat(struct client *k, const char *path)
+{
+	SEND(k, STAT, stat, slot_of_id(safe_job), NULL, .job = safe_job, .path = text(path));
+}
+
+/* An object is as old under its new name as it was under the old one. */
+static void a_new_name_is_told_when_it_is_on_the_disk(void **state)
+{
+	put(&a, safe_job, "old", 0);
+	assert_int_equal(answer(&a), 0);
+	turn_for(20 * MS);
+	gate_set(true);
+	SEND(&a, RENAME, rename, slot_of_id(safe_job), NULL, .job = safe_job, .from = text("old"),
+	     .to = text("new"));
+	turn_for(20 * MS);
+	stat(&b, "new");
+	SEND(&c, LOOKUP, lookup, slot_of_id(safe_job), NULL, .job = safe_job, .session = c.session,
+	     .epoch = c.epoch, .request = 1, .take = 10, .path = text("new"));
+	turn_for(50 * MS);
+	assert_true(a.call.is_pending && b.call.is_pending && c.call.is_pending);
+	gate_set(false);
+	assert_int_equal(answer(&a), 0);
+	assert_int_equal(answer(&b), 0);
+	assert_int_equal(answer(&c), 0);
+	assert_int_equal(GET(&b, stat).version, 2);
+	assert_memory_equal(c.room, "value", 5);
+	/* What was renamed and is on the disk waits for nothing that came later. */
+	gate_set(true);
+	put(&a, safe_job, "other", 0);
+	turn_for(20 * MS);
+	stat(&b, "new");
+	assert_int_equal(answer(&b), 0);
+	assert_true(a.call.is_pending);
+}
+
 static void who_waits_in_another_job_does_not_wait_for_the_disk(void **state)
 {
 	wait_for(&b, other_job, "a");
@@ -316,6 +351,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(who_waits_hears_of_it_when_it_is_on_the_disk),
+		T(a_new_name_is_told_when_it_is_on_the_disk),
 		T(who_waits_in_another_job_does_not_wait_for_the_disk),
 		T(a_read_that_was_waited_for_is_granted_when_it_is_on_the_disk),
 		T(who_leaves_before_it_is_on_the_disk_is_forgotten),
