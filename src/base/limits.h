@@ -198,6 +198,8 @@
 #define OPEN_PER_JOB  16384
 
 #define PARKED_PER_SHARD (1u << 20)
+/* Of one job: a quarter, likewise. */
+#define PARKED_PER_JOB (1u << 18)
 
 /* Time. */
 

@@ -381,8 +381,8 @@ int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
 	list_init(&s->woken);
 	regions_init(s);
 	r = htable_reserve(&s->presences) < 0 || htable_reserve(&s->waited) < 0 ||
-			    htable_reserve(&s->looking) < 0 || htable_reserve(&s->asked) < 0 ||
-			    htable_reserve(&s->asked_numbers) < 0
+			    htable_reserve(&s->looking) < 0 || htable_reserve(&s->job_waits) < 0 ||
+			    htable_reserve(&s->asked) < 0 || htable_reserve(&s->asked_numbers) < 0
 		    ? -ENOMEM
 		    : log_open(s);
 	if (r == 0 && config->is_open_loopback && !default_job_make(s))
@@ -426,6 +426,7 @@ void shard_free_if_done(struct shard *s)
 	htable_fini(&s->presences);
 	htable_fini(&s->waited);
 	htable_fini(&s->looking);
+	htable_fini(&s->job_waits);
 	htable_fini(&s->asked);
 	regions_fini(s);
 	htable_fini(&s->asked_numbers);

@@ -81,9 +81,17 @@ struct asking {
 	uint8_t grants[GRANTS_BYTES];
 };
 
+/* How many of one job wait, while that is anybody. */
+struct job_waits {
+	struct hlink by_job;
+	uint64_t job;
+	uint32_t count;
+};
+
 /* All who wait for one path or directory. */
 struct waited {
 	struct hlink by_key;
+	struct job_waits *of_job;
 	struct list all, woken;
 	struct list waiters;
 	struct wake_key key;
@@ -154,7 +162,7 @@ struct shard {
 	bool has_gone_on; /* from what a predecessor left */
 	bool is_blank;    /* it went on from files alone: small values are not in memory */
 
-	struct htable waited, looking; /* looking: LOOKUPs, by session and request */
+	struct htable waited, looking, job_waits; /* looking: LOOKUPs, by session and request */
 	struct list all_waited, woken;
 	struct heap wait_dues;
 	uint32_t waiter_count, waited_count, sweep_left;

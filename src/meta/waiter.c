@@ -33,6 +33,41 @@ static struct waited *waited_find(const struct shard *s, const struct wake_key *
 	return NULL;
 }
 
+static struct job_waits *job_waits_find(const struct shard *s, uint64_t job)
+{
+	struct hlink *l = htable_first(&s->job_waits, job);
+
+	for (; l; l = htable_next(l)) {
+		struct job_waits *of = container_of(l, struct job_waits, by_job);
+
+		if (of->job == job)
+			return of;
+	}
+	return NULL;
+}
+
+static struct job_waits *job_waits_get(struct shard *s, uint64_t job)
+{
+	struct job_waits *of = job_waits_find(s, job);
+
+	if (of)
+		return of;
+	of = node_alloc(sizeof(*of));
+	if (of) {
+		of->job = job;
+		htable_add(&s->job_waits, &of->by_job, job);
+	}
+	return of;
+}
+
+static void job_waits_rest(struct shard *s, struct job_waits *of)
+{
+	if (of->count > 0)
+		return;
+	htable_remove(&s->job_waits, &of->by_job);
+	node_free(of);
+}
+
 static struct waited *waited_get(struct shard *s, const struct wake_key *key)
 {
 	struct waited *w = waited_find(s, key);
@@ -42,6 +77,11 @@ static struct waited *waited_get(struct shard *s, const struct wake_key *key)
 	w = node_alloc(sizeof(*w));
 	if (!w)
 		return NULL;
+	w->of_job = job_waits_get(s, key->job);
+	if (!w->of_job) {
+		node_free(w);
+		return NULL;
+	}
 	w->key = *key;
 	list_init(&w->all);
 	list_init(&w->woken);
@@ -60,6 +100,7 @@ static void waited_rest(struct shard *s, struct waited *w)
 	list_remove(&w->woken);
 	htable_remove(&s->waited, &w->by_key);
 	s->waited_count--;
+	job_waits_rest(s, w->of_job);
 	node_free(w);
 }
 
@@ -88,11 +129,28 @@ static void leave(struct shard *s, struct waiter *w)
 			htable_remove(&s->looking, &lw->by_request);
 	}
 	waited->count--;
+	waited->of_job->count--;
 	heap_remove(&s->wait_dues, &w->parked.due);
 	list_remove(&w->link);
 	s->waiter_count--;
 	waited_rest(s, waited);
 	node_free(w);
+}
+
+/* False: it was answered that too many wait. */
+static bool may_wait(struct request *r, const struct shard *s, uint64_t job)
+{
+	const struct job_waits *of = job_waits_find(s, job);
+
+	if (s->waiter_count + s->held_parked_count >= PARKED_PER_SHARD)
+		request_fail(r, -EUSERS, "%u requests wait here, which is the limit",
+			     PARKED_PER_SHARD);
+	else if (of && of->count >= PARKED_PER_JOB)
+		request_fail(r, -EUSERS, "%u requests of the job wait, which is the limit",
+			     PARKED_PER_JOB);
+	else
+		return true;
+	return false;
 }
 
 void waiter_park(struct request *r, struct slot *slot, const struct outcome *out, uint64_t count,
@@ -104,11 +162,8 @@ void waiter_park(struct request *r, struct slot *slot, const struct outcome *out
 	struct waiter *w;
 	uint64_t due_ns = r->due_ns;
 
-	if (s->waiter_count + s->held_parked_count >= PARKED_PER_SHARD) {
-		request_fail(r, -EUSERS, "%u requests wait here, which is the limit",
-			     PARKED_PER_SHARD);
+	if (!may_wait(r, s, out->key.job))
 		return;
-	}
 	if (lookup)
 		size = sizeof(struct lookup_waiter) + lookup->path.len;
 	waited = waited_get(s, &out->key);
@@ -134,6 +189,7 @@ void waiter_park(struct request *r, struct slot *slot, const struct outcome *out
 	list_init(&w->link);
 	list_insert(&waited->waiters, &w->link);
 	waited->count++;
+	waited->of_job->count++;
 	request_park(r, &w->parked);
 	heap_add(&s->wait_dues, &w->parked.due, due_ns);
 	s->waiter_count++;

@@ -725,8 +725,8 @@ def test_steps_through_a_directory(w):
         assert {wire.end(call).status for call in calls} == {"OK"}
         listed = wire.call("LIST", job=wire.job, directory="d/", max=0xffffffff, slot=wire.slot)
         assert (listed["count"], listed["has_more"]) == (LIMITS["LIST_STEP"], 1)
-        removed = wire.call("REMOVE_TREE", job=wire.job, directory="d/", max=0xffffffff, slot=wire.slot)
-        assert (removed["count"], removed["has_more"]) == (LIMITS["TREE_STEP"], 1)
+        removed = wire.call("REMOVE_TREE", job=wire.job, up_to=2100, directory="d/", max=0xffffffff, slot=wire.slot)
+        assert (removed["count"], removed["next"]) == (LIMITS["TREE_STEP"], f"d/{LIMITS['TREE_STEP']:05}".encode())
     assert len(w.names("d")) == 2100 - LIMITS["TREE_STEP"]
     w("rm", "-r", "d")
     assert w.names() == []
@@ -886,23 +886,43 @@ def test_open_objects_of_a_session(cluster):
         assert str(t.ask(4, "OPEN", request=1)) == reply
 
 
-@reaches("PARKED_PER_SHARD")
+class Waiters:
+    """Waits that are sent without asking for their answers."""
+
+    def __init__(self, meta):
+        self.socket, self.next_id = meta.socket, 1000
+
+    def send(self, job, slot, count):
+        body = encode("WAIT_REQ", {"job": job, "path": "never"})
+        header = struct.pack("<I", protocol.MAGIC) + encode("FRAME", {
+            "msg": protocol.MESSAGES["WAIT"], "slot": slot, "timeout_ms": 600000, "body_len": len(body)})
+        before, after = header[:12], header[16:] + body
+        for _ in range(count // 16384):
+            self.socket.sendall(b"".join(before + struct.pack("<I", self.next_id + i) + after for i in range(16384)))
+            self.next_id += 16384
+
+
+@reaches("PARKED_PER_SHARD", "PARKED_PER_JOB")
 def test_requests_that_wait_at_a_shard(tmp_path):
-    """A million records, no stacks."""
+    """A million records, no stacks; a quarter of them may be one job's."""
     made = Cluster(tmp_path, shards=1, memory="64M")
     try:
-        most = LIMITS["PARKED_PER_SHARD"]
-        with at_meta(made, made.job("j")) as meta:
-            body = encode("WAIT_REQ", {"job": meta.job, "path": "never"})
-            header = struct.pack("<I", protocol.MAGIC) + encode("FRAME", {
-                "msg": protocol.MESSAGES["WAIT"], "slot": meta.slot, "timeout_ms": 600000, "body_len": len(body)})
-            before, after = header[:12], header[16:] + body
+        most, of_job = LIMITS["PARKED_PER_SHARD"], LIMITS["PARKED_PER_JOB"]
+        jobs = [made.job(f"j{i}") for i in range(most // of_job + 1)]
+        with at_meta(made, jobs[0]) as meta:
+            waiters = Waiters(meta)
             before_rss = rss(made.pid("meta"))
-            for first in range(0, most, 16384):
-                meta.socket.sendall(b"".join(before + struct.pack("<I", 1000 + first + i) + after
-                                             for i in range(16384)))
+            for job in jobs[:-1]:
+                with at_meta(made, job) as other:
+                    number, slot = other.job, other.slot
+                waiters.send(number, slot, of_job)
+                if job is not jobs[-2]:
+                    reply = str(meta.call("WAIT", slot=slot, job=number, path="never"))
+                    assert reply == "LIMIT: too many at once (262144 requests of the job wait, which is the limit)"
             reply = ask(meta, "WAIT", path="never")
             assert str(reply) == "LIMIT: too many at once (1048576 requests wait here, which is the limit)"
+            with at_meta(made, jobs[-1]) as other:
+                assert str(ask(other, "WAIT", path="never")) == str(reply)
             # 96 bytes, the allocator's, and a place in the heap of deadlines.
             assert rss(made.pid("meta")) - before_rss < 160 * most
             assert meta.call("PING").status == "OK"
