@@ -2,7 +2,9 @@
 /*
  * What does it cost to keep a nearly full store tidy? Objects are overwritten in random
  * order, uniformly, at a fixed amount of live bytes; beside that small objects are got, and
- * each of the large ones is now and then read back and compared byte by byte.
+ * each of the large ones is now and then read back and compared byte by byte. In turn with the
+ * gets as many bytes go to a thread that does nothing else, and back: what the machine takes for
+ * that, beside all this, is the floor.
  *
  * usage: overwrite LIVE_BYTES SECONDS [OBJECT_BYTES]      WADI_ENDPOINT as for any client
  *
@@ -15,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <wadi/wadi.h>
 
@@ -147,32 +150,102 @@ static int by_time(const void *a, const void *b)
 	return *x < *y ? -1 : *x > *y;
 }
 
-struct getter {
-	pthread_t thread;
-	uint32_t *samples; /* nanoseconds */
+struct samples {
+	uint32_t *ns;
 	size_t count;
+};
+
+struct getter {
+	pthread_t thread, echo;
+	int ends[2]; /* its own, the echo's */
+	struct samples gets, floor;
 	uint64_t failed_count;
 };
 
+static void sample(struct samples *s, uint64_t begin_ns)
+{
+	s->ns[s->count++] = (uint32_t)(now_ns() - begin_ns);
+}
+
+/* A request of 64 bytes, and an answer as long as a small object. */
+#define ASK_BYTES 64
+
+static bool receive(int fd, void *buf, size_t len)
+{
+	return recv(fd, buf, len, MSG_WAITALL) == (ssize_t)len;
+}
+
+static void *echo_run(void *arg)
+{
+	const struct getter *g = arg;
+	uint8_t buf[SMALL_BYTES] = { 0 };
+
+	while (receive(g->ends[1], buf, ASK_BYTES))
+		if (send(g->ends[1], buf, SMALL_BYTES, MSG_NOSIGNAL) != SMALL_BYTES)
+			break;
+	return NULL;
+}
+
+static void floor_once(struct getter *g)
+{
+	uint64_t begin_ns = now_ns();
+	uint8_t buf[SMALL_BYTES] = { 0 };
+
+	if (send(g->ends[0], buf, ASK_BYTES, MSG_NOSIGNAL) != ASK_BYTES ||
+	    !receive(g->ends[0], buf, SMALL_BYTES)) {
+		fprintf(stderr, "overwrite: the echo is gone\n");
+		exit(2);
+	}
+	sample(&g->floor, begin_ns);
+}
+
+static void get_once(struct getter *g, struct wadi *w, uint64_t *random)
+{
+	uint64_t begin_ns = now_ns();
+	uint8_t buf[SMALL_BYTES];
+	char path[32];
+
+	snprintf(path, sizeof(path), "s/%u", (unsigned)(next(random) % SMALL_NAMES));
+	if (wadi_get(w, path, buf, sizeof(buf), NULL, NULL) < 0)
+		g->failed_count++;
+	sample(&g->gets, begin_ns);
+}
+
 static void *get_run(void *arg)
 {
+	const struct timespec pause = { .tv_nsec = GET_PAUSE_US * 1000 };
 	struct getter *g = arg;
 	struct wadi *w = open_handle();
-	uint8_t buf[SMALL_BYTES];
 	uint64_t random = 0x5eed;
 
-	while (!atomic_load(&is_over) && g->count < SAMPLES_MAX) {
-		uint64_t begin_ns = now_ns();
-		char path[32];
-
-		snprintf(path, sizeof(path), "s/%u", (unsigned)(next(&random) % SMALL_NAMES));
-		if (wadi_get(w, path, buf, sizeof(buf), NULL, NULL) < 0)
-			g->failed_count++;
-		g->samples[g->count++] = (uint32_t)(now_ns() - begin_ns);
-		nanosleep(&(struct timespec){ .tv_nsec = GET_PAUSE_US * 1000 }, NULL);
+	while (!atomic_load(&is_over) && g->gets.count < SAMPLES_MAX) {
+		get_once(g, w, &random);
+		nanosleep(&pause, NULL);
+		floor_once(g);
+		nanosleep(&pause, NULL);
 	}
 	wadi_close(w);
 	return NULL;
+}
+
+static void getter_start(struct getter *g)
+{
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, g->ends) < 0) {
+		perror("overwrite: socketpair");
+		exit(2);
+	}
+	pthread_create(&g->echo, NULL, echo_run, g);
+	pthread_create(&g->thread, NULL, get_run, g);
+}
+
+static void getter_end(struct getter *g)
+{
+	atomic_store(&is_over, true);
+	pthread_join(g->thread, NULL);
+	shutdown(g->ends[0], SHUT_RDWR);
+	pthread_join(g->echo, NULL);
+	qsort(g->gets.ns, g->gets.count, sizeof(*g->gets.ns), by_time);
+	qsort(g->floor.ns, g->floor.count, sizeof(*g->floor.ns), by_time);
 }
 
 /* Everything once: small ones first, half of them values. */
@@ -192,9 +265,9 @@ static void load(struct writer *wr)
 	wadi_close(w);
 }
 
-static double ms(const struct getter *g, double share)
+static double ms(const struct samples *s, double share)
 {
-	return g->count ? g->samples[(size_t)(share * (double)(g->count - 1))] / 1e6 : 0;
+	return s->count ? s->ns[(size_t)(share * (double)(s->count - 1))] / 1e6 : 0;
 }
 
 int main(int argc, char **argv)
@@ -211,7 +284,8 @@ int main(int argc, char **argv)
 		object_bytes = strtoull(argv[3], NULL, 0);
 	object_count = strtoull(argv[1], NULL, 0) / object_bytes / WRITERS * WRITERS;
 	versions = calloc(object_count, sizeof(*versions));
-	getter.samples = calloc(SAMPLES_MAX, sizeof(*getter.samples));
+	getter.gets.ns = calloc(SAMPLES_MAX, sizeof(*getter.gets.ns));
+	getter.floor.ns = calloc(SAMPLES_MAX, sizeof(*getter.floor.ns));
 	for (unsigned i = 0; i < WRITERS; i++) {
 		writers[i] = (struct writer){ .index = i,
 					      .random = 0x9e3779b9u + i,
@@ -228,7 +302,7 @@ int main(int argc, char **argv)
 	writers[0].put_bytes = writers[0].put_count = writers[0].slowest_ns = 0;
 	begun_ns = now_ns();
 	until_ns = begun_ns + strtoull(argv[2], NULL, 0) * 1000000000;
-	pthread_create(&getter.thread, NULL, get_run, &getter);
+	getter_start(&getter);
 	for (unsigned i = 0; i < WRITERS; i++)
 		pthread_create(&writers[i].thread, NULL, write_run, &writers[i]);
 	for (unsigned i = 0; i < WRITERS; i++) {
@@ -239,14 +313,15 @@ int main(int argc, char **argv)
 		wrong += writers[i].wrong_count;
 		slowest = slowest > writers[i].slowest_ns ? slowest : writers[i].slowest_ns;
 	}
-	atomic_store(&is_over, true);
-	pthread_join(getter.thread, NULL);
-	qsort(getter.samples, getter.count, sizeof(*getter.samples), by_time);
+	getter_end(&getter);
 	printf("{\"put_bytes\": %" PRIu64 ", \"put_count\": %" PRIu64 ", \"failed\": %" PRIu64
 	       ", \"wrong\": %" PRIu64
 	       ", \"slowest_put_ms\": %.1f, \"gets\": %zu, \"failed_gets\": "
-	       "%" PRIu64 ", \"get_p50_ms\": %.3f, \"get_p99_ms\": %.3f, \"get_p999_ms\": %.3f}\n",
-	       put_bytes, put_count, failed, wrong, (double)slowest / 1e6, getter.count,
-	       getter.failed_count, ms(&getter, 0.5), ms(&getter, 0.99), ms(&getter, 0.999));
+	       "%" PRIu64 ", \"get_p50_ms\": %.3f, \"get_p99_ms\": %.3f, \"get_p999_ms\": %.3f"
+	       ", \"floor_p50_ms\": %.3f, \"floor_p99_ms\": %.3f, \"floor_p999_ms\": %.3f}\n",
+	       put_bytes, put_count, failed, wrong, (double)slowest / 1e6, getter.gets.count,
+	       getter.failed_count, ms(&getter.gets, 0.5), ms(&getter.gets, 0.99),
+	       ms(&getter.gets, 0.999), ms(&getter.floor, 0.5), ms(&getter.floor, 0.99),
+	       ms(&getter.floor, 0.999));
 	return failed || wrong || getter.failed_count ? 1 : 0;
 }
