@@ -149,7 +149,7 @@ static int spawn(struct kept *k, int listen_fd)
 	posix_spawnattr_init(&attributes);
 	posix_spawnattr_setsigmask(&attributes, &none);
 	posix_spawnattr_setsigdefault(&attributes, &all);
-	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK |
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK |
 						      POSIX_SPAWN_SETSIGDEF);
 	r = posix_spawn(&k->pid, "/proc/self/exe", &files, &attributes, argv, NULL);
 	posix_spawnattr_destroy(&attributes);
