@@ -63,6 +63,7 @@ extern "C" {
  *	-EEXIST         WADI_CREATE, and there is an object already
  *	-EBADE          if_version, and the object has another version
  *	-ENODATA        the object was there; its last read has been taken
+ *	-EALREADY       likewise, and a read with this read_id was one of those counted
  *	-ETIME          the object was there; its ttl is over
  *	-ESTALE         an old attempt of which nobody knows the outcome; a view that
  *	                was revoked; a put whose bytes are no longer to be had
@@ -173,8 +174,11 @@ struct wadi_get_options {
 	uint64_t len;     /* at most so many bytes; 0: all */
 	uint32_t wait_ms; /* if there is no object, wait so long for one */
 	uint32_t timeout_ms;
-	struct wadi_attempt
-		read_id; /* names one read of a `reads` object; zero: the library makes one */
+	/*
+	 * Names one read of a `reads` object; zero: the library makes one. The same read again is
+	 * counted once, and gets the bytes for as long as the object is there.
+	 */
+	struct wadi_attempt read_id;
 };
 #define WADI_GET_OPTIONS                                \
 	{                                               \

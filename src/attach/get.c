@@ -228,6 +228,9 @@ struct get_op {
 	void *buf;
 	size_t cap;
 	bool is_ours; /* the buffer is allocated here, when the length is known */
+	/* Of a try that had all bytes, and was to be counted: of this version. */
+	bool is_whole;
+	uint64_t whole_version, whole_len;
 	struct wadi_stat *ret_stat;
 };
 
@@ -261,6 +264,7 @@ static int64_t get_whole(struct wadi_op *op, struct get_op *g)
 	r = get_begin(op, &g->how, g->buf, cap, &got);
 	if (r < 0)
 		return r;
+	g->is_whole = g->is_whole && got.stat.version == g->whole_version;
 	if (g->ret_stat)
 		*g->ret_stat = got.stat;
 	if (g->is_ours) {
@@ -274,8 +278,12 @@ static int64_t get_whole(struct wadi_op *op, struct get_op *g)
 	}
 	if (r == 0 && got.len < got.want)
 		r = get_rest(op, &got, g->how.options.offset, g->buf);
-	if (r == 0)
+	if (r == 0) {
+		g->is_whole = true;
+		g->whole_version = got.stat.version;
+		g->whole_len = got.want;
 		r = get_end(op, &got, true);
+	}
 	if (r < 0)
 		get_forget(op->w, &got);
 	return r < 0 ? r : (int64_t)got.want;
@@ -290,7 +298,8 @@ static int64_t get_repeatedly(struct wadi_op *op, struct get_op *g)
 		if (r != -ESTALE || i == TRIES || op->w->loop->now_ns >= op->due_ns)
 			break;
 	}
-	return r;
+	/* The answer to the try that was counted was lost, and its bytes are here. */
+	return r == -EALREADY && g->is_whole ? (int64_t)g->whole_len : r;
 }
 
 static int64_t get_run(struct wadi_op *op)

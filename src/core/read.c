@@ -112,7 +112,7 @@ int object_release_wait(struct core *c, struct found *f, bool is_confirmed, uint
 /* Nothing is there: said by a catalog that gave no hold, to this request or to an earlier try. */
 static bool is_missing(int r)
 {
-	return r == -ENOENT || r == -ENODATA || r == -ETIME || r == -EISDIR;
+	return r == -ENOENT || r == -ENODATA || r == -EALREADY || r == -ETIME || r == -EISDIR;
 }
 
 /*

@@ -2,7 +2,8 @@
 /*
  * attempt: what is remembered of versions that are gone. A repeat of the commit that
  * made one, or of the remove that ended it, is answered the same. Attempts of versions
- * that are there stand in their entries.
+ * that are there stand in their entries. A read that was confirmed is remembered likewise, so
+ * that it is not counted again if the answer to that was lost.
  */
 #include "base/node.h"
 #include "meta/catalog_priv.h"
@@ -34,7 +35,22 @@ struct attempt *attempt_by_end(const struct catalog *c, uint64_t path, uint64_t 
 	for (; l; l = htable_next(l)) {
 		struct attempt *a = container_of(l, struct attempt, by_end);
 
-		if (!a->is_tombstone && a->end_hi == hi && a->end_lo == lo)
+		if (!a->is_tombstone && a->what != GONE_READ && a->end_hi == hi && a->end_lo == lo)
+			return a;
+	}
+	return NULL;
+}
+
+struct attempt *attempt_by_read(const struct catalog *c, uint64_t path, uint64_t hi, uint64_t lo,
+				uint64_t version)
+{
+	struct hlink *l = htable_first(&c->ends, hash_of(c, path, hi, lo));
+
+	for (; l; l = htable_next(l)) {
+		struct attempt *a = container_of(l, struct attempt, by_end);
+
+		if (a->what == GONE_READ && a->version == version && a->end_hi == hi &&
+		    a->end_lo == lo)
 			return a;
 	}
 	return NULL;

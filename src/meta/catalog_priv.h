@@ -29,7 +29,14 @@
 #define FENCED_MS_MAX (5u * 60 * 1000)
 
 /* What became of a version. */
-enum gone { GONE_REPLACED, GONE_REMOVED, GONE_EXPIRED, GONE_CONSUMED, GONE_RENAMED };
+enum gone {
+	GONE_REPLACED,
+	GONE_REMOVED,
+	GONE_EXPIRED,
+	GONE_CONSUMED,
+	GONE_RENAMED,
+	GONE_READ, /* not the version: one read of it was confirmed, by the read id that is `end` */
+};
 
 /*
  * A job. It ends at one moment, for all who ask; what it had is taken apart afterwards,
@@ -476,6 +483,9 @@ struct attempt *attempt_by_put(const struct catalog *c, uint64_t path_hash, uint
 			       uint64_t lo);
 struct attempt *attempt_by_end(const struct catalog *c, uint64_t path_hash, uint64_t hi,
 			       uint64_t lo);
+/* Was a read of this version confirmed under this id? */
+struct attempt *attempt_by_read(const struct catalog *c, uint64_t path_hash, uint64_t hi,
+				uint64_t lo, uint64_t version);
 /* What became of the last object of a path that nobody removed; NULL: nothing is known. */
 struct attempt *tombstone_find(const struct catalog *c, uint64_t path_hash);
 /* Room for one in a block; NULL: no memory. */
@@ -610,7 +620,9 @@ struct hold *hold_find_request(const struct catalog *c, uint64_t session, uint64
 /* It is of this entry from now on; it was of none, or of one that goes away. */
 void hold_hang(struct hold *h, struct entry *e);
 void hold_add(struct catalog *c, struct hold *h);
-void hold_end(struct catalog *c, struct hold *h, bool is_confirmed, uint64_t at_ns);
+/* spare: a read is confirmed, and this is for the version, if that is gone with it; NULL: it is
+ * not. */
+void hold_end(struct catalog *c, struct hold *h, struct attempt **spare, uint64_t at_ns);
 
 /* value.c */
 

@@ -196,10 +196,44 @@ void hold_tried_apply(struct catalog *c, struct effect *e)
 int hold_ended_reserve(struct catalog *c, struct effect *e)
 {
 	e->at.hold = catalog_hold_find(c, e->u.hold_ended.hold);
-	return e->at.hold ? 0 : -EBADMSG;
+	if (!e->at.hold)
+		return -EBADMSG;
+	if (!e->u.hold_ended.is_confirmed || !e->at.hold->is_read)
+		return 0;
+	/* Of the read; and of the version, if that was the last one and others still hold it. */
+	e->made.spares = node_alloc(sizeof(struct attempt));
+	if (!e->made.spares)
+		return -ENOMEM;
+	e->made.spares->link.next = NULL;
+	e->made.attempt = node_alloc(sizeof(struct attempt));
+	return e->made.attempt ? 0 : -ENOMEM;
 }
 
-static void read_end(struct catalog *c, struct hold *h, bool is_confirmed, uint64_t at_ns)
+/* It is remembered that this read was confirmed, if it can be told from others. */
+static void record_read(struct catalog *c, const struct hold *h, struct effect *e)
+{
+	const struct entry *entry = h->entry;
+	struct attempt *a;
+
+	if ((h->read_hi | h->read_lo) == 0 || entry->is_ghost || entry->job->state != JOB_LIVING)
+		return;
+	a = attempt_new(entry->job);
+	if (!a) {
+		a = TAKE_PTR(e->made.spares);
+		a->nth = 0;
+	}
+	*a = (struct attempt){ .nth = a->nth,
+			       .end_hi = h->read_hi,
+			       .end_lo = h->read_lo,
+			       .version = entry->version,
+			       .object = entry->object,
+			       .at_ns = e->at_ns,
+			       .what = GONE_READ,
+			       .has_end = true };
+	attempt_add(c, entry->job, a, entry->by_path.hash);
+}
+
+static void read_end(struct catalog *c, struct hold *h, struct attempt **spare, uint64_t at_ns)
 {
 	const struct end end = { .what = GONE_CONSUMED, .at_ns = at_ns };
 	struct entry *e = h->entry;
@@ -208,20 +242,19 @@ static void read_end(struct catalog *c, struct hold *h, bool is_confirmed, uint6
 	htable_remove(&c->reads, &h->by_read);
 	heap_remove(&c->read_dues, &h->due);
 	life->granted--;
-	if (is_confirmed)
+	if (spare)
 		life->reads--;
 	if (e->is_ghost)
 		return;
 	if (life->reads == 0) {
-		/* No hold is left: each was a granted read. */
 		catalog_wake(c, e->job, entry_path(e));
-		entry_end(c, e, &end, NULL);
-	} else if (!is_confirmed) {
+		entry_end(c, e, &end, spare);
+	} else if (!spare) {
 		catalog_wake(c, e->job, entry_path(e));
 	}
 }
 
-void hold_end(struct catalog *c, struct hold *h, bool is_confirmed, uint64_t at_ns)
+void hold_end(struct catalog *c, struct hold *h, struct attempt **spare, uint64_t at_ns)
 {
 	struct session *s = h->session;
 	struct entry *e = h->entry;
@@ -242,7 +275,7 @@ void hold_end(struct catalog *c, struct hold *h, bool is_confirmed, uint64_t at_
 		}
 		entry_free(c, e, at_ns);
 	} else if (h->is_read) {
-		read_end(c, h, is_confirmed, at_ns);
+		read_end(c, h, spare, at_ns);
 	}
 	node_free(h);
 	session_rest(c, s);
@@ -251,7 +284,11 @@ void hold_end(struct catalog *c, struct hold *h, bool is_confirmed, uint64_t at_
 
 void hold_ended_apply(struct catalog *c, struct effect *e)
 {
-	hold_end(c, e->at.hold, e->u.hold_ended.is_confirmed, e->at_ns);
+	const bool is_confirmed = e->u.hold_ended.is_confirmed;
+
+	if (is_confirmed && e->at.hold->is_read)
+		record_read(c, e->at.hold, e);
+	hold_end(c, e->at.hold, is_confirmed ? &e->made.attempt : NULL, e->at_ns);
 }
 
 int catalog_release(struct catalog *c, const struct release_req *req, uint64_t now_ns,

@@ -418,7 +418,7 @@ static void clear_one(struct catalog *c, struct job *j)
 		catalog_segment_give_back(c, container_of(j->segments.next, struct segment, of_job),
 					  j->ended_ns);
 	else if (!list_is_empty(&j->holds))
-		hold_end(c, container_of(j->holds.next, struct hold, of_job), false, j->ended_ns);
+		hold_end(c, container_of(j->holds.next, struct hold, of_job), NULL, j->ended_ns);
 	else if (!list_is_empty(&j->opens))
 		open_drop(c, container_of(j->opens.next, struct open, of_job));
 	else if (j->index.root)

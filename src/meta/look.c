@@ -244,6 +244,30 @@ static int look_again(const struct catalog *c, const struct lookup_req *req, con
 	return 0;
 }
 
+/* Nothing is there to be read any more. */
+static int nothing_left(struct catalog *c, const struct job *j, const struct lookup_req *req,
+			uint64_t now_ns, struct outcome *ret)
+{
+	const uint64_t path = path_hash(c, j->id, req->path).hi;
+	const struct attempt *last = tombstone_find(c, path);
+	int r = catalog_missing(c, j, req->path, now_ns, ret);
+
+	if (r == -ENODATA && attempt_by_read(c, path, req->read_hi, req->read_lo, last->version))
+		return refuse(ret, -EALREADY, "all reads of %.*s were taken, one of them by this",
+			      (int)req->path.len, req->path.ptr);
+	if (r == -ENOENT && stat_directory(c, j, req->path, now_ns, ret) == 0)
+		return refuse(ret, -EISDIR, "%.*s is a directory", (int)req->path.len,
+			      req->path.ptr);
+	return r;
+}
+
+/* One that was confirmed gets the bytes again, without being counted again. */
+static bool is_counted(const struct catalog *c, const struct lookup_req *req, const struct entry *e)
+{
+	return e->has_life && entry_life(e)->reads > 0 &&
+	       !attempt_by_read(c, e->by_path.hash, req->read_hi, req->read_lo, e->version);
+}
+
 int catalog_lookup(struct catalog *c, const struct lookup_req *req, uint64_t now_ns,
 		   struct wcur *payload, struct outcome *ret)
 {
@@ -262,15 +286,10 @@ int catalog_lookup(struct catalog *c, const struct lookup_req *req, uint64_t now
 	if (h && h->entry->job == j)
 		return look_again(c, req, h, now_ns, payload, ret);
 	entry = entry_seen(c, j, req->path, now_ns);
-	if (!entry) {
-		r = catalog_missing(c, j, req->path, now_ns, ret);
-		if (r == -ENOENT && stat_directory(c, j, req->path, now_ns, ret) == 0)
-			return refuse(ret, -EISDIR, "%.*s is a directory", (int)req->path.len,
-				      req->path.ptr);
-		return r;
-	}
+	if (!entry)
+		return nothing_left(c, j, req, now_ns, ret);
 	ret->rep.lookup = (struct lookup_rep){ 0 };
-	is_read = entry->has_life && entry_life(entry)->reads > 0;
+	is_read = is_counted(c, req, entry);
 	if (is_read)
 		r = grant_read(c, req, entry, now_ns, ret, &e);
 	if (r < 0 || ret->must_wait)

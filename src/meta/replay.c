@@ -69,14 +69,14 @@ static bool check_segment_sealed(const struct catalog *c, const struct segment_s
 	       (s->live == 0 || !catalog_segment_is_claimed(s, m->front, m->back));
 }
 
-/* Of an object with reads left there are no holds but its reads. */
+/* A read is granted of an object with reads left. */
 static bool check_hold_made(const struct catalog *c, const struct hold_made_effect *m)
 {
 	const struct job *j = catalog_job_find(c, m->job);
 	const struct entry *e = j ? entry_find(c, j, m->path) : NULL;
 	const struct life *life = e ? entry_life(e) : NULL;
 
-	return e && is_id(c, m->hold) && (m->is_read != 0) == (life && life->reads > 0);
+	return e && is_id(c, m->hold) && (!m->is_read || (life && life->reads > 0));
 }
 
 static bool check_open_extended(const struct catalog *c, const struct open_extended_effect *m)

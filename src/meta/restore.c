@@ -575,7 +575,7 @@ static int restore_attempt(struct restore *r, const struct attempt_image *m)
 	struct job *j = catalog_job_find(r->catalog, m->job);
 	struct attempt *a;
 
-	if (!j || m->what > GONE_RENAMED || j->attempt_count >= ATTEMPTS_PER_JOB)
+	if (!j || m->what > GONE_READ || j->attempt_count >= ATTEMPTS_PER_JOB)
 		return -EBADMSG;
 	a = attempt_new(j);
 	if (!a)

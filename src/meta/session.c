@@ -128,7 +128,7 @@ static void clear_one(struct catalog *c, struct session *s, uint64_t at_ns)
 		catalog_segment_fence(c,
 				      container_of(s->segments.next, struct segment, of_session));
 	else if (!list_is_empty(&s->holds))
-		hold_end(c, container_of(s->holds.next, struct hold, of_session), false, at_ns);
+		hold_end(c, container_of(s->holds.next, struct hold, of_session), NULL, at_ns);
 	else
 		open_drop(c, container_of(s->opens.next, struct open, of_session));
 }

@@ -131,6 +131,16 @@ def read_once_too_often(w):
     return w.run("get", "x")
 
 
+@says("TAKEN", r"this read was counted before \(all reads of x were taken, one of them by this\)", None)
+def the_last_read_twice(w):
+    w("put", "-", "x", "--reads", 1, input=b"x")
+    with Wire.at(w.endpoint) as wire:
+        wire.hello(secret=w.token)
+        reply = wire.call("GET", path="x", take=100, read_lo=7)
+        assert wire.call("GET_END", hold=reply["hold"], is_confirmed=1).status == "OK"
+        return str(wire.call("GET", path="x", take=100, read_lo=7))
+
+
 @says("EXPIRED", r"its time to live is over \(x has expired\)")
 def get_of_what_has_expired(w):
     w("put", "-", "x", "--ttl", "50ms", input=b"x")

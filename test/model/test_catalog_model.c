@@ -16,6 +16,7 @@
 #define OBJECTS  4096
 #define ATTEMPTS 400000
 #define READS    4096
+#define COUNTED  100000
 #define SEGMENTS 64
 #define OPENS    16
 
@@ -98,6 +99,12 @@ struct read_note {
 	struct extent first;
 };
 
+/* A read that was confirmed. */
+struct counted_note {
+	uint64_t job, lo, version;
+	char path[64];
+};
+
 struct segment_note {
 	bool is_used;
 	int job;
@@ -123,9 +130,12 @@ static struct {
 	uint64_t version;
 	bool lives;
 	enum fate fates[PATH_COUNT];
+	uint64_t consumed[PATH_COUNT]; /* the version that was */
 } jobs[JOBS];
 static uint64_t sessions[SESSIONS], next_session = 100, next_number = 1;
 static struct object objects[OBJECTS];
+static struct counted_note counted[COUNTED];
+static size_t counted_count;
 static struct attempt_note *notes;
 static size_t note_count;
 static struct read_note reads[READS];
@@ -1070,13 +1080,23 @@ static struct read_note *read_find_note(const struct object *o, uint64_t hi, uin
 	return NULL;
 }
 
-static struct read_note *read_new(int job, const struct object *o, const struct lookup_req *req)
+static bool was_counted(int job, const char *path, uint64_t lo, uint64_t version)
+{
+	for (size_t i = 0; i < counted_count; i++)
+		if (counted[i].job == jobs[job].id && counted[i].lo == lo &&
+		    counted[i].version == version && strcmp(counted[i].path, path) == 0)
+			return true;
+	return false;
+}
+
+static struct read_note *read_new(int job, const struct object *o, const struct lookup_req *req,
+				  bool is_read)
 {
 	for (size_t i = 0; i < READS; i++) {
 		if (reads[i].is_used)
 			continue;
 		reads[i] = (struct read_note){ .is_used = true,
-					       .is_read = o->reads > 0,
+					       .is_read = is_read,
 					       .job = job,
 					       .session = req->session,
 					       .hold = t.out.rep.lookup.hold,
@@ -1149,8 +1169,9 @@ static void step_lookup(void)
 				  .take = (uint32_t)(1 + roll(6000)),
 				  .is_held = roll(2) != 0,
 				  .read_hi = seed,
-				  .read_lo = 1 + roll(20) };
+				  .read_lo = 1 + roll(6) };
 	struct read_note *n = &reads[roll(32)];
+	bool is_read;
 
 	if (roll(6) == 0 && n->is_used) {
 		repeat_lookup(n);
@@ -1169,12 +1190,17 @@ static void step_lookup(void)
 		prefix_of(path, prefix);
 		if (missing(job, path) == -ENOENT && sorted(job, prefix, list) > 0)
 			CHECK(r == -EISDIR);
+		else if (missing(job, path) == -ENODATA &&
+			 was_counted(job, path, req.read_lo, jobs[job].consumed[path_index(path)]))
+			CHECK(r == -EALREADY);
 		else
 			CHECK(r == missing(job, path));
 		return;
 	}
 	CHECK(r == 0);
-	if (o->reads && !n && granted(o) == o->reads) {
+	is_read = o->reads && !was_counted(job, path, req.read_lo, o->version);
+	counts[15] += o->reads && !is_read;
+	if (is_read && !n && granted(o) == o->reads) {
 		CHECK(t.out.must_wait);
 		counts[7]++;
 		return;
@@ -1187,10 +1213,10 @@ static void step_lookup(void)
 		n->session = req.session;
 		n->request = req.request;
 		CHECK(t.out.rep.lookup.hold == n->hold && t.out.rep.lookup.nth_try == n->nth_try);
-	} else if (o->reads ||
+	} else if (is_read ||
 		   (req.is_held && o->extent_count && (req.take < o->len || o->extent_count > 1))) {
 		CHECK(t.out.rep.lookup.hold != 0);
-		read_new(job, o, &req);
+		read_new(job, o, &req, is_read);
 		counts[8]++;
 	} else {
 		CHECK(t.out.rep.lookup.hold == 0);
@@ -1203,8 +1229,13 @@ static void read_over(struct read_note *n, bool is_confirmed)
 	if (n->is_read && is_confirmed && !n->is_ghost) {
 		struct object *o = find_any(n->job, n->path);
 
-		CHECK(o && o->version == n->version);
+		CHECK(o && o->version == n->version && counted_count < COUNTED);
+		counted[counted_count] = (struct counted_note){ .job = jobs[n->job].id,
+								.lo = n->lo,
+								.version = n->version };
+		snprintf(counted[counted_count++].path, sizeof(n->path), "%s", n->path);
 		if (--o->reads == 0) {
+			jobs[n->job].consumed[path_index(n->path)] = n->version;
 			object_gone(o, FATE_CONSUMED);
 			counts[9]++;
 		}
@@ -1532,10 +1563,11 @@ int main(int argc, char **argv)
 	free(notes);
 	printf("%" PRIu64 " effects; repeats %" PRIu64 "+%" PRIu64 " extents %" PRIu64
 	       " parts %" PRIu64 " opens %" PRIu64 " renames %" PRIu64 " read waits %" PRIu64
-	       " holds %" PRIu64 "+%" PRIu64 " consumed %" PRIu64 " ghosts %" PRIu64
-	       " sessions %" PRIu64 " jobs %" PRIu64 " moves %" PRIu64 " restores %" PRIu64 "\n",
+	       " holds %" PRIu64 "+%" PRIu64 " consumed %" PRIu64 " read again %" PRIu64
+	       " ghosts %" PRIu64 " sessions %" PRIu64 " jobs %" PRIu64 " moves %" PRIu64
+	       " restores %" PRIu64 "\n",
 	       t.effect_count, counts[1], counts[5], counts[2], counts[3], counts[4], counts[6],
-	       counts[7], counts[8], counts[14], counts[9], counts[10], counts[11], counts[12],
-	       counts[13], restore_count);
+	       counts[7], counts[8], counts[14], counts[9], counts[15], counts[10], counts[11],
+	       counts[12], counts[13], restore_count);
 	return 0;
 }

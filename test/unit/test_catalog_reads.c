@@ -142,6 +142,47 @@ static void whichever_try_has_the_last_byte_uses_it_up(void **state)
 	assert_int_equal(read_as(5, 2, "a"), -ENODATA);
 }
 
+/* Whoever did not hear that it was counted asks again. */
+static void a_read_is_counted_once_however_often_it_is_asked_for(void **state)
+{
+	slot_snapshot_begin(&t);
+	while (catalog_snapshot_step(t.c, 4))
+		;
+	assert_int_equal(put_reads("a", 2), 0);
+	assert_int_equal(read_as(5, 1, "a"), 0);
+	assert_int_equal(release(5, t.out.rep.lookup.hold, 1, true), 0);
+	assert_int_equal(reads_left("a"), 1);
+	/* The bytes again, by another session too, and nothing to be confirmed. */
+	assert_int_equal(read_as(6, 1, "a"), 0);
+	assert_int_equal(slot_got(&t).len, 5);
+	assert_int_equal(t.out.rep.lookup.hold, 0);
+	assert_int_equal(reads_left("a"), 1);
+	assert_int_equal(read_as(5, 2, "a"), 0);
+	assert_int_equal(release(5, t.out.rep.lookup.hold, 1, true), 0);
+	/* Nothing is left: who has read it is told so, and who has not. */
+	assert_int_equal(read_as(5, 1, "a"), -EALREADY);
+	assert_string_equal(t.out.detail, "all reads of a were taken, one of them by this");
+	assert_int_equal(read_as(5, 2, "a"), -EALREADY);
+	assert_int_equal(read_as(5, 3, "a"), -ENODATA);
+	assert_null(slot_restore(&t));
+	assert_int_equal(read_as(5, 2, "a"), -EALREADY);
+	/* The next version is another one. */
+	assert_int_equal(put_reads("a", 1), 0);
+	assert_int_equal(read_as(5, 2, "a"), 0);
+	assert_int_equal(release(5, t.out.rep.lookup.hold, 1, true), 0);
+	assert_int_equal(read_as(5, 1, "a"), -ENODATA);
+	assert_int_equal(read_as(5, 2, "a"), -EALREADY);
+}
+
+/* A read without an id cannot be told from another. */
+static void a_read_without_an_id_is_not_remembered(void **state)
+{
+	assert_int_equal(put_reads("a", 1), 0);
+	assert_int_equal(read_as(5, 0, "a"), 0);
+	assert_int_equal(release(5, t.out.rep.lookup.hold, 1, true), 0);
+	assert_int_equal(read_as(5, 0, "a"), -ENODATA);
+}
+
 static void the_end_of_a_session_gives_its_reads_back(void **state)
 {
 	struct wake_key key;
@@ -596,6 +637,8 @@ int main(void)
 		T(those_who_wait_hear_of_a_removal),
 		T(the_same_read_is_the_same_grant),
 		T(whichever_try_has_the_last_byte_uses_it_up),
+		T(a_read_is_counted_once_however_often_it_is_asked_for),
+		T(a_read_without_an_id_is_not_remembered),
 		T(the_end_of_a_session_gives_its_reads_back),
 		T(a_read_that_nobody_confirms_is_given_back),
 		T(a_read_that_is_tried_again_has_its_time_anew),
