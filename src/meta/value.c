@@ -154,10 +154,12 @@ void value_write(struct catalog *c, uint64_t at, struct slice bytes)
 {
 	struct value_block *b = block_of(c, at);
 	uint8_t *to = c->values[segment_of(at)]->bytes + offset_of(at);
+	/* Of a snapshot the first one of a block may lie anywhere in it. */
+	size_t in_block = offset_of(at) % VALUE_BLOCK_BYTES;
 
 	memcpy(to, bytes.ptr, bytes.len);
 	if (!b->job)
-		memset(to + bytes.len, 0, VALUE_BLOCK_BYTES - bytes.len);
+		memset(to + bytes.len, 0, VALUE_BLOCK_BYTES - in_block - bytes.len);
 }
 
 const uint8_t *value_bytes(const struct catalog *c, uint64_t at)

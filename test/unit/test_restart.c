@@ -525,6 +525,41 @@ static void durable_values_survive_the_power(void **state)
 	end();
 }
 
+/* In a snapshot they come in the order of their names, and lie in that of their puts. */
+static void durable_values_survive_in_whatever_order_they_were_put(void **state)
+{
+	enum { COUNT = 60 };
+	char path[8], value[1200];
+
+	begin(true, true);
+	snapshot_bytes = 4096;
+	start();
+	are_durable = true;
+	create(0);
+	for (int i = COUNT; i-- > 0;) {
+		snprintf(path, sizeof(path), "%02d", i);
+		memset(value, 'a' + i % 26, sizeof(value));
+		value[900 + 5 * i - 1] = '\0';
+		assert_int_equal(put_value(0, path, value, 0), 0);
+	}
+	file_all();
+	turn_for(SECOND);
+	/* All of them are in the snapshot, and some no more in a record behind it. */
+	assert_true(shard->snapshots.number > 0);
+	kill_9();
+	archive_lose(archive, 0);
+	keep_heap_close(keeps);
+	assert_int_equal(keep_heap_open(sim_node_of(keeper), &keeps), 0);
+	start();
+	for (int i = 0; i < COUNT; i++) {
+		snprintf(path, sizeof(path), "%02d", i);
+		memset(value, 'a' + i % 26, sizeof(value));
+		value[900 + 5 * i - 1] = '\0';
+		assert_string_equal(get(0, path), value);
+	}
+	end();
+}
+
 static void durable_is_refused_without_a_disk(void **state)
 {
 	begin(true, false);
@@ -1060,6 +1095,7 @@ int main(void)
 		T(a_power_cut_at_any_time_leaves_a_beginning),
 		T(a_snapshot_is_whole_only_with_the_log_up_to_its_end),
 		T(durable_values_survive_the_power),
+		T(durable_values_survive_in_whatever_order_they_were_put),
 		T(durable_is_refused_without_a_disk),
 		T(a_large_object_of_a_durable_job_is_refused),
 		T(while_the_disk_fails_nothing_durable_is_taken),
