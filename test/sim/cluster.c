@@ -278,6 +278,12 @@ void process_kill_host(struct process *p)
 	open_keeper(p);
 }
 
+void process_cut_power(struct process *p, uint64_t dice)
+{
+	process_kill_host(p);
+	archive_lose(p->archive, dice);
+}
+
 /* All of them. */
 
 static struct process *add(struct cluster *c, unsigned roles, uint32_t id, unsigned index,

@@ -34,6 +34,7 @@ struct shape {
 	bool is_dev;       /* metadata, store 0 and proxy 0 are one, as in `wadi dev` */
 	bool keeps_stores; /* a store's segments outlive it */
 	bool has_archive;  /* the log goes to files, too */
+	bool is_durable;   /* so are all jobs: what was acknowledged survives the power */
 	uint64_t pool_bytes, snapshot_bytes;
 	uint64_t delay_ns_max;
 };
@@ -99,6 +100,9 @@ struct address cluster_proxy(const struct cluster *c, unsigned i);
 void process_kill(struct process *p);
 /* With its keeper: what that held is gone, too. */
 void process_kill_host(struct process *p);
+/* The power of metadata's host is cut: of its files is left what was synced, and what `dice` says.
+ */
+void process_cut_power(struct process *p, uint64_t dice);
 void process_start(struct process *p);
 /* Its keeper is gone, or there again. */
 void process_keeper_down(struct process *p, bool is_down);

@@ -15,7 +15,7 @@ static const char *const NAMES[FAULT_KINDS] = {
 	[FAULT_KILL] = "kill",   [FAULT_HOST] = "host",   [FAULT_KEEPER] = "keeper",
 	[FAULT_PAUSE] = "pause", [FAULT_CUT] = "cut",     [FAULT_ALONE] = "alone",
 	[FAULT_STALL] = "stall", [FAULT_BREAK] = "break", [FAULT_WALL] = "wall",
-	[FAULT_SLOW] = "slow",   [FAULT_GONE] = "gone",
+	[FAULT_SLOW] = "slow",   [FAULT_GONE] = "gone",   [FAULT_POWER] = "power",
 };
 
 struct dice_of {
@@ -93,10 +93,14 @@ static void make_one(const struct faults *before, struct fault *f, struct cluste
 	case FAULT_KILL:
 		if (!may_die(a))
 			f->kind = FAULT_PAUSE;
+		/* Of metadata's host there are no copies yet, but the log's files. */
+		if (a->roles & RUNS_META && c->shape.is_durable && below(d, 2))
+			f->kind = FAULT_POWER;
 		break;
 	case FAULT_HOST:
-		/* Of metadata's host copies are asked for, which there are none of yet. */
-		if (!may_die(a) || a->roles & RUNS_META || !may_lose_hosts)
+		if (a->roles & RUNS_META && c->shape.is_durable)
+			f->kind = FAULT_POWER;
+		else if (!may_die(a) || a->roles & RUNS_META || !may_lose_hosts)
 			f->kind = FAULT_PAUSE;
 		else if (f->for_ms >= GONE_MS && may_go(before, a))
 			f->kind = FAULT_GONE;
@@ -127,6 +131,8 @@ static void make_one(const struct faults *before, struct fault *f, struct cluste
 	default:
 		break;
 	}
+	if (f->kind == FAULT_POWER)
+		f->amount = (int64_t)below(d, 1000);
 }
 
 static int earlier(const void *a, const void *b)
@@ -343,6 +349,12 @@ static void begin(struct fault *f, struct cluster *c, struct model *m,
 		if (a->roles & RUNS_STORE && (f->kind == FAULT_HOST || !a->keeper))
 			model_loss(m, now_ns);
 		break;
+	case FAULT_POWER:
+		if (!a->is_up || !a->archive || !c->shape.is_durable)
+			break;
+		hooks->killed(hooks->owner, a);
+		process_cut_power(a, (uint64_t)f->amount);
+		break;
 	case FAULT_GONE:
 		if (a->roles != RUNS_STORE)
 			break;
@@ -399,6 +411,7 @@ static void end(struct fault *f, struct cluster *c, const struct fault_hooks *ho
 	switch (f->kind) {
 	case FAULT_KILL:
 	case FAULT_HOST:
+	case FAULT_POWER:
 		if (a)
 			start(a, hooks);
 		break;

@@ -6,6 +6,7 @@
  *	kill:store0@1500+3000           dies at 1.5 s, and is started again 3 s later
  *	host:store0@1500+3000           the same, and its keeper with it
  *	gone:store0@1500                the same, and neither comes back
+ *	power:meta@1500+3000=7          the same, and what was not synced; 7: how much of it
  *	keeper:meta@2000+500            its keeper is gone, and there again 0.5 s later
  *	pause:proxy1@800+40000          stops, and goes on 40 s later
  *	cut:meta-proxy0@2000+5000       no connection between the two for 5 s
@@ -34,7 +35,8 @@ enum fault_kind {
 	FAULT_BREAK,
 	FAULT_WALL,
 	FAULT_SLOW,
-	FAULT_GONE, /* one of HOST that never ends */
+	FAULT_GONE,  /* one of HOST that never ends */
+	FAULT_POWER, /* one of HOST, of metadata whose jobs are all durable */
 	FAULT_KINDS
 };
 

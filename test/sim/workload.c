@@ -900,6 +900,7 @@ static int ask_create(struct script *s, struct gen *g)
 
 	job_create_req_put(&w, &(struct job_create_req){ .lease_ms = (uint32_t)(g->lease_ns / MS),
 							 .quota_dram = g->quota,
+							 .is_durable = s->wl->c->shape.is_durable,
 							 .name = slice_of(g->name) });
 	r = ask(s, &q, &w);
 	body = call_reply(&q.call);
