@@ -6,7 +6,8 @@
  *
  * JOB_END is answered when all that are connected have answered, or SERVE_MS after the
  * end: who was stopped does not serve it any more then. (What a store sends goes to
- * proxies.) The same goes for what a predecessor of the shard had allowed.
+ * proxies.) The same goes for what a predecessor of the shard had allowed. That of a durable
+ * job is answered when the end is on the disk, too: it would live again after a power cut.
  */
 #include "base/log.h"
 #include "base/node.h"
@@ -59,15 +60,22 @@ static void ender_free(struct ender *e)
 	node_free(e);
 }
 
+static struct slot *slot_of(const struct over *o)
+{
+	return o->shard->slots[slot_of_id(o->job)];
+}
+
 static void all_told(struct over *o)
 {
+	const struct said said = { o->job, UINT64_MAX };
+
 	while (!list_is_empty(&o->enders)) {
 		struct ender *e = container_of(o->enders.next, struct ender, link);
 
 		if (e->parked.conn) {
 			struct wcur w = parked_answer(&e->parked);
 
-			parked_reply(&e->parked, &w);
+			parked_reply_when_safe(&e->parked, slot_of(o), &said, &w, NULL);
 		}
 		ender_free(e);
 	}
@@ -219,6 +227,7 @@ static void ender_late(struct timer *t)
 void job_over_wait(struct request *r, uint64_t job)
 {
 	struct shard *s = ((struct peer_state *)r->conn->state)->shard;
+	const struct said said = { job, UINT64_MAX };
 	struct over *o = over_find(s, job);
 	struct ender *e;
 	struct wcur w;
@@ -228,7 +237,7 @@ void job_over_wait(struct request *r, uint64_t job)
 		o = over_new(s, job);
 	if (o && is_told(o)) {
 		w = request_answer(r);
-		request_reply(r, &w, NULL);
+		reply_when_safe(r, slot_of(o), &said, &w, NULL);
 		return;
 	}
 	e = o ? node_alloc(sizeof(*e)) : NULL;

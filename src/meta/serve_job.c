@@ -82,6 +82,7 @@ void job_renew_serve(struct request *r)
 	struct job_renew_req req = { 0 };
 	int decoded = job_renew_req_get(&body, &req);
 	struct slot *slot = begin(r, decoded, req.name, true);
+	struct said said = { .seen_ns = UINT64_MAX };
 	struct wcur w;
 	int e;
 
@@ -91,9 +92,10 @@ void job_renew_serve(struct request *r)
 	if (e < 0) {
 		request_refuse(r, e, out);
 	} else {
+		said.job = catalog_job_named(slot->catalog, req.name);
 		w = request_answer(r);
 		job_renew_rep_put(&w, &out->rep.job_renew);
-		request_reply(r, &w, NULL);
+		reply_when_safe(r, slot, &said, &w, NULL);
 	}
 	shard_after(slot, out);
 }

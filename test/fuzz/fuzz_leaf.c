@@ -13,7 +13,7 @@
 
 #include "meta/leaf.h"
 
-#define BYTES (16u << 10)
+#define BYTES (5u << 10)
 
 static const struct leaf_header HEADER = {
 	.kind = LEAF_LOG, .shard_count = 1, .seed = 77, .incarnation = 5, .number = 3, .lsn = 10

@@ -287,6 +287,31 @@ static void who_waits_in_another_job_does_not_wait_for_the_disk(void **state)
 	assert_true(c.call.is_pending);
 }
 
+/* Else it would live again, or end too early, when the power comes back. */
+static void a_job_is_renewed_and_ended_when_that_is_on_the_disk(void **state)
+{
+	const uint16_t slot = slot_of_name(text("safe"));
+
+	gate_set(true);
+	SEND(&a, JOB_RENEW, job_renew, slot, NULL, .lease_ms = 90000, .name = text("safe"));
+	turn_for(50 * MS);
+	assert_true(a.call.is_pending);
+	gate_set(false);
+	assert_int_equal(answer(&a), 0);
+	assert_int_equal(GET(&a, job_renew).lease_left_ms, 90000);
+	turn_for(20 * MS);
+	gate_set(true);
+	SEND(&a, JOB_END, job_end, slot, NULL, .name = text("safe"));
+	turn_for(2 * SERVE_MS * MS);
+	assert_true(a.call.is_pending);
+	/* That of another one is answered when nobody serves it any more. */
+	SEND(&b, JOB_END, job_end, slot_of_name(text("other")), NULL, .name = text("other"));
+	turn_for(2 * SERVE_MS * MS);
+	assert_false(b.call.is_pending);
+	gate_set(false);
+	assert_int_equal(answer(&a), 0);
+}
+
 /* A read that is given back goes to the next in line, and is granted when that is on the disk. */
 static void a_read_that_was_waited_for_is_granted_when_it_is_on_the_disk(void **state)
 {
@@ -353,6 +378,7 @@ int main(void)
 		T(who_waits_hears_of_it_when_it_is_on_the_disk),
 		T(a_new_name_is_told_when_it_is_on_the_disk),
 		T(who_waits_in_another_job_does_not_wait_for_the_disk),
+		T(a_job_is_renewed_and_ended_when_that_is_on_the_disk),
 		T(a_read_that_was_waited_for_is_granted_when_it_is_on_the_disk),
 		T(who_leaves_before_it_is_on_the_disk_is_forgotten),
 		T(who_waits_for_a_disk_that_fails_is_told),
