@@ -150,6 +150,15 @@ int presences_recover(struct shard *s)
 	return r;
 }
 
+void presences_end(struct shard *s)
+{
+	for (struct list *l = s->presence_order.next, *next; l != &s->presence_order; l = next) {
+		next = l->next;
+		presence_over(s, container_of(l, struct presence, link),
+			      "the memory that knew of it is gone");
+	}
+}
+
 void presences_fini(struct shard *s)
 {
 	while (!list_is_empty(&s->presence_order)) {

@@ -147,6 +147,7 @@ int shard_recover(struct shard *s, const struct oplog_config *config)
 		if (s->slots[i])
 			jobs_over_tell(s->slots[i]);
 	s->recovered_snapshot = what.snapshot_number;
+	s->was_blank = s->is_blank && what.is_found;
 	s->is_blank = false; /* what is made from now on */
 	s->has_gone_on = what.is_found;
 	if (what.is_found)

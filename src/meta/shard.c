@@ -385,6 +385,8 @@ int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
 			    htable_reserve(&s->asked) < 0 || htable_reserve(&s->asked_numbers) < 0
 		    ? -ENOMEM
 		    : log_open(s);
+	if (r == 0 && s->was_blank)
+		presences_end(s);
 	if (r == 0 && config->is_open_loopback && !default_job_make(s))
 		r = -ENOMEM;
 	if (r < 0) {

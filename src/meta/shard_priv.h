@@ -160,7 +160,8 @@ struct shard {
 	bool is_closing, is_retrying;
 	bool is_left;     /* to a successor */
 	bool has_gone_on; /* from what a predecessor left */
-	bool is_blank;    /* it went on from files alone: small values are not in memory */
+	bool is_blank;    /* it goes on from files alone: small values are not in memory */
+	bool was_blank;   /* likewise, and it has: what happened last is perhaps forgotten */
 
 	struct htable waited, looking, job_waits; /* looking: LOOKUPs, by session and request */
 	struct list all_waited, woken;
@@ -233,6 +234,8 @@ int shard_recover(struct shard *s, const struct oplog_config *config);
 
 /* Sessions that slots have things of: they may come back. */
 int presences_recover(struct shard *s);
+/* What they have been given and have given back since the last sync is not known: all are over. */
+void presences_end(struct shard *s);
 #define DEFAULT_JOB "default"
 void hello_serve(struct request *r);
 void heartbeat_serve(struct request *r);

@@ -94,11 +94,11 @@ static void make_one(const struct faults *before, struct fault *f, struct cluste
 		if (!may_die(a))
 			f->kind = FAULT_PAUSE;
 		/* Of metadata's host there are no copies yet, but the log's files. */
-		if (a->roles & RUNS_META && c->shape.is_durable && below(d, 2))
+		if (a->roles & RUNS_META && c->shape.has_archive && below(d, 2))
 			f->kind = FAULT_POWER;
 		break;
 	case FAULT_HOST:
-		if (a->roles & RUNS_META && c->shape.is_durable)
+		if (a->roles & RUNS_META && c->shape.has_archive)
 			f->kind = FAULT_POWER;
 		else if (!may_die(a) || a->roles & RUNS_META || !may_lose_hosts)
 			f->kind = FAULT_PAUSE;
@@ -350,10 +350,12 @@ static void begin(struct fault *f, struct cluster *c, struct model *m,
 			model_loss(m, now_ns);
 		break;
 	case FAULT_POWER:
-		if (!a->is_up || !a->archive || !c->shape.is_durable)
+		if (!a->is_up || !a->archive)
 			break;
 		hooks->killed(hooks->owner, a);
 		process_cut_power(a, (uint64_t)f->amount);
+		if (!c->shape.is_durable)
+			model_power(m, now_ns);
 		break;
 	case FAULT_GONE:
 		if (a->roles != RUNS_STORE)

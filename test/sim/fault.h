@@ -36,7 +36,7 @@ enum fault_kind {
 	FAULT_WALL,
 	FAULT_SLOW,
 	FAULT_GONE,  /* one of HOST that never ends */
-	FAULT_POWER, /* one of HOST, of metadata whose jobs are all durable */
+	FAULT_POWER, /* one of HOST, of metadata that has files */
 	FAULT_KINDS
 };
 

@@ -75,6 +75,34 @@ void model_loss(struct model *m, uint64_t at_ns)
 	m->losses_ns[m->loss_count++] = at_ns;
 }
 
+static void gen_power(struct gen *g, uint64_t at_ns)
+{
+	g->power_ns = at_ns;
+	for (unsigned p = 0; p < MODEL_PATHS; p++) {
+		g->paths[p].floor = 0;
+		g->paths[p].top = NULL;
+		for (struct absence *a = g->paths[p].absences; a; a = a->next)
+			a->version = 0;
+		for (struct write *w = g->paths[p].writes; w; w = w->next) {
+			w->version = 0;
+			w->read_count = 0;
+			if (w->state == WRITE_ACKED)
+				w->state = WRITE_SENT;
+		}
+	}
+	memset(g->by_version, 0, g->by_version_cap * sizeof(struct write *));
+	if (g->state == GEN_ENDED) {
+		g->state = GEN_ENDING;
+		g->ended_ns = UINT64_MAX;
+	}
+}
+
+void model_power(struct model *m, uint64_t at_ns)
+{
+	for (unsigned i = 0; i < m->gen_count; i++)
+		gen_power(m->gens[i], at_ns);
+}
+
 struct gen *model_gen(struct model *m, const char *name)
 {
 	struct gen *g = must_alloc(calloc(1, sizeof(*g)));
@@ -239,6 +267,9 @@ void write_acked(struct model *m, struct write *w, uint64_t version, uint64_t no
 {
 	struct gen *g = w->gen;
 
+	/* Said before the power was cut, perhaps, and heard after it. */
+	if (w->begun_ns <= g->power_ns)
+		return;
 	version_is(m, w, version);
 	w->state = WRITE_ACKED;
 	w->ended_ns = now_ns;
@@ -282,6 +313,8 @@ void absence_took(struct model *m, struct gen *g, unsigned path, struct absence 
 {
 	struct write *w = version ? by_version(g, version) : NULL;
 
+	if (a->begun_ns <= g->power_ns)
+		return;
 	a->ended_ns = now_ns;
 	a->version = version;
 	if (w && w->path != path)
@@ -308,6 +341,16 @@ struct look look_begin(struct model *m, struct gen *g, unsigned path, uint64_t n
 			      .top = g->paths[path].top };
 }
 
+/* Began before the power was cut, and goes on after it: then it knows nothing. */
+static bool knows_nothing(struct look *l)
+{
+	if (l->begun_ns > l->g->power_ns)
+		return false;
+	l->floor = 0;
+	l->top = NULL;
+	return true;
+}
+
 static void check_life(struct look *l, uint64_t version, uint64_t now_ns, const char *verb)
 {
 	if (l->g->ended_ns < l->begun_ns)
@@ -325,6 +368,8 @@ void look_saw(struct look *l, uint64_t version, uint64_t now_ns, const char *ver
 	struct write *w = by_version(g, version);
 
 	l->m->checks++;
+	if (knows_nothing(l))
+		return;
 	check_life(l, version, now_ns, verb);
 	if (version < l->floor)
 		model_fail(l->m,
@@ -421,9 +466,12 @@ struct write *look_got(struct look *l, uint64_t version, uint64_t len, uint64_t 
 		model_fail(l->m, "%s of path %u of job %s: bytes of write %u, which was refused",
 			   verb, l->path, g->name, w->number);
 	/* Without renames the version is the write's own. */
-	if (w->path == l->path && !is_renamed_to(g, l->path) && (buf_len >= 8 || known == w))
+	if (!knows_nothing(l) && w->path == l->path && !is_renamed_to(g, l->path) &&
+	    (buf_len >= 8 || known == w))
 		version_is(l->m, w, version);
 	look_saw(l, version, now_ns, verb);
+	if (knows_nothing(l))
+		return w;
 	if (version > g->paths[l->path].floor)
 		g->paths[l->path].floor = version;
 	if (w->ttl_ms && w->state == WRITE_ACKED && l->begun_ns > w->ended_ns + w->ttl_ms * MS &&
@@ -467,6 +515,8 @@ static bool is_explained(const struct look *l, uint64_t now_ns)
 void look_missed(struct look *l, uint64_t now_ns, const char *verb)
 {
 	l->m->checks++;
+	if (knows_nothing(l))
+		return;
 	if (!is_explained(l, now_ns))
 		model_fail(
 			l->m,
@@ -483,6 +533,9 @@ void look_lost(struct look *l, uint64_t now_ns, const char *verb)
 	const struct path *p = &l->g->paths[l->path];
 
 	l->m->checks++;
+	/* Values were in memory, and what was moved since the last sync is no longer there. */
+	if (l->g->power_ns > 0)
+		return;
 	/* A loss at a store that happened since a write that could be there began. */
 	for (const struct write *w = p->writes; w; w = w->next) {
 		if (w->state == WRITE_FAILED || (w->version && w->version < l->floor) ||

@@ -114,7 +114,8 @@ enum meaning {
 
 static bool may_be_over(const struct gen *g, uint64_t now_ns)
 {
-	return g->end_begun_ns <= now_ns || now_ns >= g->renewed_ns + g->lease_ns;
+	return g->end_begun_ns <= now_ns || now_ns >= g->renewed_ns + g->lease_ns ||
+	       g->power_ns > 0;
 }
 
 struct
@@ -294,7 +295,8 @@ static void do_again(struct script *s)
 	uint64_t version = 0;
 	char name[24];
 
-	if (!w || w->gen != s->gen || w->len > s->wl->plan.len_max || w->is_rename)
+	if (!w || w->gen != s->gen || w->state != WRITE_ACKED || w->len > s->wl->plan.len_max ||
+	    w->is_rename)
 		return;
 	t = try_begin(s);
 	t.begun_ns = w->begun_ns;

@@ -426,7 +426,49 @@ static void values_are_as_they_were(void **state)
 	end();
 }
 
-/* What was synced is there when the power was cut; what came later, perhaps. */
+static int one_session(void *owner, uint64_t session)
+{
+	*(uint64_t *)owner = session;
+	return 0;
+}
+
+static unsigned sessions_left(void)
+{
+	unsigned n = 0;
+
+	for (int i = 0; i < SLOT_COUNT; i++) {
+		uint64_t session = 0;
+
+		if (shard->slots[i])
+			(void)catalog_sessions(shard->slots[i]->catalog, one_session, &session);
+		n += session != 0;
+	}
+	return n;
+}
+
+/* As whoever goes on from files alone does. */
+static void end_sessions(void)
+{
+	for (int i = 0; i < SLOT_COUNT; i++) {
+		uint64_t session = 0;
+
+		while (shard->slots[i] &&
+		       catalog_sessions(shard->slots[i]->catalog, one_session, &session) == 0 &&
+		       session) {
+			assert_int_equal(catalog_session_over(shard->slots[i]->catalog, session,
+							      shard_now(shard), &out),
+					 0);
+			session = 0;
+		}
+	}
+	for (int j = 0; j < JOBS; j++)
+		open_grant[j].size = 0;
+}
+
+/*
+ * What was synced is there when the power was cut; what came later, perhaps. But for sessions: what
+ * they have was given and given back in memory.
+ */
 static void what_was_synced_survives_the_power(void **state)
 {
 	uint64_t lsn;
@@ -436,6 +478,7 @@ static void what_was_synced_survives_the_power(void **state)
 	start();
 	for (int i = 0; i < 10; i++) {
 		work(500);
+		end_sessions();
 		oplog_sync(&shard->log, shard->log.lsn);
 		WAIT_FOR(shard->log.synced_lsn == shard->log.lsn);
 		before = dump();
@@ -446,6 +489,26 @@ static void what_was_synced_survives_the_power(void **state)
 		assert_int_equal(shard->log.lsn, lsn);
 		must_be_same(before);
 	}
+	end();
+}
+
+/* The last that they were given, or gave back, may not have been synced. */
+static void sessions_are_over_when_the_power_was_cut(void **state)
+{
+	begin(true, true);
+	start();
+	work(500);
+	assert_true(sessions_left() > 0);
+	file_all();
+	kill_9();
+	start();
+	assert_true(sessions_left() > 0);
+	kill_9();
+	archive_lose(archive, 0);
+	keep_heap_close(keeps);
+	assert_int_equal(keep_heap_open(sim_node_of(keeper), &keeps), 0);
+	start();
+	assert_int_equal(sessions_left(), 0);
 	end();
 }
 
@@ -832,10 +895,10 @@ static void numbers_that_a_slot_has_seen_do_not_come_again_after_a_repair(void *
 	cut_log_to(begun + 1);
 	snapshot_bytes = 1ull << 40; /* so it is not the time for one anyway */
 	start();
-	assert_int_equal(shard->log.lsn, begun + 1);
-	for (int j = 0; j < JOBS; j++)
-		open_grant[j].size = 0;
+	assert_true(shard->log.lsn > begun); /* sessions are over besides */
+	end_sessions();
 	work(500);
+	end_sessions();
 	turn_for(SECOND);
 	file_all();
 	before = dump();
@@ -1092,6 +1155,7 @@ int main(void)
 		T(so_it_is_with_an_archive),
 		T(values_are_as_they_were),
 		T(what_was_synced_survives_the_power),
+		T(sessions_are_over_when_the_power_was_cut),
 		T(a_power_cut_at_any_time_leaves_a_beginning),
 		T(a_snapshot_is_whole_only_with_the_log_up_to_its_end),
 		T(durable_values_survive_the_power),
