@@ -333,20 +333,24 @@ static int decode_data(struct request *r, struct put_data_req *req, struct uploa
 	return *ret ? 0 : -ENOENT;
 }
 
-/* The same; odd pieces, each of which wastes some of a page, may have used up what was promised. */
+/*
+ * The same; odd pieces, each of which wastes some of a page, may have used up what was promised.
+ * The leaser may be at it, too: what either brings is for both, and it may be all there is.
+ */
 static int place_or_lease(struct request *r, struct upload *u, const struct put_data_req *req)
 {
 	struct loop *l = u->proxy->loop;
-	int x = place_next(r, u, req, r->due_ns);
+	int x = place_next(r, u, req, r->due_ns), leased;
 
 	if (x != -ENOBUFS)
 		return x;
-	fill_is_longer(u->fill);
-	x = fill_ahead(u->fill, (l->now_ns - u->begun_ns) / 1000000, l->now_ns + PLACE_NS, u->why,
-		       sizeof(u->why));
-	if (x == 0 && u->is_closed)
-		x = -ECANCELED;
-	return x < 0 ? x : place_next(r, u, req, r->due_ns);
+	leased = fill_ahead(u->fill, (l->now_ns - u->begun_ns) / 1000000, l->now_ns + PLACE_NS,
+			    u->why, sizeof(u->why));
+	if (u->is_closed)
+		return -ECANCELED;
+	answer_waiting(u, 0);
+	x = place_next(r, u, req, r->due_ns);
+	return x == -ENOBUFS && leased < 0 ? leased : x;
 }
 
 /* After the bytes before these, which are still on their way to another host. */
