@@ -292,7 +292,7 @@
 
 /*
  * What follows from one event, round by round, before the next one has its turn: a get takes
- * five, a put that leases a dozen.
+ * four, a put that leases some ten.
  */
 #define LOOP_ROUNDS_TO_SETTLE 16
 

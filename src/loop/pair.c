@@ -123,6 +123,7 @@ static void pair_close(struct stream *s)
 	assert(!e->is_closed);
 	e->is_closed = true;
 	e->was_full = false;
+	s->other = e->other->stream.other = NULL;
 	task_stop(&e->tell);
 	if (e->other->is_closed)
 		loop_free_later(s->loop, &e->pair->closing);
@@ -150,6 +151,7 @@ static void end_init(struct end *e, struct pair *p, struct loop *l, uint8_t *rin
 	e->stream.loop = l;
 	e->stream.peer = (struct peer){ .is_loopback = true, .uid = UINT32_MAX };
 	e->other = &p->ends[e == &p->ends[0]];
+	e->stream.other = &e->other->stream;
 	e->pair = p;
 	e->ring = ring;
 	e->tell.run = tell;

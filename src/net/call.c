@@ -174,6 +174,28 @@ void call_arrived(struct call *c, int result)
 	end(c);
 }
 
+void call_hear(struct conn *c, const struct frame *f, struct body *body, const void *payload)
+{
+	struct call *call = call_find(c, f->call);
+	struct rcur r;
+
+	if (call) {
+		call->body = body;
+		call->frame = *f;
+		if (f->payload_len > 0 && f->payload_len <= call->room_cap) {
+			memcpy(call->room, payload, f->payload_len);
+			call->room_len = f->payload_len;
+		}
+		call_answered(call);
+		return;
+	}
+	if (c->service && c->service->late && f->status == STATUS_OK) {
+		r = rcur_make(body ? body->u.bytes : NULL, f->body_len);
+		c->service->late(c, f, &r);
+	}
+	body_give(c->net, body);
+}
+
 /* The connection is gone. Their ends are told in the next turn: nothing comes back in from below.
  */
 void calls_end_all(struct conn *c)

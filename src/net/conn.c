@@ -381,23 +381,35 @@ static void stash(struct conn *c, const uint8_t *bytes, size_t len)
 	p->stash_at = 0;
 }
 
+static ssize_t receive_bytes(struct conn *c, void *buf, size_t len)
+{
+	ssize_t n = stream_recv(c->priv->stream, buf, len);
+
+	if (n > 0)
+		c->net->counters.received_bytes += (size_t)n;
+	return n;
+}
+
 /* One system call: long payloads straight to their place, all else by way of the scratch. */
 static ssize_t receive(struct conn *c)
 {
 	struct conn_priv *p = c->priv;
-	struct room room = intake_want(&p->intake);
+	struct room room;
 	ssize_t n;
 	size_t taken;
 
+	if (p->twin)
+		return twin_receive(c);
+	room = intake_want(&p->intake);
 	if (p->intake.state == INTAKE_PAYLOAD && room.len >= SCRATCH_BYTES / 8) {
-		n = stream_recv(p->stream, room.ptr, room.len);
+		n = receive_bytes(c, room.ptr, room.len);
 		if (n > 0) {
 			(void)intake_got(&p->intake, (size_t)n); /* breaks on headers only */
 			(void)step(c);
 		}
 		return n;
 	}
-	n = stream_recv(p->stream, c->net->scratch, SCRATCH_BYTES);
+	n = receive_bytes(c, c->net->scratch, SCRATCH_BYTES);
 	if (n <= 0)
 		return n;
 	taken = feed(c, c->net->scratch, (size_t)n);
@@ -447,7 +459,6 @@ static void conn_serve(struct conn *c)
 		p->is_connected = true;
 		p->received_ns = c->net->loop->now_ns;
 		done += (size_t)n;
-		c->net->counters.received_bytes += (size_t)n;
 	}
 	p->is_serving = false;
 	if (is_half_way(c) && !timer_is_running(&p->half))
@@ -550,6 +561,8 @@ struct conn *conn_open(struct net *n, struct stream *s, const struct service *se
 	intake_init(&p->intake);
 	s->ready = is_ready;
 	s->owner = c;
+	if (s->other && s->other->ready == is_ready)
+		twin_join(c, s->other->owner);
 	n->counters.conn_count++;
 	p->is_counted = is_counted;
 	p->is_turned_away = is_counted && others >= n->conns_max;
@@ -604,6 +617,7 @@ void conn_close(struct conn *c)
 	task_stop(&p->again);
 	task_stop(&p->flush);
 	conn_ring_close(c);
+	twin_part(c);
 	stream_close(p->stream);
 	p->stream = NULL;
 	send_drop_all(c);

@@ -21,6 +21,9 @@
  *   above FRAME_FREE_PAYLOAD goes a second frame that confirms it, so one whose source
  *   is gone is filled up and taken back (FRAME_ABORT), and the connection goes on.
  *
+ * Between two connections of one net that are the ends of a pair, frames are handed over and
+ * their bytes are not checked: they are our own.
+ *
  * A connection is closed by conn_close(), by its peer, or by a broken frame. When the
  * last of its requests has been answered, service->closed() is called, once, and the
  * connection is freed: whoever keeps a pointer to it has a service for that.
@@ -169,9 +172,10 @@ struct request {
 	const struct handler *handler;
 	int refusal; /* a negative errno: it is read, dropped and refused */
 	bool is_placed;
+	bool is_from_twin;                                    /* twin.c's */
 	bool is_in_ring, is_stepping, is_placing, is_waiting; /* ring.c's */
 	unsigned ring_slot;
-	uint32_t ring_have; /* bytes of the payload that have a place */
+	uint32_t have; /* of either: bytes of the payload that have a place */
 	char why[120];
 };
 

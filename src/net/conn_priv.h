@@ -2,7 +2,7 @@
 /*
  * conn_priv: what the files of net/ share: pools, the send queue, and the two halves
  * of a connection. conn.c receives, send.c sends, request.c answers, call.c asks; ring.c does
- * both through memory.
+ * both through memory that two processes map, twin.c within one net.
  */
 #pragma once
 
@@ -32,16 +32,17 @@ struct net {
 /* A frame on its way out: header, body, payload, and the frame that confirms the payload. */
 struct sending {
 	struct list link;
-	uint8_t header[FRAME_HEADER_SIZE], trailer[FRAME_HEADER_SIZE];
+	struct frame frame;
+	uint8_t header[FRAME_HEADER_SIZE], trailer[FRAME_HEADER_SIZE]; /* once bytes are sent */
 	struct body *body;
 	const uint8_t *payload;
-	uint32_t body_len, payload_len, trailer_len;
+	uint32_t trailer_len;
 	uint64_t sent;            /* bytes, of all four */
 	struct payload *owner;    /* to be told; NULL: nobody */
 	const uint64_t *until_ns; /* not to be sent any more by then; NULL: never */
 	struct call *call;        /* that it belongs to, until all is sent */
 	uint8_t *copy;            /* of a short payload whose source is gone */
-	bool is_filled;           /* zeros instead of the payload */
+	bool is_filled;           /* zeros instead of the payload: it is taken back */
 };
 
 struct conn_priv {
@@ -83,6 +84,11 @@ struct conn_priv {
 	unsigned call_count;
 
 	struct conn_ring *ring; /* NULL: all goes through the stream */
+
+	/* The other end of a pair, if it is of our net: each takes its frames out of the other's
+	 * queue, and nothing goes through the stream. NULL: it is not, or is closed. */
+	struct conn *twin;
+	struct sending *taking; /* of the twin's queue: `incoming` is made of it */
 };
 
 /* Takes `body`, which may be NULL. NULL: no memory; the connection is closing then. */
@@ -95,6 +101,10 @@ static inline void send_flush(struct conn *c)
 	if (!list_is_empty(&c->priv->queue) || c->priv->is_turned_away)
 		send_queue(c);
 }
+/* False: it may not be sent any more, and the connection is closed for it. */
+bool sending_is_in_time(struct conn *c, const struct sending *s);
+/* All of it has been sent, or will not be. */
+void sending_end(struct conn *c, struct sending *s);
 /* The source of a payload is about to go: forget, fill up, or copy. */
 void send_abandon(struct conn *c, struct sending *s);
 void send_drop_all(struct conn *c);
@@ -110,6 +120,8 @@ void calls_end_all(struct conn *c);
 
 /* The reply is whole, payload and all. */
 void call_answered(struct call *call);
+/* Likewise, of one that lies in memory. Takes `body`, which is NULL only if it is empty. */
+void call_hear(struct conn *c, const struct frame *f, struct body *body, const void *payload);
 
 /* A request whose frame has come: refused already, if it is to be. NULL: the connection is closing.
  */
@@ -136,6 +148,15 @@ bool conn_ring_call(struct conn *c, const struct frame *f, const struct body *b,
 		    const void *payload);
 /* One more call, or one less, waits for an answer through the stream. */
 void conn_ring_count(struct conn *c, int more);
+
+/* twin.c. `other`: of the same pair. */
+void twin_join(struct conn *c, struct conn *other);
+void twin_part(struct conn *c);
+/* There is something in the queue of its twin. */
+void twin_wake(struct conn *c);
+/* The next frame of the twin's: how many bytes it would have been. -EAGAIN. */
+ssize_t twin_receive(struct conn *c);
+void twin_place(struct request *r, void *ptr, uint32_t len);
 
 /* request.c's part of receiving. */
 struct request *request_new(struct conn *c, const struct frame *f);

@@ -64,8 +64,8 @@ struct rcur request_body(const struct request *r)
 
 uint32_t request_payload_left(const struct request *r)
 {
-	return r->is_in_ring ? r->payload_len - r->ring_have
-			     : intake_payload_left(&r->conn->priv->intake);
+	return r->is_in_ring || r->is_from_twin ? r->payload_len - r->have
+						: intake_payload_left(&r->conn->priv->intake);
 }
 
 void request_place(struct request *r, void *ptr, uint32_t len)
@@ -84,9 +84,12 @@ void request_place(struct request *r, void *ptr, uint32_t len)
 		request_ring_place(r, ptr, len);
 		return;
 	}
-	assert(p->incoming == r && p->intake.state == INTAKE_PLACE);
+	assert(p->incoming == r);
 	p->is_held = false;
-	intake_place(&p->intake, ptr, len);
+	if (r->is_from_twin)
+		twin_place(r, ptr, len);
+	else
+		intake_place(&p->intake, ptr, len);
 	conn_resume(r->conn);
 }
 

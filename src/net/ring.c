@@ -94,10 +94,10 @@ static bool frame_is_right(const uint8_t *header, uint32_t len, struct frame *re
 /* The payload is there, so to place it is to copy it. */
 void request_ring_place(struct request *r, void *ptr, uint32_t len)
 {
-	assert(len <= r->payload_len - r->ring_have);
+	assert(len <= r->payload_len - r->have);
 	ring_read(&r->conn->priv->ring->server, r->ring_slot,
-		  FRAME_HEADER_SIZE + r->frame.body_len + r->ring_have, ptr, len);
-	r->ring_have += len;
+		  FRAME_HEADER_SIZE + r->frame.body_len + r->have, ptr, len);
+	r->have += len;
 	request_ring_go_on(r);
 }
 
@@ -112,7 +112,7 @@ void request_ring_go_on(struct request *r)
 static void step(struct request *r)
 {
 	r->is_stepping = true;
-	while (r->refusal == 0 && r->ring_have < r->payload_len) {
+	while (r->refusal == 0 && r->have < r->payload_len) {
 		r->is_waiting = true;
 		request_find_place(r);
 		if (r->is_waiting)
@@ -286,36 +286,16 @@ void conn_ring_count(struct conn *c, int more)
 	choose_sleep(g);
 }
 
-static void hear_late(struct conn *c, const struct frame *f, const uint8_t *body)
+static void hear_answer(struct conn *c, const struct frame *f, const uint8_t *body)
 {
-	struct body *b =
-		c->service && c->service->late && f->status == STATUS_OK ? body_take(c->net) : NULL;
-	struct rcur r;
+	struct body *b = body_take(c->net);
 
-	if (!b)
-		return;
-	memcpy(b->u.bytes, body, f->body_len);
-	r = rcur_make(b->u.bytes, f->body_len);
-	c->service->late(c, f, &r);
-	body_give(c->net, b);
-}
-
-static void hear_answer(struct call *call, const struct frame *f, const uint8_t *body)
-{
-	struct conn *c = call->conn;
-
-	call->body = body_take(c->net);
-	if (!call->body) {
+	if (!b) {
 		conn_fail(c, "no memory for a reply");
 		return;
 	}
-	call->frame = *f;
-	memcpy(call->body->u.bytes, body, f->body_len);
-	if (f->payload_len > 0 && f->payload_len <= call->room_cap) {
-		memcpy(call->room, body + f->body_len, f->payload_len);
-		call->room_len = f->payload_len;
-	}
-	call_answered(call);
+	memcpy(b->u.bytes, body, f->body_len);
+	call_hear(c, f, b, body + f->body_len);
 }
 
 static void hear_message(struct conn_ring *g, const uint8_t *bytes, uint32_t len)
@@ -331,14 +311,14 @@ static void hear_message(struct conn_ring *g, const uint8_t *bytes, uint32_t len
 		conn_fail(c, "not our protocol: an answer in the ring");
 		return;
 	}
+	if (!(f.flags & FRAME_MORE)) {
+		hear_answer(c, &f, bytes + sizeof(header));
+		return;
+	}
 	call = call_find(c, f.call);
-	if (call && f.flags & FRAME_MORE) {
+	if (call) {
 		call->is_in_ring = false;
 		conn_ring_count(c, 1);
-	} else if (call) {
-		hear_answer(call, &f, bytes + sizeof(header));
-	} else if (!(f.flags & FRAME_MORE)) {
-		hear_late(c, &f, bytes + sizeof(header));
 	}
 }
 

@@ -10,21 +10,13 @@
 /* Pieces of one system call. */
 #define IOV_MAX_PIECES 64
 
-static struct sending *sending_take(struct net *n)
-{
-	struct sending *s = spares_take(&n->spare_sendings, sizeof(*s));
-
-	if (s)
-		*s = (struct sending){ 0 };
-	return s;
-}
-
 static uint64_t total(const struct sending *s)
 {
-	return (uint64_t)FRAME_HEADER_SIZE + s->body_len + s->payload_len + s->trailer_len;
+	return (uint64_t)FRAME_HEADER_SIZE + s->frame.body_len + s->frame.payload_len +
+	       s->trailer_len;
 }
 
-static void sending_end(struct conn *c, struct sending *s)
+void sending_end(struct conn *c, struct sending *s)
 {
 	struct net *n = c->net;
 
@@ -42,39 +34,45 @@ static void sending_end(struct conn *c, struct sending *s)
 struct sending *send_frame(struct conn *c, const struct frame *f, struct body *body,
 			   const void *payload)
 {
-	struct sending *s = c->is_closed ? NULL : sending_take(c->net);
-	struct frame frame = *f;
-	struct wcur w;
+	struct conn_priv *p = c->priv;
+	struct sending *s = c->is_closed ? NULL : spares_take(&c->net->spare_sendings, sizeof(*s));
 
 	if (!s) {
 		body_give(c->net, body);
 		conn_fail(c, "no memory to send");
 		return NULL;
 	}
-	list_init(&s->link);
-	s->body = body;
-	s->body_len = f->body_len;
-	s->payload = payload;
-	s->payload_len = f->payload_len;
-	if (f->payload_len > FRAME_FREE_PAYLOAD) {
-		frame.flags |= FRAME_MORE;
+	*s = (struct sending){ .frame = *f, .body = body, .payload = payload };
+	if (f->payload_len > FRAME_FREE_PAYLOAD)
 		s->trailer_len = FRAME_HEADER_SIZE;
-		w = wcur_make(s->trailer, FRAME_HEADER_SIZE);
-		frame_put(&w, &(struct frame){ .msg = f->msg,
-					       .flags = f->flags,
-					       .slot = f->slot,
-					       .call = f->call,
-					       .trace = f->trace });
-	}
-	w = wcur_make(s->header, FRAME_HEADER_SIZE);
-	frame_put(&w, &frame);
-	if (c->priv->unsent == 0)
-		c->priv->sent_ns = c->net->loop->now_ns;
-	list_insert(&c->priv->queue, &s->link);
-	c->priv->unsent += total(s);
-	if (!c->priv->is_serving)
-		loop_follow(c->net->loop, &c->priv->flush);
+	if (p->unsent == 0)
+		p->sent_ns = c->net->loop->now_ns;
+	list_init(&s->link);
+	list_insert(&p->queue, &s->link);
+	p->unsent += total(s);
+	if (p->twin)
+		twin_wake(p->twin);
+	else if (!p->is_serving)
+		loop_follow(c->net->loop, &p->flush);
 	return s;
+}
+
+/* Its header, and that of the frame behind a long payload. */
+static void encode(struct sending *s)
+{
+	struct frame f = s->frame;
+	struct wcur w = wcur_make(s->header, FRAME_HEADER_SIZE);
+
+	if (s->trailer_len > 0)
+		f.flags |= FRAME_MORE;
+	frame_put(&w, &f);
+	if (s->trailer_len == 0)
+		return;
+	f.flags = s->frame.flags;
+	f.status = 0;
+	f.timeout_ms = f.body_len = f.payload_len = 0;
+	w = wcur_make(s->trailer, FRAME_HEADER_SIZE);
+	frame_put(&w, &f);
 }
 
 struct gather {
@@ -105,16 +103,18 @@ static void add_zeros(struct net *n, struct gather *g, size_t len, uint64_t *at)
 	}
 }
 
-static void add_frame(struct net *n, struct gather *g, const struct sending *s)
+static void add_frame(struct net *n, struct gather *g, struct sending *s)
 {
 	uint64_t at = s->sent;
 
+	if (at == 0)
+		encode(s);
 	add(g, s->header, FRAME_HEADER_SIZE, &at);
-	add(g, s->body ? s->body->u.bytes : n->junk, s->body_len, &at);
+	add(g, s->body ? s->body->u.bytes : n->junk, s->frame.body_len, &at);
 	if (s->is_filled)
-		add_zeros(n, g, s->payload_len, &at);
+		add_zeros(n, g, s->frame.payload_len, &at);
 	else
-		add(g, s->payload, s->payload_len, &at);
+		add(g, s->payload, s->frame.payload_len, &at);
 	add(g, s->trailer, s->trailer_len, &at);
 }
 
@@ -122,6 +122,14 @@ static void add_frame(struct net *n, struct gather *g, const struct sending *s)
 static bool is_too_late(const struct sending *s)
 {
 	return s->until_ns && node_now_ns() >= *s->until_ns;
+}
+
+bool sending_is_in_time(struct conn *c, const struct sending *s)
+{
+	if (!is_too_late(s))
+		return true;
+	conn_fail(c, "what was being sent may no longer be served");
+	return false;
 }
 
 static void advance(struct conn *c, size_t n)
@@ -145,7 +153,7 @@ void send_queue(struct conn *c)
 	struct conn_priv *p = c->priv;
 	size_t done = 0;
 
-	while (!c->is_closed && !list_is_empty(&p->queue)) {
+	while (!c->is_closed && !p->twin && !list_is_empty(&p->queue)) {
 		struct gather g; /* not all of it zeroed: it is a kilobyte, and a request sends four
 				    times */
 		ssize_t n;
@@ -162,10 +170,8 @@ void send_queue(struct conn *c)
 		     l = l->next) {
 			struct sending *s = container_of(l, struct sending, link);
 
-			if (is_too_late(s)) {
-				conn_fail(c, "what was being sent may no longer be served");
+			if (!sending_is_in_time(c, s))
 				return;
-			}
 			add_frame(c->net, &g, s);
 		}
 		n = stream_send(p->stream, g.iov, g.count);
@@ -187,13 +193,14 @@ void send_queue(struct conn *c)
 /* True if what is left of the payload, if anything, no longer needs its source. */
 static bool detach(struct net *n, struct sending *s)
 {
-	uint64_t begin = (uint64_t)FRAME_HEADER_SIZE + s->body_len, end = begin + s->payload_len;
+	uint32_t len = s->frame.payload_len;
+	uint64_t begin = (uint64_t)FRAME_HEADER_SIZE + s->frame.body_len, end = begin + len;
 	uint32_t from = s->sent > begin ? (uint32_t)(s->sent - begin) : 0;
 	struct wcur w = wcur_make(s->trailer, FRAME_HEADER_SIZE);
 	struct rcur r = rcur_make(s->trailer, FRAME_HEADER_SIZE);
 	struct frame f;
 
-	if (s->sent >= end || s->payload_len == 0)
+	if (s->sent >= end || len == 0)
 		return true;
 	if (s->trailer_len > 0) {
 		(void)frame_get(&r, &f); /* our own bytes */
@@ -202,10 +209,10 @@ static bool detach(struct net *n, struct sending *s)
 		s->is_filled = true;
 		return true;
 	}
-	s->copy = node_alloc(s->payload_len);
+	s->copy = node_alloc(len);
 	if (!s->copy)
 		return false;
-	memcpy(s->copy + from, s->payload + from, s->payload_len - from);
+	memcpy(s->copy + from, s->payload + from, len - from);
 	s->payload = s->copy;
 	(void)n;
 	return true;
@@ -219,6 +226,8 @@ void send_abandon(struct conn *c, struct sending *s)
 	s->owner = NULL;
 	if (s->sent == 0)
 		sending_end(c, s);
+	else if (c->priv->twin)
+		s->is_filled = true;
 	else if (!detach(c->net, s))
 		conn_fail(c, "no memory to take back a frame");
 }

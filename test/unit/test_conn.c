@@ -2,8 +2,9 @@
 /*
  * Goal: requests are answered once, calls end once, payloads land where they were told
  * to, and nothing is left over, whoever closes, is late, or gives up. Method: a client
- * and a server on the two ends of a pair, in one loop; small buffers, so that every
- * frame is cut. Callbacks take notes.
+ * and a server on the two ends of a pair, in one loop. In nets of their own they go through the
+ * stream, with small buffers, so that every frame is cut; in one net, frames are handed over.
+ * Callbacks take notes.
  */
 #include "test.h"
 
@@ -17,7 +18,8 @@
 #define LONG_BYTES (1u << 20)
 
 static struct loop *loop;
-static struct net *net;
+static struct net *net, *client_net; /* the server's; one for both if is_handed_over */
+static bool is_handed_over;
 static struct conn *client, *server;
 static char notes[512];
 
@@ -187,7 +189,10 @@ static int setup(void **state)
 	assert_int_equal(loop_open_epoll(&loop), 0);
 	assert_int_equal(net_open(loop, &net), 0);
 	assert_int_equal(stream_pair(loop, 1000, ends), 0);
-	client = conn_open(net, ends[0], &CLIENT, NULL);
+	client_net = net;
+	if (!is_handed_over)
+		assert_int_equal(net_open(loop, &client_net), 0);
+	client = conn_open(client_net, ends[0], &CLIENT, NULL);
 	server = conn_open(net, ends[1], &SERVICE, NULL);
 	server->access = node_alloc(sizeof(*server->access));
 	server->access->role = ROLE_JOB;
@@ -200,9 +205,24 @@ static int teardown(void **state)
 	conn_close(server);
 	turn(3);
 	assert_int_equal(net_counters(net)->conn_count, 0);
+	assert_int_equal(net_counters(client_net)->conn_count, 0);
+	if (client_net != net)
+		net_close(client_net);
 	net_close(net);
 	loop_close(loop);
 	return 0;
+}
+
+static int setup_stream(void **state)
+{
+	is_handed_over = false;
+	return setup(state);
+}
+
+static int setup_handed_over(void **state)
+{
+	is_handed_over = true;
+	return setup(state);
 }
 
 static void done(struct call *c)
@@ -216,7 +236,7 @@ static void ask_put(struct call *c, struct payload *p, size_t len, uint64_t time
 
 	*c = (struct call){ .done = done };
 	*p = (struct payload){ sample, len, NULL };
-	w = call_body(net, c);
+	w = call_body(client_net, c);
 	put_req_put(&w, &(struct put_req){ .tier = 1 });
 	call_send(client, c, MSG_PUT, 0, &w, len ? p : NULL, node_now_ns() + timeout_ms * 1000000);
 }
@@ -226,7 +246,7 @@ static void ask_get(struct call *c, void *room, size_t cap, uint64_t len)
 	struct wcur w;
 
 	*c = (struct call){ .done = done, .room = room, .room_cap = cap };
-	w = call_body(net, c);
+	w = call_body(client_net, c);
 	get_req_put(&w, &(struct get_req){ .len = len });
 	call_send(client, c, MSG_GET, 0, &w, NULL, node_now_ns() + 10000000000);
 }
@@ -285,7 +305,8 @@ static void answers_may_come_in_any_order(void **state)
 	put_rep_put(&w, &(struct put_rep){ .version = 9 });
 	request_reply(kept, &w, NULL);
 	wait_for(&a);
-	assert_string_equal(notes, "put:0 sent:10 done:0 done:0 ");
+	assert_string_equal(notes, is_handed_over ? "put:0 done:0 sent:10 done:0 "
+						  : "put:0 sent:10 done:0 done:0 ");
 	call_end(&a);
 	call_end(&b);
 }
@@ -332,7 +353,8 @@ static void a_place_that_comes_later_holds_only_what_is_behind_it(void **state)
 	request_place(kept, placed, 5000);
 	wait_for(&a);
 	wait_for(&b);
-	assert_string_equal(notes, "put:5000 done:0 sent:0 done:0 ");
+	assert_string_equal(notes, is_handed_over ? "put:5000 done:0 done:0 sent:0 "
+						  : "put:5000 done:0 sent:0 done:0 ");
 	assert_memory_equal(placed, sample, 5000);
 	call_end(&a);
 	call_end(&b);
@@ -360,7 +382,7 @@ static void what_has_no_room_is_read_dropped_and_refused(void **state)
 static void errors_cross_with_their_words(void **state)
 {
 	struct call c = { .done = done };
-	struct wcur w = call_body(net, &c);
+	struct wcur w = call_body(client_net, &c);
 	char why[64];
 
 	remove_req_put(&w, &(struct remove_req){ 0 });
@@ -377,7 +399,7 @@ static void what_nobody_serves_is_unsupported(void **state)
 
 	for (int i = 0; i < 3; i++) {
 		struct call c = { .done = done };
-		struct wcur w = call_body(net, &c);
+		struct wcur w = call_body(client_net, &c);
 
 		call_send(client, &c, msgs[i], 0, &w, NULL, node_now_ns() + 1000000000);
 		wait_for(&c);
@@ -505,7 +527,7 @@ static void a_canceled_short_put_needs_its_bytes_no_longer(void **state)
 	a = (struct call){ .done = done };
 	p = (struct payload){ bytes, 60000, NULL };
 	{
-		struct wcur w = call_body(net, &a);
+		struct wcur w = call_body(client_net, &a);
 
 		put_req_put(&w, &(struct put_req){ .tier = 1 });
 		call_send(client, &a, MSG_PUT, 0, &w, &p, node_now_ns() + 1000000000);
@@ -647,7 +669,7 @@ static void who_waits_for_a_place_when_the_connection_closes_hears_of_it(void **
 static void a_parked_call_is_answered_later(void **state)
 {
 	struct call c = { .done = done };
-	struct wcur w = call_body(net, &c);
+	struct wcur w = call_body(client_net, &c);
 	struct wait_rep rep;
 	struct rcur body;
 
@@ -670,7 +692,7 @@ static void a_parked_call_is_answered_later(void **state)
 static void a_parked_call_may_fail_and_say_why(void **state)
 {
 	struct call c = { .done = done };
-	struct wcur w = call_body(net, &c);
+	struct wcur w = call_body(client_net, &c);
 	char words[64];
 
 	wait_req_put(&w, &(struct wait_req){ .job = 1 });
@@ -732,14 +754,20 @@ static void without_memory_it_ends_and_nothing_leaks(void **state)
 	}
 }
 
-#define CONN_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+/* The second row: frames are handed over. What is cut in the middle is the stream's only. */
+#define STREAM_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup_stream, teardown)
+#define CONN_TEST(fn)                                                       \
+	STREAM_TEST(fn),                                                    \
+	{                                                                   \
+#fn " (handed over)", fn, setup_handed_over, teardown, NULL \
+	}
 
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		CONN_TEST(a_put_is_placed_served_and_answered),
 		CONN_TEST(answers_may_come_in_any_order),
-		CONN_TEST(so_many_requests_are_read_and_no_more),
+		STREAM_TEST(so_many_requests_are_read_and_no_more),
 		CONN_TEST(a_place_that_comes_later_holds_only_what_is_behind_it),
 		CONN_TEST(what_has_no_room_is_read_dropped_and_refused),
 		CONN_TEST(errors_cross_with_their_words),
@@ -748,17 +776,17 @@ int main(void)
 		CONN_TEST(a_late_answer_is_nobodys_but_is_heard_of),
 		CONN_TEST(a_late_error_is_not_heard_of),
 		CONN_TEST(an_answer_that_lies_unread_is_not_late),
-		CONN_TEST(a_canceled_put_is_taken_back),
-		CONN_TEST(a_canceled_short_put_needs_its_bytes_no_longer),
-		CONN_TEST(a_canceled_get_leaves_its_room_alone),
-		CONN_TEST(bytes_that_may_no_longer_be_sent_are_not),
+		STREAM_TEST(a_canceled_put_is_taken_back),
+		STREAM_TEST(a_canceled_short_put_needs_its_bytes_no_longer),
+		STREAM_TEST(a_canceled_get_leaves_its_room_alone),
+		STREAM_TEST(bytes_that_may_no_longer_be_sent_are_not),
 		CONN_TEST(a_reply_longer_than_its_room_is_an_error),
-		CONN_TEST(when_the_server_closes_all_calls_end),
-		CONN_TEST(when_the_client_closes_what_was_placed_is_dropped),
+		STREAM_TEST(when_the_server_closes_all_calls_end),
+		STREAM_TEST(when_the_client_closes_what_was_placed_is_dropped),
 		CONN_TEST(who_waits_for_a_place_when_the_connection_closes_hears_of_it),
 		CONN_TEST(a_parked_call_is_answered_later),
 		CONN_TEST(a_parked_call_may_fail_and_say_why),
-		CONN_TEST(bytes_that_are_no_frame_close_it),
+		STREAM_TEST(bytes_that_are_no_frame_close_it),
 		CONN_TEST(without_memory_it_ends_and_nothing_leaks),
 	};
 

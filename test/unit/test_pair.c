@@ -65,6 +65,8 @@ static void both_are_told_ready_once_at_the_beginning(void **state)
 
 	assert_int_equal(ready_counts[0] + ready_counts[1], 0);
 	assert_int_equal(stream_recv(ends[0], &c, 1), -EAGAIN);
+	assert_ptr_equal(ends[0]->other, ends[1]);
+	assert_ptr_equal(ends[1]->other, ends[0]);
 	expect_ready(1, 1);
 	expect_ready(0, 0);
 }
@@ -116,6 +118,7 @@ static void what_was_sent_before_the_end_can_be_read_after_it(void **state)
 	assert_int_equal(send_bytes(0, "last", 4), 4);
 	stream_close(ends[0]);
 	ends[0] = NULL;
+	assert_null(ends[1]->other);
 	expect_ready(0, 1);
 	assert_int_equal(stream_recv(ends[1], buf, sizeof(buf)), 4);
 	assert_memory_equal(buf, "last", 4);
