@@ -87,10 +87,14 @@ class Store:
     def __init__(self, memory, tmp):
         self.group, self.memory = Group(memory), memory
         self.ports = [f"127.0.0.1:{p}" for p in free_ports(3)]
-        self.log = os.path.join(tmp, "log")
-        self.start()
-        self.wait_ready()
+        self.log, self.process = os.path.join(tmp, "log"), None
         self.client = Client("tcp://" + self.ports[0])
+        try:
+            self.start()
+            self.wait_ready()
+        except BaseException:
+            self.give_up()
+            raise
 
     def start(self):
         with open(self.log, "ab") as log:
@@ -122,11 +126,15 @@ class Store:
 
     def __exit__(self, kind, *_):
         if kind:
-            self.process.terminate()
-            self.process.wait(60)
-            self.group.remove()
+            self.give_up()
         else:
             self.end()
+
+    def give_up(self):
+        if self.process:
+            self.process.terminate()
+            self.process.wait(60)
+        self.group.remove()
 
     def end(self):
         self.process.terminate()
