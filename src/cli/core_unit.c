@@ -53,6 +53,22 @@ static void session_begun(void *owner, uint16_t shard, uint64_t session)
 	kept_set_session(&u->home.process->kept, u->index, shard, session);
 }
 
+static uint64_t session_left(void *owner, uint16_t shard)
+{
+	struct core_unit *u = owner;
+	struct process *s = u->home.process;
+
+	return kept_session_left(&s->kept, u->index, s->core_count, shard);
+}
+
+static void session_over(void *owner, uint16_t shard, uint64_t session)
+{
+	struct core_unit *u = owner;
+	struct process *s = u->home.process;
+
+	kept_session_over(&s->kept, u->index, s->core_count, shard, session);
+}
+
 static int open_core(struct core_unit *u)
 {
 	struct process *s = u->home.process;
@@ -62,6 +78,8 @@ static int open_core(struct core_unit *u)
 		.job_over = job_over,
 		.sessions = kept_sessions(&s->kept, u->index),
 		.session_begun = session_begun,
+		.session_left = session_left,
+		.session_over = session_over,
 		.metas = s->metas,
 		.meta_count = s->meta_count,
 	};

@@ -411,6 +411,26 @@ void kept_set_session(struct kept *k, unsigned loop, uint16_t shard, uint64_t se
 		((struct about *)k->about.ptr)->sessions[loop][shard] = session;
 }
 
+uint64_t kept_session_left(const struct kept *k, unsigned loop, unsigned count, uint16_t shard)
+{
+	const struct about *about = (const struct about *)k->about.ptr;
+
+	for (unsigned i = loop + count; about && i < LOOPS_MAX; i += count)
+		if (about->sessions[i][shard])
+			return about->sessions[i][shard];
+	return 0;
+}
+
+void kept_session_over(struct kept *k, unsigned loop, unsigned count, uint16_t shard,
+		       uint64_t session)
+{
+	struct about *about = (struct about *)k->about.ptr;
+
+	for (unsigned i = loop + count; about && i < LOOPS_MAX; i += count)
+		if (about->sessions[i][shard] == session)
+			about->sessions[i][shard] = 0;
+}
+
 void kept_key(struct kept *k, uint8_t *key, size_t len)
 {
 	struct about *about = (struct about *)k->about.ptr;

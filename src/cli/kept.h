@@ -65,5 +65,12 @@ void kept_set_door(struct kept *k, enum kept_door door, const struct address *at
  */
 const uint64_t *kept_sessions(const struct kept *k, unsigned loop);
 void kept_set_session(struct kept *k, unsigned loop, uint16_t shard, uint64_t session);
+/*
+ * Of a predecessor with more loops than `count`, which are ours, those of the others are shared
+ * out: one that this loop is to end, or 0; and it has been ended.
+ */
+uint64_t kept_session_left(const struct kept *k, unsigned loop, unsigned count, uint16_t shard);
+void kept_session_over(struct kept *k, unsigned loop, unsigned count, uint16_t shard,
+		       uint64_t session);
 /* The predecessor's key, or else this one, from now on. */
 void kept_key(struct kept *k, uint8_t *key, size_t len);

@@ -46,6 +46,12 @@ struct core_config {
 	 */
 	const uint64_t *sessions;
 	void (*session_begun)(void *owner, uint16_t shard, uint64_t session);
+	/*
+	 * Those of its cores that have no successor: one at this shard that is not over yet, or 0.
+	 * They are ended, one after the other, before ours begins. May be NULL, both.
+	 */
+	uint64_t (*session_left)(void *owner, uint16_t shard);
+	void (*session_over)(void *owner, uint16_t shard, uint64_t session);
 
 	/* A job is over: its connections are to be cut before this returns. May be NULL. */
 	void (*job_over)(void *owner, uint64_t job);

@@ -11,7 +11,8 @@ struct shard_link {
 	struct address address;
 	struct conn *conn;
 	bool is_ready;
-	uint64_t session, epoch;
+	uint64_t session, epoch; /* epoch 0: ours has not begun */
+	uint64_t left;           /* the session that HELLO ends, before ours begins; or 0 */
 	struct call hello, beat;
 	struct timer again, beat_timer;
 	uint32_t pause_ms; /* before the next attempt to connect */

@@ -124,6 +124,16 @@ static void beat(struct timer *t)
 		  l->core->loop->now_ns + SESSION_HEARTBEAT_MS * 1000000ull);
 }
 
+/* The next one, or ours, in another connection: one says HELLO once. */
+static void left_is_over(struct shard_link *l)
+{
+	const struct core_config *config = &l->core->config;
+
+	config->session_over(config->owner, l->index, l->left);
+	l->pause_ms = 0;
+	conn_close(l->conn);
+}
+
 static void hello_done(struct call *call)
 {
 	struct shard_link *l = call->owner;
@@ -149,6 +159,11 @@ static void hello_done(struct call *call)
 			conn_close(l->conn);
 		return;
 	}
+	if (l->left) {
+		call_end(call);
+		left_is_over(l);
+		return;
+	}
 	if (l->session != rep.session && l->session != 0)
 		segments_lose(l->core, 0, l);
 	if (l->session != rep.session && l->core->config.session_begun)
@@ -170,10 +185,33 @@ static int link_stream(struct shard_link *l, struct stream **ret)
 	return stream_connect(l->core->loop, &l->address, ret);
 }
 
+static void say_hello(struct shard_link *l)
+{
+	const struct core_config *config = &l->core->config;
+	struct hello_req req = { .version = PROTOCOL_VERSION,
+				 .role = ROLE_PROXY,
+				 .session = l->session,
+				 .epoch = l->epoch,
+				 .secret = config->key };
+	struct wcur w;
+
+	l->left = l->epoch == 0 && config->session_left
+			  ? config->session_left(config->owner, l->index)
+			  : 0;
+	if (l->left) {
+		req.role = ROLE_META;
+		req.session = l->left;
+	}
+	l->hello = (struct call){ .done = hello_done, .owner = l };
+	w = call_body(l->core->net, &l->hello);
+	hello_req_put(&w, &req);
+	call_send(l->conn, &l->hello, MSG_HELLO, 0, &w, NULL,
+		  l->core->loop->now_ns + HELLO_MS_MAX * 1000000ull);
+}
+
 static void link_connect(struct shard_link *l)
 {
 	struct stream *s;
-	struct wcur w;
 
 	if (link_stream(l, &s) < 0 || !(l->conn = conn_open(l->core->net, s, &SHARD_SERVICE, l))) {
 		link_retry(l);
@@ -185,15 +223,7 @@ static void link_connect(struct shard_link *l)
 		return;
 	}
 	l->conn->access->role = ROLE_META;
-	l->hello = (struct call){ .done = hello_done, .owner = l };
-	w = call_body(l->core->net, &l->hello);
-	hello_req_put(&w, &(struct hello_req){ .version = PROTOCOL_VERSION,
-					       .role = ROLE_PROXY,
-					       .session = l->session,
-					       .epoch = l->epoch,
-					       .secret = l->core->config.key });
-	call_send(l->conn, &l->hello, MSG_HELLO, 0, &w, NULL,
-		  l->core->loop->now_ns + HELLO_MS_MAX * 1000000ull);
+	say_hello(l);
 }
 
 static void link_again(struct timer *t)

@@ -89,6 +89,15 @@ static int presence_begin(struct shard *s, const struct hello_req *req, const st
 	return 0;
 }
 
+/* Of who was killed and has no successor: nothing begins in its place. */
+static void presence_end(struct shard *s, const struct hello_req *req)
+{
+	struct presence *p = req->epoch == 0 ? presence_find(s, req->session) : NULL;
+
+	if (p)
+		presence_over(s, p, "its process is gone, and has no successor");
+}
+
 int presence_check(struct request *r, uint64_t session, uint64_t epoch)
 {
 	struct peer_state *state = r->conn->state;
@@ -311,7 +320,9 @@ static void greet(struct request *r, struct shard *s, struct greeting *g)
 
 	if (g->req->role == ROLE_STORE)
 		e = store_attach(r, g->req);
-	else if (g->req->role != ROLE_META)
+	else if (g->req->role == ROLE_META)
+		presence_end(s, g->req);
+	else
 		e = presence_begin(s, g->req, g->access, &p);
 	if (e < 0) {
 		node_free(g->access);

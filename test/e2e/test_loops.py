@@ -12,12 +12,12 @@ from conftest import LATE_S, USAGE, WADI, pattern, run_wadi, until
 from test_server import http_get
 from wire import Closed, Wire
 
-LOOPS = 3
+LOOPS, SHARDS = 3, 2
 
 
 @pytest.fixture(name="cluster")
 def cluster_of_loops(tmp_path):
-    made = Cluster(str(tmp_path), loops=LOOPS)
+    made = Cluster(str(tmp_path), shards=SHARDS, loops=LOOPS)
     try:
         yield made
         made.stop()
@@ -164,6 +164,19 @@ def test_a_proxy_that_was_killed_has_no_session_left(cluster):
         cluster.start_proxy()
         # At once, not when their time of 30 s is over.
         assert cluster.admin.json("top")["sessions"] == sessions
+        assert job("get", "x") == pattern(50_000)
+
+
+def test_the_sessions_of_loops_that_are_no_more_are_over_too(cluster):
+    job = cluster.job("a")
+    job("put", "-", "x", input=pattern(50_000))
+    sessions = cluster.admin.json("top")["sessions"]
+    for loops in (1, LOOPS, 2):
+        cluster.roles["proxy"].end(signal.SIGKILL)
+        cluster.loops = ["--loops", str(loops)]
+        cluster.start_proxy()
+        # At once, not when their time of 30 s is over.
+        assert cluster.admin.json("top")["sessions"] == sessions + SHARDS * (loops - LOOPS)
         assert job("get", "x") == pattern(50_000)
 
 

@@ -911,6 +911,34 @@ static void a_session_whose_process_is_gone_is_over_at_once(void **state)
 	assert_int_equal(store.revokes, 1);
 }
 
+/* Where a proxy has fewer loops than the one that was killed, the sessions of the others are ended.
+ */
+static void a_session_without_a_successor_is_over_and_none_begins(void **state)
+{
+	uint64_t session = a.session, job = job_create(&a, "job");
+	struct grant g = grant_of(1);
+
+	store.grants[0] = g;
+	store.grant_count = 1;
+	store_hello(&store);
+	assert_int_equal(lease(&a, job, 1, 10000), 0);
+	b.session = session;
+	b.epoch = 1; /* as one that goes on */
+	assert_int_equal(hello_as(&b, ROLE_META, (struct slice){ KEY, sizeof(KEY) }), 0);
+	assert_true(b.session == 0 && b.epoch == 0);
+	assert_int_equal(beat(&a, session, 1), 0);
+	disconnect(&b);
+	b.session = session;
+	assert_int_equal(hello_as(&b, ROLE_META, (struct slice){ KEY, sizeof(KEY) }), 0);
+	assert_true(b.session == 0 && b.epoch == 0);
+	WAIT_FOR(store.revokes == 1);
+	assert_int_equal(beat(&a, session, 1), -ENOLINK);
+	disconnect(&b);
+	b.session = session; /* it is not known any more */
+	assert_int_equal(hello_as(&b, ROLE_META, (struct slice){ KEY, sizeof(KEY) }), 0);
+	assert_int_equal(store.revokes, 1);
+}
+
 static void a_session_lives_by_being_heard(void **state)
 {
 	uint64_t job = job_create(&a, "job"), session = a.session;
@@ -1619,6 +1647,7 @@ int main(void)
 		T(a_shard_that_was_stopped_gives_stores_a_new_period),
 		T(who_comes_back_has_the_next_epoch),
 		T(a_session_whose_process_is_gone_is_over_at_once),
+		T(a_session_without_a_successor_is_over_and_none_begins),
 		T(a_session_lives_by_being_heard),
 		T(a_shard_that_was_stopped_ends_nobody),
 		T(who_waits_hears_of_path_and_count),
