@@ -200,6 +200,19 @@ static int check_memory(uint64_t memory)
 	return -ENOMEM;
 }
 
+static int open_loop(struct process *s)
+{
+	int r = loop_open_epoll(&s->loop);
+
+	if (r == 0)
+		r = net_open(s->loop, &s->net);
+	s->cores[0].home.loop = s->loop;
+	s->cores[0].home.net = s->net;
+	if (r == 0)
+		r = signals_open(s);
+	return r < 0 ? complain("cannot open", "a loop", r) : 0;
+}
+
 /* What is there before any role: what a predecessor left, keys, a loop, and our end. */
 static int prepare(struct process *s)
 {
@@ -227,16 +240,19 @@ static int prepare(struct process *s)
 	if (r == 0)
 		r = keys_check(s, address_is_loopback(&a));
 	if (r == 0)
-		r = loop_open_epoll(&s->loop);
-	if (r == 0)
-		r = net_open(s->loop, &s->net);
-	s->cores[0].home.loop = s->loop;
-	s->cores[0].home.net = s->net;
-	if (r == 0)
-		r = signals_open(s);
+		r = open_loop(s);
 	if (r == 0)
 		r = parse_metas(s);
 	return r;
+}
+
+static int open_budget(struct process *s)
+{
+	uint64_t memory = s->config->memory_bytes;
+	int r = budget_open(&s->budget, s->loop, s->store, memory,
+			    s->store ? other_bytes(s) : memory);
+
+	return r < 0 ? complain("cannot watch", "our own memory", r) : 0;
 }
 
 static int process_start(struct process *s)
@@ -253,8 +269,7 @@ static int process_start(struct process *s)
 	if (r == 0 && c->roles & WITH_STORE)
 		r = store_unit_open(s);
 	if (r == 0 && c->roles & WITH_META)
-		r = budget_open(&s->budget, s->loop, s->store, c->memory_bytes,
-				s->store ? other_bytes(s) : c->memory_bytes);
+		r = open_budget(s);
 	if (r == 0)
 		net_limit_conns(s->net, conns_max(s) - 2 * rings_max(s));
 	if (r == 0 && c->roles & (WITH_PROXY | WITH_STORE))
