@@ -93,6 +93,11 @@ void catalog_set_blank(struct catalog *c)
 	c->is_blank = true;
 }
 
+void catalog_set_lacking(struct catalog *c)
+{
+	c->is_lacking = true;
+}
+
 int refuse(struct outcome *ret, int r, const char *format, ...)
 {
 	va_list args;

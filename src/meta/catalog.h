@@ -104,6 +104,9 @@ bool catalog_snapshot_is_running(const struct catalog *c);
  * images and records carry, the durable ones.
  */
 void catalog_set_blank(struct catalog *c);
+/* Some of the values are lost, now or before: each is compared with its sum when it is looked at.
+ */
+void catalog_set_lacking(struct catalog *c);
 
 /* When catalog_tick() has something to do: UINT64_MAX for never, 0 for at once. */
 uint64_t catalog_due(const struct catalog *c);

@@ -338,7 +338,8 @@ struct catalog {
 	const struct catalog_ops *ops;
 	void *owner;
 	struct outcome *out; /* of the running call; NULL in a replay */
-	bool is_blank;       /* values may be lost, see catalog_set_blank() */
+	bool is_blank;       /* see catalog_set_blank() */
+	bool is_lacking;     /* see catalog_set_lacking() */
 
 	uint64_t last_ns, next_job, next_id, next_number;
 	struct snapshot snapshot;

@@ -201,7 +201,7 @@ static int put_content(const struct catalog *c, const struct lookup_req *req, co
 		const struct value *v = entry_value(e);
 		uint8_t *to = wcur_take(payload, e->len);
 
-		if (c->is_blank &&
+		if (c->is_lacking &&
 		    crc_more(crc_begin(v->seed), value_bytes(c, v->at), e->len) != v->crc)
 			return refuse(
 				ret, -EREMOTEIO,

@@ -19,6 +19,7 @@ struct value_region {
 	struct memory memory;
 	uint64_t number; /* with the keeper */
 	uint16_t slot;
+	bool is_lacking; /* made for values of a predecessor whose memory was gone */
 	uint32_t index;
 };
 
@@ -47,7 +48,7 @@ static void say_whose(struct value_region *v)
 	memset(v->memory.ptr, 0, 8);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	put_u16(&w, v->slot);
-	put_u16(&w, 0);
+	put_u16(&w, v->is_lacking);
 	put_u32(&w, v->index);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	put_u64(&magic, MAGIC);
@@ -60,7 +61,7 @@ static bool is_somebodys(struct value_region *v)
 	if (v->memory.size != REGION_BYTES || get_u64(&c) != MAGIC)
 		return false;
 	v->slot = get_u16(&c);
-	get_u16(&c);
+	v->is_lacking = get_u16(&c) != 0;
 	v->index = get_u32(&c);
 	return true;
 }
@@ -156,6 +157,7 @@ void *regions_map(struct shard *s, uint16_t slot, uint32_t index)
 		return NULL;
 	if (!is_old) {
 		v->slot = slot;
+		v->is_lacking = s->is_blank;
 		v->index = index;
 		say_whose(v);
 	}
@@ -248,6 +250,8 @@ int regions_recover(struct shard *s)
 		list_insert(&s->regions.old, &v->link);
 		if (!is_somebodys(v))
 			region_free(s, v);
+		else if (v->is_lacking)
+			s->is_lacking = true;
 		if (name.number++ == UINT64_MAX)
 			break;
 	}

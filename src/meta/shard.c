@@ -99,6 +99,8 @@ int shard_slot(struct shard *s, uint16_t number, struct slot **ret)
 	}
 	if (s->is_blank)
 		catalog_set_blank(slot->catalog);
+	if (s->is_blank || s->is_lacking)
+		catalog_set_lacking(slot->catalog);
 	s->slots[number] = *ret = slot;
 	return 0;
 }

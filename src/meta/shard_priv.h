@@ -161,6 +161,7 @@ struct shard {
 	bool is_left;     /* to a successor */
 	bool has_gone_on; /* from what a predecessor left */
 	bool is_blank;    /* it goes on from files alone: small values are not in memory */
+	bool is_lacking;  /* a predecessor did, and was in turn killed: some are still lost */
 	bool was_blank;   /* likewise, and it has: what happened last is perhaps forgotten */
 
 	struct htable waited, looking, job_waits; /* looking: LOOKUPs, by session and request */

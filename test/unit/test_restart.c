@@ -584,6 +584,11 @@ static void durable_values_survive_the_power(void **state)
 			assert_string_equal(get(1, "b"), "two");
 		assert_null(get(0, "a"));
 		assert_int_equal(look_error(0, "a"), -EREMOTEIO);
+		/* The next one has memory, but not this. */
+		kill_9();
+		start();
+		assert_int_equal(look_error(0, "a"), -EREMOTEIO);
+		assert_string_equal(get(1, "a"), "one");
 	}
 	end();
 }
