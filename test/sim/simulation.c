@@ -143,6 +143,14 @@ static void check_sessions(struct run *r)
 
 /* Inside. */
 
+static bool has_cut_power(const struct run *r)
+{
+	for (unsigned i = 0; i < r->faults.count; i++)
+		if (r->faults.list[i].kind == FAULT_POWER)
+			return true;
+	return false;
+}
+
 static int by_segment(const void *a, const void *b)
 {
 	const struct owned *x = a, *y = b;
@@ -173,6 +181,9 @@ static void check_owned(struct run *r)
 				   (unsigned long long)r->owned[i].segment, r->owned[i].generation,
 				   (unsigned long long)r->owned[i - 1].job,
 				   (unsigned long long)r->owned[i].job);
+	/* Whoever has forgotten what he did last hears from the stores what they have instead. */
+	if (has_cut_power(r))
+		return;
 	for (unsigned i = 0; i < SHAPE_STORES; i++) {
 		struct process *p = r->c.stores[i];
 		unsigned lent = p->is_up ? store_segments(p->store, r->lent, OWNED_MAX) : 0;
@@ -229,14 +240,6 @@ static void look(struct run *r)
 	if (has_changed)
 		check_owned(r);
 	check_sessions(r);
-}
-
-static bool has_cut_power(const struct run *r)
-{
-	for (unsigned i = 0; i < r->faults.count; i++)
-		if (r->faults.list[i].kind == FAULT_POWER)
-			return true;
-	return false;
 }
 
 static void look_at_the_end(struct run *r)

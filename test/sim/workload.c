@@ -307,7 +307,7 @@ static void do_again(struct script *s)
 	if (meaning_of(s, &t, "put again", w->path,
 		       (int)put_object(&s->op, &how, s->buf, w->len, &version),
 		       s->wl->plan.is_tight || s->gen->quota ? put_may(s) : none) == YES &&
-	    version != w->version)
+	    w->state == WRITE_ACKED && version != w->version)
 		model_fail(
 			s->wl->m,
 			"job %s path %u: a repeat of write %u is answered with version %llu, not "
