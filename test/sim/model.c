@@ -184,6 +184,8 @@ static struct write *write_add(struct model *m, struct gen *g, unsigned path, ui
 	w->path = path;
 	w->number = (uint32_t)m->write_count;
 	w->begun_ns = now_ns;
+	/* A get that began before may get this. */
+	w->begun_reads = g->paths[path].reading;
 	w->next = g->paths[path].writes;
 	g->paths[path].writes = w;
 	m->writes[m->write_count++] = w;

@@ -52,6 +52,7 @@ struct path {
 	struct absence *absences;
 	uint64_t floor;          /* no older version is there any more */
 	const struct write *top; /* the newest that is known to have been there */
+	uint32_t reading;        /* gets that are under way, or whose process was killed */
 };
 
 enum gen_state { GEN_NONE, GEN_LIVING, GEN_ENDING, GEN_ENDED };

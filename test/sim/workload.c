@@ -423,6 +423,7 @@ static void looked(struct script *s, struct look *l, int r, const char *verb)
 /* Any of those that may be there could be the one that is read. */
 static void reads_begin(struct script *s, unsigned path)
 {
+	s->gen->paths[path].reading++;
 	for (struct write *w = s->gen->paths[path].writes; w; w = w->next)
 		if (w->state != WRITE_FAILED)
 			w->begun_reads++;
@@ -456,6 +457,7 @@ static void do_get(struct script *s, unsigned path, bool is_range)
 	reads_begin(s, path);
 	op_progress(&s->op);
 	r = (int)get_object(&s->op, &how, s->buf, BYTES_MAX, &stat);
+	l.g->paths[path].reading--;
 	if (meaning_of(s, &t, "get", path, r,
 		       path >= COUNTED && path < TREE ? MAY_MISS_OR_WAIT : MAY_MISS) != YES) {
 		looked(s, &l, r, "get");
