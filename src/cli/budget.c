@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <time.h>
@@ -24,6 +25,14 @@
 #define QUIET_NS  3000000000ull
 #define WORK_NS   200000000ull
 #define IDLE_PART 10 /* of the time between two looks */
+
+/*
+ * The heap grows and shrinks by brk(), which waits for whoever makes pages in the same address
+ * space: the janitor does so for milliseconds at a time. So it grows in steps, shrinks by trim()
+ * only, and what is not huge comes out of it.
+ */
+#define HEAP_STEP_BYTES (1 << 20)
+#define HEAP_FROM_BYTES (4 << 20)
 
 /* What may come between two looks, at the most: a hundred thousand small objects. */
 #define AHEAD_BYTES (16ull << 20)
@@ -108,6 +117,9 @@ static void look(struct timer *t)
 int budget_open(struct budget *b, struct loop *l, struct store *store, uint64_t memory_bytes,
 		uint64_t share_bytes)
 {
+	(void)mallopt(M_TOP_PAD, HEAP_STEP_BYTES);
+	(void)mallopt(M_TRIM_THRESHOLD, INT_MAX);
+	(void)mallopt(M_MMAP_THRESHOLD, HEAP_FROM_BYTES);
 	b->loop = l;
 	b->store = store;
 	b->memory_bytes = memory_bytes;
