@@ -12,6 +12,7 @@ import time
 import pytest
 from cluster import is_there, keepers
 from conftest import REFUSED, Client, clean_environment, pattern, run_wadi, until, WADI
+from wire import Wire
 
 KEEP = ("--keep-s", "5s")
 
@@ -30,12 +31,14 @@ class Again:
         self.options = options
         self.process = None
 
-    def start(self, is_expected=True):
+    def start(self, is_expected=True, is_waited_for=True):
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 [WADI, "dev", "--memory", "256M", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
                  "--redis", "127.0.0.1:0", "--data", self.data, *KEEP, *self.options],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=clean_environment())
+        if not is_waited_for:
+            return None
         text = b""
         while b"ready\n" not in text:
             more = os.read(self.process.stdout.fileno(), 65536)
@@ -143,6 +146,41 @@ def test_a_durable_job_survives_all_processes(again):
     assert other("get", "empty") == b""
     durable("put", "-", "b", input=b"safe too")
     assert durable("get", "b") == b"safe too"
+
+
+def put_all(endpoint, token, values):
+    with Wire.at(endpoint) as wire:
+        assert wire.hello(secret=token).status == "OK"
+        calls = [wire.start("PUT", value, path=path) for path, value in values.items()]
+        assert {wire.end(call).status for call in calls} == {"OK"}
+
+
+def test_who_is_killed_while_it_goes_on_from_files_loses_nothing(again):
+    """In a snapshot values come in the order of their names, not of their places."""
+    server = again("--snapshot", "1M")
+    client = server.start()
+    durable, other = job(client, "ledger", "--durable"), job(client, "other")
+    values = {}
+    for round_ in range(4):
+        for i in range(400, 0, -1):
+            values[f"{i:03}"] = pattern(1 + (37 * i + 500 * round_) % 2048, i + round_)
+        put_all(server.endpoint, durable.token, values)
+        put_all(server.endpoint, other.token, {"x": b"not safe"})
+    shard = os.path.join(server.data, "shard-0")
+    until(lambda: any(name.startswith("snap") for name in os.listdir(shard)), "a snapshot")
+    for delay_s in (0.002, 0.005, 0.01, 0.02, 0.04):
+        server.kill()
+        server.kill_keeper()
+        for _ in range(2):
+            server.start(is_waited_for=False)
+            time.sleep(delay_s)
+            server.kill()
+        server.start()
+        with Wire.at(server.endpoint) as wire:
+            assert wire.hello(secret=durable.token).status == "OK"
+            for path, value in values.items():
+                assert wire.call("GET", path=path, take=4096).payload == value
+        Client(server.endpoint, other.token)("get", "x", code=REFUSED, status="LOST")
 
 
 def test_a_durable_job_needs_a_disk(store):
