@@ -90,7 +90,8 @@ static void gen_power(struct gen *g, uint64_t at_ns)
 				w->state = WRITE_SENT;
 		}
 	}
-	memset(g->by_version, 0, g->by_version_cap * sizeof(struct write *));
+	if (g->by_version)
+		memset(g->by_version, 0, g->by_version_cap * sizeof(struct write *));
 	if (g->state == GEN_ENDED) {
 		g->state = GEN_ENDING;
 		g->ended_ns = UINT64_MAX;
