@@ -210,6 +210,8 @@ int catalog_sessions(const struct catalog *c, int (*each)(void *owner, uint64_t 
 		     void *owner);
 /* True while the slot keeps something for the session. */
 bool catalog_session_has(const struct catalog *c, uint64_t session);
+/* The slot keeps something for it, and all of that is of this job. */
+bool catalog_session_is_of(const struct catalog *c, uint64_t session, uint64_t job);
 
 /* Duties: what the slot owes to the store of a segment. They follow from the state. */
 

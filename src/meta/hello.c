@@ -51,9 +51,20 @@ static void presence_over(struct shard *s, struct presence *p, const char *why)
 	node_free(p);
 }
 
+/* A function goes on with what is there, and is its own job's. */
+static bool is_of_job(struct shard *s, const struct presence *p, uint64_t job)
+{
+	struct slot *slot;
+
+	if (!p || !p->is_recovered)
+		return p && p->job == job;
+	return shard_slot(s, slot_of_id(job), &slot) == 0 &&
+	       catalog_session_is_of(slot->catalog, p->id, job);
+}
+
 /*
  * A new one, or the next epoch of one that may have been over. Servers are believed what
- * they were called; a function only if it is there, and its own job's. Without an epoch it
+ * they were called; a function only as far as is_of_job() says. Without an epoch it
  * is the session of who was killed, said by its successor: it is over, and a new one begins.
  */
 static int presence_begin(struct shard *s, const struct hello_req *req, const struct access *a,
@@ -62,7 +73,7 @@ static int presence_begin(struct shard *s, const struct hello_req *req, const st
 	uint64_t id = req->session;
 	struct presence *p = id ? presence_find(s, id) : NULL;
 
-	if (a->role == ROLE_JOB && (!p || p->job != a->job)) {
+	if (a->role == ROLE_JOB && !is_of_job(s, p, a->job)) {
 		p = NULL;
 		id = 0;
 	}
@@ -79,10 +90,11 @@ static int presence_begin(struct shard *s, const struct hello_req *req, const st
 		if (!p)
 			return -ENOMEM;
 		p->id = id ? id : node_random_u64() | 1;
-		p->job = a->job;
 		list_init(&p->link);
 		htable_add(&s->presences, &p->by_id, p->id);
 	}
+	p->job = a->job;
+	p->is_recovered = false;
 	p->epoch = 1 + (id && req->epoch > p->epoch ? req->epoch : p->epoch);
 	heard(s, p);
 	*ret = p;
@@ -143,6 +155,7 @@ static int recover_one(void *owner, uint64_t session)
 	if (!p)
 		return -ENOMEM;
 	p->id = session;
+	p->is_recovered = true;
 	list_init(&p->link);
 	htable_add(&s->presences, &p->by_id, session);
 	heard(s, p);
@@ -243,21 +256,17 @@ struct greeting {
 	char why[120];
 };
 
-static int admit_default(struct request *r, struct shard *s, struct greeting *g)
+/* Who may make jobs is himself in one; where that lies elsewhere, he has nothing here but jobs. */
+static int admit_operator(struct shard *s, struct greeting *g)
 {
 	struct slot *slot;
-	uint16_t number = slot_of_name(DEFAULT_NAME);
-	int e = shard_slot(s, number, &slot);
+	int e = shard_slot(s, slot_of_name(DEFAULT_NAME), &slot);
 
-	(void)r;
-	if (e == -EREMCHG) {
-		snprintf(g->why, sizeof(g->why), "%s",
-			 s->config.addresses[number % s->config.count]);
+	if (e < 0 && e != -EREMCHG)
 		return e;
-	}
-	if (e < 0)
-		return e;
-	g->access->job = catalog_job_named(slot->catalog, DEFAULT_NAME);
+	if (e == 0 && !default_job_make(s))
+		return -ENOMEM;
+	g->access->job = e == 0 ? catalog_job_named(slot->catalog, DEFAULT_NAME) : 0;
 	g->access->rights = RIGHTS_OF_JOB | RIGHT_ADMIN;
 	g->token.job_name = DEFAULT_NAME;
 	return 0;
@@ -270,6 +279,10 @@ static int admit_token(struct shard *s, struct greeting *g)
 	struct slot *slot;
 	int e = -EKEYREJECTED;
 
+	if (g->req->secret.len == 0) {
+		snprintf(g->why, sizeof(g->why), "this store wants a token: WADI_TOKEN");
+		return e;
+	}
 	if (s->config.token_key.len >= TOKEN_KEY_BYTES)
 		e = token_verify(g->req->secret, s->config.token_key.ptr, s->config.token_key.len,
 				 node_wall_ns(), t);
@@ -298,8 +311,10 @@ static int admit(struct request *r, struct shard *s, struct greeting *g)
 		return -EPROTONOSUPPORT;
 	}
 	g->access->role = (enum role)req->role;
-	if (req->role == ROLE_JOB && req->secret.len == 0 && s->config.is_open_loopback && is_here)
-		return admit_default(r, s, g);
+	if (req->role == ROLE_JOB &&
+	    (secret_is(req->secret, s->config.key) ||
+	     (req->secret.len == 0 && s->config.is_open_loopback && is_here)))
+		return admit_operator(s, g);
 	if (req->role == ROLE_JOB)
 		return admit_token(s, g);
 	if (req->role >= ROLE_COUNT)

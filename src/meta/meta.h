@@ -39,7 +39,14 @@ struct shard_config {
 	uint64_t snapshot_bytes;    /* logged between two snapshots */
 	uint64_t store_gone_ms; /* a store that is away for so long has lost its bytes; 0: never */
 	const char *addresses[SHARDS_MAX]; /* of all shards; not ours, and may be filled in later */
+	const char *store_here; /* where the one that says STORE_HERE is reached; NULL: nowhere */
 };
+
+/*
+ * The address of the store of the same process, wherever that is: another one there is its
+ * successor, as at any address.
+ */
+#define STORE_HERE "here"
 
 /*
  * What config points at stays as long as the shard does. If keeper or archive have what a

@@ -2,7 +2,8 @@
 /*
  * over: a job has ended, and stores and proxies must hear of it. Each is told until it
  * has answered or its connection is gone; who comes back is told of those that ended
- * lately.
+ * lately. Functions are not told: their connections are cut, since a frozen one never
+ * answers, and it is refused when it comes back.
  *
  * JOB_END is answered when all that are connected have answered, or SERVE_MS after the
  * end: who was stopped does not serve it any more then. (What a store sends goes to
@@ -169,6 +170,16 @@ static void tell(struct over *o, struct conn *c)
 	telling_send(t);
 }
 
+/* Whoever asked for the end is to hear the answer. */
+static void cut(const struct over *o, struct conn *c)
+{
+	struct peer_state *state = c->state;
+
+	if (c->access && c->access->role == ROLE_JOB && c->access->job == o->job &&
+	    !state->is_ending)
+		conn_close(c);
+}
+
 static void over_free(struct over *o)
 {
 	while (!list_is_empty(&o->tellings))
@@ -197,6 +208,7 @@ static struct over *over_new(struct shard *s, uint64_t job)
 	for (struct list *l = s->conns.next, *next; l != &s->conns; l = next) {
 		next = l->next;
 		tell(o, container_of(l, struct conn, link));
+		cut(o, container_of(l, struct conn, link));
 	}
 	return o;
 }

@@ -471,7 +471,10 @@ void move_serve(struct request *r)
 	ANSWER(move, e, NULL);
 }
 
-/* Statuses: QUOTA, NOSPACE, UNSUPPORTED, INVALID, LIMIT, JOBENDED, NOJOB, NOSESSION, NOMEMORY. */
+/*
+ * Statuses: DENIED, QUOTA, NOSPACE, UNSUPPORTED, INVALID, LIMIT, JOBENDED, NOJOB, NOSESSION,
+ * NOMEMORY.
+ */
 void lease_serve(struct request *r)
 {
 	BEGIN(lease);
@@ -481,6 +484,10 @@ void lease_serve(struct request *r)
 
 	ABOUT(RIGHT_WRITE, NO_PATH);
 	IN_SESSION;
+	if (req.is_move && r->conn->access->role == ROLE_JOB) {
+		request_fail(r, -EACCES, "only servers of this store move bytes");
+		return;
+	}
 	slot = begin(r, &subject);
 	if (!slot || asking_joins(r, slot, &req))
 		return;

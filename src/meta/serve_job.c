@@ -118,6 +118,7 @@ void job_end_serve(struct request *r)
 		request_refuse(r, e, &s->out);
 		return;
 	}
+	((struct peer_state *)r->conn->state)->is_ending = job == r->conn->access->job;
 	shard_after(slot, &s->out);
 	job_over_wait(r, job);
 }
@@ -145,7 +146,7 @@ void job_show_serve(struct request *r)
 	request_reply(r, &w, NULL);
 }
 
-static bool may_list(struct request *r)
+static bool may_see_all(struct request *r)
 {
 	const struct access *a = r->conn->access;
 
@@ -192,7 +193,7 @@ void job_list_serve(struct request *r)
 		request_fail(r, -EBADMSG, "a body of another shape");
 		return;
 	}
-	if (!may_list(r))
+	if (!may_see_all(r))
 		return;
 	b = reply_bytes_take(s, LIST_BYTES);
 	if (!b) {
@@ -236,7 +237,9 @@ void map_serve(struct request *r)
 	for (struct list *l = s->stores.next; l != &s->stores && !payload.bad; l = l->next) {
 		const struct store *st = container_of(l, struct store, link);
 
-		put_address(&payload, st->id, st->address);
+		put_address(&payload, st->id,
+			    strcmp(st->address, STORE_HERE) == 0 ? s->config.store_here
+								 : st->address);
 		rep.store_count++;
 	}
 	b->payload =
@@ -246,11 +249,15 @@ void map_serve(struct request *r)
 	request_reply(r, &w, &b->payload);
 }
 
+/* Statuses: DENIED. */
 void shard_info_serve(struct request *r)
 {
-	struct wcur w = request_answer(r);
 	struct info_rep rep;
+	struct wcur w;
 
+	if (!may_see_all(r))
+		return;
+	w = request_answer(r);
 	shard_info(shard_of(r), &rep);
 	info_rep_put(&w, &rep);
 	request_reply(r, &w, NULL);

@@ -23,6 +23,28 @@ bool catalog_session_has(const struct catalog *c, uint64_t session)
 	return catalog_session_find(c, session) != NULL;
 }
 
+bool catalog_session_is_of(const struct catalog *c, uint64_t session, uint64_t job)
+{
+	struct session *s = catalog_session_find(c, session);
+	struct list *l;
+
+	if (!s)
+		return false;
+	for (l = s->segments.next; l != &s->segments; l = l->next) {
+		const struct job *j = container_of(l, struct segment, of_session)->job;
+
+		if (!j || j->id != job)
+			return false;
+	}
+	for (l = s->holds.next; l != &s->holds; l = l->next)
+		if (container_of(l, struct hold, of_session)->entry->job->id != job)
+			return false;
+	for (l = s->opens.next; l != &s->opens; l = l->next)
+		if (container_of(l, struct open, of_session)->job->id != job)
+			return false;
+	return true;
+}
+
 int catalog_sessions(const struct catalog *c, int (*each)(void *owner, uint64_t session),
 		     void *owner)
 {

@@ -32,7 +32,8 @@ struct presence {
 	struct hlink by_id;
 	struct list link; /* in order of `heard_ns` */
 	uint64_t id, epoch, heard_ns;
-	uint64_t job; /* of a function's; 0: a server's */
+	uint64_t job;      /* of a function's; 0: a server's */
+	bool is_recovered; /* what our predecessor had heard of: whose it is, what it has says */
 };
 
 /* A connection's own. */
@@ -41,6 +42,7 @@ struct peer_state {
 	struct store *store; /* of ROLE_STORE */
 	uint64_t session;
 	struct list tellings; /* JOB_OVERs on their way to it */
+	bool is_ending;       /* a function that has asked for the end of its job */
 };
 
 /* A storage server, whether it is connected or away. */

@@ -1350,6 +1350,57 @@ static void a_token_opens_its_own_job_only(void **state)
 	assert_int_equal(hello_as(&b, ROLE_JOB, text(token)), -EIDRM);
 }
 
+static void a_function_sees_no_totals_and_moves_nothing(void **state)
+{
+	uint64_t job;
+
+	assert_int_equal(ASK(&a, JOB_CREATE, job_create, slot_of_name(JOB), .name = JOB), 0);
+	job = GET(&a, job_create).job;
+	snprintf(token, sizeof(token), "%.*s", (int)GET(&a, job_create).token.len,
+		 GET(&a, job_create).token.ptr);
+	assert_int_equal(hello_as(&b, ROLE_JOB, text(token)), 0);
+	assert_int_equal(ASK(&b, INFO, info, 0), -EACCES);
+	assert_int_equal(ASK(&a, INFO, info, 0), 0);
+	/* No quota is in the way of what is moved. */
+	assert_int_equal(ASK(&b, LEASE, lease, slot_of_id(job), .job = job, .session = b.session,
+			     .epoch = b.epoch, .need = 1, .size = 65536, .is_move = 1),
+			 -EACCES);
+	assert_int_equal(ASK(&b, PLACES, places, slot_of_id(job), .job = job), -EACCES);
+	assert_int_equal(ASK(&b, MOVE, move, slot_of_id(job), .job = job), -EACCES);
+	/* Those who know the key are operators, by whatever role. */
+	assert_int_equal(hello_as(&c, ROLE_JOB, (struct slice){ KEY, sizeof(KEY) }), 0);
+	assert_int_equal(GET(&c, hello).rights, RIGHTS_OF_JOB | RIGHT_ADMIN);
+	assert_memory_equal(GET(&c, hello).job_name.ptr, "default", 7);
+	assert_int_equal(put(&c, GET(&c, hello).job, "a", "x"), 0);
+	assert_int_equal(ASK(&c, INFO, info, 0), 0);
+	assert_int_equal(look(&c, job, "a"), -EACCES);
+}
+
+static void a_function_is_cut_when_its_job_ends(void **state)
+{
+	struct client *ends = &c;
+	uint64_t began_ns, other;
+
+	assert_int_equal(ASK(&a, JOB_CREATE, job_create, slot_of_name(JOB), .name = JOB), 0);
+	snprintf(token, sizeof(token), "%.*s", (int)GET(&a, job_create).token.len,
+		 GET(&a, job_create).token.ptr);
+	other = job_create(&a, "other");
+	assert_int_equal(hello_as(&b, ROLE_JOB, text(token)), 0);
+	assert_int_equal(hello_as(ends, ROLE_JOB, text(token)), 0);
+	b.keeps = true; /* as if it were frozen */
+	began_ns = loop->now_ns;
+	assert_int_equal(
+		ASK(&a, JOB_END, job_end, slot_of_name(text("other")), .name = text("other")), 0);
+	turn_for(10 * MS);
+	assert_true(b.conn && other != 0);
+	assert_int_equal(ASK(ends, JOB_END, job_end, slot_of_name(JOB), .name = JOB), 0);
+	WAIT_FOR(!b.conn);
+	assert_true(loop->now_ns - began_ns < 100 * MS);
+	assert_int_equal(b.overs, 0);
+	assert_non_null(ends->conn);
+	assert_int_equal(hello_as(&b, ROLE_JOB, text(token)), -EIDRM);
+}
+
 /* What a message of each kind is answered with a token; 0 to be found out: not -EACCES. */
 static int try_message(struct client *k, uint64_t job, int which)
 {
@@ -1663,6 +1714,8 @@ int main(void)
 		T(a_lease_runs_out),
 		T(jobs_of_all_slots_are_listed),
 		T(a_token_opens_its_own_job_only),
+		T(a_function_sees_no_totals_and_moves_nothing),
+		T(a_function_is_cut_when_its_job_ends),
 		T(a_narrowed_token_is_held_to_its_rights),
 		T(a_narrowed_token_is_held_to_its_prefix_and_its_time),
 		T(on_an_open_loopback_the_default_job_needs_no_token),
