@@ -38,7 +38,7 @@ int command_dev(int argc, char **argv)
 
 	if (!invocation_begin(&in, argc, argv, &o, &code))
 		return code;
-	code = check_listen(&in, (const char *const[]){ o.listen, o.http, o.redis }, 3);
+	code = check_listen(&in, (const char *const[]){ o.listen, o.http, o.redis, o.direct }, 4);
 	if (code)
 		return code;
 	set_log(o.log_level, o.log_json);
@@ -50,6 +50,7 @@ int command_dev(int argc, char **argv)
 		.listen = o.listen,
 		.http = o.http,
 		.redis = o.redis,
+		.direct = o.direct,
 		.socket = o.socket,
 		.data = o.data,
 		.snapshot_bytes = o.snapshot,

@@ -93,7 +93,8 @@ int listen_at(struct process *s, struct listener *lr, enum kept_door door, const
 	static const char *const schemes[KEPT_DOORS] = { [KEPT_LISTEN] = "tcp",
 							 [KEPT_UNIX] = "unix",
 							 [KEPT_HTTP] = "http",
-							 [KEPT_REDIS] = "redis" };
+							 [KEPT_REDIS] = "redis",
+							 [KEPT_DIRECT] = "direct" };
 	char shown[ADDRESS_TEXT_MAX];
 	struct address a;
 	int r;
@@ -148,6 +149,8 @@ int doors_open(struct process *s)
 		r = door_open(s, &s->http, KEPT_HTTP, c->http);
 	if (r == 0 && c->redis)
 		r = door_open(s, &s->redis, KEPT_REDIS, c->redis);
+	if (r == 0)
+		r = shard_units_listen(s);
 	return r;
 }
 

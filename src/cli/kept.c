@@ -23,7 +23,7 @@
 #include "shm/keeper.h"
 #include "wire/token.h"
 
-#define ABOUT_MAGIC 0x3274756f62616477ull /* "wdabout2" */
+#define ABOUT_MAGIC 0x3374756f62616477ull /* "wdabout3" */
 
 /* Between two tries to start a keeper. */
 #define AGAIN_MS_MIN 100

@@ -24,7 +24,15 @@
 struct address;
 
 /* Listeners of a process. */
-enum kept_door { KEPT_LISTEN, KEPT_UNIX, KEPT_HTTP, KEPT_REDIS, KEPT_STORE, KEPT_DOORS };
+enum kept_door {
+	KEPT_LISTEN,
+	KEPT_UNIX,
+	KEPT_HTTP,
+	KEPT_REDIS,
+	KEPT_STORE,
+	KEPT_DIRECT,
+	KEPT_DOORS
+};
 
 struct kept_config {
 	uint16_t port;    /* 0: the kernel chooses */

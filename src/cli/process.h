@@ -23,6 +23,7 @@ struct process_config {
 	unsigned shard_count;
 	unsigned loop_count;               /* of the proxy; more than 1 only without a store */
 	const char *listen, *http, *redis; /* addresses; NULL: not that door */
+	const char *direct;                /* of `wadi dev`: NULL: near `listen` */
 	const char *socket;                /* NULL: in the run directory */
 	const char *data;                  /* a directory; NULL: none */
 	uint64_t snapshot_bytes;           /* logged between two snapshots */

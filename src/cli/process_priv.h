@@ -113,7 +113,7 @@ struct process {
 	struct mover *mover;
 	struct door native, unix_native, http, redis;
 	struct listener store_listen;
-	char advertised[ADDRESS_TEXT_MAX];
+	char advertised[ADDRESS_TEXT_MAX], store_socket[ADDRESS_TEXT_MAX];
 	uint8_t token_key[KEY_MAX], key[KEY_MAX + 1];
 	size_t token_key_len, key_len;
 	pthread_t signal_thread;
@@ -144,6 +144,7 @@ void loop_thread_stop(struct loop_thread *t); /* fine if it did not start */
 void loop_thread_join(struct loop_thread *t); /* likewise */
 
 int shard_units_open(struct process *s);
+int shard_units_listen(struct process *s); /* of `wadi dev`: for direct clients */
 /* must_leave: the start failed, and what a predecessor left is for the next one. */
 void shard_units_close(struct process *s, bool must_leave);
 
@@ -152,6 +153,8 @@ int to_shard(struct process *s, struct loop *from, uint16_t index, struct stream
 
 /* A store is told to others with its address, so it listens before it joins them. */
 int store_unit_listen(struct process *s);
+/* Where direct clients of this host reach the store of a process with metadata. */
+const char *store_unit_socket(const struct process *s, char *buf, size_t cap);
 int store_unit_open(struct process *s);
 int store_unit_open_mover(struct process *s); /* when there is a core */
 

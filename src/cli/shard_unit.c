@@ -13,6 +13,9 @@
 /* Of what is not pool, for the log. */
 #define LOG_SHARE 4
 
+/* Where `wadi dev` has its metadata, counted from --listen: behind the other doors. */
+#define DIRECT_PORT_PLUS 3
+
 static const char *unit_socket(const struct shard_unit *u, char *buf, size_t cap)
 {
 	snprintf(buf, cap, "unix://%s/shard-%u.sock", u->home.process->kept.dir.path, u->index);
@@ -78,6 +81,7 @@ static int unit_open(struct loop_thread *t)
 		.log_bytes = log_bytes(s),
 		.snapshot_bytes = s->config->snapshot_bytes,
 		.store_gone_ms = s->config->store_gone_ms,
+		.store_here = s->store_socket,
 	};
 	char text[ADDRESS_TEXT_MAX + 16];
 	int r;
@@ -130,9 +134,31 @@ static int archives_open(struct process *s)
 	return 0;
 }
 
+int shard_units_listen(struct process *s)
+{
+	struct shard_unit *u = &s->units[0];
+	struct address a;
+	char text[ADDRESS_TEXT_MAX];
+	int r = 0;
+
+	if (!s->config->is_dev)
+		return 0;
+	if (s->config->direct)
+		snprintf(text, sizeof(text), "%s", s->config->direct);
+	else if (address_parse(s->config->listen, &a) < 0 || a.kind != ADDRESS_TCP)
+		return 0;
+	else
+		r = address_plus(s->config->listen, DIRECT_PORT_PLUS, text, sizeof(text));
+	u->listener = (struct listener){ .accepted = unit_accept, .owner = u };
+	return r < 0 ? r : listen_at(s, &u->listener, KEPT_DIRECT, text);
+}
+
 int shard_units_open(struct process *s)
 {
 	int r = archives_open(s);
+
+	if (s->config->roles & WITH_STORE)
+		store_unit_socket(s, s->store_socket, sizeof(s->store_socket));
 
 	for (unsigned i = 0; i < s->unit_count && r == 0; i++) {
 		s->units[i] = (struct shard_unit){

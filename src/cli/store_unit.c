@@ -3,8 +3,11 @@
 
 #include <stdio.h>
 
-/* Of a store that nobody else reaches: another one there is its successor, as at any address. */
-#define HERE "here"
+const char *store_unit_socket(const struct process *s, char *buf, size_t cap)
+{
+	snprintf(buf, cap, "unix://%s/store.sock", s->kept.dir.path);
+	return buf;
+}
 
 static void accept_store(struct listener *lr, struct stream *stream)
 {
@@ -14,15 +17,17 @@ static void accept_store(struct listener *lr, struct stream *stream)
 int store_unit_listen(struct process *s)
 {
 	const struct process_config *c = s->config;
+	char text[ADDRESS_TEXT_MAX];
 	int r;
 
 	if (!(c->roles & WITH_STORE))
 		return 0;
-	if (c->roles & WITH_META) {
-		snprintf(s->advertised, sizeof(s->advertised), HERE);
-		return 0;
-	}
 	s->store_listen = (struct listener){ .accepted = accept_store, .owner = s };
+	if (c->roles & WITH_META) {
+		snprintf(s->advertised, sizeof(s->advertised), STORE_HERE);
+		return listen_at(s, &s->store_listen, KEPT_STORE,
+				 store_unit_socket(s, text, sizeof(text)));
+	}
 	r = listen_at(s, &s->store_listen, KEPT_STORE, c->listen);
 	if (r < 0)
 		return r;
@@ -41,6 +46,11 @@ static void segment_wanted(void *owner, uint64_t segment)
 		proxy_segment_wanted(s->cores[0].proxy, segment);
 }
 
+static bool knows_tokens(const struct process *s)
+{
+	return s->config->token_key_file || s->config->roles & WITH_META;
+}
+
 int store_unit_open(struct process *s)
 {
 	struct store_config config = {
@@ -48,6 +58,8 @@ int store_unit_open(struct process *s)
 		.name = "dram",
 		.key = { s->key, s->key_len },
 		.address = s->advertised,
+		/* Without the key that metadata signs with, no token would be one. */
+		.token_key = { s->token_key, knows_tokens(s) ? s->token_key_len : 0 },
 		.keep = s->kept.keep,
 		.wanted = segment_wanted,
 		.owner = s,

@@ -193,7 +193,7 @@ static int check_job(const struct store *s, const struct hello_req *q, struct ac
 	struct token t;
 	int r;
 
-	*ret_why = "this storage server serves proxies and metadata servers only";
+	*ret_why = "this storage server knows no tokens: start it with --token-key, for direct://";
 	if (s->token_key_len == 0)
 		return -EOPNOTSUPP;
 	*ret_why = "not a token of this store, or its time is over";
@@ -282,12 +282,18 @@ static void ping_serve(struct request *r)
 	request_reply(r, &w, NULL);
 }
 
+/* Statuses: DENIED. */
 static void info_serve(struct request *r)
 {
 	const struct store *s = r->conn->owner;
-	struct wcur w = request_answer(r);
 	struct info_rep info;
+	struct wcur w;
 
+	if (r->conn->access->role == ROLE_JOB) {
+		request_fail(r, -EACCES, "a job's token shows its own job only");
+		return;
+	}
+	w = request_answer(r);
 	store_info(s, &info);
 	info_rep_put(&w, &info);
 	request_reply(r, &w, NULL);

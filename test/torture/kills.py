@@ -79,11 +79,11 @@ def servers_of(mode, directory, has_data, memory):
     data = (lambda name: ["--data", os.path.join(directory, "data-" + name)]) if has_data else (lambda name: [])
     common = ["--memory", memory, "--keep-s", "10s"]
     if mode == "dev":
-        ports = free_ports(3)
+        ports = free_ports(4)
         addresses = [f"127.0.0.1:{p}" for p in ports]
         return addresses[0], None, [Server(directory, "dev", [
             WADI, "dev", "--listen", addresses[0], "--http", addresses[1], "--redis", addresses[2],
-            "--snapshot", "1M", *common, *data("dev")])]
+            "--direct", addresses[3], "--snapshot", "1M", *common, *data("dev")])]
     meta, store, proxy = (f"127.0.0.1:{p}" for p in free_ports(3))
     keys = []
     for name in ("key", "token-key"):

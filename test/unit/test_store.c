@@ -562,6 +562,8 @@ static void a_function_reaches_segments_of_its_own_job_until_that_is_over(void *
 	assert_int_equal(get_bytes(&other, JOB, 0, 5), -ESTALE);
 	(void)CALL(proxy, FREE, free, NULL, .segment = g.segment, .generation = g.generation);
 	assert_int_equal(result, -EACCES);
+	(void)CALL(proxy, INFO, info, NULL);
+	assert_int_equal(result, -EACCES);
 
 	(void)CALL(meta, JOB_OVER, job_over, NULL, .job = JOB_2);
 	assert_int_equal(get_bytes(&g, JOB, 0, 5), 0);
