@@ -210,6 +210,12 @@
 #define SESSION_LIFE_MS      30000
 
 /*
+ * A function that speaks to metadata itself, and whose connection has ended: if it lives, and
+ * waits for anything, it is back at once.
+ */
+#define FUNCTION_GONE_MS 2000
+
+/*
  * Who answers with bytes of a job does so for so long after he asked its shard anything: a
  * job's end waits no longer for one that is stopped.
  */

@@ -221,6 +221,7 @@ struct segment {
 	enum segment_state state;
 	uint8_t seen;
 	bool is_sealed_told, is_sent; /* not logged */
+	bool is_orphan;               /* likewise: its writer will not come back */
 	uint32_t compared;            /* likewise: the round that found it at the store */
 	struct list places;           /* the live ones */
 	uint64_t live;                /* bytes, each place rounded up to SEGMENT_ALIGN */

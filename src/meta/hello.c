@@ -33,6 +33,13 @@ static void heard(struct shard *s, struct presence *p)
 	list_insert(&s->presence_order, &p->link);
 }
 
+static void presence_free(struct shard *s, struct presence *p)
+{
+	list_remove(&p->link);
+	htable_remove(&s->presences, &p->by_id);
+	node_free(p);
+}
+
 static void presence_over(struct shard *s, struct presence *p, const char *why)
 {
 	log_info("a session is over: %s session=%016llx epoch=%llu", why, (unsigned long long)p->id,
@@ -42,13 +49,13 @@ static void presence_over(struct shard *s, struct presence *p, const char *why)
 
 		if (!slot || !catalog_session_has(slot->catalog, p->id))
 			continue;
+		if (p->job)
+			catalog_session_orphan(slot->catalog, p->id);
 		if (catalog_session_over(slot->catalog, p->id, shard_now(s), &s->out) < 0)
 			return; /* no memory: at the next look */
 		shard_after(slot, &s->out);
 	}
-	list_remove(&p->link);
-	htable_remove(&s->presences, &p->by_id);
-	node_free(p);
+	presence_free(s, p);
 }
 
 /* A function goes on with what is there, and is its own job's. */
@@ -108,6 +115,37 @@ static void presence_end(struct shard *s, const struct hello_req *req)
 
 	if (p)
 		presence_over(s, p, "its process is gone, and has no successor");
+}
+
+/* It has FUNCTION_GONE_MS left, and its place in the order. */
+static void heard_long_ago(struct shard *s, struct presence *p)
+{
+	uint64_t ago_ns = (SESSION_LIFE_MS - FUNCTION_GONE_MS) * MS;
+	struct list *l;
+
+	if (s->loop->now_ns < ago_ns || p->heard_ns < s->loop->now_ns - ago_ns)
+		return;
+	p->heard_ns = s->loop->now_ns - ago_ns;
+	list_remove(&p->link);
+	for (l = s->presence_order.next; l != &s->presence_order; l = l->next)
+		if (container_of(l, struct presence, link)->heard_ns >= p->heard_ns)
+			break;
+	list_insert(l, &p->link);
+}
+
+void presence_of_conn_over(struct conn *c)
+{
+	const struct peer_state *state = c->state;
+	struct presence *p = state->session ? presence_find(state->shard, state->session) : NULL;
+	struct slot *slot;
+
+	if (!p || p->epoch != state->epoch || c->access->role != ROLE_JOB)
+		return;
+	if (p->job && shard_slot(state->shard, slot_of_id(p->job), &slot) == 0 &&
+	    catalog_session_has(slot->catalog, p->id))
+		heard_long_ago(state->shard, p);
+	else
+		presence_free(state->shard, p);
 }
 
 int presence_check(struct request *r, uint64_t session, uint64_t epoch)
@@ -183,13 +221,8 @@ void presences_end(struct shard *s)
 
 void presences_fini(struct shard *s)
 {
-	while (!list_is_empty(&s->presence_order)) {
-		struct presence *p = container_of(s->presence_order.next, struct presence, link);
-
-		list_remove(&p->link);
-		htable_remove(&s->presences, &p->by_id);
-		node_free(p);
-	}
+	while (!list_is_empty(&s->presence_order))
+		presence_free(s, container_of(s->presence_order.next, struct presence, link));
 }
 
 /* Statuses: NOSESSION. */
@@ -325,6 +358,18 @@ static int admit(struct request *r, struct shard *s, struct greeting *g)
 	return -EACCES;
 }
 
+/* How often the job of a function has changed. */
+static uint64_t changes_of(struct shard *s, const struct greeting *g)
+{
+	struct slot *slot;
+
+	if (!g->access->job || shard_slot(s, slot_of_id(g->access->job), &slot) < 0 ||
+	    catalog_job_show(slot->catalog, &(struct job_show_req){ .name = g->token.job_name },
+			     shard_now(s), &s->out) < 0)
+		return 0;
+	return s->out.rep.job_show.changes;
+}
+
 static void greet(struct request *r, struct shard *s, struct greeting *g)
 {
 	struct conn *conn = r->conn;
@@ -346,6 +391,7 @@ static void greet(struct request *r, struct shard *s, struct greeting *g)
 		return;
 	}
 	state->session = p ? p->id : 0;
+	state->epoch = p ? p->epoch : 0;
 	conn->access = g->access;
 	w = request_answer(r);
 	hello_rep_put(
@@ -356,6 +402,7 @@ static void greet(struct request *r, struct shard *s, struct greeting *g)
 					 .credit = CONN_CREDIT,
 					 .inline_max = INLINE_BYTES_MAX,
 					 .job = g->access->job,
+					 .changes = changes_of(s, g),
 					 .rights = g->access->rights,
 					 .slot = slot_of_id(g->access->job),
 					 .job_name = g->token.job_name,

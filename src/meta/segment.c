@@ -529,7 +529,7 @@ void segment_fenced_apply(struct catalog *c, struct effect *e)
 	s->state = SEGMENT_FENCED;
 	s->fenced_ns = e->at_ns;
 	list_remove(&s->owed);
-	list_insert(&c->fenced, &s->owed);
+	list_insert(s->is_orphan ? c->fenced.next : &c->fenced, &s->owed);
 }
 
 int segment_gone_reserve(struct catalog *c, struct effect *e)

@@ -45,6 +45,14 @@ bool catalog_session_is_of(const struct catalog *c, uint64_t session, uint64_t j
 	return true;
 }
 
+void catalog_session_orphan(struct catalog *c, uint64_t session)
+{
+	struct session *s = catalog_session_find(c, session);
+
+	for (struct list *l = s ? s->segments.next : NULL; s && l != &s->segments; l = l->next)
+		container_of(l, struct segment, of_session)->is_orphan = true;
+}
+
 int catalog_sessions(const struct catalog *c, int (*each)(void *owner, uint64_t session),
 		     void *owner)
 {

@@ -307,8 +307,10 @@ void meta_conn_closed(struct conn *c)
 	parkeds_of_conn_over(c);
 	overs_of_conn_over(c);
 	store_detach(c);
-	if (!s->is_closing)
+	if (!s->is_closing) {
+		presence_of_conn_over(c);
 		stores_replaced(s);
+	}
 	list_remove(&c->link);
 	node_free(p);
 	shard_free_if_done(s);

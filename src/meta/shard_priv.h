@@ -40,7 +40,7 @@ struct presence {
 struct peer_state {
 	struct shard *shard;
 	struct store *store; /* of ROLE_STORE */
-	uint64_t session;
+	uint64_t session, epoch;
 	struct list tellings; /* JOB_OVERs on their way to it */
 	bool is_ending;       /* a function that has asked for the end of its job */
 };
@@ -244,6 +244,11 @@ void hello_serve(struct request *r);
 void heartbeat_serve(struct request *r);
 /* -ENOLINK: not this session, not this epoch, not this connection's. */
 int presence_check(struct request *r, uint64_t session, uint64_t epoch);
+/*
+ * The session of a function that has nothing open is over with its connection; else soon, if it
+ * does not come back.
+ */
+void presence_of_conn_over(struct conn *c);
 struct presence *presence_find(const struct shard *s, uint64_t id);
 void presences_renew(struct shard *s);
 /* Those that were not heard of for long, by what has been read. */

@@ -342,6 +342,31 @@ static void a_fenced_segment_does_not_wait_for_ever(void **state)
 	assert_int_equal(catalog_job_bytes(t.c, job), 0);
 }
 
+static void a_fenced_segment_of_a_function_that_is_gone_does_not_wait(void **state)
+{
+	struct grant g = lease(5, 1), other = lease(6, 2);
+
+	lease(5, 3);
+	assert_int_equal(put_one(5, "a", extent_at(&g, 0, 100)), 0);
+	assert_int_equal(catalog_session_over(t.c, 6, t.now, &t.out), 0);
+	slot_tick(&t);
+	slot_duties(&t);
+	t.now += SECOND;
+	catalog_session_orphan(t.c, 5);
+	catalog_session_orphan(t.c, 77);
+	assert_int_equal(catalog_session_over(t.c, 5, t.now, &t.out), 0);
+	slot_tick(&t);
+	slot_duties(&t);
+	slot_tick(&t);
+	slot_duties(&t);
+	/* What has something live stays as it is; what was fenced before waits for its owner. */
+	assert_int_equal(catalog_job_bytes(t.c, job), 2 * 65536);
+	assert_int_equal(catalog_segment_find(t.c, g.segment, g.generation)->state, SEGMENT_SEALED);
+	assert_int_equal(catalog_segment_find(t.c, other.segment, other.generation)->state,
+			 SEGMENT_FENCED);
+	integrals_agree();
+}
+
 static void a_session_that_comes_back_has_new_segments(void **state)
 {
 	struct grant g = lease(5, 1), again;
@@ -575,6 +600,7 @@ int main(void)
 		T(a_sessions_end_fences_its_segments),
 		T(a_fenced_segment_waits_until_somebody_needs_room),
 		T(a_fenced_segment_does_not_wait_for_ever),
+		T(a_fenced_segment_of_a_function_that_is_gone_does_not_wait),
 		T(a_session_that_comes_back_has_new_segments),
 		T(the_quota_counts_what_was_asked_for),
 		T(the_size_is_a_power_of_two_within_the_pools),

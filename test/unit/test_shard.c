@@ -1343,7 +1343,6 @@ static void a_token_opens_its_own_job_only(void **state)
 	assert_int_equal(beat(&a, a.session, a.epoch), 0);
 	disconnect(&b);
 	assert_int_equal(hello_as(&b, ROLE_JOB, text(token)), 0);
-	assert_int_equal(b.epoch, 2);
 	assert_int_equal(ASK(&a, JOB_END, job_end, slot_of_name(JOB), .name = JOB), 0);
 	b.session = 0;
 	disconnect(&b);
@@ -1399,6 +1398,45 @@ static void a_function_is_cut_when_its_job_ends(void **state)
 	assert_int_equal(b.overs, 0);
 	assert_non_null(ends->conn);
 	assert_int_equal(hello_as(&b, ROLE_JOB, text(token)), -EIDRM);
+}
+
+static void a_function_that_is_gone_has_its_session_for_a_moment(void **state)
+{
+	uint64_t job, session;
+
+	assert_int_equal(ASK(&a, JOB_CREATE, job_create, slot_of_name(JOB), .name = JOB), 0);
+	job = GET(&a, job_create).job;
+	snprintf(token, sizeof(token), "%.*s", (int)GET(&a, job_create).token.len,
+		 GET(&a, job_create).token.ptr);
+	assert_int_equal(proxy_hello(&c), 0);
+	/* With nothing: over at once. */
+	assert_int_equal(hello_as(&b, ROLE_JOB, text(token)), 0);
+	session = b.session;
+	disconnect(&b);
+	assert_int_equal(hello_as(&b, ROLE_JOB, text(token)), 0);
+	assert_true(b.session != session);
+	assert_int_equal(GET(&b, hello).epoch, 1);
+	/* With something: it goes on if it is back within two seconds. */
+	session = b.session;
+	assert_int_equal(ASK(&b, OPEN, open, slot_of_id(job), .job = job, .session = b.session,
+			     .epoch = b.epoch, .request = 1),
+			 0);
+	disconnect(&b);
+	turn_for(1500 * MS);
+	assert_int_equal(hello_as(&b, ROLE_JOB, text(token)), 0);
+	assert_true(b.session == session);
+	assert_int_equal(b.epoch, 2);
+	/* Others are heard of as before. */
+	disconnect(&b);
+	turn_for(4 * SECOND);
+	assert_int_equal(hello_as(&b, ROLE_JOB, text(token)), 0);
+	assert_true(b.session != session);
+	assert_int_equal(beat(&a, a.session, a.epoch), 0);
+	assert_int_equal(beat(&c, c.session, c.epoch), 0);
+	turn_for(26 * SECOND);
+	assert_int_equal(beat(&a, a.session, a.epoch), 0);
+	turn_for(5 * SECOND);
+	assert_int_equal(beat(&c, c.session, c.epoch), -ENOLINK);
 }
 
 /* What a message of each kind is answered with a token; 0 to be found out: not -EACCES. */
@@ -1716,6 +1754,7 @@ int main(void)
 		T(a_token_opens_its_own_job_only),
 		T(a_function_sees_no_totals_and_moves_nothing),
 		T(a_function_is_cut_when_its_job_ends),
+		T(a_function_that_is_gone_has_its_session_for_a_moment),
 		T(a_narrowed_token_is_held_to_its_rights),
 		T(a_narrowed_token_is_held_to_its_prefix_and_its_time),
 		T(on_an_open_loopback_the_default_job_needs_no_token),
