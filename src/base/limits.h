@@ -235,6 +235,9 @@
 /* Between a connection's beginning and its HELLO. */
 #define HELLO_MS_MAX 5000
 
+/* A direct client's to metadata: within that of its function, which is to hear of it. */
+#define HELLO_MS_DIRECT 4000
+
 /* Between two bytes of a frame that has begun; then its sender is not coming back. */
 #define CONN_HALF_MS_MAX (60u * 1000)
 

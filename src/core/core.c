@@ -44,6 +44,23 @@ bool core_has_stopped(const struct core *c)
 	return list_is_empty(&c->errands) && !leases_are_settling(c);
 }
 
+void core_rest(struct core *c)
+{
+	leases_rest(c);
+}
+
+bool core_has_rested(const struct core *c)
+{
+	return list_is_empty(&c->segments) && list_is_empty(&c->errands);
+}
+
+void core_go_on(struct core *c)
+{
+	for (unsigned i = 0; i < SHARDS_MAX; i++)
+		if (c->links[i] && !c->links[i]->is_ready)
+			c->links[i]->was_ready = false;
+}
+
 void core_close(struct core *c)
 {
 	if (!c)
@@ -53,7 +70,6 @@ void core_close(struct core *c)
 	stores_close(c);
 	shards_close(c);
 	errands_close(c);
-	node_free(c->links);
 	node_free(c);
 }
 

@@ -8,6 +8,7 @@
  * called from a fiber; the rest is called from anywhere on the loop.
  *
  *	shards.c  connections to the metadata shards, sessions, requests to a slot
+ *	map.c     where those shards are, and who metadata says that we are
  *	stores.c  connections to storage servers on other hosts
  *	lease.c   segments leased by this process, and when they are given back
  *	write.c   room for bytes, and extents from what was written there
@@ -32,8 +33,14 @@ struct core_config {
 	int (*to_shard)(void *owner, uint16_t shard, struct stream **ret);
 	const struct address *metas;
 	unsigned meta_count;
-	void *owner;      /* of the callbacks; not ours */
-	struct slice key; /* the roles' shared key; empty: none */
+	void *owner; /* of the callbacks; not ours */
+	/*
+	 * The roles' shared key; empty: none. Or, of a direct client, the token of its job: then
+	 * metadata and stores hold us to that, the addresses may be of some shards only, and we
+	 * connect when something is asked for, and say at once that we are refused.
+	 */
+	struct slice key;
+	bool is_direct;
 
 	/* The pool of this process, if it has one. */
 	const struct reach_ops *reach_ops;
@@ -62,17 +69,35 @@ int core_open(struct net *n, const struct core_config *config, struct core **ret
 void core_stop(struct core *c);
 bool core_has_stopped(const struct core *c);
 void core_close(struct core *c); /* it has stopped, and so have those who use it */
+/* What is open for nobody is given back, and what is to be undone is undone. */
+void core_rest(struct core *c);
+bool core_has_rested(const struct core *c);
+/* After a rest: a direct client says at once again that nobody is there. */
+void core_go_on(struct core *c);
 /* True when every shard has answered HELLO. */
 bool core_is_ready(const struct core *c);
 int core_wait_ready(struct core *c, uint64_t due_ns);
 struct net *core_net(const struct core *c);
 struct loop *core_loop(const struct core *c);
+/* Of a direct client: who it is, as metadata has it. On a fiber. */
+struct identity {
+	uint64_t job;               /* 0: of an operator whose own job lies in another shard */
+	uint64_t changes, heard_ns; /* of the job, as HELLO was answered, and when that was */
+	unsigned rights;
+	uint16_t prefix_len;
+	uint8_t job_name_len;
+	uint8_t job_name[JOB_NAME_BYTES_MAX], prefix[PATH_BYTES_MAX];
+};
+int core_identify(struct core *c, uint64_t due_ns, const struct identity **ret, char *why,
+		  size_t why_cap);
 /* Requests that found no room, or nobody, and are about to be made again. */
 unsigned core_waiting_count(const struct core *c);
 /* Each store of other processes that answers. On a fiber. */
 struct info_rep;
 int core_stores_info(struct core *c, uint64_t due_ns,
 		     void (*add)(void *owner, const struct info_rep *one), void *owner);
+/* Words for a failed read or write: a storage server's own, if it is that it did not take us. */
+const char *core_words(const struct core *c, int r, const char *otherwise);
 uint16_t core_shard_count(const struct core *c); /* 0: not known yet */
 
 /* The running fiber does nothing until then. 0 or -ECANCELED. */
@@ -89,6 +114,7 @@ struct ask {
 	struct body *kept; /* the request, to be sent again */
 	uint64_t sent_ns;  /* the last time; 0: not yet */
 	unsigned sent_count;
+	bool is_unheard;  /* there was no connection to send it on, to the end */
 	struct call call; /* room, room_cap: set by the caller */
 	char detail[160]; /* the peer's words about an error */
 };
@@ -101,6 +127,12 @@ static inline struct rcur ask_reply(const struct ask *a)
 }
 void ask_end(struct ask *a);
 
+/*
+ * Whether core_send() may be of use now: of a direct client, when there is a connection. Else
+ * core_reach() waits for that.
+ */
+bool core_is_reached(struct core *c, uint16_t slot);
+int core_reach(struct core *c, uint16_t slot, uint64_t due_ns, char *why, size_t why_cap);
 /* One try, without a fiber: call->done() tells. It begins with call_body(). */
 void core_send(struct core *c, struct call *call, uint16_t msg, uint16_t slot,
 	       const struct wcur *body, uint64_t due_ns);

@@ -17,6 +17,18 @@ struct shard_link {
 	struct timer again, beat_timer;
 	uint32_t pause_ms; /* before the next attempt to connect */
 	struct waitq ready;
+	unsigned waiting_count; /* for it to be ready */
+
+	/* Of a direct client. */
+	bool was_ready;
+	int refusal; /* why nobody waits any more; of this try if is_refused */
+	unsigned refusal_count;
+	bool is_refused;
+	char why[160]; /* it is not ready */
+
+	/* map.c: of a direct client's first. */
+	unsigned meta; /* which of the addresses that were given */
+	struct call map;
 
 	/* serve.c */
 	uint64_t serve_until_ns, renew_sent_ns;
@@ -75,11 +87,14 @@ struct core {
 	struct net *net;
 	struct loop *loop;
 	struct core_config config;
-	struct shard_link *links;
+	struct shard_link *links[SHARDS_MAX]; /* [0] alone while shard_count is not known */
 	uint16_t shard_count;
+	struct identity identity; /* of a direct client */
 	struct waitq sleeping;
 	unsigned waiting_count; /* requests that are to be asked again */
 	struct list stores;
+	int store_refusal; /* what HELLO was last answered by one */
+	char store_words[160];
 	struct htable writers;
 	struct list segments;
 	struct timer tidy;
@@ -111,6 +126,19 @@ void serve_heard(struct shard_link *l, uint64_t sent_ns);
 /* HEARTBEAT was refused: the session is over. */
 void link_session_over(struct shard_link *l);
 int link_wait(struct shard_link *l, uint64_t due_ns);
+/* A link that is not connected yet. NULL: no memory. */
+struct shard_link *link_new(struct core *c, uint16_t index);
+void link_free(struct shard_link *l);
+/* It has all that is needed: who waits goes on. */
+void link_begin(struct shard_link *l);
+/* Of a direct client: who waits is told, and nobody waits for another try. */
+void link_refuse(struct shard_link *l, int r, const char *why);
+
+/* Behind HELLO: where are the shards? When it is known, the link begins. */
+void map_ask(struct shard_link *l);
+void map_fini(struct shard_link *l);
+/* What HELLO was answered. */
+int identity_set(struct core *c, const struct hello_rep *rep);
 
 int shards_open(struct core *c);
 void shards_close(struct core *c);
@@ -159,6 +187,7 @@ void segments_lose(struct core *c, uint64_t job, struct shard_link *link);
 void segments_fence(struct core *c, struct shard_link *link);
 
 void leases_open(struct core *c);
+void leases_rest(struct core *c); /* seals what nobody writes to right now */
 void leases_stop(struct core *c);
 bool leases_are_settling(const struct core *c);
 void leases_close(struct core *c);

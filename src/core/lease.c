@@ -396,6 +396,17 @@ static void tidy(struct timer *t)
 	}
 }
 
+void leases_rest(struct core *c)
+{
+	for (struct list *l = c->segments.next, *next; l != &c->segments; l = next) {
+		struct segment *s = container_of(l, struct segment, link);
+
+		next = l->next;
+		if (s->state == SEGMENT_OPEN && s->reservation_count == 0)
+			segment_seal(s);
+	}
+}
+
 void leases_open(struct core *c)
 {
 	c->tidy = (struct timer){ .fire = tidy };

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/container.h"
@@ -31,12 +33,50 @@ static void link_wake_all(struct shard_link *l)
 		;
 }
 
+static void link_refused(struct shard_link *l, int r)
+{
+	l->is_refused = true;
+	l->refusal = r;
+	l->refusal_count++;
+	link_wake_all(l);
+}
+
+void link_refuse(struct shard_link *l, int r, const char *why)
+{
+	snprintf(l->why, sizeof(l->why), "%s", why);
+	link_refused(l, r);
+}
+
+/*
+ * A direct client connects for those who wait, and as long as nobody was ever there it tells
+ * them at once, after it has tried each address.
+ */
+static bool is_over(struct shard_link *l, const char *why)
+{
+	struct core *c = l->core;
+	char address[ADDRESS_TEXT_MAX];
+
+	if (l->is_refused || l->waiting_count == 0)
+		return true;
+	address_format(&l->address, address, sizeof(address));
+	snprintf(l->why, sizeof(l->why), "%s: %s", address, why);
+	if (l->was_ready)
+		return false;
+	l->meta++;
+	if (c->shard_count == 0 && l->meta < c->config.meta_count) {
+		l->address = c->config.metas[l->meta];
+		return false;
+	}
+	link_refused(l, -EHOSTUNREACH);
+	return true;
+}
+
 /* Tries again a little later, each time later. */
-static void link_retry(struct shard_link *l)
+static void link_retry(struct shard_link *l, const char *why)
 {
 	l->is_ready = false;
 	timer_stop(l->core->loop, &l->beat_timer);
-	if (l->core->is_closing)
+	if (l->core->is_closing || (l->core->config.is_direct && is_over(l, why)))
 		return;
 	l->pause_ms = l->pause_ms ? 2 * l->pause_ms : PAUSE_MS_MIN;
 	if (l->pause_ms > PAUSE_MS_MAX)
@@ -51,10 +91,10 @@ static void link_lost(struct conn *conn)
 	if (!l || l->conn != conn)
 		return; /* the core was closed before */
 	l->conn = NULL;
-	if (l->is_ready && !l->core->is_closing)
+	if (l->is_ready && !l->core->is_closing && !l->core->config.is_direct)
 		log_warning("lost a metadata shard, connecting again shard=%u why=\"%s\"", l->index,
 			    conn_why_closed(conn));
-	link_retry(l);
+	link_retry(l, conn_why_closed(conn));
 }
 
 /* What a shard asks of us. */
@@ -93,7 +133,8 @@ void link_session_over(struct shard_link *l)
 	if (!l->conn)
 		return;
 	/* What it had open is fenced; its next epoch may still commit what was complete. */
-	log_warning("our session is over, beginning its next epoch shard=%u", l->index);
+	if (!l->core->config.is_direct) /* which sleeps between its calls */
+		log_warning("our session is over, beginning its next epoch shard=%u", l->index);
 	segments_fence(l->core, l);
 	l->is_ready = false;
 	conn_close(l->conn);
@@ -134,26 +175,65 @@ static void left_is_over(struct shard_link *l)
 	conn_close(l->conn);
 }
 
+/* The connection is given up, before it is heard that it has closed. */
+static void link_leave(struct shard_link *l, const char *why)
+{
+	struct conn *conn = TAKE_PTR(l->conn);
+
+	if (!conn)
+		return;
+	conn->owner = NULL;
+	conn_close(conn);
+	map_fini(l);
+	link_retry(l, why);
+}
+
+/* A server goes on until it is taken; a function says what it was told. */
+static void not_taken(struct shard_link *l, int r, const struct call *call)
+{
+	char detail[160];
+
+	call_detail(call, detail, sizeof(detail));
+	if (r == -EHOSTUNREACH || r == -ECONNRESET)
+		return;
+	if (l->core->config.is_direct && r == -ETIMEDOUT) {
+		link_leave(l, "no answer");
+		return;
+	}
+	if (l->core->config.is_direct)
+		link_refuse(l, r, detail);
+	else if (r == -ENOMEM || r == -ETIMEDOUT)
+		log_warning("a metadata shard does not take us yet shard=%u status=%s", l->index,
+			    status_name(status_of(r)));
+	else
+		log_error("a metadata shard does not take us shard=%u status=%s "
+			  "detail=\"%s\"",
+			  l->index, status_name(status_of(r)), detail);
+}
+
+void link_begin(struct shard_link *l)
+{
+	l->is_ready = l->was_ready = true;
+	l->pause_ms = 0;
+	timer_start(l->core->loop, &l->beat_timer,
+		    l->core->loop->now_ns + SESSION_HEARTBEAT_MS * 1000000ull);
+	link_wake_all(l);
+}
+
 static void hello_done(struct call *call)
 {
 	struct shard_link *l = call->owner;
+	struct core *c = l->core;
 	struct rcur body = call_reply(call);
 	struct hello_rep rep;
 	int r = call->result;
 
 	if (r == 0)
 		r = hello_rep_get(&body, &rep);
+	if (r == 0 && c->config.is_direct)
+		r = identity_set(c, &rep);
 	if (r < 0) {
-		char detail[160];
-
-		call_detail(call, detail, sizeof(detail));
-		if (r == -ENOMEM || r == -ETIMEDOUT)
-			log_warning("a metadata shard does not take us yet shard=%u status=%s",
-				    l->index, status_name(status_of(r)));
-		else if (r != -EHOSTUNREACH && r != -ECONNRESET)
-			log_error("a metadata shard does not take us shard=%u status=%s "
-				  "detail=\"%s\"",
-				  l->index, status_name(status_of(r)), detail);
+		not_taken(l, r, call);
 		call_end(call);
 		if (l->conn)
 			conn_close(l->conn);
@@ -165,17 +245,14 @@ static void hello_done(struct call *call)
 		return;
 	}
 	if (l->session != rep.session && l->session != 0)
-		segments_lose(l->core, 0, l);
-	if (l->session != rep.session && l->core->config.session_begun)
-		l->core->config.session_begun(l->core->config.owner, l->index, rep.session);
+		segments_lose(c, 0, l);
+	if (l->session != rep.session && c->config.session_begun)
+		c->config.session_begun(c->config.owner, l->index, rep.session);
 	l->session = rep.session;
 	l->epoch = rep.epoch;
-	l->is_ready = true;
-	l->pause_ms = 0;
 	call_end(call);
-	timer_start(l->core->loop, &l->beat_timer,
-		    l->core->loop->now_ns + SESSION_HEARTBEAT_MS * 1000000ull);
-	link_wake_all(l);
+	if (c->shard_count > 0)
+		link_begin(l);
 }
 
 static int link_stream(struct shard_link *l, struct stream **ret)
@@ -189,7 +266,7 @@ static void say_hello(struct shard_link *l)
 {
 	const struct core_config *config = &l->core->config;
 	struct hello_req req = { .version = PROTOCOL_VERSION,
-				 .role = ROLE_PROXY,
+				 .role = config->is_direct ? ROLE_JOB : ROLE_PROXY,
 				 .session = l->session,
 				 .epoch = l->epoch,
 				 .secret = config->key };
@@ -206,15 +283,18 @@ static void say_hello(struct shard_link *l)
 	w = call_body(l->core->net, &l->hello);
 	hello_req_put(&w, &req);
 	call_send(l->conn, &l->hello, MSG_HELLO, 0, &w, NULL,
-		  l->core->loop->now_ns + HELLO_MS_MAX * 1000000ull);
+		  l->core->loop->now_ns +
+			  (config->is_direct ? HELLO_MS_DIRECT : HELLO_MS_MAX) * 1000000ull);
 }
 
 static void link_connect(struct shard_link *l)
 {
 	struct stream *s;
+	int r = link_stream(l, &s);
 
-	if (link_stream(l, &s) < 0 || !(l->conn = conn_open(l->core->net, s, &SHARD_SERVICE, l))) {
-		link_retry(l);
+	l->is_refused = false;
+	if (r < 0 || !(l->conn = conn_open(l->core->net, s, &SHARD_SERVICE, l))) {
+		link_retry(l, r < 0 ? strerror(-r) : "no memory for a connection");
 		return;
 	}
 	l->conn->access = node_alloc(sizeof(*l->conn->access));
@@ -224,15 +304,24 @@ static void link_connect(struct shard_link *l)
 	}
 	l->conn->access->role = ROLE_META;
 	say_hello(l);
+	if (l->core->shard_count == 0)
+		map_ask(l);
 }
 
 static void link_again(struct timer *t)
 {
-	link_connect(container_of(t, struct shard_link, again));
+	struct shard_link *l = container_of(t, struct shard_link, again);
+
+	if (!l->core->config.is_direct || l->waiting_count > 0)
+		link_connect(l);
 }
 
-static void link_init(struct core *c, struct shard_link *l, uint16_t index)
+struct shard_link *link_new(struct core *c, uint16_t index)
 {
+	struct shard_link *l = node_alloc(sizeof(*l));
+
+	if (!l)
+		return NULL;
 	*l = (struct shard_link){ .core = c,
 				  .index = index,
 				  .session = c->config.sessions ? c->config.sessions[index] : 0,
@@ -240,13 +329,15 @@ static void link_init(struct core *c, struct shard_link *l, uint16_t index)
 				  .beat_timer = { .fire = beat } };
 	waitq_init(&l->ready, &c->loop->fibers);
 	serve_init(l);
+	return l;
 }
 
-static void link_fini(struct shard_link *l)
+void link_free(struct shard_link *l)
 {
 	timer_stop(l->core->loop, &l->again);
 	timer_stop(l->core->loop, &l->beat_timer);
 	serve_fini(l);
+	map_fini(l);
 	if (l->hello.is_pending) {
 		call_cancel(&l->hello);
 		call_end(&l->hello);
@@ -259,6 +350,7 @@ static void link_fini(struct shard_link *l)
 		l->conn->owner = NULL;
 		conn_close(l->conn);
 	}
+	node_free(l);
 }
 
 int shards_open(struct core *c)
@@ -270,53 +362,63 @@ int shards_open(struct core *c)
 
 	if (count == 0 || count > SHARDS_MAX)
 		return -EINVAL;
-	c->links = node_alloc(count * sizeof(*c->links));
-	if (!c->links)
-		return -ENOMEM;
-	c->shard_count = count;
+	if (c->config.is_direct)
+		count = 1;
 	for (uint16_t i = 0; i < count; i++) {
-		link_init(c, &c->links[i], i);
+		c->links[i] = link_new(c, i);
+		if (!c->links[i])
+			return -ENOMEM;
 		if (!c->config.to_shard)
-			c->links[i].address = c->config.metas[i];
-		link_connect(&c->links[i]);
+			c->links[i]->address = c->config.metas[i];
 	}
+	if (c->config.is_direct)
+		return 0;
+	c->shard_count = count;
+	for (uint16_t i = 0; i < count; i++)
+		link_connect(c->links[i]);
 	return 0;
 }
 
 void shards_close(struct core *c)
 {
-	for (uint16_t i = 0; c->links && i < c->shard_count; i++)
-		link_fini(&c->links[i]);
+	for (uint16_t i = 0; i < SHARDS_MAX; i++)
+		if (c->links[i])
+			link_free(TAKE_PTR(c->links[i]));
 }
 
 struct shard_link *shard_of(struct core *c, uint16_t slot)
 {
-	return &c->links[slot % c->shard_count];
+	/* A direct client asks the first that it reaches, until it knows how many there are. */
+	return c->links[c->shard_count ? slot % c->shard_count : 0];
 }
 
 bool core_is_ready(const struct core *c)
 {
 	for (uint16_t i = 0; i < c->shard_count; i++)
-		if (!c->links[i].is_ready)
+		if (!c->links[i]->is_ready)
 			return false;
 	return c->shard_count > 0;
 }
 
 int link_wait(struct shard_link *l, uint64_t due_ns)
 {
-	while (!l->is_ready) {
-		int r = waitq_wait(&l->ready, due_ns);
+	unsigned before = l->refusal_count;
+	int r = 0;
 
-		if (r < 0)
-			return r == -ETIMEDOUT ? -EHOSTUNREACH : r;
+	l->waiting_count++;
+	while (!l->is_ready && r == 0) {
+		if (l->core->config.is_direct && !l->conn && !timer_is_running(&l->again))
+			link_connect(l);
+		r = l->refusal_count != before ? l->refusal : waitq_wait(&l->ready, due_ns);
 	}
-	return 0;
+	l->waiting_count--;
+	return r == -ETIMEDOUT ? -EHOSTUNREACH : r;
 }
 
 int core_wait_ready(struct core *c, uint64_t due_ns)
 {
 	for (uint16_t i = 0; i < c->shard_count; i++) {
-		int r = link_wait(&c->links[i], due_ns);
+		int r = link_wait(c->links[i], due_ns);
 
 		if (r < 0)
 			return r;
@@ -351,15 +453,36 @@ static void put_session(struct wcur *w, uint16_t msg, const struct shard_link *l
 	put_u64(&at, l->epoch);
 }
 
+bool core_is_reached(struct core *c, uint16_t slot)
+{
+	return !c->config.is_direct || shard_of(c, slot)->is_ready;
+}
+
+int core_reach(struct core *c, uint16_t slot, uint64_t due_ns, char *why, size_t why_cap)
+{
+	struct shard_link *l;
+	int r;
+
+	do {
+		l = shard_of(c, slot);
+		r = link_wait(l, due_ns);
+	} while (r == 0 && l != shard_of(c, slot)); /* the first has told where that is */
+	if (r < 0)
+		snprintf(why, why_cap, "%s", l->why);
+	return r;
+}
+
 static int ask_once(struct ask *a, size_t len, const struct payload *payload, uint64_t due_ns)
 {
-	struct shard_link *l = shard_of(a->core, a->slot);
-	int r = link_wait(l, due_ns);
+	int r = core_reach(a->core, a->slot, due_ns, a->detail, sizeof(a->detail));
+	struct shard_link *l;
 	uint64_t epoch;
 	struct wcur w;
 
+	a->is_unheard = r < 0;
 	if (r < 0)
 		return r;
+	l = shard_of(a->core, a->slot);
 	if (a->sent_ns)
 		request_grow_old(a->msg, a->kept->u.bytes, len,
 				 (a->core->loop->now_ns - a->sent_ns) / 1000000 + 1);
@@ -411,7 +534,7 @@ int ask_wait(struct ask *a, const struct wcur *body, const struct payload *paylo
 		return -ENOMEM;
 	for (;;) {
 		r = ask_once(a, (size_t)len, payload, due_ns);
-		if (!is_worth_repeating(a, r, begun_ns) || a->core->is_closing)
+		if (a->is_unheard || !is_worth_repeating(a, r, begun_ns) || a->core->is_closing)
 			break;
 		if (r == -EAGAIN && a->core->loop->now_ns + pause_ns >= early_ns)
 			break;
@@ -427,7 +550,7 @@ int ask_wait(struct ask *a, const struct wcur *body, const struct payload *paylo
 	/* Of the catalog's, only a quota that is used up for now is worth asking again. */
 	if (r == -EAGAIN)
 		r = -EDQUOT;
-	if (r < 0)
+	if (r < 0 && !a->is_unheard)
 		call_detail(&a->call, a->detail, sizeof(a->detail));
 	return r;
 }

@@ -105,6 +105,12 @@ static int store_address(struct core *c, uint64_t store, uint16_t slot, uint64_t
 	return found == store && x == 0 ? 0 : -EHOSTUNREACH;
 }
 
+/* A function with its token; who may administer the store has what its servers have. */
+static uint16_t store_role(const struct core *c)
+{
+	return c->config.is_direct && !(c->identity.rights & RIGHT_ADMIN) ? ROLE_JOB : ROLE_PROXY;
+}
+
 static int store_hello(struct store_link *l, struct conn *conn, uint64_t due_ns)
 {
 	struct call call = { 0 };
@@ -117,10 +123,12 @@ static int store_hello(struct store_link *l, struct conn *conn, uint64_t due_ns)
 	conn->access->role = ROLE_STORE;
 	w = call_body(l->core->net, &call);
 	hello_req_put(&w, &(struct hello_req){ .version = PROTOCOL_VERSION,
-					       .role = ROLE_PROXY,
+					       .role = store_role(l->core),
 					       .secret = l->core->config.key });
 	call_send(conn, &call, MSG_HELLO, 0, &w, NULL, due_ns);
 	r = call_wait(&call);
+	l->core->store_refusal = r;
+	call_detail(&call, l->core->store_words, sizeof(l->core->store_words));
 	call_end(&call);
 	/* It may have answered, and be gone again. */
 	return r == 0 && l->conn != conn ? -ECONNRESET : r;
@@ -144,6 +152,11 @@ static int store_open(struct store_link *l, uint64_t due_ns)
 		conn_close(conn);
 	}
 	return r;
+}
+
+const char *core_words(const struct core *c, int r, const char *otherwise)
+{
+	return r < 0 && r == c->store_refusal && c->store_words[0] ? c->store_words : otherwise;
 }
 
 /* One fiber connects; the others wait for it, and then look for themselves. */

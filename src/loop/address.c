@@ -198,6 +198,23 @@ void address_format(const struct address *a, char *buf, size_t cap)
 	}
 }
 
+static in_port_t *port_of(struct address *a)
+{
+	return a->u.any.sa_family == AF_INET6 ? &a->u.in6.sin6_port : &a->u.in.sin_port;
+}
+
+void address_fill(struct address *a, const struct address *host)
+{
+	bool is_any = a->u.any.sa_family == AF_INET6 ? IN6_IS_ADDR_UNSPECIFIED(&a->u.in6.sin6_addr)
+						     : a->u.in.sin_addr.s_addr == htonl(INADDR_ANY);
+	in_port_t port = *port_of(a);
+
+	if (a->kind != ADDRESS_TCP || host->kind != ADDRESS_TCP || !is_any)
+		return;
+	*a = *host;
+	*port_of(a) = port;
+}
+
 bool address_is_loopback(const struct address *a)
 {
 	const struct in6_addr *in6 = &a->u.in6.sin6_addr;

@@ -83,6 +83,11 @@ void fibers_init(struct fibers *fs, unsigned stack_count_max)
 	list_init(&fs->due);
 }
 
+void fibers_allow(struct fibers *fs, unsigned more)
+{
+	fs->stack_count_max += more;
+}
+
 void fibers_fini(struct fibers *fs)
 {
 	struct stack *s;

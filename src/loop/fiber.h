@@ -77,6 +77,8 @@ struct waitq {
 
 void fibers_init(struct fibers *fs, unsigned stack_count_max);
 void fibers_fini(struct fibers *fs); /* all fibers have ended */
+/* So many stacks more: of somebody who shares the loop. */
+void fibers_allow(struct fibers *fs, unsigned more);
 
 /*
  * Runs each fiber that is ready, once; those that are late and those that yielded, too.

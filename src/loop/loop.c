@@ -20,6 +20,11 @@ void loop_init(struct loop *l, const struct loop_ops *ops)
 	l->now_ns = node_now_ns();
 }
 
+void loop_adopt(struct loop *l)
+{
+	l->thread = pthread_self();
+}
+
 bool loop_is_mine(const struct loop *l)
 {
 	return pthread_equal(l->thread, pthread_self());

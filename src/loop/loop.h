@@ -155,6 +155,8 @@ void loop_post(struct loop *l, struct letter *letter);
 
 /* For assertions: are we on its thread? */
 bool loop_is_mine(const struct loop *l);
+/* It is this thread's from now on; the one before has handed it over, and does not touch it. */
+void loop_adopt(struct loop *l);
 
 /* Frees at the end of the turn. */
 void loop_free_later(struct loop *l, struct closing *c);

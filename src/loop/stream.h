@@ -51,6 +51,8 @@ int address_parse(const char *text, struct address *ret);
 /* The same, and asks the resolver, which blocks: for the command line, before loops run. */
 int address_resolve(const char *text, struct address *ret);
 void address_format(const struct address *a, char *buf, size_t cap);
+/* One of no host in particular, as listeners have it, gets the host of another. */
+void address_fill(struct address *a, const struct address *host);
 bool address_is_loopback(const struct address *a); /* Unix sockets and the simulator's too */
 
 struct peer {

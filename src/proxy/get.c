@@ -137,7 +137,7 @@ static uint64_t wanted(const struct get_req *req, uint64_t object_len)
 }
 
 /* What the core has no words for. */
-static const char *why_not_read(int x)
+static const char *why_not_read(const struct op *op, int x)
 {
 	switch (x) {
 	case -EIO:
@@ -152,7 +152,7 @@ static const char *why_not_read(int x)
 	case -ESTALE:
 		return "the bytes that were held are gone";
 	default:
-		return "";
+		return core_words(op->proxy->core, x, "");
 	}
 }
 
@@ -234,7 +234,7 @@ static void get_run(struct fiber *self)
 	}
 	if (x < 0) {
 		get_give_back(op);
-		request_fail(r, x, "%s", op->why[0] ? op->why : why_not_read(x));
+		request_fail(r, x, "%s", op->why[0] ? op->why : why_not_read(op, x));
 		return;
 	}
 	if (g->found.hold && op->span.payload.len >= wanted(&req, g->found.stat.len) &&
@@ -320,7 +320,7 @@ static void get_on_run(struct fiber *self)
 		x = serve_begin(op);
 	if (x < 0) {
 		get_give_back(op);
-		request_fail(r, x, "%s", why_not_read(x));
+		request_fail(r, x, "%s", why_not_read(op, x));
 		return;
 	}
 	w = request_answer(r);

@@ -259,6 +259,40 @@ static int hello_token(struct op *op, struct slice secret, struct access *a, str
 	return 0;
 }
 
+/*
+ * Metadata has looked at the token. What it said of the job is good if it was said just now;
+ * else, of a client that was kept warm, it is asked again.
+ */
+static int hello_private(struct op *op, struct access *a, struct job_show_rep *job)
+{
+	uint64_t begun_ns = op->proxy->loop->now_ns;
+	const struct identity *i;
+	int r = core_identify(op->proxy->core, op->request->due_ns, &i, op->why, sizeof(op->why));
+	bool is_fresh = r == 0 && i->job && i->heard_ns >= begun_ns;
+
+	if (r < 0)
+		return r;
+	if (i->rights & RIGHT_ADMIN && !is_fresh)
+		return hello_default(op, a, job);
+	if (i->prefix_len > 0) {
+		snprintf(op->why, sizeof(op->why),
+			 "a token for some paths goes to a proxy: segments have bytes of others");
+		return -EACCES;
+	}
+	*job = (struct job_show_rep){ .job = i->job,
+				      .changes = i->changes,
+				      .name = { i->job_name, i->job_name_len } };
+	if (i->rights & RIGHT_JOB && !is_fresh)
+		r = show_job(op, job->name, job);
+	if (r == 0 && (job->job != i->job || job->has_ended))
+		r = -EIDRM;
+	if (r == -EIDRM || r == -ENXIO)
+		snprintf(op->why, sizeof(op->why), "%s", token_why(r));
+	a->job = i->job;
+	a->rights = i->rights;
+	return r;
+}
+
 static int hello(struct op *op, const struct hello_req *req, struct access *a, struct token *t,
 		 struct job_show_rep *job)
 {
@@ -273,6 +307,8 @@ static int hello(struct op *op, const struct hello_req *req, struct access *a, s
 		snprintf(op->why, sizeof(op->why), "this is a proxy, for functions");
 		return -EOPNOTSUPP;
 	}
+	if (op->proxy->config.is_private)
+		return hello_private(op, a, job);
 	if (secret_is(req->secret, op->proxy->config.key))
 		return hello_default(op, a, job);
 	if (req->secret.len > 0)

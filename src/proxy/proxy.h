@@ -40,6 +40,7 @@ struct proxy_config {
 	uint32_t own_uid;
 	bool trusts_local, is_isolated;   /* see who.h */
 	bool is_open_loopback;            /* from this host, no token is as good as that key */
+	bool is_private;                  /* of a direct client, and whoever connects is that */
 	const struct pool_counters *pool; /* of the pool in this process, not ours; NULL: none */
 	/* Adds what this process knows of its pool; may be NULL. */
 	void (*add_info)(void *owner, struct info_rep *info);

@@ -120,9 +120,9 @@ static void commit(struct fiber *self)
 		x = object_commit_value(core, op->job, &how, r->payload, r->payload_len, r->due_ns,
 					&done, op->why, sizeof(op->why));
 	} else if (x == 0) {
-		snprintf(op->why, sizeof(op->why),
-			 "for the bytes, or the table of their checksums");
 		x = piece_fill(core, &op->piece, r->due_ns, &extent);
+		snprintf(op->why, sizeof(op->why), "%s",
+			 core_words(core, x, "for the bytes, or the table of their checksums"));
 		if (x == 0)
 			x = object_commit(core, op->job, &how, &extent, 1, r->due_ns, &done,
 					  op->why, sizeof(op->why));

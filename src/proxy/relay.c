@@ -323,6 +323,33 @@ static void park(struct request *r, uint16_t slot)
 	request_park(r, &g->parked);
 }
 
+static void reach_and_park(struct fiber *self)
+{
+	struct op *op = container_of(self, struct op, fiber);
+	struct request *r = op->request;
+	int x = core_reach(op->proxy->core, op->slot, r->due_ns, op->why, sizeof(op->why));
+
+	if (x < 0)
+		request_fail(r, x, "%s", op->why);
+	else
+		park(r, op->slot);
+}
+
+/* A direct client connects when somebody waits for that, and its refusal is to be heard of. */
+static void park_or_reach(struct request *r, uint16_t slot)
+{
+	struct op *op;
+
+	if (core_is_reached(proxy_of(r)->core, slot)) {
+		park(r, slot);
+		return;
+	}
+	op = op_new(proxy_of(r), r);
+	if (op)
+		op->slot = slot;
+	op_serve(op, r, reach_and_park);
+}
+
 void relay_wait_serve(struct request *r)
 {
 	struct rcur body = request_body(r);
@@ -330,7 +357,7 @@ void relay_wait_serve(struct request *r)
 	int x = wait_req_get(&body, &req);
 
 	if (check(r, x, RIGHT_READ, req.job, req.path, true) == 0)
-		park(r, slot_of_id(req.job));
+		park_or_reach(r, slot_of_id(req.job));
 }
 
 void relay_count_serve(struct request *r)
@@ -340,7 +367,7 @@ void relay_count_serve(struct request *r)
 	int x = wait_count_req_get(&body, &req);
 
 	if (check(r, x, RIGHT_LIST, req.job, req.directory, req.directory.len > 0) == 0)
-		park(r, slot_of_id(req.job));
+		park_or_reach(r, slot_of_id(req.job));
 }
 
 void relay_drop_parked(struct conn *c)
@@ -414,6 +441,9 @@ int proxy_info(struct proxy *p, uint64_t due_ns, struct info_rep *ret)
 
 		if (r < 0)
 			return r;
+		/* A direct client's own is nobody else's. */
+		if (p->config.is_private && ret->uptime_ms < one.uptime_ms)
+			ret->uptime_ms = one.uptime_ms;
 		ret->value_bytes += one.value_bytes;
 		ret->object_count += one.object_count;
 		ret->job_count += one.job_count;

@@ -414,7 +414,8 @@ static void add_run(struct fiber *self)
 	int x = fill_add(u->fill, &u->piece, op->request->due_ns);
 
 	if (x < 0)
-		request_fail(op->request, x, "the bytes did not reach their store");
+		request_fail(op->request, x, "%s",
+			     core_words(op->proxy->core, x, "the bytes did not reach their store"));
 	else if (u->is_closed)
 		request_fail(op->request, -ECANCELED, "the upload was dropped");
 	else

@@ -8,6 +8,6 @@ unsigned core_sessions(const struct core *c, uint64_t *list, unsigned cap)
 	unsigned n = c->shard_count < cap ? c->shard_count : cap;
 
 	for (unsigned i = 0; i < n; i++)
-		list[i] = c->links[i].session;
+		list[i] = c->links[i]->session;
 	return n;
 }

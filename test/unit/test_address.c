@@ -52,6 +52,33 @@ static void good_addresses_come_out_as_they_went_in(void **state)
 	}
 }
 
+static void an_address_of_no_host_gets_the_host_of_another(void **state)
+{
+	static const struct {
+		const char *address, *host, *filled;
+	} ROWS[] = {
+		{ "0.0.0.0:7", "10.0.0.1:80", "tcp://10.0.0.1:7" },
+		{ "[::]:7", "[2001:db8::1]:80", "tcp://[2001:db8::1]:7" },
+		{ "[::]:7", "10.0.0.1:80", "tcp://10.0.0.1:7" },
+		{ "0.0.0.0:7", "[::1]:80", "tcp://[::1]:7" },
+		{ "10.0.0.2:7", "10.0.0.1:80", "tcp://10.0.0.2:7" },
+		{ "[::1]:7", "10.0.0.1:80", "tcp://[::1]:7" },
+		{ "unix:///x", "10.0.0.1:80", "unix:///x" },
+		{ "0.0.0.0:7", "unix:///x", "tcp://0.0.0.0:7" },
+	};
+
+	for (size_t i = 0; i < sizeof(ROWS) / sizeof(*ROWS); i++) {
+		char text[ADDRESS_TEXT_MAX];
+		struct address a, host;
+
+		assert_int_equal(address_parse(ROWS[i].address, &a), 0);
+		assert_int_equal(address_parse(ROWS[i].host, &host), 0);
+		address_fill(&a, &host);
+		address_format(&a, text, sizeof(text));
+		assert_string_equal(text, ROWS[i].filled);
+	}
+}
+
 static const char *const BAD[] = {
 	"",
 	":",
@@ -141,6 +168,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(good_addresses_come_out_as_they_went_in),
+		cmocka_unit_test(an_address_of_no_host_gets_the_host_of_another),
 		cmocka_unit_test(bad_addresses_are_refused_and_leave_no_trace),
 		cmocka_unit_test(names_are_looked_up_only_when_asked_to),
 		cmocka_unit_test(the_longest_path_fits_a_text_and_a_longer_one_is_refused),
