@@ -259,7 +259,7 @@ static int buffer_take(struct core *c, uint32_t len, uint64_t due_ns, struct spa
 		if (r < 0)
 			return r == -ETIMEDOUT ? -EUSERS : r;
 	}
-	ret->buffer = node_alloc(len);
+	ret->buffer = node_resize(NULL, len); /* not zeroed: all of it is written */
 	if (ret->buffer) {
 		ret->buffer_len = len;
 		c->buffer_bytes += len;

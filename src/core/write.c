@@ -20,7 +20,7 @@ int piece_at(struct core *c, struct segment *s, uint32_t offset, uint32_t len, s
 	} else if (c->buffer_bytes + len > BUFFER_BYTES_MAX) {
 		r = -EUSERS;
 	} else {
-		ret->ptr = node_alloc(len);
+		ret->ptr = node_resize(NULL, len); /* not zeroed: all of it is written */
 		ret->is_buffer = ret->ptr != NULL;
 		c->buffer_bytes += ret->ptr ? len : 0;
 		r = ret->ptr ? 0 : -ENOMEM;
