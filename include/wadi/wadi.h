@@ -89,10 +89,14 @@ extern "C" {
 struct wadi;
 
 struct wadi_options {
-	size_t size;          /* sizeof(struct wadi_options) */
-	const char *endpoint; /* "tcp://host:port", "unix:///path"; NULL: from the environment */
-	const char *token;    /* NULL: from the environment; none on a loopback `wadi dev` */
-	uint32_t timeout_ms;  /* of each call; 0: WADI_TIMEOUT, else 10,000 */
+	size_t size; /* sizeof(struct wadi_options) */
+	/*
+	 * Of a proxy: "tcp://host:port", "unix:///path". Of metadata, without a proxy:
+	 * "direct://host:port[,host:port...]", some of its shards. NULL: from the environment.
+	 */
+	const char *endpoint;
+	const char *token;   /* NULL: from the environment; none on a loopback `wadi dev` */
+	uint32_t timeout_ms; /* of each call; 0: WADI_TIMEOUT, else 10,000 */
 	uint32_t reserved;
 };
 #define WADI_OPTIONS                                \
@@ -108,7 +112,11 @@ struct wadi_options {
  */
 WADI_API int wadi_open(const struct wadi_options *options, struct wadi **ret);
 
-/* Drops what is in flight and frees the handle; NULL is fine. Views and readers of it must be gone.
+/*
+ * Drops what is in flight and frees the handle; NULL is fine. Views and readers of it must be gone.
+ * With direct://, its connections stay for the next wadi_open() of this process with the same
+ * endpoint and token; what is open at the store is given back, for which it waits, a second at
+ * most.
  */
 WADI_API void wadi_close(struct wadi *w);
 

@@ -103,7 +103,9 @@ int op_start(struct wadi_op *op)
 
 	op->w->loop->now_ns = node_now_ns(); /* the loop may have slept since its last turn */
 	op_progress(op);
-	r = fiber_start(&op->w->loop->fibers, &op->fiber, op_main, op_ended);
+	r = op->w->op_count < FIBERS_PER_LOOP
+		    ? fiber_start(&op->w->loop->fibers, &op->fiber, op_main, op_ended)
+		    : -EAGAIN;
 	if (r < 0) {
 		r = fiber_refused(r, TOO_MANY_OPS, &why);
 		snprintf(op->why, sizeof(op->why), "%s", why);
@@ -196,7 +198,7 @@ static int say_hello(struct wadi_op *op, struct conn *c)
 		w->job_name[rep.job_name.len] = '\0';
 	} else {
 		call_detail(&call, op->why, sizeof(op->why));
-		if (r == -EHOSTUNREACH || r == -ECONNRESET)
+		if (!op->why[0] && (r == -EHOSTUNREACH || r == -ECONNRESET))
 			snprintf(op->why, sizeof(op->why), "%s: %s", w->endpoint,
 				 w->why_closed ? w->why_closed : "no answer");
 	}
@@ -224,7 +226,8 @@ static int connect_once(struct wadi_op *op)
 	struct wadi *w = op->w;
 	struct stream *s;
 	struct conn *c;
-	int r = stream_connect(w->loop, &w->address, &s);
+	int r = w->direct ? direct_connect(w->direct, &s)
+			  : stream_connect(w->loop, &w->address, &s);
 
 	if (r < 0) {
 		snprintf(op->why, sizeof(op->why), "%s: %s", w->endpoint, strerror(-r));
@@ -451,7 +454,9 @@ int handle_init(struct wadi *w, struct loop *l)
 	node_random(&w->attempt, sizeof(w->attempt));
 	w->attempt.hi |= 1; /* all zeros would be none */
 	near_init(&w->near, w);
-	return net_open(l, &w->net);
+	if (w->direct)
+		w->net = direct_net(w->direct);
+	return w->direct ? 0 : net_open(l, &w->net);
 }
 
 static int configure(struct wadi *w, const struct wadi_options *o)
@@ -466,16 +471,17 @@ static int configure(struct wadi *w, const struct wadi_options *o)
 		return (int)handle_fail(w, "open", w->endpoint, -EKEYREJECTED,
 					"the token is too long");
 	snprintf(w->token, sizeof(w->token), "%s", token ? token : "");
-	if (strncmp(w->endpoint, "direct://", 9) == 0)
-		return (int)handle_fail(w, "open", w->endpoint, -EOPNOTSUPP,
-					"direct:// is not in this build; use tcp:// or unix://");
-	r = address_resolve(w->endpoint, &w->address);
-	if (r < 0)
-		return (int)handle_fail(w, "open", w->endpoint, r == -EINVAL ? r : -EHOSTUNREACH,
-					r == -EINVAL
-						? "an endpoint is tcp://host:port or unix:///path"
-						: "the host's name is not known");
-	return 0;
+	if (endpoint && strncmp(endpoint, "direct://", 9) == 0)
+		r = direct_open(endpoint, w->token, &w->direct);
+	else
+		r = address_resolve(w->endpoint, &w->address);
+	if (r == -EINVAL)
+		return (int)handle_fail(w, "open", w->endpoint, r,
+					"an endpoint is tcp://host:port, unix:///path, or "
+					"direct://host:port of metadata");
+	if (r == -EHOSTUNREACH)
+		return (int)handle_fail(w, "open", w->endpoint, r, "the host's name is not known");
+	return r < 0 ? (int)handle_fail(w, "open", w->endpoint, local_limit(r), strerror(-r)) : 0;
 }
 
 int wadi_open(const struct wadi_options *options, struct wadi **ret)
@@ -494,7 +500,10 @@ int wadi_open(const struct wadi_options *options, struct wadi **ret)
 	r = configure(w, &o);
 	if (r < 0)
 		return r;
-	r = loop_open_epoll(&w->loop);
+	if (w->direct)
+		w->loop = direct_loop(w->direct);
+	else
+		r = loop_open_epoll(&w->loop);
 	if (r == 0) {
 		w->loop->may_stay_awake = true;
 		r = handle_init(w, w->loop);
@@ -519,8 +528,12 @@ void wadi_close(struct wadi *w)
 	if (w->pid == getpid() && w->loop && !w->is_poisoned) {
 		(void)loop_turn(w->loop, 0);
 		near_fini(&w->near);
-		net_close(w->net);
-		loop_close(w->loop);
+		if (w->direct) {
+			direct_close(w->direct);
+		} else {
+			net_close(w->net);
+			loop_close(w->loop);
+		}
 	}
 	node_free(w);
 }

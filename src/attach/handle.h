@@ -16,6 +16,7 @@
 #include <errno.h>
 
 #include "attach/near.h"
+#include "direct/direct.h"
 #include "net/conn.h"
 #include "wadi/wadi.h"
 #include "wire/codec.h"
@@ -29,6 +30,7 @@
 #define LANES (CONN_CREDIT / TRANSFER_PIECE)
 
 struct wadi {
+	struct direct *direct; /* whose are loop and net, and the proxy; NULL: it is elsewhere */
 	struct loop *loop;
 	struct net *net;
 	struct conn *conn;

@@ -284,6 +284,15 @@
 #define ERRANDS_MAX 4096
 
 /*
+ * Closing a direct client waits so long for metadata to take back what is open: a round trip, but
+ * for one that does not answer; its session ends it otherwise.
+ */
+#define DIRECT_REST_MS 1000
+
+/* Direct clients that a process keeps warm: those of as many threads, or of as many jobs. */
+#define DIRECT_WARM_MAX 8
+
+/*
  * Of one process; each is a descriptor, so where there are fewer of those, it is less. Above
  * it new ones are told so and closed; further ones, when so many wait for that, only closed.
  */

@@ -13,18 +13,17 @@ int client_check(const struct invocation *in)
 	const char *endpoint = *(const char *const *)options_value(&in->options, "endpoint");
 
 	if (!endpoint || strncmp(endpoint, "tcp://", 6) == 0 ||
-	    strncmp(endpoint, "unix://", 7) == 0)
+	    strncmp(endpoint, "unix://", 7) == 0 || strncmp(endpoint, "direct://", 9) == 0)
 		return EXIT_DONE;
-	if (strncmp(endpoint, "direct://", 9) == 0)
-		return fail_usage(in, "direct:// endpoints are not in this build; type the proxy's "
-				      "tcp://HOST:PORT or unix:///PATH");
 	if (endpoint[0] == '/')
 		return fail_usage(in, "'%.200s' is not an endpoint; did you mean unix://%.200s?",
 				  endpoint, endpoint);
 	if (!strstr(endpoint, "://"))
 		return fail_usage(in, "'%.200s' is not an endpoint; did you mean tcp://%.200s?",
 				  endpoint, endpoint);
-	return fail_usage(in, "'%.200s' is not an endpoint; type tcp://HOST:PORT or unix:///PATH",
+	return fail_usage(in,
+			  "'%.200s' is not an endpoint; type tcp://HOST:PORT, unix:///PATH, or "
+			  "direct://HOST:PORT of metadata",
 			  endpoint);
 }
 

@@ -1756,8 +1756,12 @@ static const char *every_wait_has_a_deadline(struct wadi *w)
 	options.endpoint = "nonsense";
 	RETURNS(-EINVAL, wadi_open(&options, &other));
 	wadi_close(other);
-	options.endpoint = "direct://127.0.0.1:1";
-	RETURNS(-EOPNOTSUPP, wadi_open(&options, &other));
+	options.endpoint = "direct://127.0.0.1:1,127.0.0.1:2";
+	RETURNS(-EHOSTUNREACH, wadi_open(&options, &other));
+	CHECK(other && strstr(wadi_strerror(other), "127.0.0.1:2"));
+	wadi_close(other);
+	options.endpoint = "direct://127.0.0.1:1,";
+	RETURNS(-EINVAL, wadi_open(&options, &other));
 	wadi_close(other);
 	return NULL;
 }

@@ -115,10 +115,11 @@ class Cluster:
                                   str(shards), *self.with_key, *self.with_token_key, *self.keep_s, *self.store_gone,
                                   env=self.env)
 
-    def start_store(self):
+    def start_store(self, knows_tokens=True):
+        with_token_key = self.with_token_key if knows_tokens else []
         self.roles["store"] = Role(self.directory, "store", "--listen", f"127.0.0.1:{self.store_port}", "--meta",
-                                   self.metas, "--memory", self.memory, *self.with_key, *self.keep_s, env=self.env,
-                                   prefix=self.store_prefix)
+                                   self.metas, "--memory", self.memory, *self.with_key, *with_token_key, *self.keep_s,
+                                   env=self.env, prefix=self.store_prefix)
 
     def start_proxy(self):
         self.roles["proxy"] = Role(self.directory, "proxy", "--listen", f"127.0.0.1:{self.proxy_port}", "--http",

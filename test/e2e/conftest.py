@@ -2,7 +2,8 @@
 
 Ports are chosen by the kernel. Nothing waits for a time: `until` waits for a condition, and
 fails when that takes too long. A test ends what it started, by process id, however it ends.
-WADI_BUILD is the directory of the build, `build` if it is not set.
+WADI_BUILD is the directory of the build, `build` if it is not set; WADI_SCHEME says how clients
+are attached where a test does not, `tcp` if it is not set.
 """
 import json
 import os
@@ -24,6 +25,7 @@ WADI = os.path.join(BUILD, "wadi")
 if not os.path.exists(WADI):
     WADI = os.path.join(BUILD, "src/cli/wadi")
 
+SCHEME = os.environ.get("WADI_SCHEME", "tcp")
 LATE_S = 30  # what takes longer has failed; nothing is expected to come near it
 
 DONE, REFUSED, USAGE, UNREACHABLE, LATE = range(5)
@@ -180,7 +182,7 @@ class Store:
         for endpoint in re.findall(r"^endpoint=(\S+)$", self.printed, re.M):
             self.endpoints[endpoint.split(":")[0]] = endpoint
 
-    def client(self, token=None, scheme="tcp"):
+    def client(self, token=None, scheme=SCHEME):
         return Client(self.endpoints[scheme], token)
 
     def job(self, name=None, *options):

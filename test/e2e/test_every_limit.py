@@ -89,6 +89,10 @@ GAPS = {
     "MAPPING_IDLE_MS": "test_near.py: what is not used is given up",
     "NEAR_FROM": "test_near.py: of a small object nothing is mapped",
     "UIDS_MAX": "test_near.py: as many users as may have segments of jobs",
+    "FUNCTION_GONE_MS": "test_direct.py: a killed client leaves nothing within seconds",
+    "HELLO_MS_DIRECT": "test_direct.py: metadata that does not answer is told in time",
+    "DIRECT_REST_MS": "the same: a handle is closed",
+    "DIRECT_WARM_MAX": "test_direct.py: a process keeps few clients warm",
     "KEEP_REGIONS_MAX": "descriptors: test_limits.py has those",
 }
 

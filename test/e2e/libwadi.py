@@ -1,0 +1,93 @@
+"""libwadi in this process, for what only a process with a handle shows. Not thread safe: a handle per thread.
+
+Run as a program it does one line of standard input after the other, each a Python expression
+with `Handle` and `pattern`, and prints what it gives.
+"""
+import ctypes
+import os
+import sys
+import threading
+
+from conftest import BUILD, pattern
+
+
+class Options(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_size_t), ("endpoint", ctypes.c_char_p), ("token", ctypes.c_char_p),
+                ("timeout_ms", ctypes.c_uint32), ("reserved", ctypes.c_uint32)]
+
+
+LIB = ctypes.CDLL(os.path.join(BUILD, "src/attach/libwadi.so"))
+LIB.wadi_strerror.restype = LIB.wadi_status_name.restype = ctypes.c_char_p
+LIB.wadi_get.restype = ctypes.c_int64
+LIB.wadi_put.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p,
+                         ctypes.c_void_p]
+LIB.wadi_get.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p,
+                         ctypes.c_void_p]
+for name in ("wadi_close", "wadi_strerror"):
+    getattr(LIB, name).argtypes = [ctypes.c_void_p]
+
+
+class Failed(Exception):
+    """str() begins with the status."""
+
+
+class Handle:
+    def __init__(self, endpoint=None, token=None, timeout_ms=0):
+        options = Options(ctypes.sizeof(Options), endpoint and endpoint.encode(), token and token.encode(), timeout_ms)
+        self.w = ctypes.c_void_p()
+        self.check(LIB.wadi_open(ctypes.byref(options), ctypes.byref(self.w)))
+
+    def check(self, r):
+        if r < 0:
+            raise Failed(LIB.wadi_status_name(r).decode() + " " + LIB.wadi_strerror(self.w).decode())
+        return r
+
+    def put(self, path, data):
+        self.check(LIB.wadi_put(self.w, path.encode(), data, len(data), None, None))
+
+    def get(self, path, cap=1 << 20):
+        room = ctypes.create_string_buffer(cap)
+        size = self.check(LIB.wadi_get(self.w, path.encode(), room, cap, None, None))
+        return room.raw[:size]
+
+    def close(self):
+        LIB.wadi_close(self.w)
+
+
+def sockets():
+    """How many this process has."""
+    return sum(os.readlink(f"/proc/self/fd/{fd}").startswith("socket:") for fd in os.listdir("/proc/self/fd")
+               if os.path.islink(f"/proc/self/fd/{fd}"))
+
+
+def run(number):
+    """A thread that opens, puts, gets and closes, and tells at the end how often that was right."""
+    def body():
+        for turn in range(30):
+            data, handle = pattern(5000 * (turn % 3), turn), Handle()
+            handle.put(f"of-{number}", data)
+            right = handle.get(f"of-{number}") == data
+            handle.close()
+            done[number] += right
+    done.append(0)
+    threads.append(threading.Thread(target=body))
+    threads[-1].start()
+    return True
+
+
+threads, done = [], []
+
+
+def main():
+    kept = {"Handle": Handle, "pattern": pattern, "sockets": sockets, "os": os, "run": run, "threads": threads,
+            "done": done}
+    for line in sys.stdin:
+        try:
+            exec("answer = " + line, kept)
+            print(kept["answer"], flush=True)
+        except Failed as failed:
+            print(failed, flush=True)
+
+
+if __name__ == "__main__":
+    main()
