@@ -215,10 +215,8 @@ static void a_read_is_of_an_object_with_reads_left(void **state)
 		(struct hold_made_effect){ .job = job,
 					   .session = 5,
 					   .hold = (uint64_t)SLOT << ID_SLOT_SHIFT | counter,
-					   .path = text("reads") };
-	expect_lie(&e);
-	e.u.hold_made.is_read = 1;
-	e.u.hold_made.path = text("plain");
+					   .is_read = 1,
+					   .path = text("plain") };
 	expect_lie(&e);
 	e.u.hold_made.hold = 5;
 	e.u.hold_made.path = text("reads");
