@@ -234,6 +234,7 @@ static int report(struct sort *s)
 	s->report.sum = s->in.sum;
 	s->report.format = (enum format)s->options.format;
 	s->report.store = store_kind(s->job.function_store.url);
+	s->report.attach = s->job.attach[0] ? s->job.attach : NULL;
 	if (s->options.is_json)
 		report_print_json(&s->report, stdout);
 	else

@@ -3,146 +3,150 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
+#include <limits.h>
+#include <netinet/in.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
+#include <sys/random.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
-#include "clock.h"
+#define ANY_PORT "127.0.0.1:0"
 
-#define READY_NS (15 * NS_PER_S) /* a cold disk, a busy machine */
-#define END_NS   (15 * NS_PER_S)
+/* Of a proxy without a pool: what is on its way, and rings. */
+#define PROXY_MEMORY (128ull << 20)
 
-static void child_run(const char *program, uint64_t memory, int out, pid_t parent)
+static int server_add(struct embedded *e, const struct embedded_config *config,
+		      const char *const argv[], struct problem *problem)
 {
-	char memory_text[32];
-	sigset_t none;
+	int r = server_open(&e->servers[e->server_count], config->program, argv, problem);
 
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != parent)
-		_exit(1);
-	setpgid(0, 0); /* Ctrl-C is the driver's to handle */
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	signal(SIGPIPE, SIG_DFL);
-	dup2(out, 1);
-	snprintf(memory_text, sizeof(memory_text), "%llu", (unsigned long long)memory);
-	execlp(program, "wadi", "dev", "--memory", memory_text, "--listen", "127.0.0.1:0", "--http",
-	       "127.0.0.1:0", "--redis", "127.0.0.1:0", (char *)NULL);
-	fprintf(stderr, "cannot run %s: %s\n", program, strerror(errno));
-	_exit(127);
+	if (r == 0)
+		e->server_count++;
+	return r;
 }
 
-static void endpoint_take(struct embedded *e, const char *line)
+static const char *number(uint64_t v, char buf[32])
 {
-	const char *endpoint = line + strlen("endpoint=");
-
-	if (strncmp(line, "endpoint=", strlen("endpoint=")) != 0)
-		return;
-	if (strncmp(endpoint, "tcp://", 6) == 0)
-		snprintf(e->tcp, sizeof(e->tcp), "%s", endpoint);
-	if (strncmp(endpoint, "unix://", 7) == 0)
-		snprintf(e->local, sizeof(e->local), "%s", endpoint);
+	snprintf(buf, 32, "%llu", (unsigned long long)v);
+	return buf;
 }
 
-/* 1: a line, without its newline; 0: not yet; negative: there will be none. */
-static int line_read(struct embedded *e, char *buf, size_t cap, size_t *have, uint64_t due_ns)
+/* All roles in one process. */
+static int dev_open(struct embedded *e, const struct embedded_config *config,
+		    struct problem *problem)
 {
-	struct pollfd p = { .fd = e->out_fd, .events = POLLIN };
-	ssize_t n;
+	char memory[32];
+	const char *argv[] = { "wadi",     "dev",    "--memory", number(config->memory, memory),
+			       "--listen", ANY_PORT, "--http",   ANY_PORT,
+			       "--redis",  ANY_PORT, NULL };
+	int r = server_add(e, config, argv, problem);
 
-	if (*have + 1 >= cap)
-		return -EMSGSIZE;
-	n = poll(&p, 1, clock_left_ms(due_ns, 1000));
-	if (n == 0 || (n < 0 && errno == EINTR))
-		return clock_ns() >= due_ns ? -ETIMEDOUT : 0;
-	n = read(e->out_fd, buf + *have, 1);
-	if (n <= 0)
-		return -ECHILD;
-	if (buf[*have] == '\n') {
-		buf[*have] = '\0';
-		*have = 0;
-		return 1;
-	}
-	++*have;
-	return 0;
+	e->memory = config->memory;
+	if (r == 0)
+		strcpy(e->url,
+		       config->attach == ATTACH_PROXY ? e->servers[0].tcp : e->servers[0].local);
+	return r;
 }
 
-static int ready_wait(struct embedded *e)
+/* Others are told where metadata is before it says so: a port that was free just now. */
+static int port_find(char *buf, size_t cap)
 {
-	uint64_t due_ns = clock_ns() + READY_NS;
-	char line[ENDPOINT_MAX];
-	size_t have = 0;
+	struct sockaddr_in in = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), r = 0;
+	socklen_t len = sizeof(in);
 
-	for (;;) {
-		int r = line_read(e, line, sizeof(line), &have, due_ns);
-
-		if (r < 0)
-			return r;
-		if (r > 0 && strcmp(line, "ready") == 0)
-			return 0;
-		if (r > 0)
-			endpoint_take(e, line);
-	}
+	if (fd < 0 || bind(fd, (struct sockaddr *)&in, len) < 0 ||
+	    getsockname(fd, (struct sockaddr *)&in, &len) < 0)
+		r = -errno;
+	if (fd >= 0)
+		close(fd);
+	snprintf(buf, cap, "127.0.0.1:%u", ntohs(in.sin_port));
+	return r;
 }
 
-int embedded_open(struct embedded *e, const char *program, uint64_t memory, struct problem *problem)
+/* Metadata signs tokens with it, and proxies know them by it. */
+static int key_make(const char *directory, char *path, size_t cap)
 {
-	pid_t parent = getpid();
-	int fds[2], r;
+	uint8_t random[32];
+	int n = snprintf(path, cap, "%s/token.key", directory), fd, r = 0;
 
-	*e = (struct embedded){ .out_fd = -1 };
-	if (pipe2(fds, O_CLOEXEC) < 0)
-		return problem_set(problem, -errno, "no pipe: %s", strerror(errno));
-	e->pid = fork();
-	if (e->pid == 0)
-		child_run(program, memory, fds[1], parent);
-	r = e->pid < 0 ? -errno : 0;
-	close(fds[1]);
-	e->out_fd = fds[0];
-	if (r < 0) {
-		e->pid = 0;
-		embedded_close(e);
+	if (n < 0 || (size_t)n >= cap)
+		return -ENAMETOOLONG;
+	if (getrandom(random, sizeof(random), 0) != sizeof(random))
+		return -EAGAIN;
+	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	for (size_t i = 0; i < sizeof(random) && r >= 0; i++)
+		r = dprintf(fd, "%02x", random[i]);
+	close(fd);
+	return r < 0 ? -EIO : 0;
+}
+
+/* Roles apart; a proxy only if functions are to have one. */
+static int apart_open(struct embedded *e, const struct embedded_config *config,
+		      struct problem *problem)
+{
+	bool has_proxy = config->attach == ATTACH_SIDECAR;
+	char at[32], key[PATH_MAX], meta_memory[32], store_memory[32], proxy_memory[32];
+	const char *meta[] = { "wadi",        "meta",
+			       "--listen",    at,
+			       "--token-key", key,
+			       "--memory",    number(config->meta_memory, meta_memory),
+			       NULL };
+	const char *store[] = {
+		"wadi", "store",       "--listen", ANY_PORT,   "--meta",
+		at,     "--token-key", key,        "--memory", number(config->memory, store_memory),
+		NULL
+	};
+	const char *proxy[] = { "wadi",        "proxy",
+				"--listen",    ANY_PORT,
+				"--http",      ANY_PORT,
+				"--redis",     ANY_PORT,
+				"--meta",      at,
+				"--token-key", key,
+				"--memory",    number(PROXY_MEMORY, proxy_memory),
+				NULL };
+	int r = port_find(at, sizeof(at));
+
+	if (r == 0)
+		r = key_make(config->directory, key, sizeof(key));
+	if (r < 0)
 		return problem_set(problem, r, "cannot start a store: %s", strerror(-r));
-	}
-	r = ready_wait(e);
-	if (r < 0) {
+	e->memory = config->memory + config->meta_memory + (has_proxy ? PROXY_MEMORY : 0);
+	r = server_add(e, config, meta, problem);
+	if (r == 0)
+		r = server_add(e, config, store, problem);
+	if (r == 0 && has_proxy)
+		r = server_add(e, config, proxy, problem);
+	if (r == 0 && has_proxy)
+		strcpy(e->url, e->servers[2].local);
+	else if (r == 0)
+		snprintf(e->url, sizeof(e->url), "direct://%s", at);
+	return r;
+}
+
+int embedded_open(struct embedded *e, const struct embedded_config *config, struct problem *problem)
+{
+	int r;
+
+	*e = (struct embedded){ 0 };
+	if (config->attach == ATTACH_SIDECAR || config->attach == ATTACH_DIRECT)
+		r = apart_open(e, config, problem);
+	else
+		r = dev_open(e, config, problem);
+	if (r == 0 && !e->url[0])
+		r = problem_set(problem, -EHOSTUNREACH,
+				"the store that was started has no such endpoint");
+	if (r < 0)
 		embedded_close(e);
-		return problem_set(problem, -EHOSTUNREACH,
-				   "the store that was started for this "
-				   "run (%s dev) %s",
-				   program,
-				   r == -ETIMEDOUT ? "was not ready in time"
-						   : "ended before it was ready");
-	}
-	return 0;
+	return r;
 }
 
 void embedded_close(struct embedded *e)
 {
-	uint64_t due_ns = clock_ns() + END_NS;
-	bool is_late = false;
-
-	if (e->pid > 0)
-		kill(e->pid, SIGTERM);
-	while (e->pid > 0) {
-		pid_t pid = waitpid(e->pid, NULL, WNOHANG);
-
-		if (pid == e->pid || (pid < 0 && errno != EINTR))
-			break;
-		if (!is_late && clock_ns() >= due_ns) {
-			is_late = true;
-			kill(e->pid, SIGKILL);
-		}
-		/* Its output ends with it, and wakes us. */
-		(void)poll(&(struct pollfd){ .fd = e->out_fd, .events = 0 }, 1, 10);
-	}
-	e->pid = 0;
-	if (e->out_fd >= 0)
-		close(e->out_fd);
-	e->out_fd = -1;
+	while (e->server_count > 0)
+		server_close(&e->servers[--e->server_count]);
 }

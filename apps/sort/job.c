@@ -18,6 +18,9 @@
 /* 90,000 objects of 100 bytes were too many for 256 MiB, and well in 512. */
 #define OBJECT_BYTES ((uint64_t)4096)
 
+/* What a store needs at least, or metadata alone. */
+#define LEAST_BYTES (128ull << 20)
+
 /* Where programs of ours are, from the directory of this one: installed, or in a build. */
 static const char *const PLACES[] = { "", "../cli/", "../../src/cli/", "../../bin/", "../bin/" };
 
@@ -178,8 +181,7 @@ static uint64_t embedded_memory(const struct options *o, struct job_size size)
 {
 	uint64_t runs = size.bytes / (o->function_memory / 2) + o->maps;
 	uint64_t windows = o->function_memory / 2 >> 18;
-	uint64_t memory =
-		size.bytes + size.bytes / 4 + (128ull << 20) + OBJECT_BYTES * size.objects;
+	uint64_t memory = size.bytes + size.bytes / 4 + LEAST_BYTES + OBJECT_BYTES * size.objects;
 
 	return runs > windows ? memory + size.bytes : memory;
 }
@@ -187,44 +189,66 @@ static uint64_t embedded_memory(const struct options *o, struct job_size size)
 static int embedded_start(struct job *j, struct job_size size)
 {
 	char *program = program_find("wadi");
+	struct embedded_config config = {
+		.program = program,
+		.directory = j->work,
+		.attach = (enum attach)j->options->attach,
+		.memory = embedded_memory(j->options, size),
+		.meta_memory = LEAST_BYTES + OBJECT_BYTES * size.objects,
+	};
 	int r;
 
 	if (!program)
 		return problem_set(j->problem, -ENOMEM, "no memory");
-	j->store_memory = embedded_memory(j->options, size);
-	r = embedded_open(&j->embedded, program, j->store_memory, j->problem);
+	r = embedded_open(&j->embedded, &config, j->problem);
 	free(program);
-	if (r < 0)
-		return r;
-	j->function_store.url =
-		j->options->attach == ATTACH_PROXY ? j->embedded.tcp : j->embedded.local;
-	if (!*j->function_store.url)
-		return problem_set(j->problem, -EHOSTUNREACH,
-				   "the store that was started has no such endpoint");
-	return 0;
+	j->store_memory = j->embedded.memory;
+	j->function_store.url = j->embedded.url;
+	return r;
 }
 
-/* Which store, and for Wadi at which endpoint. */
+/* The endpoints of each way to attach, in the order of WORDS_ATTACH. */
+static const char *const SCHEMES[] = { "unix://", "tcp://", "direct://", "unix://" };
+
+static bool is_at(const char *url, uint64_t attach)
+{
+	return strncmp(url, SCHEMES[attach], strlen(SCHEMES[attach])) == 0;
+}
+
+/* What was asked for; else what the endpoint tells, which does not know a sidecar from a host. */
+static void attach_name(struct job *j)
+{
+	uint64_t attach = j->options->attach;
+
+	if (attach == ATTACH_ANY)
+		for (attach = 0; attach < ATTACH_ANY && !is_at(j->function_store.url, attach);)
+			attach++;
+	word_of(WORDS_ATTACH, attach, j->attach, sizeof(j->attach));
+}
+
+/* Which store, and for Wadi at which endpoint: functions know nothing else of how they attach. */
 static int store_choose(struct job *j, struct job_size size)
 {
 	const char *store = j->options->store, *endpoint = getenv("WADI_ENDPOINT");
-	bool is_unix;
+	uint64_t attach = j->options->attach;
+	int r = 0;
 
 	if (store && strcmp(store, "wadi") != 0) {
 		j->function_store.url = store;
 		return 0;
 	}
-	if (!endpoint || !*endpoint)
-		return embedded_start(j, size);
-	is_unix = strncmp(endpoint, "unix://", 7) == 0;
-	if ((j->options->attach == ATTACH_HOST && !is_unix) ||
-	    (j->options->attach == ATTACH_PROXY && is_unix))
-		return problem_set(j->problem, -EINVAL,
-				   "--attach host wants a unix:// endpoint and proxy a tcp:// one, "
-				   "and WADI_ENDPOINT is %s",
-				   endpoint);
-	j->function_store.url = endpoint;
-	return 0;
+	if (endpoint && *endpoint)
+		j->function_store.url = endpoint;
+	else
+		r = embedded_start(j, size);
+	if (r < 0)
+		return r;
+	attach_name(j);
+	if (attach == ATTACH_ANY || is_at(j->function_store.url, attach))
+		return 0;
+	return problem_set(j->problem, -EINVAL,
+			   "--attach %s wants a %s endpoint, and WADI_ENDPOINT is %s", j->attach,
+			   SCHEMES[attach], endpoint);
 }
 
 /* A job in a directory has no lease, so that is the sweeper's as well. */
@@ -268,7 +292,7 @@ int job_begin(struct job *j, const struct options *o, struct job_size size, stru
 	uint64_t unique;
 	int r;
 
-	*j = (struct job){ .options = o, .problem = problem, .embedded.out_fd = -1 };
+	*j = (struct job){ .options = o, .problem = problem };
 	if (getrandom(&unique, sizeof(unique), 0) < 0)
 		return problem_set(problem, -errno, "no random number: %s", strerror(errno));
 	snprintf(j->name, sizeof(j->name), "sort-%016llx", (unsigned long long)unique);

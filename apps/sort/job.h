@@ -28,6 +28,7 @@ struct job {
 	struct store *admin;                /* makes and ends the job */
 	struct store *store;                /* the driver's own way to the data */
 	uint64_t store_memory;              /* of the embedded store; 0: there is none */
+	char attach[16];                    /* how functions attach to Wadi; "": it is not Wadi */
 
 	/* job.c's own. */
 	struct sweeper sweeper;

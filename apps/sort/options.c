@@ -349,10 +349,6 @@ static int options_check(const struct options *o, struct problem *problem)
 	if (o->attach != ATTACH_ANY && o->store && strcmp(o->store, "wadi") != 0)
 		return problem_set(problem, -EINVAL,
 				   "--attach is how to reach Wadi, and --store is %s", o->store);
-	if (o->attach == ATTACH_DIRECT || o->attach == ATTACH_SIDECAR)
-		return problem_set(problem, -EINVAL,
-				   "--attach direct and sidecar are not in this "
-				   "build; host and proxy are");
 	return 0;
 }
 

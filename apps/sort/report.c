@@ -188,8 +188,9 @@ void report_print(const struct report *r, FILE *to)
 	if (killed_count(r))
 		fprintf(to, "%u functions were killed and ran again\n", killed_count(r));
 	bill_print(r, to);
-	fprintf(to, "\n%s in %.2f s over %s, %.0f MB/s\n", bytes_text(r->bytes, bytes),
-		seconds(r->total_ns), r->store, (double)r->bytes / 1e6 / seconds(r->total_ns));
+	fprintf(to, "\n%s in %.2f s over %s%s%s%s, %.0f MB/s\n", bytes_text(r->bytes, bytes),
+		seconds(r->total_ns), r->store, r->attach ? " (" : "", r->attach ? r->attach : "",
+		r->attach ? ")" : "", (double)r->bytes / 1e6 / seconds(r->total_ns));
 	fprintf(to, "%s: %llu %s, sum %s\n", r->is_verified ? "verified" : "NOT VERIFIED",
 		(unsigned long long)r->count, r->format == FORMAT_LINES ? "lines" : "records", sum);
 	fprintf(to, "duplicates: %llu have the key of the one before\n",
@@ -238,11 +239,12 @@ void report_print_json(const struct report *r, FILE *to)
 		wait_ns += r->stages[i].wait_ns;
 	}
 	u128_format(r->sum, sum);
-	o = json_pack("{sb ss ss sI sI ss sI sf sf sf sf sI so}", "verified", r->is_verified,
+	o = json_pack("{sb ss ss ss? sI sI ss sI sf sf sf sf sI so}", "verified", r->is_verified,
 		      "format", r->format == FORMAT_LINES ? "lines" : "records", "store", r->store,
-		      "count", (json_int_t)r->count, "bytes", (json_int_t)r->bytes, "sum", sum,
-		      "duplicates", (json_int_t)r->duplicates, "seconds", seconds(r->total_ns),
-		      "mb_per_s", (double)r->bytes / 1e6 / seconds(r->total_ns), "ephemeral_io_s",
+		      "attach", r->attach, "count", (json_int_t)r->count, "bytes",
+		      (json_int_t)r->bytes, "sum", sum, "duplicates", (json_int_t)r->duplicates,
+		      "seconds", seconds(r->total_ns), "mb_per_s",
+		      (double)r->bytes / 1e6 / seconds(r->total_ns), "ephemeral_io_s",
 		      seconds(io_ns), "wait_s", seconds(wait_ns), "killed",
 		      (json_int_t)killed_count(r), "stages", stages);
 	json_object_set_new(o, "gb_s", bill_json(&r->usage, gb_seconds(r->usage.dram_byte_ms)));

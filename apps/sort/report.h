@@ -36,6 +36,7 @@ struct report {
 	struct stage stages[STAGE_COUNT];
 	enum format format;
 	const char *store;     /* how it was reached, in a word: wadi, redis, dir */
+	const char *attach;    /* and of Wadi how functions attach; NULL: it is not Wadi */
 	uint64_t count, bytes; /* that were sorted */
 	u128 sum;
 	uint64_t duplicates;

@@ -16,6 +16,7 @@ static const struct kind {
 #ifdef SORT_WITH_WADI
 	{ "tcp://",   "wadi",   &STORE_WADI },
 	{ "unix://",  "wadi",   &STORE_WADI },
+	{ "direct://", "wadi",  &STORE_WADI },
 #endif
 	{ "redis://", "redis",  &STORE_REDIS },
 	{ "dir:",     "dir",    &STORE_DIR },
@@ -49,7 +50,7 @@ int store_open(const struct store_config *config, struct problem *problem, struc
 		return problem_set_final(
 			problem, -EINVAL,
 			"no such store: '%s'; a store is tcp://HOST:PORT, unix:///PATH, "
-			"redis://HOST:PORT, dir:PATH or memory:",
+			"direct://HOST:PORT, redis://HOST:PORT, dir:PATH or memory:",
 			config->url);
 	r = k->ops->open(config, problem, ret);
 	if (r < 0)

@@ -3,7 +3,8 @@
  * store: where the functions of a job leave data for each other. Wadi, or something
  * to compare it with: a Redis server, a directory, or no store at all.
  *
- *	tcp://HOST:PORT, unix:///PATH     Wadi, at one of its endpoints
+ *	tcp://HOST:PORT, unix:///PATH,
+ *	direct://HOST:PORT                Wadi, at one of its endpoints
  *	redis://HOST:PORT[?part=SIZE]     values of at most SIZE bytes, 16 MiB by default
  *	redis:///PATH[?part=SIZE]         the same over a Unix socket
  *	dir:PATH                          files

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Wadi as the store, through its public library: tcp://HOST:PORT, unix:///PATH.
+ * Wadi as the store, through its public library: tcp://HOST:PORT, unix:///PATH, direct://HOST:PORT.
  *
  * Names are objects of the job of the token. Small and known objects are one put; many
  * reads are in flight together; a wait is the store's own, asked again before it grows

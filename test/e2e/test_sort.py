@@ -21,8 +21,9 @@ import time
 import zlib
 
 import pytest
+from cluster import is_there
 from conftest import (BUILD, DONE, LATE, LATE_S, REFUSED, UNREACHABLE, USAGE, WADI, Store, clean_environment,
-                      until)
+                      run_wadi, until)
 
 SORT = os.path.join(BUILD, "apps/sort/wadi-sort")
 FUNCTION = os.path.join(BUILD, "apps/sort/wadi-sort-fn")
@@ -203,7 +204,7 @@ def test_a_million_records_have_the_published_sum_before_and_after(place, peer):
     report = sort(place, "--generate", 100_000_000, "--maps", 4, "--reduces", 3, "--output", output,
                   *peer.options, env=peer.env)
     assert (report["sum"], report["count"], report["duplicates"]) == (SUM_OF_A_MILLION, 1_000_000, 0)
-    assert report["store"] == peer.name
+    assert report["store"] == peer.name and report["attach"] == ("proxy" if peer.name == "wadi" else None)
     assert [os.path.basename(p) for p in parts(output)] == ["part-00000", "part-00001", "part-00002"]
     assert (report["gb_s"] is not None) == (peer.name == "wadi")
     # Not only our own validator's word.
@@ -463,29 +464,82 @@ def test_four_gigabytes_with_128_mib_per_function(place, store):
     assert max(s["peak_memory"] for s in report["stages"]) <= 128 * MIB
 
 
-def test_both_ways_to_a_store_of_its_own(place):
+def has_direct():
+    told = run_wadi("ls", "--endpoint", "direct://127.0.0.1:1").stderr
+    return b"not in this build" not in told
+
+
+@pytest.mark.parametrize("attach", ["proxy", "host", "sidecar", "direct"])
+def test_every_way_to_attach_to_a_store_of_its_own(place, attach):
     """From a place whose name is too long for the path of a socket."""
     if not os.path.exists(WADI):
         pytest.skip("no " + WADI)
     deep = os.path.join(place, "d" * 120)
     os.mkdir(deep)
-    for attach in ("proxy", "host"):
-        report = sort(deep, "--generate", "30M", "--maps", 4, "--reduces", 4, "--attach", attach)
-        assert report["store"] == "wadi" and report["gb_s"] > 0 and report["price_usd"] > 0
-        assert stage(report, "map")["tier_bytes"]["dram"] > 30_000_000
-        assert stage(report, "validate")["tier_bytes"]["dram"] < 15_000_000
-        for what in ("gb_s", "price_usd"):
-            stages = [s[what] for s in report["stages"]]
-            assert all(v >= 0 for v in stages) and stages[2] > 0
-            assert sum(stages) == pytest.approx(report[what], rel=0.2)
-        assert report["price_usd"] == pytest.approx(report["gb_s"] / 3600 * report["price_per_gb_hour"], rel=1e-4)
+    options = ["--generate", "30M", "--maps", 4, "--reduces", 4, "--attach", attach]
+    if attach == "direct" and not has_direct():
+        told = sort(deep, *options, code=REFUSED)
+        assert told.startswith("wadi sort: open direct://127.0.0.1:") and ": UNSUPPORTED: " in told, told
+        pytest.skip("direct:// is not in this build")
+    report = sort(deep, *options)
+    assert report["store"] == "wadi" and report["gb_s"] > 0 and report["price_usd"] > 0
+    assert report["attach"] == attach
+    assert stage(report, "map")["tier_bytes"]["dram"] > 30_000_000
+    assert stage(report, "validate")["tier_bytes"]["dram"] < 15_000_000
+    for what in ("gb_s", "price_usd"):
+        stages = [s[what] for s in report["stages"]]
+        assert all(v >= 0 for v in stages) and stages[2] > 0
+        assert sum(stages) == pytest.approx(report[what], rel=0.2)
+    assert report["price_usd"] == pytest.approx(report["gb_s"] / 3600 * report["price_per_gb_hour"], rel=1e-4)
+
+
+def servers_of(pid):
+    """Each child of a driver that is a server: its pid, by its role."""
+    found = {}
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        children = file.read().split()
+    for child in children:
+        with open(f"/proc/{child}/cmdline", "rb") as file:
+            words = file.read().split(b"\0")
+        if words[0] == b"wadi":
+            found[words[1].decode()] = int(child)
+    return found
+
+
+@pytest.mark.parametrize("attach, roles", [("host", {"dev"}), ("sidecar", {"meta", "store", "proxy"})])
+def test_its_servers_end_with_a_driver_that_was_killed(place, attach, roles):
+    if not os.path.exists(WADI):
+        pytest.skip("no " + WADI)
+    process = start(place, "--generate", "200M", "--attach", attach)
+    try:
+        servers = until(lambda: set(found := servers_of(process.pid)) == roles and found, "its servers")
+    finally:
+        process.kill()
+        process.communicate()
+    until(lambda: not any(is_there(pid) for pid in servers.values()), "the end of its servers")
+    until(lambda: os.listdir(place) == [], "no file to be left")
+
+
+@pytest.mark.parametrize("attach, scheme", [("host", "unix"), ("sidecar", "unix"), ("proxy", "tcp"),
+                                            ("direct", "direct")])
+def test_the_endpoint_must_be_of_the_way_to_attach(place, store, attach, scheme):
+    for kind in ("tcp", "unix"):
+        endpoint = store.endpoints[kind]
+        options = ["--generate", "1M", "--attach", attach]
+        if kind == scheme:
+            assert sort(place, *options, env={"WADI_ENDPOINT": endpoint})["attach"] == attach
+        else:
+            assert sort(place, *options, code=REFUSED, env={"WADI_ENDPOINT": endpoint}) == (
+                f"wadi sort: --attach {attach} wants a {scheme}:// endpoint, and WADI_ENDPOINT is {endpoint}\n")
+    guessed = sort(place, "--generate", "1M", env={"WADI_ENDPOINT": store.endpoints["tcp"]})
+    assert guessed["attach"] == "proxy"
 
 
 def test_wrong_words_are_answered_with_2(place):
     for options, want in (
             (["--generat", "1M"], "no option --generat; the nearest is --generate"),
             (["--generate", "1M", "--skew", "zipff"], "the nearest is 'zipf'"),
-            (["--generate", "1M", "--attach", "sidecar"], "not in this build"),
+            (["--generate", "1M", "--attach", "sidcar"], "the nearest is 'sidecar'"),
             ([], "nothing to sort")):
         assert want in sort(place, *options, code=USAGE)
 

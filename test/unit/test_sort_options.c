@@ -85,8 +85,9 @@ static void a_wrong_word_is_answered_with_the_nearest_right_one(void **state)
 		  "--generate and --input: only one of them" },
 		{ { "sort", "--generate", "1M", "--format=lines" },
 		  "--generate makes records, not lines" },
-		{ { "sort", "--generate", "1M", "--attach=direct" },
-		  "--attach direct and sidecar are not in this build; host and proxy are" },
+		{ { "sort", "--generate", "1M", "--attach=sidcar" },
+		  "--attach has no 'sidcar'; the nearest is 'sidecar' of "
+		  "host|proxy|direct|sidecar" },
 		{ { "sort", "--generate", "1M", "--store=reddis://h:1" },
 		  "--store has no 'reddis://h:1'; the nearest is 'redis://' of "
 		  "wadi|redis://|dir:|memory:" },
