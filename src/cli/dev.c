@@ -86,6 +86,9 @@ static unsigned roles_of(const char *list)
 	return roles;
 }
 
+/* In the order of --socket-for. */
+static const unsigned SOCKET_MODES[] = { 0600, 0660, 0666 };
+
 static int run(int argc, char **argv, unsigned roles)
 {
 	CLEANUP(invocation_end) struct invocation in = { 0 };
@@ -131,6 +134,7 @@ static int run(int argc, char **argv, unsigned roles)
 		.key_file = o.key,
 		.token_key_file = o.token_key,
 		.advertise = o.advertise,
+		.socket_mode = SOCKET_MODES[o.socket_for],
 		.trusts_local = o.trust_local,
 		.is_isolated = o.isolated,
 	});

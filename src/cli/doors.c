@@ -124,7 +124,7 @@ int listen_at(struct process *s, struct listener *lr, enum kept_door door, const
 
 static int door_open(struct process *s, struct door *d, enum kept_door door, const char *text)
 {
-	d->listener = (struct listener){ .taken = take, .owner = s };
+	d->listener = (struct listener){ .taken = take, .owner = s, .mode = d->mode };
 	return listen_at(s, &d->listener, door, text);
 }
 
@@ -137,6 +137,7 @@ int doors_open(struct process *s)
 	if (!(c->roles & WITH_PROXY))
 		return 0;
 	s->native = s->unix_native = (struct door){ .accept = proxy_accept, .is_spread = true };
+	s->unix_native.mode = c->socket_mode;
 	s->redis = (struct door){ .accept = proxy_accept_redis, .is_spread = true };
 	s->http = (struct door){ .accept = proxy_accept_http };
 	/* A process with metadata alone listens there for it; one with a store, for that. */

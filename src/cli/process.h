@@ -25,6 +25,7 @@ struct process_config {
 	const char *listen, *http, *redis; /* addresses; NULL: not that door */
 	const char *direct;                /* of `wadi dev`: NULL: near `listen` */
 	const char *socket;                /* NULL: in the run directory */
+	unsigned socket_mode;              /* 0: nobody else may connect */
 	const char *data;                  /* a directory; NULL: none */
 	uint64_t snapshot_bytes;           /* logged between two snapshots */
 	uint64_t keep_ms;                  /* that the keeper waits for the next process */

@@ -91,6 +91,7 @@ struct door {
 	struct listener listener;
 	void (*accept)(struct proxy *p, struct stream *s);
 	bool is_spread; /* over all loops */
+	unsigned mode;  /* of a Unix path; 0: as listeners have it */
 };
 
 struct process {
