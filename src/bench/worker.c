@@ -283,11 +283,11 @@ static int attach_again(struct worker *w)
 		request_fill(w, rq);
 		rq->begun_ns = now_ns;
 		w->busy_count++;
+		w->idle_count = 0;
 		r = c->ops->begin(c, rq);
 		for (int n = r; r >= 0 && !rq->is_done && n >= 0;)
 			r = n = c->ops->turn(c, UINT64_MAX);
 		r = r < 0 ? fail(w, "cannot attach", r) : take(w, rq, node_now_ns());
-		w->idle_count = 0;
 		c->ops->close(c);
 		now_ns = node_now_ns();
 	}
