@@ -126,8 +126,8 @@ def budgets(t):
     yield "1 MiB and more over TCP: >= 0.9 x a raw stream", \
         at_least(t.against("large", "raw", "ops", 2, sizes=is_large), 0.9)
     yield "from 16 MiB: >= 1.5 x Redis", at_least(t.against("large", "redis", "ops", 2, sizes=is_huge), 1.5)
-    yield "attach, to the first byte, over TCP: p50 <= 500 us", at_most(t.numbers("attach", "p50_us"), 500, " us")
-    yield "the same over a Unix socket: p50 <= 200 us", at_most(t.numbers("attach-host", "p50_us"), 200, " us")
+    yield "attach, to the first byte, over TCP: p50 <= 500 us", at_most(t.numbers("open", "p50_us"), 500, " us")
+    yield "the same over a Unix socket: p50 <= 200 us", at_most(t.numbers("open-host", "p50_us"), 200, " us")
     yield "catalog, one core: >= 2 M lookups a second", \
         at_least(t.numbers("catalog", "ops_per_s", op="get"), 2e6, " /s")
     yield "catalog, one core: >= 1 M commits a second", \

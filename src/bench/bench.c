@@ -126,12 +126,32 @@ int bench_mixed_run(struct bench *b, enum bench_kind kind)
 	return cells_run(b, kind, &c);
 }
 
-int bench_attach_run(struct bench *b, enum bench_kind kind)
+int bench_open_run(struct bench *b, enum bench_kind kind)
 {
-	struct cell c = { .load = {
-				  .op = BENCH_GET, .other_op = BENCH_GET, .is_attaching = true } };
+	struct cell c = { .load = { .op = BENCH_GET, .other_op = BENCH_GET, .by = LOAD_OPENED } };
 
 	return cells_run(b, kind, &c);
+}
+
+/* To the first byte, of an object so small that its size does not matter. */
+static int first_cells_run(struct bench *b, enum bench_kind kind)
+{
+	static const struct {
+		const char *op;
+		enum load_by by;
+	} WAYS[] = { { "start", LOAD_STARTED }, { "cold", LOAD_COLD }, { "open", LOAD_OPENED } };
+	int r = 0;
+
+	for (unsigned i = 0; i < sizeof(WAYS) / sizeof(WAYS[0]) && r == 0; i++)
+		r = cell_run(b, &(struct cell){ .kind = kind,
+						.op = WAYS[i].op,
+						.load = { .op = BENCH_GET,
+							  .other_op = BENCH_GET,
+							  .size = 64,
+							  .clients = 1,
+							  .depth = 1,
+							  .by = WAYS[i].by } });
+	return r;
 }
 
 /* The run. */
@@ -147,6 +167,11 @@ static void interrupt(int signal)
 bool bench_is_interrupted(void)
 {
 	return is_interrupted;
+}
+
+bool bench_is_local(const struct bench *b)
+{
+	return b->attach == BENCH_HOST || b->attach == BENCH_SIDECAR;
 }
 
 const char *bench_directory(struct bench *b)
@@ -180,6 +205,8 @@ static int add_system(struct bench *b, struct peer *p)
 	if (!p)
 		return bench_fail(b, -ENOMEM, "no memory");
 	p->bench = b;
+	if (!p->attach)
+		p->attach = bench_attach_name(b->attach);
 	r = p->ops->open(p);
 	if (r < 0) {
 		char why[400];
@@ -198,17 +225,17 @@ static int add_system(struct bench *b, struct peer *p)
 	return 0;
 }
 
-static int open_systems(struct bench *b)
+static int open_peers(struct bench *b)
 {
-	int r = add_system(b, peer_wadi_new());
+	int r = 0;
 
-	if (r == 0 && b->peers & 1u << BENCH_RAW)
+	if (b->peers & 1u << BENCH_RAW)
 		r = add_system(b, peer_raw_new(false));
 	if (r == 0 && b->peers & 1u << BENCH_RAW)
 		r = add_system(b, peer_raw_new(true));
-	if (r == 0 && b->peers & 1u << BENCH_RAW && b->attach == BENCH_HOST)
+	if (r == 0 && b->peers & 1u << BENCH_RAW && bench_is_local(b))
 		r = add_system(b, peer_memory_new(false));
-	if (r == 0 && b->peers & 1u << BENCH_RAW && b->attach == BENCH_HOST)
+	if (r == 0 && b->peers & 1u << BENCH_RAW && bench_is_local(b))
 		r = add_system(b, peer_memory_new(true));
 	if (r == 0 && b->peers & 1u << BENCH_REDIS)
 		r = add_system(b, peer_redis_new());
@@ -216,6 +243,54 @@ static int open_systems(struct bench *b)
 		r = add_system(b, peer_memcached_new());
 	if (r == 0 && b->peers & 1u << BENCH_DIR)
 		r = add_system(b, peer_dir_new());
+	return r;
+}
+
+static void close_systems(struct bench *b)
+{
+	while (b->system_count) {
+		struct peer *p = b->systems[--b->system_count];
+
+		p->ops->close(p);
+	}
+}
+
+static int open_systems(struct bench *b)
+{
+	int r = add_system(b, peer_wadi_new(b->attach));
+
+	return r < 0 ? r : open_peers(b);
+}
+
+/* A store for each way to attach; of a store that was named, the one that its endpoint is. */
+static int open_attaches(struct bench *b)
+{
+	static const enum bench_attach EACH[] = { BENCH_HOST, BENCH_SIDECAR, BENCH_PROXY,
+						  BENCH_DIRECT };
+	int r = 0;
+
+	if (b->endpoint)
+		return open_systems(b);
+	for (unsigned i = 0; i < BENCH_ATTACH_COUNT && r == 0; i++)
+		r = add_system(b, peer_wadi_new(EACH[i]));
+	return r < 0 ? r : open_peers(b);
+}
+
+int bench_attach_run(struct bench *b, enum bench_kind kind)
+{
+	struct cell c = { .load = { .op = BENCH_GET, .other_op = BENCH_GET } };
+	int r;
+
+	close_systems(b); /* the other benches of this run have theirs after it again */
+	r = open_attaches(b);
+	if (r == 0)
+		r = first_cells_run(b, kind);
+	if (r == 0)
+		r = cells_run(b, kind, &c);
+	c.load.op = c.load.other_op = BENCH_PUT;
+	if (r == 0)
+		r = cells_run(b, kind, &c);
+	close_systems(b);
 	return r;
 }
 
@@ -230,8 +305,10 @@ static void raise_limits(void)
 	}
 }
 
-/* Catalog and log by themselves ask nobody, and the sort has stores of its own. */
-#define NEED_SYSTEMS (~(1u << BENCH_KIND_CATALOG | 1u << BENCH_KIND_LOG | 1u << BENCH_KIND_SORT))
+/* Catalog and log by themselves ask nobody, and sort and attach have stores of their own. */
+#define NEED_SYSTEMS                                                                 \
+	(~(1u << BENCH_KIND_CATALOG | 1u << BENCH_KIND_LOG | 1u << BENCH_KIND_SORT | \
+	   1u << BENCH_KIND_ATTACH))
 
 int bench_run(struct bench *b)
 {
@@ -243,18 +320,17 @@ int bench_run(struct bench *b)
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGTERM, &sa, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	r = b->kinds & NEED_SYSTEMS ? open_systems(b) : 0;
-	if (r == 0 && b->is_awake)
-		r = awake_start(&awake);
-	for (unsigned k = 0; k < BENCH_KIND_COUNT && r == 0; k++)
-		if (b->kinds & 1u << k)
+	r = b->is_awake ? awake_start(&awake) : 0;
+	for (unsigned k = 0; k < BENCH_KIND_COUNT && r == 0; k++) {
+		if (!(b->kinds & 1u << k))
+			continue;
+		if (NEED_SYSTEMS & 1u << k && b->system_count == 0)
+			r = open_systems(b);
+		if (r == 0)
 			r = ENTRIES[k].run(b, (enum bench_kind)k);
-	awake_stop(&awake);
-	while (b->system_count) {
-		struct peer *p = b->systems[--b->system_count];
-
-		p->ops->close(p);
 	}
+	awake_stop(&awake);
+	close_systems(b);
 	remove_directory(b);
 	return r;
 }

@@ -41,6 +41,9 @@ struct bench_row {
 	 */
 	unsigned pairs; /* 0: this is Wadi */
 	struct interval latency, rate;
+
+	double behind_cpu_us; /* of servers behind the one that is asked; NAN: there are none */
+	bool is_by_attach;    /* the systems of its cell are ways to attach to Wadi */
 };
 
 struct bench_sink {
@@ -60,6 +63,8 @@ struct bench_list {
 	unsigned count; /* 0: what the bench has by itself */
 };
 
+#define BENCH_SYSTEMS_MAX 12
+
 struct bench {
 	/* What is wanted. */
 	const char *program;          /* of a store of our own */
@@ -78,7 +83,7 @@ struct bench {
 	struct bench_sink *sink;
 
 	/* bench's own. */
-	struct peer *systems[8]; /* Wadi first */
+	struct peer *systems[BENCH_SYSTEMS_MAX]; /* Wadi first */
 	unsigned system_count;
 	char directory[80]; /* of sockets and files; "": not made */
 	char error[400];
@@ -89,6 +94,9 @@ int bench_run(struct bench *b);
 
 /* SIGINT or SIGTERM came: what runs ends soon. */
 bool bench_is_interrupted(void);
+
+/* Clients and servers meet at a Unix socket. */
+bool bench_is_local(const struct bench *b);
 
 /* For peers: a directory of this run, that goes with it; NULL: none could be made. */
 const char *bench_directory(struct bench *b);

@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SYSTEMS_MAX 8
 #define PAIRS_MAX   1000
 #define THREADS_MAX 64
 
@@ -21,7 +20,7 @@ struct run {
 	struct crew_member *crew;
 	unsigned crew_count, main_count; /* main: without the one beside */
 	struct tally *tallies;
-	uint64_t server_cpu_ns;
+	uint64_t server_cpu_ns, behind_cpu_ns;
 	bool is_broken;
 	double p50[PAIRS_MAX], rate[PAIRS_MAX];
 };
@@ -213,7 +212,7 @@ static int slice(struct bench *b, const struct cell *c, struct run *run, unsigne
 	static struct histogram latency;
 	struct before before = tally_before(run), after;
 	enum bench_op op = c->load.op;
-	uint64_t cpu_ns, fresh = run->crew[0].worker.key_next;
+	uint64_t cpu_ns, behind_ns, fresh = run->crew[0].worker.key_next;
 	int r = 0;
 
 	memset(&latency, 0, sizeof(latency));
@@ -225,9 +224,11 @@ static int slice(struct bench *b, const struct cell *c, struct run *run, unsigne
 		r = crew_each(run, BENCH_PUT, fresh, fresh + c->load.count_max);
 
 	cpu_ns = peer_cpu_ns(run->peer);
+	behind_ns = peer_behind_cpu_ns(run->peer);
 	if (r == 0)
 		r = crew_all(run, run->crew_count, CREW_SLICE);
 	run->server_cpu_ns += peer_cpu_ns(run->peer) - cpu_ns;
+	run->behind_cpu_ns += peer_behind_cpu_ns(run->peer) - behind_ns;
 
 	if (r == 0 && op != BENCH_REMOVE && is_fresh(&run->crew[0].worker.load))
 		r = crew_each(run, BENCH_REMOVE, fresh, run->crew[0].worker.key_next);
@@ -289,9 +290,9 @@ static void row_make(const struct bench *b, const struct cell *c, const struct r
 	count = (double)all.count;
 	*ret = (struct bench_row){
 		.bench = bench_kind_name(c->kind),
-		.op = bench_op_name(c->load.op),
+		.op = c->op ? c->op : bench_op_name(c->load.op),
 		.system = run->peer->ops->name,
-		.attach = b->attach == BENCH_HOST ? "host" : "proxy",
+		.attach = run->peer->attach,
 		.mode = b->is_awake ? "awake" : "quiet",
 		.size = c->load.size,
 		.clients = c->load.clients,
@@ -305,9 +306,12 @@ static void row_make(const struct bench *b, const struct cell *c, const struct r
 		.server_cpu_us = run->peer->server && !c->beside.clients
 					 ? (double)run->server_cpu_ns / count / 1e3
 					 : NAN,
-		.client_cpu_us = (double)cpu_ns / count / 1e3,
+		.client_cpu_us = c->load.by > LOAD_OPENED ? NAN : (double)cpu_ns / count / 1e3,
 		.least_share = least_share(run),
 		.object_bytes = NAN,
+		.behind_cpu_us =
+			run->peer->behind[0] ? (double)run->behind_cpu_ns / count / 1e3 : NAN,
+		.is_by_attach = c->kind == BENCH_KIND_ATTACH,
 	};
 }
 
@@ -334,6 +338,8 @@ static bool has_part(const struct bench *b, const struct cell *c, const struct p
 		return false;
 	if (p->ops->is_single && (c->load.clients > 1 || c->load.depth > 1))
 		return false;
+	if (c->load.by > LOAD_OPENED && !p->ops->first)
+		return false;
 	if (p->ops->is_serial && c->load.clients > b->threads)
 		return false;
 	/* A floor answers one after the other, whatever is behind it. */
@@ -348,7 +354,7 @@ static bool is_call(enum bench_op op)
 
 int cell_run(struct bench *b, const struct cell *c)
 {
-	struct run *runs = calloc(SYSTEMS_MAX, sizeof(*runs));
+	struct run *runs = calloc(BENCH_SYSTEMS_MAX, sizeof(*runs));
 	unsigned count = 0;
 	int r = 0;
 

@@ -10,6 +10,7 @@
 
 struct cell {
 	enum bench_kind kind;
+	const char *op;     /* what rows call it; NULL: as the operation is called */
 	struct load load;   /* `clients` are those of all threads together */
 	struct load beside; /* what another client does meanwhile; of 0 clients: nothing */
 };
@@ -25,6 +26,7 @@ struct bench_list bench_sizes(const struct bench *b, enum bench_kind kind);
 int bench_op_run(struct bench *b, enum bench_kind kind);
 int bench_batch_run(struct bench *b, enum bench_kind kind);
 int bench_mixed_run(struct bench *b, enum bench_kind kind);
+int bench_open_run(struct bench *b, enum bench_kind kind);
 int bench_attach_run(struct bench *b, enum bench_kind kind);
 int bench_catalog_run(struct bench *b, enum bench_kind kind);
 int bench_log_run(struct bench *b, enum bench_kind kind);

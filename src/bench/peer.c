@@ -13,6 +13,13 @@ static const char *const OP_NAMES[] = {
 };
 /* clang-format on */
 
+const char *bench_attach_name(enum bench_attach attach)
+{
+	static const char *const NAMES[] = { "proxy", "host", "sidecar", "direct" };
+
+	return NAMES[attach];
+}
+
 const char *bench_op_name(enum bench_op op)
 {
 	return OP_NAMES[op];
@@ -49,13 +56,22 @@ int peer_fail(struct peer *p, int r, const char *format, ...)
 	return r;
 }
 
-uint64_t peer_cpu_ns(const struct peer *p)
+static uint64_t cpu_ns_of(pid_t pid)
 {
 	struct timespec t;
 	clockid_t clock;
 
-	if (p->server <= 0 || clock_getcpuclockid(p->server, &clock) != 0 ||
-	    clock_gettime(clock, &t) < 0)
+	if (pid <= 0 || clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &t) < 0)
 		return 0;
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+uint64_t peer_cpu_ns(const struct peer *p)
+{
+	return cpu_ns_of(p->server);
+}
+
+uint64_t peer_behind_cpu_ns(const struct peer *p)
+{
+	return cpu_ns_of(p->behind[0]) + cpu_ns_of(p->behind[1]);
 }

@@ -79,7 +79,9 @@ struct request *client_oldest(const struct client *c);
 /* The oldest has ended. */
 void client_pop(struct client *c, int64_t result);
 
-enum bench_attach { BENCH_PROXY, BENCH_HOST };
+/* How functions attach, in the order of the words of --attach. */
+enum bench_attach { BENCH_PROXY, BENCH_HOST, BENCH_SIDECAR, BENCH_DIRECT, BENCH_ATTACH_COUNT };
+const char *bench_attach_name(enum bench_attach attach);
 
 /* What a client should be good for. */
 struct client_how {
@@ -87,6 +89,7 @@ struct client_how {
 };
 
 struct peer;
+struct first_times;
 
 struct peer_ops {
 	const char *name;
@@ -98,6 +101,8 @@ struct peer_ops {
 	/* Its server, pinned, and ready. */
 	int (*open)(struct peer *p);
 	int (*connect)(struct peer *p, const struct client_how *how, struct client **ret);
+	/* A fresh process gets an object; NULL: there is none for this system. */
+	int (*first)(struct peer *p, const char *key, size_t len, struct first_times *ret);
 	/* Between measurements: no cost to others. May be NULL. */
 	void (*pause)(struct peer *p);
 	void (*resume)(struct peer *p);
@@ -108,7 +113,9 @@ struct peer_ops {
 struct peer {
 	const struct peer_ops *ops;
 	const struct bench *bench; /* not ours */
+	const char *attach;        /* how clients reach it */
 	pid_t server;              /* 0: none, or not known */
+	pid_t behind[2];           /* of servers that it asks in turn */
 	unsigned clients;          /* that it has, or will have, in what is measured now */
 	char error[240];           /* why it failed, and what to do */
 };
@@ -117,7 +124,7 @@ struct peer {
 #define BENCH_PEERS "raw|redis|memcached|dir"
 enum bench_peer { BENCH_RAW, BENCH_REDIS, BENCH_MEMCACHED, BENCH_DIR };
 
-struct peer *peer_wadi_new(void);
+struct peer *peer_wadi_new(enum bench_attach attach);
 struct peer *peer_raw_new(bool is_polling);
 struct peer *peer_memory_new(bool is_polling); /* with BENCH_RAW, on one host */
 struct peer *peer_redis_new(void);
@@ -128,3 +135,5 @@ struct peer *peer_dir_new(void);
 int peer_fail(struct peer *p, int r, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* CPU time of its server until now; 0 if that is not known. */
 uint64_t peer_cpu_ns(const struct peer *p);
+/* The same of those behind it. */
+uint64_t peer_behind_cpu_ns(const struct peer *p);

@@ -224,7 +224,7 @@ static int memcached_open(struct peer *p)
 {
 	struct memcached *m = container_of(p, struct memcached, peer);
 	const char *directory =
-		p->bench->attach == BENCH_HOST ? bench_directory((struct bench *)p->bench) : NULL;
+		bench_is_local(p->bench) ? bench_directory((struct bench *)p->bench) : NULL;
 	cpu_set_t cpus = cpus_of(CPUS_SERVER, p->bench->threads);
 	uint16_t port_number = directory ? 0 : plain_free_port();
 	uint64_t item_mib = p->bench->memory >> 21;

@@ -162,7 +162,7 @@ static int raw_open(struct peer *p)
 	int r;
 
 	snprintf(name, sizeof(name), "wadi-bench-%d-%s", (int)getpid(), p->ops->name);
-	s.listen_fd = plain_listen(p->bench->attach == BENCH_HOST ? name : NULL, &raw->address);
+	s.listen_fd = plain_listen(bench_is_local(p->bench) ? name : NULL, &raw->address);
 	if (s.listen_fd < 0)
 		return s.listen_fd;
 	r = child_fork(&raw->child, serve, &s, &cpus);

@@ -300,7 +300,7 @@ static int redis_open(struct peer *p)
 {
 	struct redis *r = container_of(p, struct redis, peer);
 	const char *directory =
-		p->bench->attach == BENCH_HOST ? bench_directory((struct bench *)p->bench) : NULL;
+		bench_is_local(p->bench) ? bench_directory((struct bench *)p->bench) : NULL;
 	cpu_set_t cpus = cpus_of(CPUS_SERVER, p->bench->threads);
 	char port[16], threads[16];
 	const char *argv[] = { "redis-server", "--save",       "",      "--appendonly",

@@ -17,15 +17,14 @@
 #include "base/container.h"
 #include "base/node.h"
 #include "bench/bench.h"
-#include "bench/child.h"
-#include "bench/cpus.h"
+#include "bench/first.h"
+#include "bench/own_store.h"
 #include "bench/plain.h"
-
-#define READY_NS 20000000000ull
 
 struct wadi_peer {
 	struct peer peer;
-	struct child child;
+	enum bench_attach attach;
+	struct own_store store; /* if none was named */
 	char endpoint[256];
 };
 
@@ -305,51 +304,60 @@ static pid_t server_of(const char *endpoint)
 
 static int start_store(struct wadi_peer *p)
 {
-	const struct bench *b = p->peer.bench;
-	cpu_set_t cpus = cpus_of(CPUS_SERVER, b->threads);
-	const char *scheme = b->attach == BENCH_HOST ? "unix://" : "tcp://";
-	uint64_t due_ns = node_now_ns() + READY_NS;
-	char memory[32], shards[16], line[256], program[4096];
-	const char *argv[] = { program,       "dev",    "--memory",    memory,    "--listen",
-			       "127.0.0.1:0", "--http", "127.0.0.1:0", "--redis", "127.0.0.1:0",
-			       "--shards",    shards,   "--log-level", "error",   NULL };
-	int r;
+	const char *why;
+	int r = own_store_open(&p->store, (struct bench *)p->peer.bench, p->attach, &why);
 
-	snprintf(program, sizeof(program), "%s", b->program);
-	snprintf(memory, sizeof(memory), "%llu", (unsigned long long)b->memory);
-	snprintf(shards, sizeof(shards), "%u", b->threads);
-	r = child_start(&p->child, argv, &cpus, true);
-	while (r == 0) {
-		r = child_line(&p->child, line, sizeof(line), due_ns);
-		if (r == 0 && strncmp(line, "endpoint=", 9) == 0 &&
-		    strncmp(line + 9, scheme, strlen(scheme)) == 0)
-			snprintf(p->endpoint, sizeof(p->endpoint), "%s", line + 9);
-		if (r == 0 && strcmp(line, "ready") == 0)
-			break;
-	}
-	p->peer.server = p->child.pid;
-	if (r < 0 || !p->endpoint[0])
-		return peer_fail(&p->peer, r < 0 ? r : -EPROTO, "`%s dev` did not become ready",
-				 b->program);
+	if (r < 0)
+		return peer_fail(&p->peer, r, "%s", why);
+	memcpy(p->endpoint, p->store.endpoint, sizeof(p->endpoint));
+	p->peer.server = p->store.front.pid;
+	for (unsigned i = 0; i < OWN_STORE_BEHIND; i++)
+		p->peer.behind[i] = p->store.behind[i].pid;
 	return 0;
+}
+
+/* The library may have no such endpoint: that is told before anything is measured. */
+static int try_handle(struct wadi_peer *p)
+{
+	struct wadi *w;
+	int r = open_handle(p, &w);
+
+	if (r == 0)
+		wadi_close(w);
+	return r;
 }
 
 static int wadi_peer_open(struct peer *peer)
 {
 	struct wadi_peer *p = container_of(peer, struct wadi_peer, peer);
+	int r;
 
-	if (!peer->bench->endpoint)
-		return start_store(p);
+	if (!peer->bench->endpoint) {
+		r = start_store(p);
+		return r < 0 ? r : try_handle(p);
+	}
 	snprintf(p->endpoint, sizeof(p->endpoint), "%s", peer->bench->endpoint);
 	peer->server = server_of(p->endpoint);
 	return 0;
+}
+
+static int wadi_first(struct peer *peer, const char *key, size_t len, struct first_times *ret)
+{
+	struct wadi_peer *p = container_of(peer, struct wadi_peer, peer);
+	const struct first f = { .program = peer->bench->program,
+				 .endpoint = p->endpoint,
+				 .token = peer->bench->endpoint ? peer->bench->token : NULL,
+				 .key = key,
+				 .len = len };
+
+	return first_run(&f, ret);
 }
 
 static void wadi_peer_close(struct peer *peer)
 {
 	struct wadi_peer *p = container_of(peer, struct wadi_peer, peer);
 
-	child_stop(&p->child);
+	own_store_close(&p->store);
 	free(p);
 }
 
@@ -358,16 +366,18 @@ static const struct peer_ops WADI = {
 	.ops = (1u << BENCH_OP_COUNT) - 1,
 	.open = wadi_peer_open,
 	.connect = wadi_connect,
+	.first = wadi_first,
 	.close = wadi_peer_close,
 };
 
-struct peer *peer_wadi_new(void)
+struct peer *peer_wadi_new(enum bench_attach attach)
 {
 	struct wadi_peer *p = calloc(1, sizeof(*p));
 
 	if (!p)
 		return NULL;
 	p->peer.ops = &WADI;
-	p->child.out_fd = -1;
+	p->attach = attach;
+	p->peer.attach = bench_attach_name(attach);
 	return &p->peer;
 }

@@ -38,7 +38,7 @@ static void run(const struct bench *b, const char *path)
 	argv[n++] = pairs;
 	if (b->is_json)
 		argv[n++] = "--json";
-	argv[n++] = b->attach == BENCH_HOST ? "host" : "proxy";
+	argv[n++] = bench_attach_name(b->attach);
 	if (b->peers & 1u << BENCH_REDIS)
 		argv[n++] = "redis";
 	if (b->peers & 1u << BENCH_DIR)

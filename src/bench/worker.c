@@ -13,6 +13,7 @@
 
 #include "base/node.h"
 #include "bench/bench.h"
+#include "bench/first.h"
 
 #define EVENTS         256
 #define EACH_DEPTH     64
@@ -294,6 +295,30 @@ static int attach_again(struct worker *w)
 	return r;
 }
 
+/* Each request by a process of its own, which tells how long that took. */
+static int start_again(struct worker *w)
+{
+	struct request *rq = &w->requests[0];
+	uint64_t now_ns = node_now_ns();
+	int r = 0;
+
+	while (r == 0 && now_ns < w->end_ns && !bench_is_interrupted()) {
+		struct first_times times;
+
+		request_fill(w, rq);
+		w->busy_count++;
+		w->idle_count = 0;
+		r = w->peer->ops->first(w->peer, rq->key, rq->len, &times);
+		if (r < 0)
+			return fail(w, "a fresh process", r);
+		now_ns = node_now_ns();
+		rq->result = (int64_t)rq->len;
+		rq->begun_ns = now_ns - (w->load.by == LOAD_COLD ? times.open_ns : times.start_ns);
+		r = take(w, rq, now_ns);
+	}
+	return r;
+}
+
 int worker_slice(struct worker *w)
 {
 	uint64_t begun_ns = node_now_ns(), cpu_ns = thread_cpu_ns();
@@ -306,7 +331,12 @@ int worker_slice(struct worker *w)
 	w->end_ns = begun_ns + w->slice_ns;
 	for (unsigned i = w->load.clients * w->load.depth; i-- > 0;)
 		w->idle[w->idle_count++] = &w->requests[i];
-	r = w->load.is_attaching ? attach_again(w) : work(w);
+	if (w->load.by == LOAD_KEPT)
+		r = work(w);
+	else if (w->load.by == LOAD_OPENED)
+		r = attach_again(w);
+	else
+		r = start_again(w);
 	w->tally->elapsed_ns += node_now_ns() - begun_ns;
 	w->tally->cpu_ns += thread_cpu_ns() - cpu_ns;
 	return r;

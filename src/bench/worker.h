@@ -22,6 +22,10 @@
 #include "bench/histogram.h"
 #include "bench/peer.h"
 
+/* Who asks: clients that stay, or for each request one that is opened for it, here or in a fresh
+ * process; that is timed from its opening, or from its start. */
+enum load_by { LOAD_KEPT, LOAD_OPENED, LOAD_COLD, LOAD_STARTED };
+
 struct load {
 	enum bench_op op, other_op; /* in turn; the same if it is one */
 	size_t size;
@@ -30,7 +34,7 @@ struct load {
 	char prefix[16];    /* of keys */
 	unsigned key_count; /* 0: each request has a key of its own */
 	uint64_t count_max; /* of a slice; 0: any */
-	bool is_attaching;  /* each request by a client of its own */
+	enum load_by by;
 };
 
 struct tally {

@@ -10,6 +10,7 @@
 #include "base/container.h"
 #include "base/quantity.h"
 #include "base/words.h"
+#include "bench/first.h"
 #include "cli/cli.h"
 #include "cli/terminal.h"
 
@@ -99,6 +100,14 @@ static int parse_kinds(const struct invocation *in, unsigned *ret)
 	return EXIT_DONE;
 }
 
+/* What an endpoint is; of a Unix socket only who asks knows whether it is a sidecar's. */
+static enum bench_attach attach_of(const char *endpoint, enum bench_attach said)
+{
+	if (strncmp(endpoint, "unix://", 7) == 0)
+		return said == BENCH_SIDECAR ? said : BENCH_HOST;
+	return strncmp(endpoint, "direct://", 9) == 0 ? BENCH_DIRECT : BENCH_PROXY;
+}
+
 static int bench_of(const struct invocation *in, const struct bench_options *o, struct bench *b)
 {
 	int code = client_check(in);
@@ -111,8 +120,8 @@ static int bench_of(const struct invocation *in, const struct bench_options *o, 
 		code = parse_list(in, "clients", o->clients, 1, BENCH_CLIENTS_MAX, &b->clients);
 	if (code == EXIT_DONE)
 		code = parse_list(in, "depth", o->depth, 1, BENCH_DEPTH_MAX, &b->depths);
-	if (code == EXIT_DONE && o->endpoint && strncmp(o->endpoint, "unix://", 7) == 0)
-		b->attach = BENCH_HOST;
+	if (code == EXIT_DONE && o->endpoint)
+		b->attach = attach_of(o->endpoint, b->attach);
 	return code;
 }
 
@@ -174,5 +183,7 @@ int command_bench(int argc, char **argv)
 	b.sink = &p.sink;
 	b.is_json = p.is_json = o.json;
 	code = bench_of(&in, &o, &b);
+	if (o.first && code == EXIT_DONE)
+		return first_main(o.first, b.sizes.values[0]);
 	return code ? code : run(&in, &p, &b, o.plot);
 }

@@ -12,6 +12,9 @@
 
 void bench_json(FILE *f, const struct bench_row *row);
 
+/* What a row stands for beside others of its cell: a system, or a way to attach. */
+const char *bench_label(const struct bench_row *row);
+
 /* A line of its own for each cell, before the rows of it. */
 struct bench_table {
 	FILE *f;

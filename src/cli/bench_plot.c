@@ -19,12 +19,14 @@
 #define HEAD    44 /* of the page: the legend */
 
 static const struct {
-	const char *system, *color;
+	const char *label, *color;
 } COLORS[] = {
 	{ "wadi", "#0b5fa5" },           { "raw", "#555555" },
 	{ "raw-polling", "#aaaaaa" },    { "futex", "#7a5195" },
 	{ "memory-polling", "#c3a6d3" }, { "redis", "#c8352b" },
 	{ "memcached", "#2f8f4e" },      { "dir", "#b9770e" },
+	{ "host", "#0b5fa5" },           { "sidecar", "#2f8f4e" },
+	{ "proxy", "#c8352b" },          { "direct", "#7a5195" },
 };
 #define COLOR_COUNT (sizeof(COLORS) / sizeof(COLORS[0]))
 
@@ -166,7 +168,7 @@ static void put_line(const struct frame *f, const struct bench_plot *p, const st
 		const struct bench_row *r = &p->rows[i];
 		double y = y_of(r);
 
-		if (!is_in(r, pick, panel->x) || strcmp(r->system, COLORS[color].system) != 0 ||
+		if (!is_in(r, pick, panel->x) || strcmp(bench_label(r), COLORS[color].label) != 0 ||
 		    y <= 0)
 			continue;
 		fprintf(f->f, "%s%.1f %.1f", n++ ? "L" : "<path d='M", page_x(f, x_of(r, panel->x)),
@@ -249,17 +251,18 @@ static void put_legend(FILE *f, const struct bench_plot *p)
 		bool is_there = false;
 
 		for (unsigned i = 0; i < p->count; i++)
-			is_there |= strcmp(p->rows[i].system, COLORS[c].system) == 0;
+			is_there |= strcmp(bench_label(&p->rows[i]), COLORS[c].label) == 0;
 		if (!is_there)
 			continue;
 		fprintf(f, "<path d='M%.0f 22h24' class='line' stroke='%s' stroke-width='%d'/>", x,
 			COLORS[c].color, c ? 2 : 3);
-		fprintf(f, "<text x='%.0f' y='26'>%s</text>\n", x + 30, COLORS[c].system);
-		x += 50 + 8.0 * (double)strlen(COLORS[c].system);
+		fprintf(f, "<text x='%.0f' y='26'>%s</text>\n", x + 30, COLORS[c].label);
+		x += 50 + 8.0 * (double)strlen(COLORS[c].label);
 	}
 	if (p->count)
-		fprintf(f, "<text x='%.0f' y='26'>%s, %s</text>\n", x + 10, p->rows[0].attach,
-			p->rows[0].mode);
+		fprintf(f, "<text x='%.0f' y='26'>%s%s%s</text>\n", x + 10,
+			p->rows[0].is_by_attach ? "" : p->rows[0].attach,
+			p->rows[0].is_by_attach ? "" : ", ", p->rows[0].mode);
 }
 
 int bench_plot_write(const struct bench_plot *p, const char *path)

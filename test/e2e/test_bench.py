@@ -17,7 +17,7 @@ from cluster import is_there
 from conftest import DONE, REFUSED, UNREACHABLE, USAGE, WADI, clean_environment, run_wadi, until
 
 FIELDS = ["bench", "op", "system", "attach", "size", "clients", "depth", "p50_us", "p99_us",
-          "p999_us", "max_us", "ops_per_s", "mb_per_s", "server_cpu_us", "client_cpu_us", "mode"]
+          "p999_us", "max_us", "ops_per_s", "mb_per_s", "server_cpu_us", "client_cpu_us", "mode", "behind_cpu_us"]
 QUICK = ["--pairs", "2", "--seconds", "1", "--memory", "512M"]
 
 
@@ -47,13 +47,59 @@ def test_each_row_has_the_fields_that_programs_read():
 
 
 def test_every_bench_of_the_store_runs():
-    names = ["create", "stat", "list", "remove", "wait", "mixed", "attach"]
+    names = ["create", "stat", "list", "remove", "wait", "mixed", "open"]
     found = {r["bench"]: r for r in rows(*names, "--attach", "host")}
     assert list(found) == names
-    assert found["mixed"]["op"] == found["attach"]["op"] == "get"
+    assert found["mixed"]["op"] == found["open"]["op"] == "get"
     assert all(r["attach"] == "host" and r["ops_per_s"] > 0 for r in found.values())
     batch = rows("batch", "--sizes", "64", "--depth", "16")
     assert [(r["op"], r["depth"]) for r in batch] == [("get", 16), ("put", 16)]
+
+
+def test_every_way_to_attach_does_the_same_work(tmp_path):
+    plot = tmp_path / "attach.svg"
+    out, told = bench("attach", "--sizes", "100,200K", "--json", "--plot", plot)
+    found = [json.loads(line) for line in out.splitlines()]
+    ways = ["host", "sidecar", "proxy"]
+    if told:
+        assert "direct://" in told and "UNSUPPORTED" in told and told.count("\n") == 1, told
+    else:
+        ways.append("direct")
+    cells = [("start", 64), ("cold", 64), ("open", 64), *((op, size) for op in ("get", "put") for size in (100, 204800))]
+    assert [(r["op"], r["size"], r["attach"]) for r in found] == [(*c, way) for c in cells for way in ways]
+    assert all(r["bench"] == "attach" and r["system"] == "wadi" and r["p50_us"] > 0 for r in found)
+    by = {(r["op"], r["size"], r["attach"]): r for r in found}
+    for way in ways:
+        # A process is made before it opens a handle.
+        assert by["start", 64, way]["p50_us"] > by["cold", 64, way]["p50_us"]
+        row = by["get", 204800, way]
+        assert (row["behind_cpu_us"] is None) == (way in ("host", "proxy"))
+        assert (row["server_cpu_us"] is None) == (way == "direct")
+        assert by["cold", 64, way]["client_cpu_us"] is None and row["client_cpu_us"] > 0
+    # A sidecar asks the store for what it has no memory of its own for.
+    assert by["get", 204800, "sidecar"]["behind_cpu_us"] > 1
+    text = "".join(xml.etree.ElementTree.parse(plot).getroot().itertext())
+    assert "sidecar" in text and "throughput by size" in text
+
+
+def test_any_bench_attaches_as_it_is_told():
+    row, = rows("get", "--sizes", "100", "--attach", "sidecar")
+    assert row["attach"] == "sidecar" and row["behind_cpu_us"] > 0
+
+
+def test_a_table_names_the_ways_to_attach(w, store):
+    env = clean_environment(WADI_ENDPOINT=store.endpoints["unix"], WADI_TOKEN=w.token)
+    for options, name in ((["--attach", "sidecar"], "sidecar"), ([], "host")):
+        out, _ = bench("attach", "--sizes", "100", *options, env=env)
+        heads = [line for line in out.splitlines() if " 1 in flight, each way to attach, quiet, 2 pairs" in line]
+        assert [head.split(" of ")[0] for head in heads] == ["attach: " + op for op in ("start", "cold", "open", "get", "put")]
+        assert out.count(f"\n{name} ") == 5, out
+        assert out.count(f"behind  {name} / it: p50") == 5
+
+
+def test_a_fresh_process_that_gets_nothing_says_why(store):
+    done = run_wadi("bench", "--first", "nothing", "--sizes", "64", env=clean_environment(WADI_ENDPOINT=store.endpoints["tcp"]))
+    assert done.returncode == 1 and b"NOTFOUND" in done.stderr and done.stdout == b""
 
 
 def test_the_catalog_alone_needs_no_store():
@@ -119,6 +165,7 @@ def test_another_store_is_measured_where_one_is_named(w, store):
 
 @pytest.mark.parametrize("args, words", [
     (["gte"], "did you mean get?"),
+    (["--attach", "sidcar"], "did you mean sidecar?"),
     (["--sizes", "64,x"], "is not a list"),
     (["--clients", "0"], "--clients: 0 is too small"),
     (["--peer", "raw,redsi"], "did you mean redis?"),

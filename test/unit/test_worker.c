@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/node.h"
+#include "bench/first.h"
 #include "test.h"
 
 #define US 1000ull
@@ -34,6 +35,7 @@ static struct node fake_node = { .now_ns = fake_now };
 
 struct target {
 	struct client client;
+	uint64_t connect_ns;
 	uint64_t latency_ns, stall_ns, stall_at; /* the request of this number takes stall_ns */
 	uint64_t served, free_ns;
 	uint64_t ends_ns[BENCH_DEPTH_MAX];
@@ -87,12 +89,24 @@ static const struct client_ops FAKE_CLIENT = { fake_begin, fake_flush, fake_turn
 
 static int fake_connect(struct peer *p, const struct client_how *how, struct client **ret)
 {
+	clock_ns += target.connect_ns;
 	target.client.ops = &FAKE_CLIENT;
 	*ret = &target.client;
 	return 0;
 }
 
-static const struct peer_ops FAKE = { .name = "fake", .ops = ~0u, .connect = fake_connect };
+/* A process takes 3 ms to be there, 200 us of them are for its first object; to end takes it one
+ * more. */
+static int fake_first(struct peer *p, const char *key, size_t len, struct first_times *ret)
+{
+	clock_ns += 4 * MS;
+	*ret = (struct first_times){ .open_ns = 200 * US, .start_ns = 3 * MS };
+	return 0;
+}
+
+static const struct peer_ops FAKE = {
+	.name = "fake", .ops = ~0u, .connect = fake_connect, .first = fake_first
+};
 static struct peer fake_peer = { .ops = &FAKE };
 
 static struct tally *measure(struct load load, uint64_t slice_ns)
@@ -161,6 +175,34 @@ static void one_after_the_other_has_the_target_s_own_latency(void **state)
 	assert_true(is_near((double)t->count, 10000));
 	assert_true(is_near((double)t->bytes, 10000000));
 	assert_true(is_near((double)t->elapsed_ns, 1e9));
+}
+
+static void a_client_that_is_opened_for_it_is_part_of_a_request(void **state)
+{
+	struct load load = load_of(BENCH_GET);
+	const struct tally *t;
+
+	load.by = LOAD_OPENED;
+	target_set(100 * US, UINT64_MAX, 0);
+	target.connect_ns = 30 * US;
+	t = measure(load, 1000 * MS);
+	assert_true(is_near(us_at(t, 0.5), 130));
+	assert_true(is_near((double)t->count, 1e6 / 130));
+}
+
+static void a_fresh_process_is_timed_from_its_handle_or_from_its_start(void **state)
+{
+	struct load load = load_of(BENCH_GET);
+	const struct tally *t;
+
+	load.by = LOAD_COLD;
+	target_set(100 * US, UINT64_MAX, 0);
+	t = measure(load, 1000 * MS);
+	assert_true(is_near(us_at(t, 0.5), 200));
+	assert_int_equal(t->count, 250);
+	load.by = LOAD_STARTED;
+	t = measure(load, 1000 * MS);
+	assert_true(is_near(us_at(t, 0.5), 3000));
 }
 
 static void a_stall_is_the_maximum_and_costs_throughput(void **state)
@@ -339,6 +381,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_after_the_other_has_the_target_s_own_latency),
+		cmocka_unit_test(a_client_that_is_opened_for_it_is_part_of_a_request),
+		cmocka_unit_test(a_fresh_process_is_timed_from_its_handle_or_from_its_start),
 		cmocka_unit_test(a_stall_is_the_maximum_and_costs_throughput),
 		cmocka_unit_test(a_stall_at_the_end_is_waited_for),
 		cmocka_unit_test(with_a_rate_all_who_were_due_in_a_stall_have_waited),
