@@ -1,7 +1,7 @@
 # What people type. Meson and ninja do the work, in build/; this file only names it.
 
 .DEFAULT_GOAL := all
-.PHONY: all run test style asan tsan arm64 torture fuzz plants sim model e2e coverage mutate bench bench-long format install prefix clean help
+.PHONY: all run test style asan tsan arm64 torture fuzz plants sim model e2e coverage mutate bench bench-long bench-attach format install prefix clean help
 JOBS := $(shell nproc)
 PREFIX ?= /usr/local
 BENCH_PROGRAMS = bench/overwrite bench/instructions test/torture/many
@@ -69,6 +69,11 @@ bench-long: ## what takes longer: sorts of 8 GB, 50 million objects
 	@$(MAKE) -s all
 	@ninja -C build -j $(JOBS) $(BENCH_PROGRAMS)
 	@bench/run --long $(ARGS)
+
+bench-attach: ## the ways to attach a function beside each other, into doc/attach.md, in a quarter of an hour
+	@tools/install-packages test
+	@$(MAKE) -s all
+	@bench/run --attach $(ARGS)
 
 format: ## lay out all C as .clang-format says
 	@tools/format
