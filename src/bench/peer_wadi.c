@@ -316,7 +316,7 @@ static int start_store(struct wadi_peer *p)
 	return 0;
 }
 
-/* The library may have no such endpoint: that is told before anything is measured. */
+/* What cannot be reached is told before anything is measured. */
 static int try_handle(struct wadi_peer *p)
 {
 	struct wadi *w;

@@ -60,11 +60,8 @@ def test_every_way_to_attach_does_the_same_work(tmp_path):
     plot = tmp_path / "attach.svg"
     out, told = bench("attach", "--sizes", "100,200K", "--json", "--plot", plot)
     found = [json.loads(line) for line in out.splitlines()]
-    ways = ["host", "sidecar", "proxy"]
-    if told:
-        assert "direct://" in told and "UNSUPPORTED" in told and told.count("\n") == 1, told
-    else:
-        ways.append("direct")
+    assert told == "", told
+    ways = ["host", "sidecar", "proxy", "direct"]
     cells = [("start", 64), ("cold", 64), ("open", 64), *((op, size) for op in ("get", "put") for size in (100, 204800))]
     assert [(r["op"], r["size"], r["attach"]) for r in found] == [(*c, way) for c in cells for way in ways]
     assert all(r["bench"] == "attach" and r["system"] == "wadi" and r["p50_us"] > 0 for r in found)

@@ -23,7 +23,7 @@ import zlib
 import pytest
 from cluster import is_there
 from conftest import (BUILD, DONE, LATE, LATE_S, REFUSED, UNREACHABLE, USAGE, WADI, Store, clean_environment,
-                      run_wadi, until)
+                      until)
 
 SORT = os.path.join(BUILD, "apps/sort/wadi-sort")
 FUNCTION = os.path.join(BUILD, "apps/sort/wadi-sort-fn")
@@ -464,11 +464,6 @@ def test_four_gigabytes_with_128_mib_per_function(place, store):
     assert max(s["peak_memory"] for s in report["stages"]) <= 128 * MIB
 
 
-def has_direct():
-    told = run_wadi("ls", "--endpoint", "direct://127.0.0.1:1").stderr
-    return b"not in this build" not in told
-
-
 @pytest.mark.parametrize("attach", ["proxy", "host", "sidecar", "direct"])
 def test_every_way_to_attach_to_a_store_of_its_own(place, attach):
     """From a place whose name is too long for the path of a socket."""
@@ -477,10 +472,6 @@ def test_every_way_to_attach_to_a_store_of_its_own(place, attach):
     deep = os.path.join(place, "d" * 120)
     os.mkdir(deep)
     options = ["--generate", "30M", "--maps", 4, "--reduces", 4, "--attach", attach]
-    if attach == "direct" and not has_direct():
-        told = sort(deep, *options, code=REFUSED)
-        assert told.startswith("wadi sort: open direct://127.0.0.1:") and ": UNSUPPORTED: " in told, told
-        pytest.skip("direct:// is not in this build")
     report = sort(deep, *options)
     assert report["store"] == "wadi" and report["gb_s"] > 0 and report["price_usd"] > 0
     assert report["attach"] == attach
@@ -506,7 +497,8 @@ def servers_of(pid):
     return found
 
 
-@pytest.mark.parametrize("attach, roles", [("host", {"dev"}), ("sidecar", {"meta", "store", "proxy"})])
+@pytest.mark.parametrize("attach, roles", [("host", {"dev"}), ("sidecar", {"meta", "store", "proxy"}),
+                                           ("direct", {"meta", "store"})])
 def test_its_servers_end_with_a_driver_that_was_killed(place, attach, roles):
     if not os.path.exists(WADI):
         pytest.skip("no " + WADI)
