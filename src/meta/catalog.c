@@ -278,9 +278,7 @@ static uint64_t soonest(uint64_t due, const struct heap *h)
 
 static uint64_t fenced_due(const struct catalog *c)
 {
-	const struct segment *s = container_of(c->fenced.next, struct segment, owed);
-
-	return s->is_orphan ? s->fenced_ns : s->fenced_ns + FENCED_MS_MAX * MS;
+	return container_of(c->fenced.next, struct segment, owed)->fenced_ns + FENCED_MS_MAX * MS;
 }
 
 uint64_t catalog_due(const struct catalog *c)

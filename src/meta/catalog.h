@@ -204,9 +204,10 @@ int catalog_settle(struct catalog *c, const struct settle_req *req, uint64_t now
 /* Fenced segments that only wait for their writer's next epoch are given up: somebody needs room.
  */
 int catalog_reclaim(struct catalog *c, uint64_t now_ns, struct outcome *ret);
-/* Before the end of one that has no next epoch: its segments are given up once they are fenced. */
-void catalog_session_orphan(struct catalog *c, uint64_t session);
+/* Nothing was heard of it: what it had open waits for its next epoch. */
 int catalog_session_over(struct catalog *c, uint64_t session, uint64_t now_ns, struct outcome *ret);
+/* It has no next epoch: what it had open is given up once it is fenced. */
+int catalog_session_gone(struct catalog *c, uint64_t session, uint64_t now_ns, struct outcome *ret);
 /* Each session that the slot keeps something for, in any order, until `each` is not 0. */
 int catalog_sessions(const struct catalog *c, int (*each)(void *owner, uint64_t session),
 		     void *owner);

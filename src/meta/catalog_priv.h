@@ -188,6 +188,7 @@ struct directory {
  *
  *	OPEN --settled----------------------> SEALED --no live byte--> FREEING --answered--> gone
  *	  +--session over--> FENCING --answered--> FENCED --settled, or somebody needs room--^
+ *	  +--its process is gone--> FENCING, of nobody --answered-------------^
  *	  any of them --job over--> FREEING;   --the store has lost it--> LOST --no live byte-->
  *gone
  *
@@ -216,12 +217,12 @@ struct segment {
 	struct session *session;
 	struct pool *pool;
 	struct segment *next_new;
-	uint64_t id, owner, request, key, number;
+	uint64_t id, request, key, number;
+	uint64_t owner; /* the session that may commit and settle; 0: none any more */
 	uint32_t generation, size, front, back;
 	enum segment_state state;
 	uint8_t seen;
 	bool is_sealed_told, is_sent; /* not logged */
-	bool is_orphan;               /* likewise: its writer will not come back */
 	uint32_t compared;            /* likewise: the round that found it at the store */
 	struct list places;           /* the live ones */
 	uint64_t live;                /* bytes, each place rounded up to SEGMENT_ALIGN */
@@ -257,6 +258,7 @@ struct session {
 	uint64_t id, number;
 	uint64_t over_number; /* 0: it is not over */
 	uint8_t seen;
+	bool is_gone; /* then: its process is, and has no next epoch */
 	struct list segments, holds, opens;
 	uint32_t hold_count, open_count;
 };
@@ -557,7 +559,8 @@ void catalog_segment_dying(struct segment *s);
 void catalog_segment_seal(struct catalog *c, struct segment *s, uint32_t front, uint32_t back,
 			  uint64_t at_ns);
 /* Its writer's session is over. */
-void catalog_segment_fence(struct catalog *c, struct segment *s);
+/* is_gone: of a process that does not come back, so it is nobody's. */
+void catalog_segment_fence(struct catalog *c, struct segment *s, bool is_gone);
 void catalog_segment_owe(struct segment *s);
 /* The duty that follows from its state. False: none. */
 bool catalog_segment_duty(const struct segment *s, struct duty *ret);
@@ -566,7 +569,9 @@ bool piece_is_lost(const struct piece *p);
 
 /* lease.c */
 
-/* The first fenced segment is sealed as it is: nobody speaks for it. */
+/* A fenced segment is sealed as it is: nobody speaks for it. */
+int segment_give_up(struct catalog *c, const struct segment *s, uint64_t now_ns);
+/* The first of those that wait. */
 int fenced_give_up(struct catalog *c, uint64_t now_ns);
 
 /* body.c */

@@ -208,8 +208,8 @@ static void session(struct dump *d, const struct session *s)
 
 	for (struct list *l = s->segments.next; l != &s->segments; l = l->next)
 		segments++;
-	word(d, "session %" PRIx64 " over=%d holds=%u opens=%u segments=%u", s->id,
-	     s->over_number != 0, s->hold_count, s->open_count, segments);
+	word(d, "session %" PRIx64 " over=%d gone=%d holds=%u opens=%u segments=%u", s->id,
+	     s->over_number != 0, s->is_gone, s->hold_count, s->open_count, segments);
 	end(d);
 }
 

@@ -61,7 +61,8 @@ int catalog_duty_done(struct catalog *c, const struct duty *d, int result, uint6
 		if (d->kind == DUTY_SEAL)
 			s->is_sealed_told = true;
 		if (d->kind == DUTY_REVOKE && s->state == SEGMENT_FENCING)
-			r = change(c, s, EFFECT_SEGMENT_FENCED, now_ns);
+			r = s->owner ? change(c, s, EFFECT_SEGMENT_FENCED, now_ns)
+				     : segment_give_up(c, s, now_ns);
 	}
 	catalog_segment_owe(s);
 	return r;

@@ -40,8 +40,13 @@ static void presence_free(struct shard *s, struct presence *p)
 	node_free(p);
 }
 
-static void presence_over(struct shard *s, struct presence *p, const char *why)
+typedef int over_fn(struct catalog *c, uint64_t session, uint64_t now_ns, struct outcome *ret);
+
+/* is_gone: nobody comes back for what it had. Functions never do. */
+static void presence_over(struct shard *s, struct presence *p, bool is_gone, const char *why)
 {
+	over_fn *over = is_gone || p->job ? catalog_session_gone : catalog_session_over;
+
 	log_info("a session is over: %s session=%016llx epoch=%llu", why, (unsigned long long)p->id,
 		 (unsigned long long)p->epoch);
 	for (int i = 0; i < SLOT_COUNT; i++) {
@@ -49,9 +54,7 @@ static void presence_over(struct shard *s, struct presence *p, const char *why)
 
 		if (!slot || !catalog_session_has(slot->catalog, p->id))
 			continue;
-		if (p->job)
-			catalog_session_orphan(slot->catalog, p->id);
-		if (catalog_session_over(slot->catalog, p->id, shard_now(s), &s->out) < 0)
+		if (over(slot->catalog, p->id, shard_now(s), &s->out) < 0)
 			return; /* no memory: at the next look */
 		shard_after(slot, &s->out);
 	}
@@ -86,7 +89,7 @@ static int presence_begin(struct shard *s, const struct hello_req *req, const st
 	}
 	if (id && req->epoch == 0) {
 		if (p)
-			presence_over(s, p, "its process is gone");
+			presence_over(s, p, true, "its process is gone");
 		p = NULL;
 		id = 0;
 	}
@@ -114,7 +117,7 @@ static void presence_end(struct shard *s, const struct hello_req *req)
 	struct presence *p = req->epoch == 0 ? presence_find(s, req->session) : NULL;
 
 	if (p)
-		presence_over(s, p, "its process is gone, and has no successor");
+		presence_over(s, p, true, "its process is gone, and has no successor");
 }
 
 /* It has FUNCTION_GONE_MS left, and its place in the order. */
@@ -171,7 +174,7 @@ void presences_expire(struct shard *s)
 
 		if (p->heard_ns + SESSION_LIFE_MS * MS > s->read_ns)
 			break;
-		presence_over(s, p, "nothing was heard of it");
+		presence_over(s, p, false, "nothing was heard of it");
 	}
 }
 
@@ -214,7 +217,7 @@ void presences_end(struct shard *s)
 {
 	for (struct list *l = s->presence_order.next, *next; l != &s->presence_order; l = next) {
 		next = l->next;
-		presence_over(s, container_of(l, struct presence, link),
+		presence_over(s, container_of(l, struct presence, link), false,
 			      "the memory that knew of it is gone");
 	}
 }

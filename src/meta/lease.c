@@ -158,11 +158,14 @@ int catalog_settle(struct catalog *c, const struct settle_req *req, uint64_t now
 	return seal(c, s, req->front, req->back, now_ns);
 }
 
+int segment_give_up(struct catalog *c, const struct segment *s, uint64_t now_ns)
+{
+	return seal(c, s, s->live > 0 ? s->size : 0, s->size, now_ns);
+}
+
 int fenced_give_up(struct catalog *c, uint64_t now_ns)
 {
-	const struct segment *s = container_of(c->fenced.next, struct segment, owed);
-
-	return seal(c, s, s->live > 0 ? s->size : 0, s->size, now_ns);
+	return segment_give_up(c, container_of(c->fenced.next, struct segment, owed), now_ns);
 }
 
 int catalog_reclaim(struct catalog *c, uint64_t now_ns, struct outcome *ret)

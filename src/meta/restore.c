@@ -158,7 +158,10 @@ static int restore_session(struct restore *r, const struct session_image *m)
 	}
 	k->session = s;
 	htable_add(&r->sessions, &k->by_number, id_hash(c, m->number));
-	*s = (struct session){ .id = m->id, .number = m->number, .over_number = m->over_number };
+	*s = (struct session){ .id = m->id,
+			       .number = m->number,
+			       .over_number = m->over_number,
+			       .is_gone = m->is_gone != 0 };
 	list_init(&s->link);
 	list_init(&s->segments);
 	list_init(&s->holds);

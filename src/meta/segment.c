@@ -356,7 +356,7 @@ void place_move(struct catalog *c, struct place *p, struct segment *to, uint32_t
 	place_take(c, p, to, offset, len);
 }
 
-void catalog_segment_fence(struct catalog *c, struct segment *s)
+void catalog_segment_fence(struct catalog *c, struct segment *s, bool is_gone)
 {
 	struct session *session;
 
@@ -368,6 +368,8 @@ void catalog_segment_fence(struct catalog *c, struct segment *s)
 		s->request = 0;
 	}
 	s->state = SEGMENT_FENCING;
+	if (is_gone)
+		s->owner = 0;
 	catalog_segment_owe(s);
 	if (session)
 		session_rest(c, session);
@@ -529,7 +531,7 @@ void segment_fenced_apply(struct catalog *c, struct effect *e)
 	s->state = SEGMENT_FENCED;
 	s->fenced_ns = e->at_ns;
 	list_remove(&s->owed);
-	list_insert(s->is_orphan ? c->fenced.next : &c->fenced, &s->owed);
+	list_insert(&c->fenced, &s->owed);
 }
 
 int segment_gone_reserve(struct catalog *c, struct effect *e)

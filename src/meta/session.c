@@ -45,14 +45,6 @@ bool catalog_session_is_of(const struct catalog *c, uint64_t session, uint64_t j
 	return true;
 }
 
-void catalog_session_orphan(struct catalog *c, uint64_t session)
-{
-	struct session *s = catalog_session_find(c, session);
-
-	for (struct list *l = s ? s->segments.next : NULL; s && l != &s->segments; l = l->next)
-		container_of(l, struct segment, of_session)->is_orphan = true;
-}
-
 int catalog_sessions(const struct catalog *c, int (*each)(void *owner, uint64_t session),
 		     void *owner)
 {
@@ -107,7 +99,8 @@ void session_rest(struct catalog *c, struct session *s)
 	node_free(s);
 }
 
-int catalog_session_over(struct catalog *c, uint64_t session, uint64_t now_ns, struct outcome *ret)
+static int over(struct catalog *c, uint64_t session, bool is_gone, uint64_t now_ns,
+		struct outcome *ret)
 {
 	struct effect e = { .kind = EFFECT_SESSION_OVER, .at_ns = now_ns };
 
@@ -115,7 +108,18 @@ int catalog_session_over(struct catalog *c, uint64_t session, uint64_t now_ns, s
 	if (!catalog_session_find(c, session))
 		return 0;
 	e.u.session_over.session = session;
+	e.u.session_over.is_gone = is_gone;
 	return effect_do(c, &e);
+}
+
+int catalog_session_over(struct catalog *c, uint64_t session, uint64_t now_ns, struct outcome *ret)
+{
+	return over(c, session, false, now_ns, ret);
+}
+
+int catalog_session_gone(struct catalog *c, uint64_t session, uint64_t now_ns, struct outcome *ret)
+{
+	return over(c, session, true, now_ns, ret);
 }
 
 /* SESSION_OVER */
@@ -134,6 +138,7 @@ void session_over_apply(struct catalog *c, struct effect *e)
 	SNAPSHOT(session, s);
 	htable_remove(&c->sessions, &s->by_id);
 	s->over_number = c->next_number++;
+	s->is_gone = e->u.session_over.is_gone != 0;
 	list_insert(&c->over_sessions, &s->link);
 }
 
@@ -155,8 +160,8 @@ int session_cleared_reserve(struct catalog *c, struct effect *e)
 static void clear_one(struct catalog *c, struct session *s, uint64_t at_ns)
 {
 	if (!list_is_empty(&s->segments))
-		catalog_segment_fence(c,
-				      container_of(s->segments.next, struct segment, of_session));
+		catalog_segment_fence(c, container_of(s->segments.next, struct segment, of_session),
+				      s->is_gone);
 	else if (!list_is_empty(&s->holds))
 		hold_end(c, container_of(s->holds.next, struct hold, of_session), NULL, at_ns);
 	else

@@ -78,7 +78,8 @@ void snapshot_session_now(struct catalog *c, struct session *s)
 		return;
 	im.u.session = (struct session_image){ .number = s->number,
 					       .id = s->id,
-					       .over_number = s->over_number };
+					       .over_number = s->over_number,
+					       .is_gone = s->is_gone };
 	put(c, &im);
 }
 

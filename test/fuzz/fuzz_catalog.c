@@ -56,6 +56,7 @@ enum what {
 	ASK_DUTY,
 	ASK_COMPARE,
 	ASK_OVER,
+	ASK_SESSION_GONE,
 	ASK_COUNT
 };
 
@@ -291,6 +292,9 @@ static int ask(struct asking *a, enum what what)
 		return catalog_reclaim(t->c, t->now, &t->out);
 	case ASK_SESSION_OVER:
 		return catalog_session_over(t->c, fields_number(a->f, KNOWN_PLACE("session"), 8),
+					    t->now, &t->out);
+	case ASK_SESSION_GONE:
+		return catalog_session_gone(t->c, fields_number(a->f, KNOWN_PLACE("session"), 8),
 					    t->now, &t->out);
 	case ASK_TICK:
 		tick(a);

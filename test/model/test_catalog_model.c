@@ -1323,16 +1323,37 @@ static void step_wait(void)
 
 /* Ends. */
 
+static uint64_t gone_count; /* segments that went with their process */
+
+/* Nobody comes back: what it had goes as soon as the store has answered. */
+static void check_gone(uint64_t session)
+{
+	slot_duties(&t);
+	for (size_t i = 0; i < SEGMENTS; i++) {
+		const struct grant *g = &segments[i].g;
+		const struct segment *s;
+
+		if (!segments[i].is_used || segments[i].session != session)
+			continue;
+		s = catalog_segment_find(t.c, g->segment, g->generation);
+		CHECK(!s || s->state >= SEGMENT_SEALED);
+		CHECK(!s || s->live > 0);
+		gone_count++;
+	}
+}
+
 static void step_session_over(void)
 {
 	uint64_t *session = &sessions[roll(SESSIONS)];
+	bool is_gone = roll(3) == 0;
 
 	if (roll(20) > 0)
 		return;
 	/* The end takes a few ticks; what expires meanwhile expires before it. */
 	slot_tick(&t);
 	expire_all();
-	CHECK(catalog_session_over(t.c, *session, t.now, &t.out) == 0);
+	CHECK((is_gone ? catalog_session_gone : catalog_session_over)(t.c, *session, t.now,
+								      &t.out) == 0);
 	slot_tick(&t);
 	CHECK(!catalog_session_has(t.c, *session));
 	for (size_t i = 0; i < READS; i++)
@@ -1342,7 +1363,9 @@ static void step_session_over(void)
 		if (opens[i].session == *session)
 			opens[i].is_used = false;
 	counts[11]++;
-	if (roll(2)) {
+	if (is_gone) {
+		check_gone(*session);
+	} else if (roll(2)) {
 		/* It comes back: what was complete is committed, the rest settled. */
 		for (size_t i = 0; i < SEGMENTS; i++) {
 			struct segment_note *s = &segments[i];

@@ -158,12 +158,20 @@ static void emptied(void *owner, uint64_t segment, uint32_t generation, int resu
 	store_emptied(p->store, segment, generation, result);
 }
 
+static void session_begun(void *owner, uint16_t shard, uint64_t session)
+{
+	((struct process *)owner)->sessions[shard] = session;
+}
+
 static void open_core(struct process *p)
 {
 	struct cluster *c = p->cluster;
-	struct core_config config = {
-		.metas = c->shards, .meta_count = c->shape.shards, .owner = p, .job_over = job_over
-	};
+	struct core_config config = { .metas = c->shards,
+				      .meta_count = c->shape.shards,
+				      .owner = p,
+				      .sessions = c->shape.names_left ? p->sessions : NULL,
+				      .session_begun = session_begun,
+				      .job_over = job_over };
 
 	if (p->roles & RUNS_META) {
 		config.shard_count = (uint16_t)c->shape.shards;

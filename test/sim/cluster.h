@@ -32,6 +32,7 @@ struct shape {
 	unsigned shards;
 	bool is_together;  /* store i and proxy i are one process, so that puts are made in place */
 	bool is_dev;       /* metadata, store 0 and proxy 0 are one, as in `wadi dev` */
+	bool names_left;   /* who is started again says whose sessions it has instead */
 	bool keeps_stores; /* a store's segments outlive it */
 	bool has_archive;  /* the log goes to files, too */
 	bool is_durable;   /* so are all jobs: what was acknowledged survives the power */
@@ -57,6 +58,7 @@ struct process {
 	struct keep_heap *keeper;
 	struct archive *archive;
 	bool is_keeper_down;
+	uint64_t sessions[SHARDS_MAX];
 
 	/* Of a life; dropped with the node. */
 	struct loop *loop, *loops[SHAPE_SHARDS_MAX]; /* shard 0 lives on the first one */

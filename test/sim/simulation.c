@@ -54,6 +54,7 @@ static void choose(struct sim *sim, struct shape *shape, struct plan *plan)
 
 	*shape = (struct shape){ .shards = 1 + (unsigned)(x % SHAPE_SHARDS_MAX),
 				 .is_together = x >> 4 & 1,
+				 .names_left = x >> 48 & 1,
 				 .keeps_stores = (x >> 40 & 3) != 0,
 				 .has_archive = x >> 5 & 1,
 				 .is_durable = (x >> 5 & 1) && (x >> 44 & 3) == 0,
@@ -393,13 +394,14 @@ void simulate(uint64_t seed, const char *faults, struct outcome_of *ret)
 	*ret = (struct outcome_of){ 0 };
 	snprintf(ret->shape, sizeof(ret->shape),
 		 "%u shards%s%s, pools of %llu MiB%s, delays to %llu us, up to %u bytes, %s "
-		 "leases%s",
+		 "leases%s%s",
 		 shape.shards, shape.has_archive ? " with files" : "",
 		 shape.is_durable ? " and durable jobs" : "",
 		 (unsigned long long)shape.pool_bytes >> 20,
 		 shape.is_together ? " in the proxies" : "",
 		 (unsigned long long)shape.delay_ns_max / 1000, plan.len_max,
-		 plan.has_short_leases ? "short" : "long", plan.has_quotas ? ", quotas" : "");
+		 plan.has_short_leases ? "short" : "long", plan.has_quotas ? ", quotas" : "",
+		 shape.names_left ? ", sessions handed on" : "");
 	faults_format(&r->faults, ret->faults, sizeof(ret->faults));
 	workload_init(&r->wl, &r->c, &r->m, &plan);
 	if (!r->m.failure[0])

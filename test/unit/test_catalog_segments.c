@@ -352,9 +352,8 @@ static void a_fenced_segment_of_a_function_that_is_gone_does_not_wait(void **sta
 	slot_tick(&t);
 	slot_duties(&t);
 	t.now += SECOND;
-	catalog_session_orphan(t.c, 5);
-	catalog_session_orphan(t.c, 77);
-	assert_int_equal(catalog_session_over(t.c, 5, t.now, &t.out), 0);
+	assert_int_equal(catalog_session_gone(t.c, 5, t.now, &t.out), 0);
+	assert_int_equal(catalog_session_gone(t.c, 77, t.now, &t.out), 0);
 	slot_tick(&t);
 	slot_duties(&t);
 	slot_tick(&t);
@@ -364,6 +363,35 @@ static void a_fenced_segment_of_a_function_that_is_gone_does_not_wait(void **sta
 	assert_int_equal(catalog_segment_find(t.c, g.segment, g.generation)->state, SEGMENT_SEALED);
 	assert_int_equal(catalog_segment_find(t.c, other.segment, other.generation)->state,
 			 SEGMENT_FENCED);
+	integrals_agree();
+}
+
+/* Its process is gone, so nobody settles them: no longer than until nobody can write there. */
+static void a_process_that_is_gone_keeps_no_segments(void **state)
+{
+	struct grant g = lease(5, 1), other = lease(5, 2);
+	struct duty d;
+
+	assert_int_equal(put_one(5, "a", extent_at(&g, 0, 100)), 0);
+	t.now += SECOND;
+	assert_int_equal(catalog_session_gone(t.c, 5, t.now, &t.out), 0);
+	slot_tick(&t);
+	assert_int_equal(catalog_job_bytes(t.c, job), 2 * 65536);
+	assert_int_equal(put_one(5, "b", extent_at(&g, 128, 100)), -ESTALE);
+	assert_int_equal(settle(5, &g, 128, g.size), -ESTALE);
+	/* The store has not answered: it is asked again. */
+	assert_true(catalog_duty(t.c, STORE, &d));
+	assert_int_equal(d.kind, DUTY_REVOKE);
+	assert_int_equal(catalog_duty_done(t.c, &d, -ETIMEDOUT, t.now, &t.out), 0);
+	assert_int_equal(catalog_segment_find(t.c, d.segment, d.generation)->state,
+			 SEGMENT_FENCING);
+	slot_duties(&t);
+	assert_null(catalog_segment_find(t.c, other.segment, other.generation));
+	assert_int_equal(catalog_segment_find(t.c, g.segment, g.generation)->state, SEGMENT_SEALED);
+	assert_int_equal(catalog_job_bytes(t.c, job), 65536);
+	assert_int_equal(remove_it("a"), 0);
+	slot_duties(&t);
+	assert_int_equal(catalog_job_bytes(t.c, job), 0);
 	integrals_agree();
 }
 
@@ -601,6 +629,7 @@ int main(void)
 		T(a_fenced_segment_waits_until_somebody_needs_room),
 		T(a_fenced_segment_does_not_wait_for_ever),
 		T(a_fenced_segment_of_a_function_that_is_gone_does_not_wait),
+		T(a_process_that_is_gone_keeps_no_segments),
 		T(a_session_that_comes_back_has_new_segments),
 		T(the_quota_counts_what_was_asked_for),
 		T(the_size_is_a_power_of_two_within_the_pools),
