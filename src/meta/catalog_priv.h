@@ -522,6 +522,8 @@ struct segment *catalog_segment_find(const struct catalog *c, uint64_t id, uint3
 uint64_t catalog_request_hash(const struct catalog *c, uint64_t session, uint64_t request);
 /* Was anything committed in [front, back)? */
 bool catalog_segment_is_claimed(const struct segment *s, uint32_t front, uint32_t back);
+/* The longest run of pages in which nothing was; [size, size) if there is none. */
+void catalog_segment_gap(const struct segment *s, uint32_t *ret_front, uint32_t *ret_back);
 /* Ranges that a request names: each in a segment of its writer, and for the first time. */
 struct range_check {
 	const struct catalog *c;
@@ -569,7 +571,7 @@ bool piece_is_lost(const struct piece *p);
 
 /* lease.c */
 
-/* A fenced segment is sealed as it is: nobody speaks for it. */
+/* A fenced segment is sealed with what was committed in it: nobody speaks for the rest. */
 int segment_give_up(struct catalog *c, const struct segment *s, uint64_t now_ns);
 /* The first of those that wait. */
 int fenced_give_up(struct catalog *c, uint64_t now_ns);

@@ -160,7 +160,11 @@ int catalog_settle(struct catalog *c, const struct settle_req *req, uint64_t now
 
 int segment_give_up(struct catalog *c, const struct segment *s, uint64_t now_ns)
 {
-	return seal(c, s, s->live > 0 ? s->size : 0, s->size, now_ns);
+	uint32_t front = 0, back = s->size;
+
+	if (s->live > 0)
+		catalog_segment_gap(s, &front, &back);
+	return seal(c, s, front, back, now_ns);
 }
 
 int fenced_give_up(struct catalog *c, uint64_t now_ns)

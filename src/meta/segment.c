@@ -54,6 +54,23 @@ bool catalog_segment_is_claimed(const struct segment *s, uint32_t front, uint32_
 	return from < back && is_claimed(s, from, (back - from) & ~(uint32_t)(SEGMENT_ALIGN - 1));
 }
 
+/* By words, which are pages: less cannot be given back anyway. */
+_Static_assert(BITS *SEGMENT_ALIGN == SEGMENT_PAGE, "a word is a page");
+void catalog_segment_gap(const struct segment *s, uint32_t *ret_front, uint32_t *ret_back)
+{
+	uint32_t words = s->size / SEGMENT_PAGE, run = 0, most = 0;
+
+	*ret_front = *ret_back = s->size;
+	for (uint32_t w = 0; w < words; w++) {
+		run = s->claimed[w] ? 0 : run + 1;
+		if (run <= most)
+			continue;
+		most = run;
+		*ret_front = (w + 1 - run) * SEGMENT_PAGE;
+		*ret_back = (w + 1) * SEGMENT_PAGE;
+	}
+}
+
 /* The bytes are claimed and live from now on. */
 static void place_take(struct catalog *c, struct place *p, struct segment *s, uint32_t offset,
 		       uint32_t len)

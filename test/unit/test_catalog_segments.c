@@ -312,8 +312,8 @@ static void a_fenced_segment_waits_until_somebody_needs_room(void **state)
 	assert_int_equal(catalog_job_bytes(t.c, job), 2 * 65536);
 	assert_int_equal(catalog_reclaim(t.c, t.now, &t.out), 0);
 	slot_duties(&t);
-	/* Nobody knows what was used of the first one; the second has nothing. */
-	assert_int_equal(catalog_job_bytes(t.c, job), 65536);
+	/* Of the first one the page that has something in it is left; the second has nothing. */
+	assert_int_equal(catalog_job_bytes(t.c, job), 4096);
 	assert_int_equal(put_one(5, "b", extent_at(&g, 128, 100)), -ESTALE);
 	assert_null(catalog_segment_find(t.c, other.segment, other.generation));
 	assert_int_equal(remove_it("a"), 0);
@@ -358,8 +358,8 @@ static void a_fenced_segment_of_a_function_that_is_gone_does_not_wait(void **sta
 	slot_duties(&t);
 	slot_tick(&t);
 	slot_duties(&t);
-	/* What has something live stays as it is; what was fenced before waits for its owner. */
-	assert_int_equal(catalog_job_bytes(t.c, job), 2 * 65536);
+	/* What has something live stays; what was fenced before waits for its owner. */
+	assert_int_equal(catalog_job_bytes(t.c, job), 4096 + 65536);
 	assert_int_equal(catalog_segment_find(t.c, g.segment, g.generation)->state, SEGMENT_SEALED);
 	assert_int_equal(catalog_segment_find(t.c, other.segment, other.generation)->state,
 			 SEGMENT_FENCED);
@@ -373,6 +373,8 @@ static void a_process_that_is_gone_keeps_no_segments(void **state)
 	struct duty d;
 
 	assert_int_equal(put_one(5, "a", extent_at(&g, 0, 100)), 0);
+	/* Of 16 pages the first and the eleventh. */
+	assert_int_equal(put_one(5, "c", extent_at(&g, 40960, 4096)), 0);
 	t.now += SECOND;
 	assert_int_equal(catalog_session_gone(t.c, 5, t.now, &t.out), 0);
 	slot_tick(&t);
@@ -388,10 +390,26 @@ static void a_process_that_is_gone_keeps_no_segments(void **state)
 	slot_duties(&t);
 	assert_null(catalog_segment_find(t.c, other.segment, other.generation));
 	assert_int_equal(catalog_segment_find(t.c, g.segment, g.generation)->state, SEGMENT_SEALED);
-	assert_int_equal(catalog_job_bytes(t.c, job), 65536);
+	assert_int_equal(catalog_job_bytes(t.c, job), 7 * 4096);
 	assert_int_equal(remove_it("a"), 0);
+	assert_int_equal(remove_it("c"), 0);
 	slot_duties(&t);
 	assert_int_equal(catalog_job_bytes(t.c, job), 0);
+	integrals_agree();
+}
+
+/* Every page has something. */
+static void a_full_segment_of_a_process_that_is_gone_stays_whole(void **state)
+{
+	struct grant g = lease(5, 1);
+
+	assert_int_equal(put_one(5, "a", extent_at(&g, 0, 65536)), 0);
+	t.now += SECOND;
+	assert_int_equal(catalog_session_gone(t.c, 5, t.now, &t.out), 0);
+	slot_tick(&t);
+	slot_duties(&t);
+	assert_int_equal(catalog_segment_find(t.c, g.segment, g.generation)->state, SEGMENT_SEALED);
+	assert_int_equal(catalog_job_bytes(t.c, job), 65536);
 	integrals_agree();
 }
 
@@ -630,6 +648,7 @@ int main(void)
 		T(a_fenced_segment_does_not_wait_for_ever),
 		T(a_fenced_segment_of_a_function_that_is_gone_does_not_wait),
 		T(a_process_that_is_gone_keeps_no_segments),
+		T(a_full_segment_of_a_process_that_is_gone_stays_whole),
 		T(a_session_that_comes_back_has_new_segments),
 		T(the_quota_counts_what_was_asked_for),
 		T(the_size_is_a_power_of_two_within_the_pools),
