@@ -11,6 +11,7 @@ import pytest
 from conftest import DONE, REFUSED, finish, pattern, run_wadi, until
 
 MIB = 1 << 20
+FILES = 100  # of which three quarters may be segments
 
 
 def files_of(store):
@@ -28,7 +29,7 @@ def address_of(store):
 
 def test_when_connections_use_all_descriptors_who_comes_waits_and_is_served(new_store):
     """Those who say nothing are cut after five seconds, so there is room again."""
-    store = few_files(new_store, 80, memory="256M")
+    store = few_files(new_store, FILES, memory="256M")
     w = store.client()
     w("put", "-", "small", input=b"x" * 1000)
     writer = w.start("put", "-", "long", stdin=subprocess.PIPE)
@@ -36,9 +37,9 @@ def test_when_connections_use_all_descriptors_who_comes_waits_and_is_served(new_
     writer.stdin.flush()
     until(lambda: w.top()["dram_used"] > 2 * MIB, "the writer to be at it")
     with contextlib.ExitStack() as stack:
-        for _ in range(80):
+        for _ in range(FILES):
             stack.enter_context(socket.create_connection(address_of(store)))
-        until(lambda: files_of(store) == 80, "all descriptors to be in use")
+        until(lambda: files_of(store) == FILES, "all descriptors to be in use")
         # Who has a connection goes on with it, and who has none waits for one.
         late = w.start("get", "small", "--timeout", "30s")
         writer.stdin.write(pattern(5 * MIB)[3 * MIB:])
@@ -53,7 +54,7 @@ def test_when_connections_use_all_descriptors_who_comes_waits_and_is_served(new_
 
 
 def test_when_segments_use_all_descriptors_the_put_is_told(new_store):
-    store = few_files(new_store, 80, memory="256M")
+    store = few_files(new_store, FILES, memory="256M")
     w = store.client()
     data = pattern(9 * MIB)
     count = 0
@@ -64,7 +65,7 @@ def test_when_segments_use_all_descriptors_the_put_is_told(new_store):
         count += 1
     told = done.stderr.decode()
     assert done.returncode == REFUSED
-    assert re.search(r"NOSPACE: .*all 60 segments are in use, for more there are no descriptors.*ulimit -n", told)
+    assert re.search(r"NOSPACE: .*all 75 segments are in use, for more there are no descriptors.*ulimit -n", told)
     assert count >= 3
     # What is there can be read, and what is given back can be used again.
     assert w("get", "o0") == data
