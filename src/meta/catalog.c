@@ -119,6 +119,7 @@ void outcome_begin(struct catalog *c, struct outcome *ret)
 	ret->wake_count = 0;
 	ret->wakes_all = false;
 	ret->ask.is_needed = false;
+	ret->has_ended = ret->is_to_forget = ret->is_repeat = false;
 	c->out = ret;
 }
 

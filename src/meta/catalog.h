@@ -58,6 +58,10 @@ struct outcome {
 	uint64_t seen_ns;    /* of a read: nothing younger than this is in the answer */
 	struct wake_key key; /* of the path or directory that was asked about */
 
+	/* Of a change: a version has ended, and not by its time; one that was told on; it may have
+	 * been made before, and this is the answer once more. */
+	bool has_ended, is_to_forget, is_repeat;
+
 	/* What may have come about for those who wait. */
 	struct wake_key wakes[WAKES_MAX];
 	unsigned wake_count;

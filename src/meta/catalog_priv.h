@@ -144,6 +144,7 @@ struct entry {
 	uint16_t path_len, attributes_len;
 	uint8_t content, tier, seen;
 	bool has_life : 1, is_ghost : 1;
+	bool is_told_on : 1; /* by a LOOKUP; not logged */
 };
 
 /*

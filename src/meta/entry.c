@@ -286,6 +286,10 @@ static void end_it(struct catalog *c, struct entry *e, const struct end *end,
 	struct attempt *a;
 
 	SNAPSHOT(entry, e);
+	if (c->out && end->what != GONE_EXPIRED) {
+		c->out->has_ended = true;
+		c->out->is_to_forget |= e->is_told_on;
+	}
 	j->object_count--;
 	j->object_bytes -= e->len;
 	if (j->state == JOB_LIVING)

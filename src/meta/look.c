@@ -274,7 +274,7 @@ int catalog_lookup(struct catalog *c, const struct lookup_req *req, uint64_t now
 	struct effect e = { .kind = EFFECT_HOLD_MADE, .at_ns = now_ns };
 	const struct hold *h = hold_find_request(c, req->session, req->request);
 	struct stat_rep stat;
-	const struct entry *entry;
+	struct entry *entry;
 	bool is_read, goes_on;
 	struct job *j;
 	int r;
@@ -289,6 +289,9 @@ int catalog_lookup(struct catalog *c, const struct lookup_req *req, uint64_t now
 	if (!entry)
 		return nothing_left(c, j, req, now_ns, ret);
 	ret->rep.lookup = (struct lookup_rep){ 0 };
+	if (req->is_told_on && entry->has_life && entry_life(entry)->reads > 0)
+		return refuse(ret, -EOPNOTSUPP, "the reads of %.*s are counted", (int)req->path.len,
+			      req->path.ptr);
 	is_read = is_counted(c, req, entry);
 	if (is_read)
 		r = grant_read(c, req, entry, now_ns, ret, &e);
@@ -313,6 +316,7 @@ int catalog_lookup(struct catalog *c, const struct lookup_req *req, uint64_t now
 	}
 	if (r < 0)
 		return r;
+	entry->is_told_on |= req->is_told_on != 0;
 	entry_stat(entry, now_ns, &stat);
 	put_stat(&ret->rep.lookup, &stat);
 	if (!is_read) /* a grant is to be as safe as a put */

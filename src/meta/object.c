@@ -317,6 +317,7 @@ int catalog_commit(struct catalog *c, const struct commit_req *req, struct slice
 	if (is_repeat(c, j, req->path, req->attempt_hi, req->attempt_lo, &ret->rep.commit.object,
 		      &ret->rep.commit.version)) {
 		ret->rep.commit.changes = job_changes(j);
+		ret->is_repeat = true;
 		return 0;
 	}
 	r = attempt_check(j, req->attempt_hi, req->attempt_lo, req->since, ret);
@@ -416,6 +417,7 @@ int catalog_remove(struct catalog *c, const struct remove_req *req, uint64_t now
 				   req->attempt_lo);
 	if (a) {
 		ret->rep.remove = (struct remove_rep){ a->version, job_changes(j) };
+		ret->is_repeat = true;
 		return 0;
 	}
 	r = attempt_check(j, req->attempt_hi, req->attempt_lo, req->since, ret);
@@ -553,6 +555,7 @@ int catalog_rename(struct catalog *c, const struct rename_req *req, uint64_t now
 	if (is_repeat(c, j, req->to, req->attempt_hi, req->attempt_lo, &object,
 		      &ret->rep.rename.version)) {
 		ret->rep.rename.changes = job_changes(j);
+		ret->is_repeat = true;
 		return 0;
 	}
 	r = attempt_check(j, req->attempt_hi, req->attempt_lo, req->since, ret);

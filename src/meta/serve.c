@@ -93,6 +93,20 @@ static struct slot *begin(struct request *r, const struct subject *s)
 		}                                                             \
 		shard_after(slot, out);                                       \
 	} while (0)
+
+/* The same for what may end a version that others were told of. */
+#define ANSWER_CHANGE(name, e, path, other)                                   \
+	do {                                                                  \
+		struct wcur w_;                                               \
+		if ((e) < 0) {                                                \
+			request_refuse(r, (e), out);                          \
+		} else {                                                      \
+			w_ = request_answer(r);                               \
+			name##_rep_put(&w_, &out->rep.name);                  \
+			reply_when_forgotten(r, slot, &(struct said){ req.job, out->seen_ns }, &w_, (path), (other)); \
+		}                                                             \
+		shard_after(slot, out);                                       \
+	} while (0)
 /* clang-format on */
 
 static const struct slice NO_PATH = { 0 };
@@ -148,7 +162,7 @@ void remove_serve(struct request *r)
 	if (!slot)
 		return;
 	e = catalog_remove(slot->catalog, &req, shard_now(s), out);
-	ANSWER(remove, e, NULL);
+	ANSWER_CHANGE(remove, e, req.path, NO_PATH);
 }
 
 /* Statuses: TOOLARGE, JOBENDED, NOJOB. */
@@ -162,7 +176,7 @@ void remove_tree_serve(struct request *r)
 	if (!slot)
 		return;
 	e = catalog_remove_tree(slot->catalog, &req, shard_now(s), out);
-	ANSWER(remove_tree, e, NULL);
+	ANSWER_CHANGE(remove_tree, e, NO_PATH, NO_PATH);
 }
 
 /* Statuses: NOTFOUND, CONSUMED, EXPIRED, EXISTS, STALE, JOBENDED, NOJOB. */
@@ -182,7 +196,7 @@ void rename_serve(struct request *r)
 	if (!slot)
 		return;
 	e = catalog_rename(slot->catalog, &req, shard_now(s), out);
-	ANSWER(rename, e, NULL);
+	ANSWER_CHANGE(rename, e, req.from, req.to);
 }
 
 /* Statuses: TIMEOUT, LIMIT, DIRECTORY, INVALID, JOBENDED, NOJOB. */
@@ -247,7 +261,7 @@ void commit_serve(struct request *r)
 	if (!slot)
 		return;
 	e = catalog_commit(slot->catalog, &req, payload, shard_now(s), out);
-	ANSWER(commit, or_again(e, out), NULL);
+	ANSWER_CHANGE(commit, or_again(e, out), req.path, NO_PATH);
 }
 
 /* Statuses: LIMIT, JOBENDED, NOJOB, NOSESSION. */
@@ -318,9 +332,16 @@ static int look_up(struct shard *s, struct slot *slot, const struct lookup_req *
 	return e;
 }
 
+/* Only servers are asked to forget, so only they are listened to. */
+static void tells_on(struct request *r, struct lookup_req *req)
+{
+	req->is_told_on &= r->conn->access->role == ROLE_PROXY;
+	((struct peer_state *)r->conn->state)->tells_on |= req->is_told_on;
+}
+
 /*
- * Statuses: NOTFOUND, CONSUMED, EXPIRED, DIRECTORY, LOST, LIMIT, TIMEOUT, JOBENDED, NOJOB,
- * NOSESSION, NOMEMORY.
+ * Statuses: NOTFOUND, CONSUMED, EXPIRED, DIRECTORY, UNSUPPORTED, LOST, LIMIT, TIMEOUT, JOBENDED,
+ * NOJOB, NOSESSION, NOMEMORY.
  */
 void lookup_serve(struct request *r)
 {
@@ -335,6 +356,7 @@ void lookup_serve(struct request *r)
 		return;
 	out->detail[0] = '\0';
 	out->must_wait = false;
+	tells_on(r, &req);
 	e = look_up(s, slot, &req, out, &b);
 	if (e == 0 && out->must_wait) {
 		waiter_park(r, slot, out, 0, &req);

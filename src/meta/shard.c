@@ -292,6 +292,7 @@ void shard_accept(struct shard *s, struct stream *stream)
 	}
 	*p = (struct peer_state){ .shard = s };
 	list_init(&p->tellings);
+	list_init(&p->forgets);
 	c = conn_open(s->net, stream, &META_SERVICE, s);
 	if (!c) {
 		node_free(p);
@@ -308,6 +309,7 @@ void meta_conn_closed(struct conn *c)
 
 	parkeds_of_conn_over(c);
 	overs_of_conn_over(c);
+	forgets_of_conn_over(c);
 	store_detach(c);
 	if (!s->is_closing) {
 		presence_of_conn_over(c);
@@ -380,6 +382,7 @@ int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
 	list_init(&s->stores);
 	list_init(&s->askings);
 	list_init(&s->overs);
+	list_init(&s->forgettings);
 	list_init(&s->held);
 	list_init(&s->presence_order);
 	list_init(&s->late.link);
@@ -454,6 +457,7 @@ void shard_close(struct shard *s)
 	if (!s)
 		return;
 	s->is_closing = true;
+	forgettings_fini(s);
 	replies_forget(s);
 	timer_stop(s->loop, &s->tick);
 	task_stop(&s->late);

@@ -44,6 +44,8 @@ struct peer_state {
 	uint64_t session, epoch;
 	struct list tellings; /* JOB_OVERs on their way to it */
 	bool is_ending;       /* a function that has asked for the end of its job */
+	struct list forgets;  /* FORGETs likewise */
+	bool tells_on;        /* it has told others of objects, who do not ask */
 };
 
 /* A storage server, whether it is connected or away. */
@@ -144,8 +146,9 @@ struct shard {
 	struct net *net;
 	struct shard_config config;
 	uint64_t incarnation, seed, opened_ns, base_ns, looked_ns;
-	uint64_t succeeded_ns; /* when it went on from a predecessor's state; 0: it did not */
-	uint64_t awake_ns;     /* the last time that nobody could be heard before; slots' time */
+	uint64_t succeeded_ns;   /* when it went on from a predecessor's state; 0: it did not */
+	uint64_t teller_lost_ns; /* the last connection that told on was lost; 0: none */
+	uint64_t awake_ns;       /* the last time that nobody could be heard before; slots' time */
 	uint64_t reading_ns, read_ns; /* what had come by then is being read, has been read */
 	struct oplog log;
 	struct snapshots snapshots;
@@ -155,7 +158,7 @@ struct shard {
 	uint64_t recovered_snapshot;    /* its number */
 	struct slot *slots[SLOT_COUNT];
 	struct heap dues; /* of slots */
-	struct list conns, stores, askings, overs, held;
+	struct list conns, stores, askings, overs, held, forgettings;
 	struct htable asked, asked_numbers;
 	unsigned asking_count, over_count;
 	struct htable presences;
@@ -233,6 +236,18 @@ bool parked_was_held(struct parked *p);
 /* More of the log is synced, or its disk has failed. */
 void replies_safe(struct shard *s);
 void replies_forget(struct shard *s);
+
+/* forget.c */
+
+/*
+ * As reply_when_safe(), of a change, once nobody answers any more with what it has ended. The
+ * paths that it was about; `path` empty: any of the job's.
+ */
+void reply_when_forgotten(struct request *r, struct slot *slot, const struct said *said,
+			  const struct wcur *body, struct slice path, struct slice other);
+void forgets_of_conn_over(struct conn *c);
+/* The shard closes: what is not answered yet is perhaps done. */
+void forgettings_fini(struct shard *s);
 
 /* restart.c */
 

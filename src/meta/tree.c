@@ -245,6 +245,7 @@ int catalog_remove_tree(struct catalog *c, const struct remove_tree_req *req, ui
 	int r;
 
 	outcome_begin(c, ret);
+	ret->is_repeat = true; /* or not: nobody can tell */
 	r = catalog_job_living(c, req->job, ret, &j);
 	if (r < 0)
 		return r;

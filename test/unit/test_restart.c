@@ -1095,19 +1095,13 @@ static void wait_for(struct call *c)
 	call_end(c);
 }
 
-/* JOB_END from its sending to its answer. */
-static uint64_t end_takes(int job)
+static struct conn *say_hello(void)
 {
-	struct call hello = { 0 }, ending = { 0 };
-	uint64_t began_ns, due_ns = loop->now_ns + 10 * SECOND;
+	struct call hello = { 0 };
 	struct stream *ends[2];
-	struct slice name;
 	struct conn *c;
 	struct wcur w;
-	char buf[16];
 
-	name_of(job, buf);
-	name = (struct slice){ (const uint8_t *)buf, strlen(buf) };
 	assert_int_equal(stream_pair(loop, 64 << 10, ends), 0);
 	ends[1]->peer.is_loopback = true;
 	shard_accept(shard, ends[1]);
@@ -1117,17 +1111,66 @@ static uint64_t end_takes(int job)
 	c->access->role = ROLE_META;
 	w = call_body(net, &hello);
 	hello_req_put(&w, &(struct hello_req){ .version = PROTOCOL_VERSION, .role = ROLE_META });
-	call_send(c, &hello, MSG_HELLO, 0, &w, NULL, due_ns);
+	call_send(c, &hello, MSG_HELLO, 0, &w, NULL, loop->now_ns + 10 * SECOND);
 	wait_for(&hello);
-	began_ns = loop->now_ns;
-	w = call_body(net, &ending);
-	job_end_req_put(&w, &(struct job_end_req){ .name = name });
-	call_send(c, &ending, MSG_JOB_END, slot_of_name(name), &w, NULL, due_ns);
-	wait_for(&ending);
+	return c;
+}
+
+/* From its sending to its answer. `w`: begun with call_body(). */
+static uint64_t takes(struct call *call, uint16_t msg, uint16_t slot, const struct wcur *w)
+{
+	struct conn *c = say_hello();
+	uint64_t began_ns = loop->now_ns;
+
+	call_send(c, call, msg, slot, w, NULL, loop->now_ns + 10 * SECOND);
+	wait_for(call);
 	conn_close(c);
 	began_ns = loop->now_ns - began_ns;
 	turn_for(MS);
 	return began_ns;
+}
+
+static uint64_t end_takes(int job)
+{
+	struct call call = { 0 };
+	struct wcur w = call_body(net, &call);
+	char buf[16];
+	struct slice name = text(name_of(job, buf));
+
+	job_end_req_put(&w, &(struct job_end_req){ .name = name });
+	return takes(&call, MSG_JOB_END, slot_of_name(name), &w);
+}
+
+static uint64_t remove_takes(int job, const char *path)
+{
+	struct call call = { 0 };
+	struct wcur w = call_body(net, &call);
+
+	remove_req_put(
+		&w, &(struct remove_req){ .job = jobs[job], .attempt_lo = 77, .path = text(path) });
+	return takes(&call, MSG_REMOVE, slot_of_id(jobs[job]), &w);
+}
+
+/* Nor any that a former one has told on. */
+static void a_successor_acknowledges_no_removal_before_old_leases_are_over(void **state)
+{
+	begin(true, false);
+	start();
+	create(0);
+	put_value(0, "a", "value", 1);
+	put_value(0, "b", "value", 2);
+	put_value(0, "c", "value", 3);
+	assert_true(remove_takes(0, "a") < 100 * MS);
+	kill_9();
+	start();
+	assert_in_range(remove_takes(0, "b"), 450 * MS, 600 * MS);
+	assert_true(remove_takes(0, "c") < 100 * MS);
+	/* One that was made before, too. */
+	kill_9();
+	start();
+	assert_in_range(remove_takes(0, "c"), 450 * MS, 600 * MS);
+	assert_true(remove_takes(0, "c") < 100 * MS);
+	end();
 }
 
 /* Whoever serves a job under a lease of the one before may not have come to us yet. */
@@ -1184,6 +1227,7 @@ int main(void)
 		T(the_clock_of_the_catalogs_never_goes_back),
 		T(a_clean_end_leaves_nothing_with_the_keeper),
 		T(a_successor_acknowledges_no_end_before_old_leases_are_over),
+		T(a_successor_acknowledges_no_removal_before_old_leases_are_over),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

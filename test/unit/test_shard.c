@@ -43,11 +43,13 @@ struct client {
 	char detail[200];
 
 	/* What it is asked, as a store or a proxy. */
-	unsigned segments_asked, seals, revokes, frees, overs, lists;
+	unsigned segments_asked, seals, revokes, frees, overs, lists, forgets;
+	char forgotten[40];
 	uint64_t last_request, last_job, last_stamp, last_need, last_age;
 	uint32_t last_size;
 	uint32_t last_generation;
 	struct request *kept;
+	bool is_store;
 	bool keeps;  /* requests are kept, not answered */
 	int refuses; /* with this */
 	struct grant grants[8];
@@ -159,6 +161,21 @@ static void job_over_serve(struct request *r)
 		empty_reply(r);
 }
 
+static void forget_serve(struct request *r)
+{
+	struct client *k = client_of(r);
+	struct rcur body = request_body(r);
+	struct forget_req req;
+
+	forget_req_get(&body, &req);
+	k->forgets++;
+	k->last_job = req.job;
+	snprintf(k->forgotten, sizeof(k->forgotten), "%.*s %.*s", (int)req.path.len,
+		 (const char *)req.path.ptr, (int)req.other.len, (const char *)req.other.ptr);
+	if (!is_held_up(r))
+		empty_reply(r);
+}
+
 static struct payload list_payload;
 static uint8_t list_bytes[8 * 32];
 
@@ -191,7 +208,7 @@ static void client_closed(struct conn *conn)
 		k->conn = NULL;
 }
 
-static const struct service PEER = {
+static const struct service STORE_PEER = {
 	.server = SERVER_STORE,
 	.handlers = {
 		[MESSAGE_SEGMENT] = { .serve = segment_serve },
@@ -204,12 +221,21 @@ static const struct service PEER = {
 	.closed = client_closed,
 };
 
+static const struct service PROXY_PEER = {
+	.server = SERVER_PROXY,
+	.handlers = {
+		[MESSAGE_JOB_OVER] = { .serve = job_over_serve },
+		[MESSAGE_FORGET] = { .serve = forget_serve },
+	},
+	.closed = client_closed,
+};
+
 static void connect_to(struct client *k)
 {
 	struct stream *ends[2];
 
 	assert_int_equal(stream_pair(loop, PAIR, ends), 0);
-	k->conn = conn_open(net, ends[0], &PEER, k);
+	k->conn = conn_open(net, ends[0], k->is_store ? &STORE_PEER : &PROXY_PEER, k);
 	assert_non_null(k->conn);
 	k->conn->access = node_alloc(sizeof(struct access));
 	k->conn->access->role = ROLE_META;
@@ -338,6 +364,7 @@ static int setup(void **state)
 	all[1] = &b;
 	all[2] = &c;
 	all[3] = &store;
+	store.is_store = true;
 	store_gone_ms = 0;
 	open_shard(1, false);
 	assert_int_equal(proxy_hello(&a), 0);
@@ -826,6 +853,7 @@ static void the_store_with_most_room_is_asked(void **state)
 	uint64_t job = job_create(&a, "job");
 
 	store_hello(&store);
+	b.is_store = true;
 	connect_to(&b);
 	assert_int_equal(ASK(&b, HELLO, hello, 0, .version = PROTOCOL_VERSION, .role = ROLE_STORE,
 			     .secret = { KEY, sizeof(KEY) }, .incarnation = STORE_ID + 1,
@@ -1357,6 +1385,167 @@ static void who_comes_back_hears_of_the_jobs_that_ended(void **state)
 	assert_int_equal(b.overs, 1);
 }
 
+/* What proxies tell on. */
+
+static int look_to_tell(struct client *k, uint64_t job, const char *path)
+{
+	return ASK(k, LOOKUP, lookup, slot_of_id(job), .job = job, .session = k->session,
+		   .epoch = k->epoch, .take = 1000, .is_told_on = 1, .path = text(path));
+}
+
+static int remove_it(struct client *k, uint64_t job, const char *path)
+{
+	return ASK(k, REMOVE, remove, slot_of_id(job), .job = job, .path = text(path));
+}
+
+static void what_was_told_on_is_forgotten_before_a_change_is_acknowledged(void **state)
+{
+	uint64_t job = job_create(&a, "job"), began_ns;
+
+	assert_int_equal(proxy_hello(&b), 0);
+	assert_int_equal(put(&a, job, "x", "old"), 0);
+	assert_int_equal(put(&a, job, "y", "other"), 0);
+	assert_int_equal(look_to_tell(&b, job, "x"), 0);
+	assert_int_equal(look(&b, job, "y"), 0);
+	/* Only what was told on, and to whom. */
+	assert_int_equal(put(&a, job, "y", "new"), 0);
+	assert_int_equal(put(&a, job, "z", "new"), 0);
+	assert_int_equal(b.forgets, 0);
+	b.keeps = true;
+	SEND(&a, REMOVE, remove, slot_of_id(job), NULL, 60000, .job = job, .path = text("x"));
+	WAIT_FOR(b.forgets == 1);
+	assert_string_equal(b.forgotten, "x ");
+	assert_true(b.last_job == job);
+	turn_for(100 * MS);
+	assert_true(a.call.is_pending);
+	began_ns = loop->now_ns;
+	empty_reply(TAKE_PTR(b.kept));
+	b.keeps = false;
+	assert_int_equal(wait_for(&a), 0);
+	assert_true(loop->now_ns - began_ns < 100 * MS);
+	assert_int_equal(a.forgets, 0);
+	/* It is told on no more. */
+	assert_int_equal(put(&a, job, "x", "again"), 0);
+	assert_int_equal(put(&a, job, "x", "and again"), 0);
+	assert_int_equal(b.forgets, 1);
+}
+
+static void every_kind_of_change_is_told(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	assert_int_equal(put(&a, job, "d/x", "old"), 0);
+	assert_int_equal(look_to_tell(&a, job, "d/x"), 0);
+	assert_int_equal(put(&a, job, "d/x", "new"), 0);
+	assert_string_equal(a.forgotten, "d/x ");
+	assert_int_equal(look_to_tell(&a, job, "d/x"), 0);
+	assert_int_equal(ASK(&a, RENAME, rename, slot_of_id(job), .job = job, .from = text("d/x"),
+			     .to = text("d/y")),
+			 0);
+	assert_string_equal(a.forgotten, "d/x d/y");
+	assert_int_equal(put(&a, job, "d/x", "one more"), 0);
+	assert_int_equal(look_to_tell(&a, job, "d/y"), 0);
+	assert_int_equal(ASK(&a, RENAME, rename, slot_of_id(job), .job = job, .from = text("d/x"),
+			     .to = text("d/y")),
+			 0);
+	assert_int_equal(a.forgets, 3);
+	assert_int_equal(look_to_tell(&a, job, "d/y"), 0);
+	assert_int_equal(ASK(&a, REMOVE_TREE, remove_tree, slot_of_id(job), .job = job,
+			     .up_to = UINT64_MAX, .directory = text("d")),
+			 0);
+	assert_string_equal(a.forgotten, " ");
+	assert_int_equal(a.forgets, 4);
+}
+
+/* Who does not answer has no lease after 500 ms, and nobody waits for him again. */
+static void a_change_waits_no_longer_than_anybody_may_tell_on(void **state)
+{
+	uint64_t job = job_create(&a, "job"), began_ns;
+
+	assert_int_equal(proxy_hello(&b), 0);
+	assert_int_equal(put(&a, job, "x", "old"), 0);
+	assert_int_equal(put(&a, job, "y", "old"), 0);
+	assert_int_equal(look_to_tell(&b, job, "x"), 0);
+	assert_int_equal(look_to_tell(&b, job, "y"), 0);
+	b.keeps = true;
+	began_ns = loop->now_ns;
+	assert_int_equal(remove_it(&a, job, "x"), 0);
+	assert_true(loop->now_ns - began_ns >= 500 * MS);
+	assert_true(loop->now_ns - began_ns < 700 * MS);
+	request_fail(TAKE_PTR(b.kept), -ECANCELED, NULL);
+	WAIT_FOR(!b.conn);
+	turn_for(600 * MS);
+	began_ns = loop->now_ns;
+	assert_int_equal(remove_it(&a, job, "y"), 0);
+	assert_true(loop->now_ns - began_ns < 100 * MS);
+	assert_int_equal(b.forgets, 1);
+}
+
+/* It may have told on, and not hear of it. */
+static void whose_connection_is_lost_is_waited_for(void **state)
+{
+	uint64_t job = job_create(&a, "job"), began_ns;
+
+	assert_int_equal(proxy_hello(&b), 0);
+	assert_int_equal(put(&a, job, "x", "old"), 0);
+	assert_int_equal(put(&a, job, "y", "old"), 0);
+	assert_int_equal(look_to_tell(&b, job, "x"), 0);
+	assert_int_equal(look_to_tell(&b, job, "y"), 0);
+	began_ns = loop->now_ns;
+	disconnect(&b);
+	assert_int_equal(put(&a, job, "z", "new"), 0);
+	assert_true(loop->now_ns - began_ns < 100 * MS);
+	assert_int_equal(remove_it(&a, job, "x"), 0);
+	assert_true(loop->now_ns - began_ns >= 499 * MS);
+	assert_int_equal(proxy_hello(&b), 0);
+	b.keeps = true;
+	assert_int_equal(look_to_tell(&b, job, "y"), 0);
+	began_ns = loop->now_ns;
+	SEND(&a, REMOVE, remove, slot_of_id(job), NULL, 60000, .job = job, .path = text("y"));
+	WAIT_FOR(b.forgets == 1);
+	request_fail(TAKE_PTR(b.kept), -ECANCELED, NULL);
+	disconnect(&b);
+	assert_int_equal(wait_for(&a), 0);
+	assert_true(loop->now_ns - began_ns >= 500 * MS);
+}
+
+/* The first answer was lost: the second one is no earlier. */
+static void a_repeated_change_is_acknowledged_no_earlier(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	assert_int_equal(proxy_hello(&b), 0);
+	assert_int_equal(proxy_hello(&c), 0);
+	assert_int_equal(put(&a, job, "x", "old"), 0);
+	assert_int_equal(look_to_tell(&b, job, "x"), 0);
+	b.keeps = true;
+	SEND(&a, REMOVE, remove, slot_of_id(job), NULL, 60000, .job = job, .attempt_lo = 7,
+	     .path = text("x"));
+	WAIT_FOR(b.forgets == 1);
+	SEND(&c, REMOVE, remove, slot_of_id(job), NULL, 60000, .job = job, .attempt_lo = 7,
+	     .path = text("x"));
+	turn_for(100 * MS);
+	assert_true(a.call.is_pending && c.call.is_pending);
+	empty_reply(TAKE_PTR(b.kept));
+	assert_int_equal(wait_for(&c), 0);
+	assert_int_equal(a.call.result, 0);
+	assert_false(a.call.is_pending);
+	assert_int_equal(b.forgets, 1);
+}
+
+static void counted_reads_are_not_told_on(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+	struct payload p = { "v", 1, NULL };
+
+	SEND(&a, COMMIT, commit, slot_of_id(job), &p, 10000, .job = job, .session = a.session,
+	     .epoch = a.epoch, .len = 1, .seed = 1, .crc = crc_more(crc_begin(1), "v", 1),
+	     .reads = 1, .path = text("x"));
+	assert_int_equal(wait_for(&a), 0);
+	assert_int_equal(look_to_tell(&a, job, "x"), -EOPNOTSUPP);
+	assert_int_equal(look(&a, job, "x"), 0);
+}
+
 static void a_lease_runs_out_though_nobody_asks_for_anything(void **state)
 {
 	job_create(&a, "job");
@@ -1879,6 +2068,12 @@ int main(void)
 		T(a_jobs_end_waits_no_longer_than_anybody_may_serve_it),
 		T(a_jobs_end_waits_no_longer_than_its_caller),
 		T(who_comes_back_hears_of_the_jobs_that_ended),
+		T(what_was_told_on_is_forgotten_before_a_change_is_acknowledged),
+		T(every_kind_of_change_is_told),
+		T(a_change_waits_no_longer_than_anybody_may_tell_on),
+		T(whose_connection_is_lost_is_waited_for),
+		T(a_repeated_change_is_acknowledged_no_earlier),
+		T(counted_reads_are_not_told_on),
 		T(a_lease_runs_out_though_nobody_asks_for_anything),
 		T(a_lease_runs_out),
 		T(jobs_of_all_slots_are_listed),
