@@ -20,6 +20,7 @@ int core_open(struct net *n, const struct core_config *config, struct core **ret
 	list_init(&c->stores);
 	list_init(&c->segments);
 	list_init(&c->errands);
+	list_init(&c->takings);
 	waitq_init(&c->sleeping, &c->loop->fibers);
 	waitq_init(&c->buffering, &c->loop->fibers);
 	leases_open(c);
@@ -91,6 +92,11 @@ unsigned core_waiting_count(const struct core *c)
 uint16_t core_shard_count(const struct core *c)
 {
 	return c->shard_count;
+}
+
+uint16_t core_shard_of(const struct core *c, uint64_t job)
+{
+	return slot_of_id(job) % c->shard_count;
 }
 
 int core_sleep(struct core *c, uint64_t until_ns)

@@ -17,6 +17,7 @@
  *	read.c    objects found, extents read and checked
  *	move.c    live bytes of a segment moved elsewhere
  *	serve.c   until when bytes of a job may be sent
+ *	take.c    objects that others are told of
  */
 #pragma once
 
@@ -62,6 +63,13 @@ struct core_config {
 
 	/* A job is over: its connections are to be cut before this returns. May be NULL. */
 	void (*job_over)(void *owner, uint64_t job);
+	/*
+	 * What object_take() found under this path holds no more, or of "" anything of the job. May
+	 * be NULL.
+	 */
+	void (*forget)(void *owner, uint64_t job, struct slice path);
+	/* Nor does anything that was taken of the jobs of a shard, core_shard_of(). May be NULL. */
+	void (*forget_shard)(void *owner, uint16_t shard);
 };
 
 int core_open(struct net *n, const struct core_config *config, struct core **ret);
@@ -99,6 +107,7 @@ int core_stores_info(struct core *c, uint64_t due_ns,
 /* Words for a failed read or write: a storage server's own, if it is that it did not take us. */
 const char *core_words(const struct core *c, int r, const char *otherwise);
 uint16_t core_shard_count(const struct core *c); /* 0: not known yet */
+uint16_t core_shard_of(const struct core *c, uint64_t job);
 
 /* The running fiber does nothing until then. 0 or -ECANCELED. */
 int core_sleep(struct core *c, uint64_t until_ns);
@@ -244,6 +253,13 @@ struct found {
 int object_find(struct core *c, uint64_t job, struct slice path, uint64_t offset, uint32_t take,
 		uint64_t read_hi, uint64_t read_lo, uint64_t due_ns, struct found *ret, char *why,
 		size_t why_cap);
+/*
+ * An object that others are told of, who read it without asking while the serving lease holds,
+ * until config.forget() or config.forget_shard() says otherwise. No hold. -EAGAIN: that was said
+ * meanwhile; -EOPNOTSUPP: its reads are counted. Until the fiber waits again nothing is forgotten.
+ */
+int object_take(struct core *c, uint64_t job, struct slice path, uint64_t due_ns, struct found *ret,
+		char *why, size_t why_cap);
 /* The extents around another offset, under the hold. */
 int object_find_on(struct core *c, struct found *f, uint64_t offset, uint64_t due_ns);
 /* In the background; is_confirmed: a granted read is used up. */

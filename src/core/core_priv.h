@@ -97,6 +97,7 @@ struct core {
 	char store_words[160];
 	struct htable writers;
 	struct list segments;
+	struct list takings; /* on their way */
 	struct timer tidy;
 	struct list errands; /* requests that run by themselves */
 	unsigned errand_count;
@@ -115,6 +116,10 @@ static inline uint64_t number_next(struct core *c)
 {
 	return c->number += 0x9e3779b97f4a7c15; /* odd, so all 2^64 come before any comes again */
 }
+
+/* object_find() and object_take(): job and request are filled in. */
+int object_look_up(struct core *c, const struct lookup_req *req, uint64_t due_ns, struct found *ret,
+		   char *why, size_t why_cap);
 
 /* The extent with a byte of the object, among those at hand; NULL: not among them. */
 const struct extent *extent_at(const struct found *f, uint64_t offset, uint32_t *ret_at);
@@ -139,6 +144,10 @@ void map_ask(struct shard_link *l);
 void map_fini(struct shard_link *l);
 /* What HELLO was answered. */
 int identity_set(struct core *c, const struct hello_rep *rep);
+
+/* take.c: what is on its way is not taken. Empty: all of the job. */
+void takings_spoil(struct core *c, uint64_t job, struct slice path);
+void takings_spoil_shard(struct core *c, uint16_t shard);
 
 int shards_open(struct core *c);
 void shards_close(struct core *c);

@@ -112,7 +112,8 @@ int object_release_wait(struct core *c, struct found *f, bool is_confirmed, uint
 /* Nothing is there: said by a catalog that gave no hold, to this request or to an earlier try. */
 static bool is_missing(int r)
 {
-	return r == -ENOENT || r == -ENODATA || r == -EALREADY || r == -ETIME || r == -EISDIR;
+	return r == -ENOENT || r == -ENODATA || r == -EALREADY || r == -ETIME || r == -EISDIR ||
+	       r == -EOPNOTSUPP;
 }
 
 /*
@@ -129,29 +130,22 @@ static void lookup_give_up(struct found *f, uint64_t request)
 	errand_start(TAKE_PTR(f->release), MSG_RELEASE, &w, NULL);
 }
 
-int object_find(struct core *c, uint64_t job, struct slice path, uint64_t offset, uint32_t take,
-		uint64_t read_hi, uint64_t read_lo, uint64_t due_ns, struct found *ret, char *why,
-		size_t why_cap)
+int object_look_up(struct core *c, const struct lookup_req *req, uint64_t due_ns, struct found *ret,
+		   char *why, size_t why_cap)
 {
-	uint64_t request = number_next(c);
+	struct lookup_req numbered = *req;
 	struct body *room = body_take(c->net);
 	struct lookup_rep rep;
 	struct rcur body;
 	struct ask a;
-	struct wcur w = ask_begin(c, &a, MSG_LOOKUP, slot_of_id(job));
-	int r = errand_new(c, job, &ret->release, a.detail, sizeof(a.detail));
+	struct wcur w = ask_begin(c, &a, MSG_LOOKUP, slot_of_id(req->job));
+	int r = errand_new(c, req->job, &ret->release, a.detail, sizeof(a.detail));
 
-	ret->job = job;
+	ret->job = req->job;
 	ret->hold = 0;
 	ret->asked_ns = c->loop->now_ns;
-	lookup_req_put(&w, &(struct lookup_req){ .job = job,
-						 .request = request,
-						 .offset = offset,
-						 .read_hi = read_hi,
-						 .read_lo = read_lo,
-						 .take = take,
-						 .is_held = 1,
-						 .path = path });
+	numbered.request = number_next(c);
+	lookup_req_put(&w, &numbered);
 	if (r == 0)
 		r = room ? 0 : -ENOMEM;
 	if (r == 0) {
@@ -169,12 +163,27 @@ int object_find(struct core *c, uint64_t job, struct slice path, uint64_t offset
 	if (r < 0)
 		object_release(c, ret, false);
 	if (ret->release && r < 0 && a.sent_ns && !is_missing(r))
-		lookup_give_up(ret, request);
+		lookup_give_up(ret, numbered.request);
 	if (!ret->hold)
 		errand_free(TAKE_PTR(ret->release));
 	ask_end(&a);
 	body_give(c->net, room);
 	return r;
+}
+
+int object_find(struct core *c, uint64_t job, struct slice path, uint64_t offset, uint32_t take,
+		uint64_t read_hi, uint64_t read_lo, uint64_t due_ns, struct found *ret, char *why,
+		size_t why_cap)
+{
+	struct lookup_req req = { .job = job,
+				  .offset = offset,
+				  .read_hi = read_hi,
+				  .read_lo = read_lo,
+				  .take = take,
+				  .is_held = 1,
+				  .path = path };
+
+	return object_look_up(c, &req, due_ns, ret, why, why_cap);
 }
 
 int object_find_on(struct core *c, struct found *f, uint64_t offset, uint64_t due_ns)

@@ -91,6 +91,9 @@ static void link_lost(struct conn *conn)
 	if (!l || l->conn != conn)
 		return; /* the core was closed before */
 	l->conn = NULL;
+	takings_spoil_shard(l->core, l->index);
+	if (l->core->config.forget_shard)
+		l->core->config.forget_shard(l->core->config.owner, l->index);
 	if (l->is_ready && !l->core->is_closing && !l->core->config.is_direct)
 		log_warning("lost a metadata shard, connecting again shard=%u why=\"%s\"", l->index,
 			    conn_why_closed(conn));
@@ -120,9 +123,39 @@ static void job_over_serve(struct request *r)
 	request_reply(r, &w, NULL);
 }
 
+static void forget(struct core *c, uint64_t job, struct slice path)
+{
+	takings_spoil(c, job, path);
+	if (c->config.forget)
+		c->config.forget(c->config.owner, job, path);
+}
+
+static void forget_serve(struct request *r)
+{
+	struct shard_link *l = r->conn->owner;
+	struct rcur body = request_body(r);
+	struct forget_req req;
+	struct wcur w;
+
+	if (!l) {
+		request_fail(r, -ECANCELED, "closing");
+		return;
+	}
+	if (forget_req_get(&body, &req) < 0) {
+		request_fail(r, -EBADMSG, "FORGET");
+		return;
+	}
+	forget(l->core, req.job, req.path);
+	if (req.other.len > 0)
+		forget(l->core, req.job, req.other);
+	w = request_answer(r);
+	request_reply(r, &w, NULL);
+}
+
 static const struct service SHARD_SERVICE = {
 	.server = SERVER_PROXY,
-	.handlers = { [MESSAGE_JOB_OVER] = { .serve = job_over_serve } },
+	.handlers = { [MESSAGE_JOB_OVER] = { .serve = job_over_serve },
+		      [MESSAGE_FORGET] = { .serve = forget_serve } },
 	.closed = link_lost,
 };
 

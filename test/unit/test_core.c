@@ -451,6 +451,67 @@ static void what_is_held_outlives_its_name_and_no_more(void **state)
 }
 
 /* Metadata has not answered for long, and all that was given up is still to be undone. */
+/* What is told on. */
+
+static void take_note(void *owner, uint64_t of_job, struct slice path)
+{
+	note("forget:%.*s ", (int)path.len, (const char *)path.ptr);
+}
+
+static int take(const char *path)
+{
+	struct slice name = { (const uint8_t *)path, strlen(path) };
+
+	return object_take(core, job, name, due(), &found, why, sizeof(why));
+}
+
+static void play_take(void)
+{
+	note("put:%d ", put("x", sample, 100000));
+	note("take:%d ", take("x"));
+	note("len:%d of:%u hold:%d ", (int)found.stat.len, found.extent_count, found.hold != 0);
+	note("put:%d ", put("x", sample, 5000));
+	note("put:%d ", put("x", sample, 6000));
+	note("take:%d ", take("y"));
+}
+
+static void what_was_taken_is_forgotten_when_it_is_replaced(void **state)
+{
+	core->config.forget = take_note;
+	play(play_take);
+	assert_string_equal(
+		notes, "job:0 put:0 take:0 len:100000 of:1 hold:0 forget:x put:0 put:0 take:-2 ");
+}
+
+/* It was replaced, and that was said, before it was heard what it is. */
+static void spoiler_run(struct fiber *self)
+{
+	takings_spoil(core, job, (struct slice){ (const uint8_t *)"y", 1 });
+	note("spoil ");
+	takings_spoil(core, job, (struct slice){ (const uint8_t *)"x", 1 });
+}
+
+static void spoiler_ended(struct fiber *self)
+{
+}
+
+static void play_spoil(void)
+{
+	static struct fiber spoiler;
+
+	put("x", sample, 100000);
+	spoiler = (struct fiber){ 0 };
+	note("%d ", fiber_start(&loop->fibers, &spoiler, spoiler_run, spoiler_ended));
+	note("take:%d ", take("x"));
+	note("take:%d ", take("x"));
+}
+
+static void what_is_forgotten_before_it_is_heard_of_is_not_taken(void **state)
+{
+	play(play_spoil);
+	assert_string_equal(notes, "job:0 0 spoil take:-11 take:0 ");
+}
+
 static void play_errands(void)
 {
 	note("put:%d ", put("e", sample, 100));
@@ -699,6 +760,8 @@ int main(void)
 		CORE_TEST(extents_are_found_by_range),
 		CORE_TEST(damaged_bytes_are_never_handed_on),
 		CORE_TEST(what_is_held_outlives_its_name_and_no_more),
+		CORE_TEST(what_was_taken_is_forgotten_when_it_is_replaced),
+		CORE_TEST(what_is_forgotten_before_it_is_heard_of_is_not_taken),
 		CORE_TEST(what_may_have_to_be_undone_is_limited),
 		CORE_TEST(a_wrong_shard_names_the_right_one),
 		cmocka_unit_test_setup_teardown(
