@@ -161,6 +161,30 @@ int memory_join_to_read(int fd, size_t size, struct memory *ret)
 	return 0;
 }
 
+int memory_span(size_t size, struct memory *ret)
+{
+	void *p = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return -errno;
+	*ret = (struct memory){ .ptr = p, .size = size, .fd = -1 };
+	return 0;
+}
+
+int memory_join_part(struct memory *m, size_t at, int fd, size_t from, size_t len)
+{
+	struct stat st;
+
+	if (at > m->size || len > m->size - at || !is_region(fd, &st) ||
+	    from > (size_t)st.st_size || len > (size_t)st.st_size - from ||
+	    (at | from | len) % SEGMENT_PAGE != 0)
+		return -EBADF;
+	if (mmap(m->ptr + at, len, PROT_READ, MAP_SHARED | MAP_FIXED, fd, (off_t)from) ==
+	    MAP_FAILED)
+		return -errno;
+	return 0;
+}
+
 /* Ours can write; and a description that is shared could be told things, leases and flags. */
 int memory_export(const struct memory *m)
 {

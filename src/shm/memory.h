@@ -68,6 +68,14 @@ int memory_join(int fd, size_t size, struct memory *ret);
 /* The same, to read only. */
 int memory_join_to_read(int fd, size_t size, struct memory *ret);
 
+/*
+ * Addresses for `size` bytes, of whole pages, with nothing there: memory_join_part() maps parts of
+ * other processes' regions side by side, to read only. -EBADF: that is no such region, or no such
+ * part of one; -ENOMEM.
+ */
+int memory_span(size_t size, struct memory *ret);
+int memory_join_part(struct memory *m, size_t at, int fd, size_t from, size_t len);
+
 /* What the kernel says of huge pages for shared memory: "never", "advise" ...; for `wadi doctor`.
  */
 const char *memory_huge_pages(char *buf, size_t cap);

@@ -176,6 +176,41 @@ static void what_is_exported_can_be_read_and_not_written_and_is_a_description_of
 	media_heap.free(&plain);
 }
 
+/* Parts of two regions, one after the other; what lies between and behind is nobody's. */
+static void parts_of_regions_are_mapped_side_by_side(void **state)
+{
+	struct memory a, b, span;
+	int fd;
+
+	assert_int_equal(media_memfd.make(SIZE, &a), 0);
+	assert_int_equal(media_memfd.make(SIZE, &b), 0);
+	assert_int_equal(media_memfd.fill(&a, 0, SIZE), 0);
+	assert_int_equal(media_memfd.fill(&b, 0, SIZE), 0);
+	memset(a.ptr, 1, SIZE);
+	memset(b.ptr, 2, SIZE);
+	b.ptr[4096] = 3;
+	assert_int_equal(memory_span(4 * 4096, &span), 0);
+	fd = memory_export(&a);
+	assert_int_equal(memory_join_part(&span, 0, fd, SIZE - 4096, 4096), 0);
+	assert_int_equal(memory_join_part(&span, 0, fd, SIZE - 4096, 8192), -EBADF);
+	assert_int_equal(memory_join_part(&span, 4 * 4096, fd, 0, 4096), -EBADF);
+	assert_int_equal(memory_join_part(&span, 1, fd, 0, 4096), -EBADF);
+	assert_int_equal(memory_join_part(&span, 0, fd, SIZE + 4096, 4096), -EBADF);
+	assert_int_equal(memory_join_part(&span, 0, 0, 0, 4096), -EBADF);
+	close(fd);
+	fd = memory_export(&b);
+	assert_int_equal(memory_join_part(&span, 4096, fd, 4096, 8192), 0);
+	close(fd);
+	assert_true(span.ptr[0] == 1 && span.ptr[4095] == 1 && span.ptr[4096] == 3 &&
+		    span.ptr[4097] == 2 && span.ptr[3 * 4096 - 1] == 2);
+	b.ptr[8192] = 9;
+	assert_int_equal(span.ptr[8192], 9);
+	assert_int_equal(mprotect(span.ptr, 4096, PROT_READ | PROT_WRITE), -1);
+	media_memfd.free(&span);
+	media_memfd.free(&a);
+	media_memfd.free(&b);
+}
+
 static void without_descriptors_it_says_so_and_leaves_nothing(void **state)
 {
 	struct rlimit before, none;
@@ -245,6 +280,7 @@ int main(void)
 		cmocka_unit_test(what_is_punched_is_gone_for_whoever_maps_it),
 		cmocka_unit_test(
 			what_is_exported_can_be_read_and_not_written_and_is_a_description_of_its_own),
+		cmocka_unit_test(parts_of_regions_are_mapped_side_by_side),
 		cmocka_unit_test(without_descriptors_it_says_so_and_leaves_nothing),
 		cmocka_unit_test(a_process_has_regions_for_three_quarters_of_its_descriptors),
 		cmocka_unit_test(the_heaps_memory_is_the_nodes),
