@@ -399,6 +399,19 @@ struct segment *pool_pinned(struct pool *p, uint64_t id)
 	return s;
 }
 
+struct segment *pool_view_over(struct pool *p, unsigned *at)
+{
+	while (*at < p->segment_count) {
+		struct segment *s = segment_at(p, (*at)++);
+
+		if (s->is_viewed) {
+			s->is_viewed = false;
+			return s;
+		}
+	}
+	return NULL;
+}
+
 /* What a segment is booked with: all of it while it is open. */
 static uint32_t booked(const struct segment *s)
 {
@@ -669,6 +682,8 @@ static int restore_used(struct pool *p, struct segment *s, const struct row *row
 	s->is_revoked = row->flags & ROW_REVOKED;
 	s->was_sealed = row->flags & ROW_SEALED;
 	s->is_exported = row->flags & ROW_EXPORTED;
+	s->is_viewed = s->is_exported;
+	s->pin_count = s->is_viewed;
 	s->memory = *memory;
 	*memory = (struct memory){ .fd = -1 };
 	list_insert(&j->used, &s->of_job);

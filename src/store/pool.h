@@ -100,6 +100,7 @@ struct segment {
 	bool is_away;    /* a step of it is with the janitor */
 	bool is_revoked, was_sealed;
 	bool is_exported;  /* to functions of its job, in this generation or an earlier one */
+	bool is_viewed;    /* perhaps, since a predecessor had exported it; so it is pinned */
 	uint64_t since_ns; /* DIRTY; SEALED, on `punches` */
 	struct list link;  /* of its state */
 	struct list of_job;
@@ -228,6 +229,12 @@ int pool_pin(struct pool *p, uint64_t job, uint64_t id, uint32_t generation, uin
 int pool_pin_to_write(struct pool *p, uint64_t job, uint64_t id, uint32_t generation, uint64_t key,
 		      uint32_t offset, uint32_t len, struct segment **ret, uint8_t **ret_bytes);
 void pool_unpin(struct pool *p, struct segment *s, bool is_to_write, uint64_t now_ns);
+/*
+ * Functions that had views of a predecessor's believe what it told them for SERVE_MS: until then
+ * what it had exported is pinned. One that is, to be unpinned; *at is 0 at first; NULL: there are
+ * no more.
+ */
+struct segment *pool_view_over(struct pool *p, unsigned *at);
 /* For those who cannot say which kind it was; a pin must be left. */
 struct segment *pool_pinned(struct pool *p, uint64_t id);
 

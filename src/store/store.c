@@ -123,6 +123,22 @@ static int init(struct store *s, const struct store_config *config)
 			    janitor_reported);
 }
 
+static void end_views(struct store *s)
+{
+	struct segment *segment;
+	unsigned at = 0;
+
+	while ((segment = pool_view_over(&s->pool, &at)) != NULL) {
+		pool_unpin(&s->pool, segment, false, s->loop->now_ns);
+		store_unpinned(s, segment);
+	}
+}
+
+static void views_are_over(struct timer *t)
+{
+	end_views(container_of(t, struct store, views));
+}
+
 int store_open(const struct store_config *config, struct loop *l, struct net *n, struct store **ret)
 {
 	struct store *s;
@@ -145,6 +161,7 @@ int store_open(const struct store_config *config, struct loop *l, struct net *n,
 	s->turn.run = turn;
 	s->due.fire = turn_is_due;
 	s->patience.fire = store_patience_over;
+	s->views.fire = views_are_over;
 	list_init(&s->turn.link);
 	list_init(&s->links);
 	list_init(&s->conns);
@@ -156,6 +173,7 @@ int store_open(const struct store_config *config, struct loop *l, struct net *n,
 		store_close(s);
 		return r;
 	}
+	timer_start(l, &s->views, s->opened_ns + SERVE_MS * 1000000ull);
 	store_changed(s); /* the first segments are made before anybody asks */
 	*ret = s;
 	return 0;
@@ -637,10 +655,12 @@ void store_close(struct store *s)
 		list_remove(&l->link);
 		node_free(l);
 	}
+	end_views(s);
 	janitor_close(&s->janitor);
 	task_stop(&s->turn);
 	timer_stop(s->loop, &s->due);
 	timer_stop(s->loop, &s->patience);
+	timer_stop(s->loop, &s->views);
 	store_transfers_fini(s);
 	htable_fini(&s->jobs);
 	pool_fini(&s->pool, s->media);

@@ -32,6 +32,7 @@ struct store {
 
 	struct list waits; /* of duties for pins: struct pin_wait, the longest first */
 	struct timer patience;
+	struct timer views; /* runs: there may be some of a predecessor's */
 	struct list spare_transfers;
 	struct htable jobs;  /* connections of ROLE_JOB, by job */
 	struct mover *mover; /* not ours */

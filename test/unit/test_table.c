@@ -468,6 +468,7 @@ static void what_was_exported_stays_so_or_is_punched(void **state)
 	struct restored r;
 	struct pool next;
 	struct media counting = media_heap;
+	unsigned at = 0;
 
 	table_set_row(&t, 0, &row);
 	row.flags |= ROW_EXPORTED;
@@ -486,6 +487,40 @@ static void what_was_exported_stays_so_or_is_punched(void **state)
 	assert_int_equal(next.chunks[0][2].is_exported, false);
 	assert_int_equal(next.chunks[0][2].generation, 9);
 	assert_int_equal(punched, 64 * KB);
+	assert_int_equal(pool_view_over(&next, &at)->index, 1);
+	assert_null(pool_view_over(&next, &at));
+	pool_unpin(&next, &next.chunks[0][1], false, now);
+	pool_fini(&next, &media_heap);
+	shelf_free(&s);
+}
+
+/* Its functions believe what they were told for a while: until then it is not given back. */
+static void what_a_predecessor_had_exported_is_not_used_again_at_once(void **state)
+{
+	struct shelf s;
+	struct table t = empty_table(&s, 2);
+	struct row row = used_row(JOB_A, 64 * KB);
+	struct segment *segment;
+	struct restored r;
+	struct pool next;
+	unsigned at = 0;
+
+	table_set_row(&t, 0, &row);
+	row.flags |= ROW_EXPORTED;
+	table_set_row(&t, 1, &row);
+	s.segments[0] = region(64 * KB);
+	s.segments[1] = region(64 * KB);
+	s.keep.ops = &FOUND_OPS;
+	assert_int_equal(pool_open(&next, &s.keep, &media_heap, LIMIT, WALL, &r), 0);
+	assert_int_equal(
+		pool_free(&next, next.chunks[0][0].id, row.generation, WALL, now, &segment), 0);
+	assert_int_equal(
+		pool_free(&next, next.chunks[0][1].id, row.generation, WALL, now, &segment),
+		-EAGAIN);
+	assert_int_equal(next.used_count, 1);
+	assert_ptr_equal(pool_view_over(&next, &at), segment);
+	pool_unpin(&next, segment, false, now);
+	assert_int_equal(next.used_count, 0);
 	pool_fini(&next, &media_heap);
 	shelf_free(&s);
 }
@@ -683,6 +718,7 @@ int main(void)
 			setup, teardown),
 		cmocka_unit_test(what_has_no_memory_is_lost_and_its_generation_goes_on),
 		cmocka_unit_test(what_was_exported_stays_so_or_is_punched),
+		cmocka_unit_test(what_a_predecessor_had_exported_is_not_used_again_at_once),
 		cmocka_unit_test_setup_teardown(
 			a_freed_segment_that_was_exported_says_so_to_a_successor, setup, teardown),
 		cmocka_unit_test(what_cannot_be_is_lost_and_never_used_again),
