@@ -132,6 +132,19 @@
 /* Entries that one call drops or copies: some ten microseconds. */
 #define INDEX_STEP 256
 
+/* Of its head, and of a function's pins: a page has room for a thousand mappings. */
+#define INDEX_HEAD_BYTES 4096
+
+/* A table begins with five hundred objects, and grows fourfold while that is too few. */
+#define INDEX_TABLE_BYTES_FIRST (64u << 10)
+
+/*
+ * Indexes of one proxy: two descriptors each. They have together at most 1/64 of --memory; who
+ * finds no room, or pushes out others, has what he asks for copied.
+ */
+#define INDEXES_MAX 64
+#define INDEX_SHARE 64
+
 /* Shared memory. */
 
 /*

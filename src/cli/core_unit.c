@@ -46,6 +46,22 @@ static void job_over(void *owner, uint64_t job)
 		proxy_job_over(u->proxy, job);
 }
 
+static void forget(void *owner, uint64_t job, struct slice path)
+{
+	struct core_unit *u = owner;
+
+	if (u->proxy)
+		proxy_forget(u->proxy, job, path);
+}
+
+static void forget_shard(void *owner, uint16_t shard)
+{
+	struct core_unit *u = owner;
+
+	if (u->proxy)
+		proxy_forget_shard(u->proxy, shard);
+}
+
 static void session_begun(void *owner, uint16_t shard, uint64_t session)
 {
 	struct core_unit *u = owner;
@@ -76,6 +92,8 @@ static int open_core(struct core_unit *u)
 		.owner = u,
 		.key = { s->key, s->key_len },
 		.job_over = job_over,
+		.forget = forget,
+		.forget_shard = forget_shard,
 		.sessions = kept_sessions(&s->kept, u->index),
 		.session_begun = session_begun,
 		.session_left = session_left,
@@ -131,6 +149,8 @@ static int open_proxy(struct core_unit *u)
 		.token_key_len = s->token_key_len,
 		.key = { s->key, s->key_len },
 		.rings_max = rings_max(s),
+		.indexes_max = indexes_max(s),
+		.index_bytes_max = s->config->memory_bytes / INDEX_SHARE / s->core_count,
 		.own_uid = geteuid(),
 		.trusts_local = s->config->trusts_local,
 		.is_isolated = s->config->is_isolated,
@@ -194,7 +214,7 @@ static int thread_open(struct loop_thread *t)
 	struct core_unit *u = container_of(t, struct core_unit, home);
 	int r = open_core(u);
 
-	net_limit_conns(t->net, conns_max(t->process) - 2 * rings_max(t->process));
+	net_limit_conns(t->net, conns_max(t->process) - files_shared(t->process));
 	return r == 0 ? open_proxy(u) : r;
 }
 

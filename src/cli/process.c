@@ -62,6 +62,18 @@ unsigned rings_max(const struct process *s)
 	return most < RINGS_MAX ? (unsigned)most : RINGS_MAX;
 }
 
+unsigned indexes_max(const struct process *s)
+{
+	unsigned most = rings_max(s) > 0 ? conns_max(s) / 64 : 0;
+
+	return most < INDEXES_MAX ? most : INDEXES_MAX;
+}
+
+unsigned files_shared(const struct process *s)
+{
+	return 2 * (rings_max(s) + indexes_max(s));
+}
+
 uint64_t other_bytes(const struct process *s)
 {
 	uint64_t other = s->config->memory_bytes / OTHER_SHARE;
@@ -271,7 +283,7 @@ static int process_start(struct process *s)
 	if (r == 0 && c->roles & WITH_META)
 		r = open_budget(s);
 	if (r == 0)
-		net_limit_conns(s->net, conns_max(s) - 2 * rings_max(s));
+		net_limit_conns(s->net, conns_max(s) - files_shared(s));
 	if (r == 0 && c->roles & (WITH_PROXY | WITH_STORE))
 		r = core_units_open_first(s);
 	if (r == 0 && s->store)

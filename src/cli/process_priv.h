@@ -134,6 +134,9 @@ uint64_t other_bytes(const struct process *s);
 unsigned conns_max(const struct process *s);
 /* Each is two descriptors more of a connection; at most a quarter of those is for that. */
 unsigned rings_max(const struct process *s);
+unsigned indexes_max(const struct process *s);
+/* Descriptors of those, of one loop. */
+unsigned files_shared(const struct process *s);
 
 int keys_load(struct process *s);
 /* Whether those are there without which this process would be open to others, or of no use. */

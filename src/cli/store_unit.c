@@ -38,12 +38,12 @@ int store_unit_listen(struct process *s)
 	return 0;
 }
 
-static void segment_wanted(void *owner, uint64_t segment)
+static void segment_wanted(void *owner, uint64_t job, uint64_t segment, bool is_short)
 {
 	struct process *s = owner;
 
 	if (s->cores[0].proxy)
-		proxy_segment_wanted(s->cores[0].proxy, segment);
+		proxy_segment_wanted(s->cores[0].proxy, job, segment, is_short);
 }
 
 static bool knows_tokens(const struct process *s)

@@ -296,6 +296,13 @@ int object_near(struct core *c, struct found *f, uint64_t offset, uint64_t due_n
 int core_export(struct core *c, uint64_t job, uint64_t segment, uint32_t generation,
 		uint32_t *ret_size);
 bool core_has_pool(const struct core *c);
+/*
+ * The bytes stay where they are, and their segment is not given back, until core_unpin(). -ESTALE:
+ * they are not there any more; -EOPNOTSUPP: they are not in this process.
+ */
+int core_pin(struct core *c, uint64_t job, uint64_t segment, uint32_t generation, uint32_t offset,
+	     uint32_t len);
+void core_unpin(struct core *c, uint64_t segment);
 
 /*
  * The serving lease: bytes of a job may be sent until *ret_until_ns, which moves on while

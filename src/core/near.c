@@ -88,6 +88,22 @@ int object_near(struct core *c, struct found *f, uint64_t offset, uint64_t due_n
 	return r < 0 ? r : count;
 }
 
+int core_pin(struct core *c, uint64_t job, uint64_t segment, uint32_t generation, uint32_t offset,
+	     uint32_t len)
+{
+	uint8_t *ptr;
+
+	if (!core_has_pool(c) || !is_near(c, segment))
+		return -EOPNOTSUPP;
+	return c->config.reach_ops->pin(c->config.reach, job, segment, generation, offset, len,
+					&ptr);
+}
+
+void core_unpin(struct core *c, uint64_t segment)
+{
+	c->config.reach_ops->unpin(c->config.reach, segment);
+}
+
 int core_export(struct core *c, uint64_t job, uint64_t segment, uint32_t generation,
 		uint32_t *ret_size)
 {

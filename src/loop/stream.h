@@ -96,7 +96,7 @@ static inline ssize_t stream_send(struct stream *s, const struct iovec *iov, int
  * stay the caller's; at most STREAM_FDS_MAX at a time. -EOPNOTSUPP: not by this stream;
  * -EMFILE; -EBUSY: others wait to be sent, or STREAM_FDS_UNREAD to be read.
  */
-#define STREAM_FDS_MAX 2
+#define STREAM_FDS_MAX 3
 int stream_pass(struct stream *s, const int *fds, unsigned count);
 /*
  * Those that have come, the caller's from then on: how many. The first call is before any is

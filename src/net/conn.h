@@ -148,8 +148,11 @@ struct ring_memory;
 int conn_serve_ring(struct conn *c, struct ring_memory *m, int fd);
 /* For who calls: with both of these, which have come. Takes `event`. */
 int conn_call_ring(struct conn *c, struct ring_memory *m, int event);
-/* To the peer, before all that is sent through the stream from now on. Takes it. */
-int conn_pass_fd(struct conn *c, int fd);
+/*
+ * To the peer, before all that is sent through the stream from now on. Takes them, whatever is
+ * returned; one that is negative is the error that is.
+ */
+int conn_pass_fds(struct conn *c, const int *fds, unsigned count);
 /* Descriptors that have come from the peer: stream_take(). */
 unsigned conn_take_fds(struct conn *c, int *fds, unsigned cap);
 

@@ -395,7 +395,7 @@ bool conn_ring_call(struct conn *c, const struct frame *f, const struct body *b,
 	/* Pieces of one object must not overtake each other, and most are too long for a slot;
 	 * descriptors come through the stream. */
 	if (!g || !g->is_callers || frame_len(f) > RING_SLOT_BYTES || f->msg == MSG_PUT_DATA ||
-	    f->msg == MSG_EXPORT)
+	    f->msg == MSG_EXPORT || f->msg == MSG_INDEX)
 		return false;
 	is_first = g->caller.out == 0;
 	slot = ring_take(&g->caller, &place);
@@ -409,11 +409,17 @@ bool conn_ring_call(struct conn *c, const struct frame *f, const struct body *b,
 	return true;
 }
 
-int conn_pass_fd(struct conn *c, int fd)
+int conn_pass_fds(struct conn *c, const int *fds, unsigned count)
 {
-	int r = c->is_closed ? -ECONNRESET : stream_pass(c->priv->stream, &fd, 1);
+	int r = c->is_closed ? -ECONNRESET : 0;
 
-	close(fd);
+	for (unsigned i = 0; i < count; i++)
+		r = fds[i] < 0 ? fds[i] : r;
+	if (r == 0)
+		r = stream_pass(c->priv->stream, fds, count);
+	for (unsigned i = 0; i < count; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
 	return r;
 }
 

@@ -3,7 +3,7 @@
 
 #include "base/container.h"
 #include "base/node.h"
-#include "proxy/proxy_priv.h"
+#include "proxy/index.h"
 
 struct reading *reading_find(const struct request *r, uint64_t id)
 {
@@ -97,9 +97,12 @@ void reply_span(struct op *op, const struct wcur *w)
 	request_reply(op->request, w, &op->span.payload);
 }
 
-void proxy_segment_wanted(struct proxy *p, uint64_t segment)
+void proxy_segment_wanted(struct proxy *p, uint64_t job, uint64_t segment, bool is_short)
 {
-	struct list *l = p->sendings.next;
+	struct list *l;
+
+	index_segment_wanted(p, job, segment, is_short);
+	l = p->sendings.next;
 
 	while (l != &p->sendings) {
 		struct op *op = container_of(l, struct op, sending);
@@ -156,6 +159,27 @@ static const char *why_not_read(const struct op *op, int x)
 	}
 }
 
+/*
+ * Found, and if it is a small value that is all. True: it is in the index, where the function reads
+ * it. Whatever else comes of it, it is looked up as always: *ret is -EAGAIN then.
+ */
+static bool find_to_view(struct op *op, struct reading *g, const struct get_req *req, int *ret)
+{
+	struct job_index *x = native_of(op->request)->reader->index;
+	int r = object_take(op->proxy->core, op->job, req->path, op->request->due_ns, &g->found,
+			    op->why, sizeof(op->why));
+
+	/* Of counted reads the usual way knows more. */
+	*ret = r == -EOPNOTSUPP || r == -ENODATA ? -EAGAIN : r;
+	if (r < 0 || g->found.stat.extent_count == 0)
+		return false;
+	r = index_enter(x, &g->found, req->path);
+	if (r == 0)
+		index_grow(x);
+	*ret = r == 0 ? 0 : -EAGAIN;
+	return r == 0;
+}
+
 static int find_and_read(struct op *op, struct reading *g, const struct get_req *req)
 {
 	struct core *core = op->proxy->core;
@@ -163,6 +187,7 @@ static int find_and_read(struct op *op, struct reading *g, const struct get_req 
 	uint64_t wait_due_ns = op->proxy->loop->now_ns + req->wait_ms * 1000000ull;
 	uint32_t take = req->take && req->take < FRAME_PAYLOAD_MAX ? req->take : FRAME_PAYLOAD_MAX;
 	uint32_t near_from = core_has_pool(core) ? req->near_from : 0;
+	bool may_view = req->is_view && native_of(op->request)->reader;
 	int x;
 
 	if (req->len && req->len < take)
@@ -174,8 +199,14 @@ static int find_and_read(struct op *op, struct reading *g, const struct get_req 
 		uint64_t want;
 		uint32_t len;
 
-		x = object_find(core, op->job, req->path, req->offset, take, req->read_hi,
-				req->read_lo, due_ns, &g->found, op->why, sizeof(op->why));
+		if (may_view && find_to_view(op, g, req, &x)) {
+			g->is_in_index = true;
+			return 0;
+		}
+		may_view = may_view && x != -EAGAIN;
+		if (!may_view)
+			x = object_find(core, op->job, req->path, req->offset, take, req->read_hi,
+					req->read_lo, due_ns, &g->found, op->why, sizeof(op->why));
 		if (x == -ENOENT && op->proxy->loop->now_ns < wait_due_ns) {
 			x = wait_for(op, req->path, wait_due_ns < due_ns ? wait_due_ns : due_ns);
 			if (x == 0)
@@ -229,6 +260,8 @@ static void get_run(struct fiber *self)
 		x = serve_begin(op);
 		if (x == 0 && r->conn->is_closed)
 			x = -ECANCELED;
+		if (x == 0 && g->is_in_index)
+			index_renew(native_of(r)->reader->index);
 		if (x < 0)
 			object_release(op->proxy->core, &g->found, false);
 	}
@@ -244,7 +277,8 @@ static void get_run(struct fiber *self)
 		g->found.hold = 0;
 	}
 	/* A small value is whole in what was found, without a hold. */
-	goes_on = g->found.hold || op->span.payload.len < wanted(&req, g->found.stat.len);
+	goes_on = !g->is_in_index &&
+		  (g->found.hold || op->span.payload.len < wanted(&req, g->found.stat.len));
 	if (goes_on && native_of(r)->reading_count >= CONN_READS_MAX) {
 		object_release(op->proxy->core, &g->found, false);
 		get_give_back(op);
@@ -260,6 +294,7 @@ static void get_run(struct fiber *self)
 	}
 	rep = (struct get_rep){
 		.hold = g->id,
+		.is_in_index = g->is_in_index,
 		.object = g->found.stat.object,
 		.version = g->found.stat.version,
 		.len = g->found.stat.len,

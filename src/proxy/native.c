@@ -384,7 +384,8 @@ static void native_closed(struct conn *c)
 	relay_drop_parked(c);
 	uploads_close(p, n);
 	readings_close(p, n);
-	native_ring_close(n);
+	native_ring_close(p, n);
+	native_reader_close(n);
 	list_remove(&c->link);
 	node_free(n);
 	proxy_gone(p);
@@ -397,6 +398,8 @@ static const struct service NATIVE = {
 		[MESSAGE_PING] = { .serve = ping_serve },
 		[MESSAGE_RING] = { .serve = ring_serve },
 		[MESSAGE_EXPORT] = { .serve = export_serve },
+		[MESSAGE_INDEX] = { .serve = index_serve },
+		[MESSAGE_MAPPING] = { .serve = mapping_serve },
 		[MESSAGE_INFO] = { .serve = info_serve },
 		[MESSAGE_STAT] = { .serve = relay_path_serve },
 		[MESSAGE_LIST] = { .serve = relay_list_serve },
@@ -463,6 +466,7 @@ int proxy_open(struct net *n, const struct proxy_config *config, struct proxy **
 	list_init(&p->web_conns);
 	list_init(&p->sendings);
 	list_init(&p->uids);
+	indexes_init(p);
 	*ret = p;
 	return 0;
 }
@@ -521,6 +525,7 @@ void proxy_job_over(struct proxy *p, uint64_t job)
 			job_over_of(p, c);
 	}
 	near_job_over(p, job);
+	index_job_over(p, job);
 }
 
 void proxy_stop(struct proxy *p)
@@ -529,12 +534,13 @@ void proxy_stop(struct proxy *p)
 	for (struct list *l = p->conns.next; l != &p->conns; l = l->next)
 		conn_close(container_of(l, struct conn, link));
 	web_close_all(p);
+	indexes_stop(p);
 }
 
 bool proxy_has_stopped(const struct proxy *p)
 {
-	return p->op_count == 0 && p->ring_count == 0 && list_is_empty(&p->conns) &&
-	       list_is_empty(&p->web_conns);
+	return p->op_count == 0 && p->region_count == 0 && p->index_count == 0 &&
+	       list_is_empty(&p->conns) && list_is_empty(&p->web_conns);
 }
 
 void proxy_close(struct proxy *p)

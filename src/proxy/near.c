@@ -53,8 +53,7 @@ void near_job_over(struct proxy *p, uint64_t job)
 	}
 }
 
-/* May this connection map? Its uid is bound then, if need be. */
-static int check(const struct request *r, const char **ret_why)
+int near_check(const struct request *r, const char **ret_why)
 {
 	struct proxy *p = proxy_of(r);
 	const struct uid_job *bound = uid_find(p, r->conn->peer.uid);
@@ -88,14 +87,14 @@ void export_serve(struct request *r)
 	int fd = -1, x = export_req_get(&body, &req);
 
 	if (x == 0)
-		x = check(r, &why);
+		x = near_check(r, &why);
 	if (x == 0) {
 		why = "no descriptor";
 		x = fd = core_export(proxy_of(r)->core, r->conn->access->job, req.segment,
 				     req.generation, &size);
 	}
 	if (x >= 0)
-		x = conn_pass_fd(r->conn, fd);
+		x = conn_pass_fds(r->conn, &fd, 1);
 	if (x == -EBUSY)
 		why = "segments that were asked for before have not been taken";
 	if (x < 0) {
@@ -166,7 +165,7 @@ void get_near_serve(struct request *r)
 
 	if (x == 0) {
 		g = reading_find(r, req.hold);
-		x = g ? check(r, &why) : -ENOENT;
+		x = g ? near_check(r, &why) : -ENOENT;
 	}
 	if (x < 0) {
 		request_fail(r, x, "%s", why);

@@ -9,6 +9,8 @@
  *	get.c      objects read, in one frame or by ranges
  *	ring.c     memory for the frames of a function on this host
  *	near.c     what of a job's segments a function may map; who.h says who may
+ *	index.c    what it finds there without asking; mapped.c: when that is over
+ *	region.c   memory that functions are given
  *	relay.c    what metadata answers by itself: passed on
  *	http.c     /healthz and /metrics
  *	redis.c    not in this build, and says so
@@ -36,7 +38,8 @@ struct proxy_config {
 	size_t token_key_len;
 	/* Who has the roles' shared key is an operator: the job `default`, and may make jobs. */
 	struct slice key;
-	unsigned rings_max; /* for functions on this host; 0: none */
+	unsigned rings_max, indexes_max; /* for functions on this host; 0: none */
+	uint64_t index_bytes_max;        /* of those, all together */
 	uint32_t own_uid;
 	bool trusts_local, is_isolated;   /* see who.h */
 	bool is_open_loopback;            /* from this host, no token is as good as that key */
@@ -75,6 +78,10 @@ void info_add_integral(struct info_rep *sum, const struct info_rep *one);
 void proxy_job_over(struct proxy *p, uint64_t job);
 /*
  * The segment is to be freed: connections whose peer has taken nothing for PEER_STUCK_MS
- * of bytes that are sent out of it are cut.
+ * of bytes that are sent out of it are cut, and nothing leads functions to it any more. is_short:
+ * somebody waits for space, so views that are older than HOLD_MS_MAX are revoked.
  */
-void proxy_segment_wanted(struct proxy *p, uint64_t segment);
+void proxy_segment_wanted(struct proxy *p, uint64_t job, uint64_t segment, bool is_short);
+/* Of core_config: what was told on. */
+void proxy_forget(struct proxy *p, uint64_t job, struct slice path);
+void proxy_forget_shard(struct proxy *p, uint16_t shard);

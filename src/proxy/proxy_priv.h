@@ -5,6 +5,7 @@
 #include "base/spares.h"
 #include "net/access.h"
 #include "proxy/proxy.h"
+#include "shm/memory.h"
 #include "wire/extent.h"
 
 struct proxy {
@@ -17,14 +18,34 @@ struct proxy {
 	struct list sendings;  /* of op: answers whose bytes are on their way out of a segment */
 	unsigned op_count;
 	struct spares spare_ops, spare_readings;
-	struct helper *helper; /* makes rings; NULL until the first */
-	unsigned ring_count;
+	struct helper *helper; /* makes regions; NULL until the first */
+	unsigned region_count, ring_count;
 	struct list uids; /* of struct uid_job: who has segments */
 	unsigned uid_count;
+	struct list indexes; /* of struct job_index */
+	unsigned index_count;
+	uint64_t index_bytes;
+	struct timer index_look;
 	struct loop_tally tally; /* where nobody has more than this one */
 	uint64_t started_ns;
 	bool is_stopping;
 };
+
+/* Memory that functions are given. */
+struct region {
+	struct work work;
+	struct proxy *proxy;
+	struct memory memory;
+	size_t size;
+	int result;
+	bool is_made, is_unwanted; /* is_unwanted: whoever it was for has gone */
+	struct waitq made;
+};
+
+/* With all its pages; a fiber waits until it is made. */
+int region_new(struct proxy *p, size_t size, struct region **ret);
+/* In the background; NULL is fine. */
+void region_free(struct region *g);
 
 /* What a native connection has open. */
 struct native {
@@ -35,7 +56,8 @@ struct native {
 	unsigned answer_count;  /* operations that have a turn: at most CONN_ANSWERS_MAX */
 	struct list in_line;    /* those that have none yet, and no fiber */
 	uint64_t next_id;
-	struct ring *ring; /* NULL: it has none */
+	struct region *ring;   /* NULL: it has none */
+	struct reader *reader; /* of the index of its job; likewise */
 	uint8_t job_name_len;
 	uint8_t job_name[JOB_NAME_BYTES_MAX];
 	bool is_ending; /* it has asked for the end of its own job, and is to hear the answer */
@@ -49,6 +71,7 @@ struct reading {
 	uint64_t id;
 	unsigned user_count; /* its connection, and those who read right now */
 	bool is_near;        /* it was told where the bytes are */
+	bool is_in_index;    /* nothing else is told */
 	struct found found;
 };
 
@@ -142,8 +165,19 @@ void uploads_close(struct proxy *p, struct native *n);
 void get_serve(struct request *r);
 void get_on_serve(struct request *r);
 void get_end_serve(struct request *r);
+/* May this connection map segments of its job? Its uid is bound then, if need be. */
+int near_check(const struct request *r, const char **ret_why);
 void export_serve(struct request *r);
 void get_near_serve(struct request *r);
+/* index.c */
+void index_serve(struct request *r);
+void mapping_serve(struct request *r);
+void native_reader_close(struct native *n);
+void index_segment_wanted(struct proxy *p, uint64_t job, uint64_t segment, bool is_short);
+void index_job_over(struct proxy *p, uint64_t job);
+void indexes_init(struct proxy *p);
+void indexes_stop(struct proxy *p);
+
 /* Whoever was bound to it is free to map another's; 0: to all. */
 void near_job_over(struct proxy *p, uint64_t job);
 void readings_close(struct proxy *p, struct native *n);
@@ -152,7 +186,7 @@ void reading_leave(struct op *op);
 void readings_fini(struct proxy *p);
 
 void ring_serve(struct request *r);
-void native_ring_close(struct native *n);
+void native_ring_close(struct proxy *p, struct native *n);
 
 void relay_path_serve(struct request *r); /* STAT */
 void relay_list_serve(struct request *r);

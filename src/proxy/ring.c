@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ring: memory for the frames of a function on this host (net/conn.h), made when it asks for
- * some and gone with its connection. To make it and to be rid of it blocks, so a helper does.
+ * some and gone with its connection.
  *
  * It carries what the socket would, so whoever may have a connection may have it.
  */
@@ -14,96 +14,23 @@
 #include "shm/memory.h"
 #include "shm/ring.h"
 
-struct ring {
-	struct work work;
-	struct proxy *proxy;
-	struct memory memory;
-	int result;
-	bool is_made, is_unwanted; /* is_unwanted: whoever it was for has gone */
-	struct waitq made;
-};
-
-static void unmake(struct work *w)
-{
-	media_memfd.free(&container_of(w, struct ring, work)->memory);
-}
-
-static void unmade(struct work *w)
-{
-	struct ring *g = container_of(w, struct ring, work);
-
-	g->proxy->ring_count--;
-	node_free(g);
-}
-
-static void give_back(struct ring *g)
-{
-	g->work.run = unmake;
-	g->work.done = unmade;
-	helper_do(g->proxy->helper, &g->work);
-}
-
-/* With all its pages, so that no access ever waits for one. */
-static void make(struct work *w)
-{
-	struct ring *g = container_of(w, struct ring, work);
-
-	g->result = media_memfd.make(sizeof(struct ring_memory), &g->memory);
-	if (g->result == 0)
-		g->result = media_memfd.fill(&g->memory, 0, sizeof(struct ring_memory));
-}
-
-static void made(struct work *w)
-{
-	struct ring *g = container_of(w, struct ring, work);
-
-	g->is_made = true;
-	if (g->is_unwanted)
-		give_back(g);
-	else
-		waitq_wake(&g->made);
-}
-
-static int ring_new(struct op *op, struct ring **ret)
-{
-	struct proxy *p = op->proxy;
-	struct ring *g = node_alloc(sizeof(*g));
-
-	if (!g)
-		return -ENOMEM;
-	*g = (struct ring){ .work = { .run = make, .done = made }, .proxy = p };
-	waitq_init(&g->made, &p->loop->fibers);
-	p->ring_count++;
-	helper_do(p->helper, &g->work);
-	while (!g->is_made) {
-		int r = waitq_wait(&g->made, UINT64_MAX);
-
-		g->is_unwanted = r < 0;
-		if (r < 0)
-			return r;
-	}
-	*ret = g;
-	return 0;
-}
-
 static void ring_run(struct fiber *self)
 {
 	struct op *op = container_of(self, struct op, fiber);
 	struct request *r = op->request;
-	struct ring *g = NULL;
+	struct proxy *p = op->proxy;
+	struct region *g = NULL;
 	struct wcur w;
-	int x = ring_new(op, &g);
+	int x = region_new(p, sizeof(struct ring_memory), &g);
 
-	if (x == 0)
-		x = g->result;
 	if (x == 0)
 		x = r->conn->is_closed
 			    ? -ECANCELED
 			    : conn_serve_ring(r->conn, (struct ring_memory *)g->memory.ptr,
 					      g->memory.fd);
 	if (x < 0) {
-		if (g)
-			give_back(g);
+		p->ring_count--;
+		region_free(g);
 		request_fail(r, x == -EMFILE || x == -ENFILE ? -EUSERS : x, "no ring: %s",
 			     strerror(-x));
 		return;
@@ -117,6 +44,8 @@ static void ring_run(struct fiber *self)
 void ring_serve(struct request *r)
 {
 	struct proxy *p = proxy_of(r);
+	struct op *op;
+	int x;
 
 	if (r->conn->peer.address.kind != ADDRESS_UNIX) {
 		request_fail(r, -EOPNOTSUPP, "a ring goes through a Unix socket");
@@ -127,16 +56,19 @@ void ring_serve(struct request *r)
 			     p->config.rings_max);
 		return;
 	}
-	if (!p->helper && helper_open(p->loop, "rings", &p->helper) < 0) {
-		request_fail(r, -ENOMEM, "no thread to make a ring");
-		return;
-	}
-	op_serve(op_new(p, r), r, ring_run);
+	op = op_new(p, r);
+	x = op ? op_begin(op, ring_run) : -ENOMEM;
+	if (x < 0)
+		op_refuse(op, r, x);
+	else
+		p->ring_count++;
 }
 
-void native_ring_close(struct native *n)
+void native_ring_close(struct proxy *p, struct native *n)
 {
-	if (n->ring)
-		give_back(n->ring);
+	if (!n->ring)
+		return;
+	p->ring_count--;
+	region_free(n->ring);
 	n->ring = NULL;
 }

@@ -342,6 +342,13 @@ static void cut_transfers(struct store *s, struct segment *segment)
 	}
 }
 
+/* Whoever in this process pins the segment is asked to let go of it. */
+static void want(struct store *s, const struct segment *segment)
+{
+	if (s->wanted)
+		s->wanted(s->wanted_owner, segment->job->id, segment->id, s->pool.ask_count > 0);
+}
+
 void store_patience_over(struct timer *t)
 {
 	struct store *s = container_of(t, struct store, patience);
@@ -358,8 +365,7 @@ void store_patience_over(struct timer *t)
 		list_remove(&w->link);
 		list_insert(&s->waits, &w->link);
 		cut_transfers(s, segment);
-		if (s->wanted)
-			s->wanted(s->wanted_owner, segment->id);
+		want(s, segment);
 	}
 	patience_restart(s);
 }
@@ -411,6 +417,7 @@ void store_free_serve(struct request *r)
 		empty_reply(r);
 	} else {
 		wait_for_pins(r, segment, &segment->free_waiter);
+		want(s, segment);
 	}
 }
 

@@ -29,7 +29,7 @@ struct store_config {
 	 * A segment is to be freed, and those who reach it in this process still have it
 	 * pinned: they let go of what nobody takes. May be NULL.
 	 */
-	void (*wanted)(void *owner, uint64_t segment);
+	void (*wanted)(void *owner, uint64_t job, uint64_t segment, bool is_short);
 	void *owner; /* not ours */
 };
 

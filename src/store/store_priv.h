@@ -20,7 +20,7 @@ struct store {
 	uint8_t *token_key;
 	size_t key_len, token_key_len;
 	const struct media *media;
-	void (*wanted)(void *owner, uint64_t segment);
+	void (*wanted)(void *owner, uint64_t job, uint64_t segment, bool is_short);
 	void *wanted_owner;
 	uint64_t opened_ns, opened_wall_ns;
 

@@ -26,12 +26,14 @@
 #define GRANT_SIZE    32
 #define GRANTS_BYTES  (LEASE_SEGMENTS_MAX * GRANT_SIZE)
 /* With the sums of some 400 MiB: a longer object is asked for in several messages. */
-#define NEAR_BYTES       (32u << 10)
-#define NEAR_EXTENT_SIZE 32
-#define PLACE_SIZE       8
-#define PLACES_BYTES     (EXTENTS_MAX * PLACE_SIZE)
-#define MOVE_SIZE        24
-#define MOVES_BYTES      (EXTENTS_MAX * MOVE_SIZE)
+#define NEAR_BYTES        (32u << 10)
+#define NEAR_EXTENT_SIZE  32
+#define MAPPING_PART_SIZE 20
+#define MAPPING_BYTES     (EXTENTS_MAX * MAPPING_PART_SIZE)
+#define PLACE_SIZE        8
+#define PLACES_BYTES      (EXTENTS_MAX * PLACE_SIZE)
+#define MOVE_SIZE         24
+#define MOVES_BYTES       (EXTENTS_MAX * MOVE_SIZE)
 
 _Static_assert(INLINE_BYTES_MAX <= EXTENTS_BYTES, "a value fits where extents do");
 
@@ -78,6 +80,7 @@ struct frame { FRAME(F) };
 #define RECORDS(R)                                                            \
 	R(EXTENT,        extent)                                              \
 	R(NEAR_EXTENT,   near_extent)                                         \
+	R(MAPPING_PART,  mapping_part)                                        \
 	R(GRANT,         grant)                                               \
 	R(LIST_ENTRY,    list_entry)                                          \
 	R(ADDRESS,       address_entry)                                       \
