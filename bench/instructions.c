@@ -278,6 +278,7 @@ static void open_catalog(void)
 static struct index_writer index_of_job;
 static struct viewer viewer;
 static struct mapping whole_segment = { .ptr = bytes, .len = SEGMENT_BYTES_MAX }; /* never read */
+static struct mapping *mapped[] = { &whole_segment };
 
 static void put_index(size_t len)
 {
@@ -289,7 +290,7 @@ static void put_index(size_t len)
 	must(index_reader_open(&viewer.index, head, sizeof(head)), "index");
 	must(index_reader_table(&viewer.index, table, sizeof(table)), "table");
 	viewer.pins = pins_of(pins, sizeof(pins));
-	viewer.mappings = &whole_segment;
+	viewer.mappings = mapped;
 	viewer.mapping_count = 1;
 	for (unsigned i = 0; i < KEYS; i++) {
 		struct index_item item = { .len = len, .version = 1 };

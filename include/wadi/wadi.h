@@ -248,7 +248,10 @@ WADI_API int wadi_wait(struct wadi *w, const char *path, uint32_t wait_ms,
 WADI_API int wadi_wait_count(struct wadi *w, const char *directory, uint64_t count,
 			     uint32_t wait_ms, uint64_t *ret_count);
 
-/* In place: reserve, write, commit; view, release. No copy where the attachment allows. */
+/*
+ * In place: reserve, write, commit; view, release. No copy where the attachment allows: then a view
+ * keeps its bytes where they are, which its job pays for, and they are not compared with their sum.
+ */
 
 struct wadi_reservation;
 
@@ -268,7 +271,9 @@ WADI_API const void *wadi_view_data(const struct wadi_view *v);
 WADI_API size_t wadi_view_len(const struct wadi_view *v);
 WADI_API void wadi_view_stat(const struct wadi_view *v, struct wadi_stat *ret);
 
-/* 0: the bytes were whole until now. -ESTALE: the view was revoked; what was read may be anything.
+/*
+ * 0: the bytes were whole until now. -ESTALE: the view was revoked, or whoever would know is gone;
+ * what was read may be anything. The view is gone, whatever is returned.
  */
 WADI_API int wadi_release(struct wadi_view **take);
 

@@ -63,6 +63,7 @@ static void got_from(struct got *g, const struct get_rep *rep, const struct wadi
 
 	stat_from(&g->stat, &stat);
 	g->hold = rep->hold;
+	g->is_in_index = rep->is_in_index != 0;
 	g->want = o->len && o->len < left ? o->len : left;
 	g->is_counted = rep->reads_left != NONE_32;
 }
@@ -87,6 +88,7 @@ int get_begin(struct wadi_op *op, const struct get_how *how, void *buf, uint32_t
 					   .wait_ms = o->wait_ms,
 					   .read_hi = o->read_id.hi,
 					   .read_lo = o->read_id.lo,
+					   .is_view = how->is_view,
 					   .path = how->path });
 	q.call.room = buf;
 	q.call.room_cap = cap;
@@ -227,7 +229,8 @@ struct get_op {
 	struct get_how how;
 	void *buf;
 	size_t cap;
-	bool is_ours; /* the buffer is allocated here, when the length is known */
+	bool is_ours;     /* the buffer is allocated here, when the length is known */
+	bool is_in_index; /* and so it is not here */
 	/* Of a try that had all bytes, and was to be counted: of this version. */
 	bool is_whole;
 	uint64_t whole_version, whole_len;
@@ -267,6 +270,9 @@ static int64_t get_whole(struct wadi_op *op, struct get_op *g)
 	g->is_whole = g->is_whole && got.stat.version == g->whole_version;
 	if (g->ret_stat)
 		*g->ret_stat = got.stat;
+	g->is_in_index = got.is_in_index;
+	if (g->is_in_index)
+		return 0;
 	if (g->is_ours) {
 		grown = node_resize(g->buf, got.want ? got.want : 1);
 		r = grown ? 0 : op_no_memory(op);
@@ -315,6 +321,20 @@ int64_t get_object(struct wadi_op *op, const struct get_how *how, void *buf, siz
 	return get_repeatedly(op, &g);
 }
 
+int64_t get_object_new(struct wadi_op *op, const struct get_how *how, void **ret_data,
+		       struct wadi_stat *ret_stat, bool *ret_is_in_index)
+{
+	struct get_op g = { .how = *how, .is_ours = true, .ret_stat = ret_stat };
+	int64_t r = get_repeatedly(op, &g);
+
+	*ret_is_in_index = r >= 0 && g.is_in_index;
+	if (r < 0 || g.is_in_index)
+		node_free(g.buf);
+	else
+		*ret_data = g.buf;
+	return r;
+}
+
 static int get_op_init(struct get_op *g, struct wadi *w, const char *verb, const char *path,
 		       const struct wadi_get_options *options)
 {
@@ -351,55 +371,6 @@ int64_t wadi_get_alloc(struct wadi *w, const char *path, const struct wadi_get_o
 	else
 		*ret_data = g.buf;
 	return r;
-}
-
-/* Over a socket a view is a copy. */
-
-struct wadi_view {
-	struct wadi_stat stat;
-	void *data;
-	size_t len;
-};
-
-int wadi_view(struct wadi *w, const char *path, const struct wadi_get_options *options,
-	      struct wadi_view **ret)
-{
-	struct wadi_view *v = node_alloc(sizeof(*v));
-	int64_t n;
-
-	if (!v)
-		return (int)handle_fail(w, "view", path, -ENOMEM, "in this process");
-	n = wadi_get_alloc(w, path, options, &v->data, &v->stat);
-	if (n < 0) {
-		node_free(v);
-		return (int)n;
-	}
-	v->len = (size_t)n;
-	*ret = v;
-	return 0;
-}
-
-const void *wadi_view_data(const struct wadi_view *v)
-{
-	return v->data;
-}
-
-size_t wadi_view_len(const struct wadi_view *v)
-{
-	return v->len;
-}
-
-void wadi_view_stat(const struct wadi_view *v, struct wadi_stat *ret)
-{
-	*ret = v->stat;
-}
-
-int wadi_release(struct wadi_view **take)
-{
-	if (*take)
-		node_free((*take)->data);
-	*take = node_free(*take);
-	return 0;
 }
 
 /* In flight. */

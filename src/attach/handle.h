@@ -9,7 +9,8 @@
  *	name.c     what needs no bytes: stat, remove, rename, wait, list
  *	op.c       operations in flight   job.c      jobs, tokens, totals
  *	ring.c     memory to ask through, on the proxy's host
- *	near.c     memory to copy from, likewise
+ *	near.c     memory to copy from, likewise   mapping.c   what of it is mapped
+ *	view.c     objects in place   sight.c   the index that leads to them
  */
 #pragma once
 
@@ -189,10 +190,17 @@ struct get_how {
 	struct wadi_get_options options;
 	struct slice path;
 	uint32_t near_from; /* of so many bytes and more none come first: near_copy(); or 0 */
+	bool is_view;       /* none come of what the index leads to */
 };
 int get_how_init(struct wadi *w, struct get_how *how, const struct wadi_get_options *options);
 int64_t get_object(struct wadi_op *op, const struct get_how *how, void *buf, size_t cap,
 		   struct wadi_stat *ret_stat);
+/*
+ * Into new memory, the caller's, to be given back with node_free(); with how->is_view nothing of
+ * what is in the index.
+ */
+int64_t get_object_new(struct wadi_op *op, const struct get_how *how, void **ret_data,
+		       struct wadi_stat *ret_stat, bool *ret_is_in_index);
 /* What a GET found. */
 struct got {
 	uint64_t hold;
@@ -201,7 +209,8 @@ struct got {
 	uint64_t want;   /* bytes from the offset on that the caller asked for */
 	uint32_t len;    /* that came with the first answer */
 	bool is_counted; /* a `reads` object: the read is to be confirmed */
-	bool is_near;    /* bytes were copied from where they are: are they still good? */
+	bool is_in_index;
+	bool is_near; /* bytes were copied from where they are: are they still good? */
 };
 /* The first `cap` bytes into `buf`, and a hold for the rest. */
 int get_begin(struct wadi_op *op, const struct get_how *how, void *buf, uint32_t cap,

@@ -2,183 +2,10 @@
 #include "attach/near.h"
 
 #include <errno.h>
-#include <unistd.h>
 
 #include "attach/handle.h"
-#include "base/container.h"
 #include "base/hash.h"
 #include "base/node.h"
-
-/* Mappings. */
-
-static void unmap(struct near *n, struct near_mapping *m)
-{
-	list_remove(&m->link);
-	n->count--;
-	media_memfd.free(&m->memory);
-	node_free(m);
-}
-
-static struct near_mapping *oldest_unused(const struct near *n)
-{
-	for (struct list *l = n->mappings.next; l != &n->mappings; l = l->next) {
-		struct near_mapping *m = container_of(l, struct near_mapping, link);
-
-		if (m->user_count == 0)
-			return m;
-	}
-	return NULL;
-}
-
-static void was_idle(struct timer *t)
-{
-	struct near *n = container_of(t, struct near, idle);
-	struct loop *loop = n->w->loop;
-	struct near_mapping *m;
-
-	while ((m = oldest_unused(n)) && m->used_ns + MAPPING_IDLE_MS * 1000000ull <= loop->now_ns)
-		unmap(n, m);
-	if (n->count > 0)
-		timer_start(loop, t, loop->now_ns + MAPPING_IDLE_MS * 1000000ull);
-}
-
-void near_init(struct near *n, struct wadi *w)
-{
-	*n = (struct near){ .w = w, .idle.fire = was_idle };
-	list_init(&n->mappings);
-	waitq_init(&n->came, &w->loop->fibers);
-}
-
-void near_fini(struct near *n)
-{
-	if (!n->w)
-		return;
-	timer_stop(n->w->loop, &n->idle);
-	while (!list_is_empty(&n->mappings))
-		unmap(n, container_of(n->mappings.next, struct near_mapping, link));
-}
-
-bool near_is_possible(const struct wadi *w)
-{
-	return w->address.kind == ADDRESS_UNIX && w->near.refused != w->connection;
-}
-
-static struct near_mapping *find(const struct near *n, uint64_t segment, uint32_t generation)
-{
-	for (struct list *l = n->mappings.next; l != &n->mappings; l = l->next) {
-		struct near_mapping *m = container_of(l, struct near_mapping, link);
-
-		if (m->segment == segment && m->generation == generation)
-			return m;
-	}
-	return NULL;
-}
-
-/* The descriptor has done its work when it is mapped. */
-static void add(struct near *n, int fd, uint64_t segment, uint32_t generation, uint32_t size)
-{
-	struct near_mapping *m = n->count < MAPPINGS_MAX ? NULL : oldest_unused(n);
-
-	if (m)
-		unmap(n, m);
-	m = n->count < MAPPINGS_MAX ? node_alloc(sizeof(*m)) : NULL;
-	if (!m)
-		return;
-	*m = (struct near_mapping){ .segment = segment,
-				    .generation = generation,
-				    .used_ns = n->w->loop->now_ns };
-	if (memory_join_to_read(fd, size, &m->memory) < 0) {
-		node_free(m);
-		return;
-	}
-	list_init(&m->link);
-	list_insert(&n->mappings, &m->link);
-	n->count++;
-	if (!timer_is_running(&n->idle))
-		timer_start(n->w->loop, &n->idle,
-			    n->w->loop->now_ns + MAPPING_IDLE_MS * 1000000ull);
-}
-
-/* Asking for one. */
-
-static void came(struct call *call)
-{
-	struct near *n = container_of(call, struct near, call);
-	struct wadi *w = n->w;
-	bool is_same = w->conn && w->connection == n->asked_on;
-	struct rcur body = call_reply(call);
-	struct export_rep rep;
-	int fd = -1;
-
-	if (is_same && call->result == 0 && export_rep_get(&body, &rep) == 0 &&
-	    conn_take_fds(w->conn, &fd, 1) == 1) {
-		add(n, fd, n->asked_segment, n->asked_generation, rep.size);
-		close(fd);
-	} else if (call->result != -ESTALE && call->result != -EUSERS) {
-		/* If it was only late, its descriptor would be taken for the next one's. */
-		n->refused = n->asked_on;
-	}
-	call_end(call);
-	while (waitq_wake(&n->came))
-		;
-}
-
-static void ask(struct wadi_op *op, uint64_t segment, uint32_t generation)
-{
-	struct wadi *w = op->w;
-	struct near *n = &w->near;
-	struct wcur body;
-
-	n->asked_on = w->connection;
-	n->asked_segment = segment;
-	n->asked_generation = generation;
-	n->call = (struct call){ .done = came };
-	(void)conn_take_fds(w->conn, NULL, 0); /* from here on they are wanted */
-	body = call_body(w->net, &n->call);
-	export_req_put(&body, &(struct export_req){ .segment = segment, .generation = generation });
-	call_send(w->conn, &n->call, MSG_EXPORT, slot_of_id(w->job), &body, NULL, op->due_ns);
-}
-
-/* *ret NULL: it is not to be had now. -ECANCELED, -ETIMEDOUT. */
-static int mapping_get(struct wadi_op *op, uint64_t segment, uint32_t generation,
-		       struct near_mapping **ret)
-{
-	struct wadi *w = op->w;
-	struct near *n = &w->near;
-	bool has_asked = false;
-
-	for (;;) {
-		int r;
-
-		*ret = find(n, segment, generation);
-		/* A ring that is on its way has descriptors of its own. */
-		if (*ret || !w->conn || w->conn->is_closed || !near_is_possible(w) ||
-		    w->ring.is_pending || (has_asked && !n->call.is_pending))
-			return 0;
-		if (!n->call.is_pending) {
-			ask(op, segment, generation);
-			has_asked = true;
-		}
-		r = waitq_wait(&n->came, op->due_ns);
-		if (r < 0)
-			return r;
-	}
-}
-
-static void mapping_use(struct near *n, struct near_mapping *m)
-{
-	m->user_count++;
-	list_remove(&m->link);
-	list_insert(&n->mappings, &m->link);
-}
-
-static void mapping_leave(struct near *n, struct near_mapping *m)
-{
-	m->user_count--;
-	m->used_ns = n->w->loop->now_ns;
-}
-
-/* Copying. */
 
 /* A piece of an extent that one sum is of: [from, to) of [begin, end) is copied, then checked. */
 static bool copy_piece(const uint8_t *extent, uint32_t begin, uint32_t end, uint32_t from,
@@ -231,15 +58,15 @@ static int64_t copy_mapped(struct wadi_op *op, const struct near_extent *e, stru
 			   uint32_t at, uint8_t *to, uint32_t len)
 {
 	struct near *n = &op->w->near;
-	struct near_mapping *m;
+	struct mapping *m;
 	int r = mapping_get(op, e->segment, e->generation, &m);
 
 	if (r < 0 || !m)
 		return r;
-	if ((uint64_t)e->offset + e->len > m->memory.size)
+	if ((uint64_t)e->offset + e->len > m->len)
 		return 0;
 	mapping_use(n, m);
-	r = copy_extent(op, m->memory.ptr + e->offset, e, sums, at, to, len);
+	r = copy_extent(op, m->ptr + e->offset, e, sums, at, to, len);
 	mapping_leave(n, m);
 	if (r == 0)
 		op_progress(op);

@@ -1,44 +1,101 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * near: what a handle maps of its job's segments, where it may: bytes of objects are then
- * copied from there, and not one of them goes through the socket.
+ * near: what a handle maps of its job's segments, where it may: bytes of objects are copied from
+ * there, or viewed there, and not one of them goes through the socket.
+ *
+ *	mapping.c   segments, and pieces of them side by side: mapped once, given up when unused
+ *	sight.c     the index of the job, and what it leads to
+ *	near.c      objects copied under a hold
  */
 #pragma once
 
 #include "net/conn.h"
-#include "shm/memory.h"
+#include "shm/view.h"
 
 struct wadi;
 struct wadi_op;
 struct got;
 
-struct near_mapping {
-	struct list link; /* used last, last */
-	uint64_t segment, used_ns;
+/*
+ * The index as one connection has it. A view keeps its sight, so that it can be given back, and
+ * learns whether it was revoked, after the connection has gone.
+ */
+struct sight {
+	struct list link; /* of those that are over and still have views */
+	struct viewer viewer;
+	struct memory head, table, pins;
+	unsigned connection;
+	unsigned table_count; /* that it has had */
+	unsigned user_count;  /* views, and fibers that wait */
+};
+
+/* What is asked for that comes as a descriptor. */
+struct near_asking {
+	uint16_t msg; /* EXPORT or INDEX */
+	uint64_t segment;
 	uint32_t generation;
-	unsigned user_count;
-	struct memory memory;
+	/* A piece of it, to be mapped there. NULL: all of it */
+	struct mapping *to;
+	size_t at;
+	uint32_t offset, len;
+	bool is_next; /* the table alone */
 };
 
 struct near {
 	struct wadi *w;
-	struct list mappings;
+	struct list mappings; /* used last, last */
 	unsigned count;
 	unsigned refused; /* on this connection nothing is to be had */
-	struct call call; /* asks for one: one at a time, so its descriptor is the one that came */
+	/* Asks for one: one at a time, so its descriptor is the one that came. */
+	struct call call;
 	unsigned asked_on;
-	uint64_t asked_segment;
-	uint32_t asked_generation;
+	struct near_asking asked;
 	struct waitq came;
 	struct timer idle;
+
+	struct sight *sight; /* of the last connection that had one */
+	struct list old_sights;
+	unsigned sight_refused; /* likewise, of an index */
 };
 
 void near_init(struct near *n, struct wadi *w);
 void near_fini(struct near *n);
 /* On this connection, as far as is known. */
 bool near_is_possible(const struct wadi *w);
+/* Something that came with descriptors has come: others may ask. */
+void near_wake(struct wadi *w);
 /*
  * Of [at, at + len) of what is held as much as is mapped, or can be; the rest is to be asked for.
  * It is right if get_end() says so. How much, or -ECANCELED.
  */
 int64_t near_copy(struct wadi_op *op, struct got *g, uint64_t at, void *to, uint64_t len);
+
+/* mapping.c. On a fiber: *ret NULL: it is not to be had now. -ECANCELED, -ETIMEDOUT. */
+
+int mapping_get(struct wadi_op *op, uint64_t segment, uint32_t generation, struct mapping **ret);
+int mapping_get_pieces(struct wadi_op *op, const struct mapping_part *parts, uint32_t count,
+		       struct mapping **ret);
+void mapping_use(struct near *n, struct mapping *m);
+void mapping_leave(struct near *n, struct mapping *m);
+/* It has this number there. False: it has another one that somebody views it by. */
+bool mapping_bind(struct mapping *m, struct viewer *v, uint32_t number, uint32_t life);
+/* The viewer is no more. */
+void mappings_unbind(struct near *n, const struct viewer *v);
+/*
+ * Asks, or waits for who does. 1: look again whether it is there; 0: it is not to be had now.
+ * *has_asked is false at first.
+ */
+int near_ask(struct wadi_op *op, const struct near_asking *what, bool *has_asked);
+
+/* sight.c */
+
+/* The index of this connection, asked for if need be; *ret NULL: there is none. */
+int sight_get(struct wadi_op *op, struct sight **ret);
+/* What came with the answer to INDEX. Takes the descriptors. */
+int sight_came(struct near *n, const struct index_rep *rep, const int *fds, unsigned count);
+/* The table that holds now. */
+int sight_next(struct wadi_op *op, struct sight *s);
+/* Maps what has this number. -ENOENT: it is not to be had. */
+int sight_map(struct wadi_op *op, struct sight *s, uint32_t number);
+void sight_leave(struct near *n, struct sight *s);
+void sights_fini(struct near *n);

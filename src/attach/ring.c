@@ -50,6 +50,7 @@ static void came(struct call *call)
 	if (count > 0)
 		close(fds[0]);
 	call_end(call);
+	near_wake(w);
 }
 
 void handle_want_ring(struct wadi *w)

@@ -30,7 +30,7 @@ struct index_bench {
 	struct memory regions[REGIONS]; /* head, table, pins, bytes */
 	struct index_writer writer;
 	struct viewer viewer;
-	struct mapping mapping;
+	struct mapping mapping, *mappings[MAPPING + 1];
 	unsigned sum; /* so that the first byte is read */
 };
 
@@ -95,8 +95,9 @@ static int open_index(struct index_bench *t)
 		return r;
 	index_writer_lease(&t->writer, node_now_ns() + LEASE_NS);
 	t->mapping = (struct mapping){ .ptr = m[3].ptr, .len = m[3].size };
+	t->mappings[MAPPING] = &t->mapping;
 	t->viewer = (struct viewer){ .pins = pins_of(m[2].ptr, m[2].size),
-				     .mappings = &t->mapping,
+				     .mappings = t->mappings,
 				     .mapping_count = MAPPING + 1 };
 	r = index_reader_open(&t->viewer.index, m[0].ptr, m[0].size);
 	return r < 0 ? r : index_reader_table(&t->viewer.index, m[1].ptr, m[1].size);

@@ -146,3 +146,5 @@ int index_reader_check(const struct index_reader *r, const struct index_look *lo
 bool index_look_holds(const struct index_look *look);
 /* The life that a mapping has now. What was read before is of this life, or of one before. */
 uint32_t index_reader_life(const struct index_reader *r, uint32_t mapping);
+/* Until when it answers; whoever writes it was there so shortly before. */
+uint64_t index_reader_lease(const struct index_reader *r);

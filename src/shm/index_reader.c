@@ -106,3 +106,9 @@ uint32_t index_reader_life(const struct index_reader *r, uint32_t mapping)
 	shared_fence(acquire);
 	return shared_load(&r->head->lives[mapping], relaxed);
 }
+
+uint64_t index_reader_lease(const struct index_reader *r)
+{
+	/* Acquire: what was said of lives before it was written is seen. */
+	return shared_load(&r->head->lease_ns, acquire);
+}

@@ -15,8 +15,8 @@ static int reach(const struct viewer *v, const struct index_item *item, const ui
 		return -ENOENT;
 	if (item->mapping >= v->mapping_count)
 		return -ENXIO;
-	m = &v->mappings[item->mapping];
-	if (!m->ptr || m->life != item->life)
+	m = v->mappings[item->mapping];
+	if (!m || m->life != item->life)
 		return -ENXIO;
 	if (item->len > m->len || item->offset > m->len - item->len)
 		return -ENOENT;

@@ -7,21 +7,36 @@
  */
 #pragma once
 
+#include "base/list.h"
 #include "shm/index.h"
+#include "shm/memory.h"
 #include "shm/pins.h"
 
-/* ptr NULL: this function has not mapped it. */
+struct viewer;
+
+/* What a function has mapped as one range of addresses: a segment, or pieces of some. */
 struct mapping {
 	const uint8_t *ptr;
 	uint64_t len;
-	uint32_t life;
+	uint32_t life; /* for which it has its number in an index */
+
+	/* Its owner's. */
+	struct list link;
+	struct memory memory;
+	struct viewer *viewer; /* that has it under this number; NULL: none */
+	uint32_t number;
+	uint64_t segment; /* 0: pieces */
+	uint32_t generation;
+	uint32_t joined; /* so many of them are there */
+	unsigned user_count;
+	uint64_t used_ns;
 };
 
 /* What a function is attached with. Only the thread that gets changes it. */
 struct viewer {
 	struct index_reader index;
 	struct pins pins;
-	struct mapping *mappings; /* by their number; not ours */
+	struct mapping **mappings; /* by their number; NULL: not mapped. Not ours */
 	uint32_t mapping_count;
 };
 

@@ -24,7 +24,7 @@ struct sides {
 	struct index_writer writer;
 	struct viewer viewers[FUNCTIONS];
 	struct pins pins[FUNCTIONS];
-	struct mapping mappings[MAPPINGS];
+	struct mapping mappings[MAPPINGS], *mapped[MAPPINGS];
 	struct index_item items[PATHS]; /* as they were put; version 0: not there */
 	uint64_t version;
 	bool is_spoiled; /* somebody wrote what only the proxy should */
@@ -61,13 +61,15 @@ static void sides_open(struct sides *s, struct bytes *in)
 	s->table = region(s->table_size);
 	REQUIRE(index_writer_open(&s->writer, s->head, HEAD, s->table, s->table_size, 5) == 0);
 	index_writer_lease(&s->writer, 100);
-	for (unsigned i = 0; i < MAPPINGS; i++)
+	for (unsigned i = 0; i < MAPPINGS; i++) {
 		s->mappings[i] =
 			(struct mapping){ .ptr = region(128 * (i + 1)), .len = 128 * (i + 1) };
+		s->mapped[i] = &s->mappings[i];
+	}
 	for (unsigned i = 0; i < FUNCTIONS; i++) {
 		s->pins[i] = pins_of(region(128), MAPPINGS * sizeof(uint32_t));
 		s->viewers[i] = (struct viewer){ .pins = s->pins[i],
-						 .mappings = s->mappings,
+						 .mappings = s->mapped,
 						 .mapping_count = MAPPINGS };
 		REQUIRE(index_reader_open(&s->viewers[i].index, s->head, HEAD) == 0);
 	}

@@ -45,7 +45,7 @@ static struct private_memory {
 
 static struct viewer viewers[2];
 static struct viewer next_viewers[2]; /* with the table of the proxy that comes after */
-static struct mapping mappings[MAPPINGS];
+static struct mapping mappings[MAPPINGS], *mapped[MAPPINGS];
 static const struct pins PINS[2] = { { shared.pins[0], MAPPINGS }, { shared.pins[1], MAPPINGS } };
 
 /* All of them want the same place. */
@@ -112,11 +112,12 @@ static void setup(void)
 	index_writer_lease(&own.writer, 1);
 	for (unsigned i = 0; i < MAPPINGS; i++) {
 		mappings[i] = (struct mapping){ .ptr = (uint8_t *)&shared.bytes[i], .len = 8 };
+		mapped[i] = &mappings[i];
 		shared.bytes[i] = i + 1;
 	}
 	for (unsigned i = 0; i < 2; i++) {
 		viewers[i] = (struct viewer){ .pins = PINS[i],
-					      .mappings = mappings,
+					      .mappings = mapped,
 					      .mapping_count = MAPPINGS };
 		(void)index_reader_open(&viewers[i].index, shared.head, sizeof(shared.head));
 		(void)index_reader_table(&viewers[i].index, shared.table, sizeof(shared.table));

@@ -42,7 +42,7 @@ struct indexed {
 	struct region head, table, pins;
 	struct index_writer writer;
 	struct viewer viewer;
-	struct mapping mappings[MAPPINGS];
+	struct mapping mappings[MAPPINGS], *mapped[MAPPINGS];
 };
 
 static inline void table_open(struct indexed *x, size_t size)
@@ -64,7 +64,7 @@ static inline void indexed_open(struct indexed *x, size_t size)
 	((struct index_head *)x->head.memory.ptr)->magic = INDEX_HEAD_MAGIC;
 	assert_int_equal(index_reader_open(&x->viewer.index, x->head.read_only, 4096), 0);
 	x->viewer.pins = pins_of(x->pins.memory.ptr, x->pins.memory.size);
-	x->viewer.mappings = x->mappings;
+	x->viewer.mappings = x->mapped;
 	x->viewer.mapping_count = MAPPINGS;
 	table_open(x, size);
 }

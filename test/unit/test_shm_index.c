@@ -99,7 +99,9 @@ static void nothing_is_answered_from_the_end_of_the_lease_on(void **state)
 	assert_int_equal(put(&x, "a", 1, 7), 0);
 	assert_int_equal(found(&x, "a", 999), 7);
 	assert_int_equal(found(&x, "a", 1000), 0);
+	assert_int_equal(index_reader_lease(&x.viewer.index), 1000);
 	index_writer_lease(&x.writer, 1001);
+	assert_int_equal(index_reader_lease(&x.viewer.index), 1001);
 	assert_int_equal(found(&x, "a", 1000), 7);
 	indexed_close(&x);
 }

@@ -20,6 +20,7 @@ static void map(struct indexed *x, uint32_t mapping, uint64_t len)
 	x->mappings[mapping] = (struct mapping){ .ptr = bytes,
 						 .len = len,
 						 .life = index_writer_life(&x->writer, mapping) };
+	x->viewer.mappings[mapping] = &x->mappings[mapping];
 }
 
 static uint32_t pins_in(const struct indexed *x, uint32_t mapping)
@@ -293,7 +294,7 @@ static void whatever_a_table_has_the_proxy_goes_on(void **state)
 static struct storm {
 	struct index_writer writer;
 	struct viewer viewers[READERS];
-	struct mapping mappings[SEGMENTS];
+	struct mapping mappings[SEGMENTS], *all[SEGMENTS];
 	uint64_t segments[SEGMENTS][SLOTS][8];
 	atomic_bool is_over;
 	atomic_uint seen, wrong, reclaimed;
@@ -352,15 +353,17 @@ static void nobody_reads_bytes_that_are_used_again(void **state)
 	assert_non_null(storm);
 	assert_int_equal(index_writer_open(&storm->writer, head, 128, table, 16384, 77), 0);
 	index_writer_lease(&storm->writer, 1);
-	for (unsigned i = 0; i < SEGMENTS; i++)
+	for (unsigned i = 0; i < SEGMENTS; i++) {
 		storm->mappings[i] = (struct mapping){ .ptr = (uint8_t *)storm->segments[i],
 						       .len = sizeof(storm->segments[i]) };
+		storm->all[i] = &storm->mappings[i];
+	}
 	for (unsigned i = 0; i < READERS; i++) {
 		struct viewer *v = &storm->viewers[i];
 
 		functions[i] = pins_of(counts[i], sizeof(counts[i]));
 		*v = (struct viewer){ .pins = functions[i],
-				      .mappings = storm->mappings,
+				      .mappings = storm->all,
 				      .mapping_count = SEGMENTS };
 		assert_int_equal(index_reader_open(&v->index, head, 128), 0);
 		assert_int_equal(index_reader_table(&v->index, table, 16384), 0);

@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * view: an object where it is, if this handle may map it and the index of its job leads there;
+ * then neither it nor anybody is copied or asked. Else a view is a copy.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "attach/handle.h"
+#include "base/container.h"
+#include "base/node.h"
+
+/* So often what was found may have gone before it is pinned; then it is copied. */
+#define TRIES 8
+
+#define MS 1000000ull
+
+struct wadi_view {
+	struct wadi *w;
+	struct sight *sight; /* NULL: a copy */
+	struct view view;
+	uint64_t now_ns; /* when it was found */
+	void *copy;
+	struct wadi_stat *stat; /* of a copy: it is larger than all the rest */
+	const void *data;
+	size_t len;
+};
+
+struct view_op {
+	struct wadi_op op;
+	struct get_how how;
+	struct wadi_view *view;
+};
+
+static void view_free(struct wadi_view *v)
+{
+	node_free(v->copy);
+	node_free(v->stat);
+	node_free(v);
+}
+
+/* The part of the object that was asked for. */
+static void cut(struct wadi_view *v, const struct wadi_get_options *o)
+{
+	uint64_t len = v->view.item.len, at = o->offset < len ? o->offset : len, left = len - at;
+
+	v->data = v->view.ptr + at;
+	v->len = o->len && o->len < left ? o->len : left;
+}
+
+/* 0: pinned, and in place. Else as view_get(). */
+static int look(struct sight *s, const struct get_how *how, struct wadi_view *v)
+{
+	struct slice path = how->path;
+	struct hash_128 hash = index_hash(path.ptr, path.len, s->viewer.index.seed);
+	int r;
+
+	v->now_ns = node_now_ns();
+	r = view_get(&s->viewer, hash, v->now_ns, &v->view);
+	if (r < 0)
+		return r;
+	s->viewer.mappings[v->view.item.mapping]->used_ns = v->now_ns;
+	s->user_count++;
+	v->sight = s;
+	cut(v, &how->options);
+	return 0;
+}
+
+/* What look() lacks, fetched. 0: look again. */
+static int prepare(struct wadi_op *op, struct sight *s, const struct wadi_view *v, int why)
+{
+	int r = why;
+
+	s->user_count++;
+	if (why == -ENXIO)
+		r = sight_map(op, s, v->view.item.mapping);
+	else if (why == -ESTALE)
+		r = sight_next(op, s);
+	sight_leave(&op->w->near, s);
+	return r;
+}
+
+/* Into the index, or else here as a copy; *ret_is_in_index says which. */
+static int64_t get_it(struct view_op *o, bool is_view, bool *ret_is_in_index)
+{
+	struct wadi_view *v = o->view;
+	int64_t n;
+
+	if (!v->stat)
+		v->stat = node_alloc(sizeof(*v->stat));
+	if (!v->stat)
+		return op_no_memory(&o->op);
+	o->how.is_view = is_view;
+	n = get_object_new(&o->op, &o->how, &v->copy, v->stat, ret_is_in_index);
+	if (n < 0 || *ret_is_in_index)
+		return n;
+	v->data = v->copy;
+	v->len = (size_t)n;
+	return 0;
+}
+
+static int64_t view_run(struct wadi_op *op)
+{
+	struct view_op *o = container_of(op, struct view_op, op);
+	bool is_in_index = true, may_view = true;
+	int64_t n = 0;
+
+	for (unsigned i = 0; n == 0 && is_in_index; i++) {
+		struct sight *s = NULL;
+		int r = may_view && i < TRIES ? sight_get(op, &s) : 0;
+
+		if (r < 0)
+			return r;
+		r = s ? look(s, &o->how, o->view) : -ENOENT;
+		if (r == 0)
+			return 0;
+		if (r != -ENOENT) {
+			r = prepare(op, s, o->view, r);
+			may_view = r == 0;
+			if (r == -ECANCELED || r == -ETIMEDOUT)
+				return r;
+			if (r == 0)
+				continue;
+		}
+		n = get_it(o, s && may_view, &is_in_index);
+	}
+	return n;
+}
+
+/* Without a fiber, if all is at hand. */
+static bool is_at_hand(struct view_op *o, struct wadi *w)
+{
+	struct sight *s = w->near.sight;
+
+	return s && w->conn && s->connection == w->connection && look(s, &o->how, o->view) == 0;
+}
+
+int wadi_view(struct wadi *w, const char *path, const struct wadi_get_options *options,
+	      struct wadi_view **ret)
+{
+	struct view_op o = { 0 };
+	const char *why = "";
+	int r = handle_check(w);
+
+	if (r < 0)
+		return r;
+	r = get_how_init(w, &o.how, options);
+	if (r == 0)
+		r = path_of(w, path, &o.how.path, &why);
+	if (r < 0)
+		return (int)handle_fail(w, "view", path, r, why);
+	o.view = node_alloc(sizeof(*o.view));
+	if (!o.view)
+		return (int)handle_fail(w, "view", path, -ENOMEM, "in this process");
+	o.view->w = w;
+	if (!is_at_hand(&o, w)) {
+		op_init(&o.op, w, "view", path, o.how.options.timeout_ms, view_run);
+		r = (int)op_run(&o.op);
+	}
+	if (r < 0)
+		view_free(o.view);
+	else
+		*ret = o.view;
+	return r;
+}
+
+const void *wadi_view_data(const struct wadi_view *v)
+{
+	return v->data;
+}
+
+size_t wadi_view_len(const struct wadi_view *v)
+{
+	return v->len;
+}
+
+void wadi_view_stat(const struct wadi_view *v, struct wadi_stat *ret)
+{
+	const struct index_item *item = &v->view.item;
+
+	if (!v->sight) {
+		*ret = *v->stat;
+		return;
+	}
+	*ret = (struct wadi_stat){
+		.object = item->object,
+		.version = item->version,
+		.len = item->len,
+		.age_ms = (v->now_ns - item->committed_ns) / MS,
+		.ttl_left_ms = item->expiry_ns ? (item->expiry_ns - v->now_ns) / MS : UINT64_MAX,
+		.reads_left = UINT32_MAX,
+		.extent_count = item->extent_count,
+		.tier = (enum wadi_tier)item->tier,
+	};
+}
+
+static int64_t ping_run(struct wadi_op *op)
+{
+	struct question q;
+	struct wcur w = question_begin(op, &q, MSG_PING);
+	int r;
+
+	ping_req_put(&w, &(struct ping_req){});
+	r = question_ask_once(&q, &w, NULL);
+	question_end(&q);
+	return r;
+}
+
+/*
+ * Whoever writes the head that we have is still there: by its lease, or by its own word. Else
+ * nobody may have written into it that the view was revoked.
+ */
+static bool is_told_of_ends(struct wadi *w, const struct sight *s)
+{
+	struct wadi_op op;
+
+	if (node_now_ns() < index_reader_lease(&s->viewer.index))
+		return true;
+	if (!w->conn || w->connection != s->connection || handle_check(w) < 0)
+		return false;
+	op_init(&op, w, "release", NULL, 0, ping_run);
+	return op_run(&op) == 0 && w->connection == s->connection;
+}
+
+int wadi_release(struct wadi_view **take)
+{
+	struct wadi_view *v = *take;
+	int r = 0;
+
+	*take = NULL;
+	if (!v)
+		return 0;
+	if (v->sight) {
+		bool is_told = is_told_of_ends(v->w, v->sight);
+
+		r = view_release(&v->sight->viewer, &v->view);
+		if (!is_told)
+			r = -ESTALE;
+		sight_leave(&v->w->near, v->sight);
+	}
+	view_free(v);
+	return r;
+}
