@@ -244,7 +244,8 @@ static void ask(struct wadi_op *op, const struct near_asking *what)
 	(void)conn_take_fds(w->conn, NULL, 0); /* from here on they are wanted */
 	body = call_body(w->net, &n->call);
 	if (what->msg == MSG_INDEX)
-		index_req_put(&body, &(struct index_req){ .is_next = what->is_next });
+		index_req_put(&body, &(struct index_req){ .reader = what->reader,
+							  .is_next = what->is_next });
 	else
 		export_req_put(&body, &(struct export_req){ .segment = what->segment,
 							    .generation = what->generation });

@@ -24,6 +24,7 @@ struct sight {
 	struct list link; /* of those that are over and still have views */
 	struct viewer viewer;
 	struct memory head, table, pins;
+	uint64_t reader; /* what the proxy calls us there */
 	unsigned connection;
 	unsigned table_count; /* that it has had */
 	unsigned user_count;  /* views, and fibers that wait */
@@ -38,7 +39,8 @@ struct near_asking {
 	struct mapping *to;
 	size_t at;
 	uint32_t offset, len;
-	bool is_next; /* the table alone */
+	bool is_next;    /* the table alone */
+	uint64_t reader; /* that we were on another connection; 0: none */
 };
 
 struct near {

@@ -92,6 +92,7 @@ static int sight_new(struct near *n, const struct index_rep *rep, const int fds[
 		return -ENOMEM;
 	list_init(&s->link);
 	s->connection = n->asked_on;
+	s->reader = rep->reader;
 	r = open_sight(s, rep, fds);
 	if (r < 0) {
 		sight_free(n, s);
@@ -102,14 +103,25 @@ static int sight_new(struct near *n, const struct index_rep *rep, const int fds[
 	return 0;
 }
 
+/* It is the one that we have: only its table is another. */
+static bool is_ours(const struct near *n, const struct index_rep *rep)
+{
+	const struct sight *s = n->sight;
+
+	return s && rep->reader == s->reader && (rep->is_again || s->connection == n->asked_on);
+}
+
 int sight_came(struct near *n, const struct index_rep *rep, const int *fds, unsigned count)
 {
 	int r = -EBADMSG;
 
-	if (n->asked.is_next && count == 1 && n->sight && n->sight->connection == n->asked_on)
+	if (count == 1 && is_ours(n, rep)) {
 		r = open_table(n->sight, rep, fds[0]);
-	else if (!n->asked.is_next && count == 3)
+		if (r == 0)
+			n->sight->connection = n->asked_on;
+	} else if (count == 3) {
 		r = sight_new(n, rep, fds);
+	}
 	for (unsigned i = 0; i < count; i++)
 		close(fds[i]);
 	return r;
@@ -117,9 +129,10 @@ int sight_came(struct near *n, const struct index_rep *rep, const int *fds, unsi
 
 int sight_get(struct wadi_op *op, struct sight **ret)
 {
-	const struct near_asking what = { .msg = MSG_INDEX };
 	struct wadi *w = op->w;
 	struct near *n = &w->near;
+	const struct near_asking what = { .msg = MSG_INDEX,
+					  .reader = n->sight ? n->sight->reader : 0 };
 	bool has_asked = false;
 	struct conn *c;
 	int r = w->address.kind == ADDRESS_UNIX ? handle_conn(op, &c) : -EOPNOTSUPP;

@@ -194,32 +194,40 @@ void wadi_view_stat(const struct wadi_view *v, struct wadi_stat *ret)
 	};
 }
 
-static int64_t ping_run(struct wadi_op *op)
+struct still_op {
+	struct wadi_op op;
+	const struct sight *sight;
+};
+
+/* By then the sight is that of the connection that was answered, or will never be one again. */
+static int64_t still_run(struct wadi_op *op)
 {
+	const struct sight *s = container_of(op, struct still_op, op)->sight;
+	struct sight *now;
 	struct question q;
 	struct wcur w = question_begin(op, &q, MSG_PING);
 	int r;
 
 	ping_req_put(&w, &(struct ping_req){});
-	r = question_ask_once(&q, &w, NULL);
+	r = question_ask(&q, &w, NULL);
 	question_end(&q);
-	return r;
+	if (r == 0)
+		r = sight_get(op, &now);
+	return r == 0 && now != s ? -ESTALE : r;
 }
 
 /*
- * Whoever writes the head that we have is still there: by its lease, or by its own word. Else
- * nobody may have written into it that the view was revoked.
+ * Whoever writes the head that we have is still there, or a successor that knows of our views: by
+ * its lease, or by its own word. Else nobody may have written into it that the view was revoked.
  */
 static bool is_told_of_ends(struct wadi *w, const struct sight *s)
 {
-	struct wadi_op op;
+	struct still_op o = { .sight = s };
 
 	if (node_now_ns() < index_reader_lease(&s->viewer.index))
 		return true;
-	if (!w->conn || w->connection != s->connection || handle_check(w) < 0)
-		return false;
-	op_init(&op, w, "release", NULL, 0, ping_run);
-	return op_run(&op) == 0 && w->connection == s->connection;
+	op_init(&o.op, w, "release", NULL, 0, still_run);
+	return op_run(&o.op) == 0;
 }
 
 int wadi_release(struct wadi_view **take)

@@ -139,8 +139,9 @@
 #define INDEX_TABLE_BYTES_FIRST (64u << 10)
 
 /*
- * Indexes of one proxy: two descriptors each. They have together at most 1/64 of --memory; who
- * finds no room, or pushes out others, has what he asks for copied.
+ * Indexes of one proxy: two descriptors each, and one for each function that reads one, of which
+ * there are as many as rings. They have together at most 1/64 of --memory; who finds no room, or
+ * pushes out others, has what he asks for copied.
  */
 #define INDEXES_MAX 64
 #define INDEX_SHARE 64

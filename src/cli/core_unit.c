@@ -150,6 +150,7 @@ static int open_proxy(struct core_unit *u)
 		.key = { s->key, s->key_len },
 		.rings_max = rings_max(s),
 		.indexes_max = indexes_max(s),
+		.keep = s->store ? s->kept.keep : NULL,
 		.index_bytes_max = s->config->memory_bytes / INDEX_SHARE / s->core_count,
 		.own_uid = geteuid(),
 		.trusts_local = s->config->trusts_local,

@@ -71,7 +71,10 @@ unsigned indexes_max(const struct process *s)
 
 unsigned files_shared(const struct process *s)
 {
-	return 2 * (rings_max(s) + indexes_max(s));
+	unsigned indexes = indexes_max(s);
+
+	/* Who has a ring may read an index. */
+	return indexes > 0 ? 3 * rings_max(s) + 2 * indexes : 2 * rings_max(s);
 }
 
 uint64_t other_bytes(const struct process *s)

@@ -303,6 +303,8 @@ bool core_has_pool(const struct core *c);
 int core_pin(struct core *c, uint64_t job, uint64_t segment, uint32_t generation, uint32_t offset,
 	     uint32_t len);
 void core_unpin(struct core *c, uint64_t segment);
+/* See reach.h. */
+void core_hold_views(struct core *c, uint64_t job, bool is_held);
 
 /*
  * The serving lease: bytes of a job may be sent until *ret_until_ns, which moves on while

@@ -104,6 +104,11 @@ void core_unpin(struct core *c, uint64_t segment)
 	c->config.reach_ops->unpin(c->config.reach, segment);
 }
 
+void core_hold_views(struct core *c, uint64_t job, bool is_held)
+{
+	c->config.reach_ops->hold_views(c->config.reach, job, is_held);
+}
+
 int core_export(struct core *c, uint64_t job, uint64_t segment, uint32_t generation,
 		uint32_t *ret_size)
 {

@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct reach;
@@ -31,4 +32,9 @@ struct reach_ops {
 	 */
 	int (*export)(struct reach *p, uint64_t job, uint64_t segment, uint32_t generation,
 		      uint32_t *ret_size);
+	/*
+	 * Functions may still view, by a predecessor's word, what it had exported of this job: FREE
+	 * of that is not answered until they do not.
+	 */
+	void (*hold_views)(struct reach *p, uint64_t job, bool is_held);
 };

@@ -4,8 +4,10 @@
  * first that wants to view, has what they asked to view (get.c), and goes with its job, or when
  * nobody reads it and room is needed for another one.
  *
- *	index.c   its regions, who reads it, what is forgotten, until when it answers
+ *	index.c   its regions, what is forgotten, until when it answers
+ *	reader.c  who reads it
  *	mapped.c  where its entries lead, and how a segment is given back
+ *	kept.c    what a predecessor left of it
  *
  * It answers under the serving lease of its shard. When the connection to that is lost it is
  * blind: it answers nothing until all that it had is dropped.
@@ -23,6 +25,7 @@
 struct mapped {
 	uint64_t wanted_ns; /* since when; 0: nobody does */
 	bool is_revoked;    /* it has ended, but views are in it, so its number is not free yet */
+	bool is_old; /* a predecessor's: views are in it, and nobody knows what it was made of */
 	uint32_t part_count;
 	struct mapping_part parts[];
 };
@@ -31,6 +34,8 @@ struct job_index {
 	struct list link;
 	struct proxy *proxy;
 	uint64_t job;
+	uint16_t place;      /* among those of the proxy */
+	unsigned old_count;  /* mapped ones that are, and are not revoked */
 	unsigned user_count; /* the proxy, unless it is over; readers; fibers that wait */
 	struct region *head, *table, *next_table; /* next_table: it is being filled */
 	struct index_writer writer;
@@ -38,16 +43,19 @@ struct job_index {
 	uint32_t mapped_count;
 	struct pins *pins; /* of the readers */
 	struct reader **readers;
-	unsigned reader_count;
-	const uint64_t *until_ns; /* of the serving lease, while there are readers */
+	unsigned reader_count, native_count; /* native_count: those that have a connection */
+	const uint64_t *until_ns;            /* of the serving lease, while there are readers */
 	bool is_over, is_blind, is_growing;
 };
 
-/* A connection's. */
+/* A connection's; or a predecessor's, whose function has not come back yet. */
 struct reader {
 	struct job_index *index;
 	struct region *pins;
+	struct native *native; /* NULL: nobody's yet */
+	uint64_t id, since_ns;
 	unsigned nth;
+	bool is_passed; /* its descriptors were */
 };
 
 /* INDEX_LOOK_MS after which something may have come about. */
@@ -73,3 +81,33 @@ void mapped_want(struct job_index *x, uint64_t segment, bool is_short);
 void mapped_end_all(struct job_index *x);
 /* Drops entries of all of them, in steps. True: there are none. */
 bool mapped_drop_all(struct job_index *x);
+/* One that a predecessor had, and in which there are views. -ENOMEM. */
+int mapped_restore(struct job_index *x, uint32_t number);
+
+/* kept.c */
+
+/* Indexes in which functions may still have views. Blocks: at the start only. */
+void indexes_restore(struct proxy *p);
+
+/* index.c */
+
+int index_get(struct proxy *p, uint64_t job, struct job_index **ret);
+struct job_index *index_ref(struct job_index *x);
+void index_unref(struct job_index *x);
+/* From here on views are revoked, and nothing is found. */
+void index_end(struct job_index *x);
+void index_stop_serving(struct job_index *x);
+/* One that is not there yet: alloc, regions, open. */
+struct job_index *index_alloc(struct proxy *p, uint64_t job, uint16_t place);
+int index_open(struct job_index *x);
+/* Regions within what indexes may have. */
+int index_take_region(struct proxy *p, size_t size, const struct keep_name *name,
+		      struct region **ret);
+void index_give_region(struct proxy *p, struct region *g);
+
+/* reader.c */
+
+int reader_add(struct job_index *x, uint64_t id, struct region *pins, struct reader **ret);
+void reader_remove(struct reader *r);
+/* Those that nobody has come back for. */
+void readers_look(struct job_index *x);

@@ -49,7 +49,7 @@ static bool part_is(const struct mapping_part *a, const struct mapping_part *b)
 
 static bool is_made_of(const struct mapped *m, const struct mapping_part *parts, uint32_t count)
 {
-	if (m->part_count != count || m->is_revoked || m->wanted_ns)
+	if (m->part_count != count || m->is_revoked || m->is_old || m->wanted_ns)
 		return false;
 	for (uint32_t i = 0; i < count; i++)
 		if (!part_is(&m->parts[i], &parts[i]))
@@ -77,26 +77,31 @@ static int pin_all(struct job_index *x, const struct mapped *m, const struct ext
 	return 0;
 }
 
+/* There is a place for this one, which is below the writer's count. */
+static int reach(struct job_index *x, uint32_t number)
+{
+	struct mapped **grown;
+
+	if (number < x->mapped_count)
+		return 0;
+	grown = node_resize(x->mapped, (number + 1) * sizeof(*grown));
+	if (!grown)
+		return -ENOMEM;
+	x->mapped = grown;
+	while (x->mapped_count <= number)
+		x->mapped[x->mapped_count++] = NULL;
+	return 0;
+}
+
 /* A number that is free. */
 static int number_take(struct job_index *x, uint32_t *ret)
 {
-	struct mapped **grown;
 	uint32_t n = 0;
 
 	while (n < x->mapped_count && x->mapped[n])
 		n++;
-	if (n == x->writer.mapping_count)
-		return -EOPNOTSUPP;
-	if (n == x->mapped_count) {
-		grown = node_resize(x->mapped, (n + 1) * sizeof(*grown));
-		if (!grown)
-			return -ENOMEM;
-		x->mapped = grown;
-		x->mapped[n] = NULL;
-		x->mapped_count++;
-	}
 	*ret = n;
-	return 0;
+	return n == x->writer.mapping_count ? -EOPNOTSUPP : reach(x, n);
 }
 
 static int mapped_new(struct job_index *x, const struct found *f, const struct mapping_part *parts,
@@ -148,12 +153,18 @@ static void end(struct job_index *x, uint32_t number)
 	index_writer_end_life(&x->writer, number);
 	unpin(x, m, m->part_count);
 	m->is_revoked = true;
+	if (m->is_old && --x->old_count == 0)
+		core_hold_views(x->proxy->core, x->job, false);
 }
 
 /* While somebody waits for space a view is not kept for longer. */
-static bool is_too_old(const struct job_index *x, const struct mapped *m)
+static bool is_too_old(struct job_index *x, uint32_t number, bool is_short)
 {
-	return x->proxy->loop->now_ns - m->wanted_ns >= HOLD_MS_MAX * 1000000ull;
+	const struct mapped *m = x->mapped[number];
+
+	return is_short && m->wanted_ns &&
+	       x->proxy->loop->now_ns - m->wanted_ns >= HOLD_MS_MAX * 1000000ull &&
+	       index_writer_drop_mapping(&x->writer, number);
 }
 
 /* True: it is still to be looked at. */
@@ -162,15 +173,15 @@ static bool look_at(struct job_index *x, uint32_t number, bool is_short)
 	struct mapped *m = x->mapped[number];
 	bool is_clear;
 
-	if (!m || (!m->wanted_ns && !m->is_revoked))
+	if (!m || (!m->wanted_ns && !m->is_revoked && !m->is_old))
 		return false;
 	is_clear = pins_reclaim(&x->writer, number, x->pins, x->reader_count);
-	if (!m->is_revoked && (is_clear || (is_short && is_too_old(x, m) &&
-					    index_writer_drop_mapping(&x->writer, number))))
+	if (!m->is_revoked && (is_clear || is_too_old(x, number, is_short)))
 		end(x, number);
-	if (is_clear)
-		number_give(x, number);
-	return !is_clear;
+	if (!is_clear)
+		return m->wanted_ns || m->is_revoked;
+	number_give(x, number);
+	return false;
 }
 
 bool mapped_look(struct job_index *x, bool is_short)
@@ -182,15 +193,21 @@ bool mapped_look(struct job_index *x, bool is_short)
 	return has_more;
 }
 
+/* Of an old one nobody knows, so it may be. */
+static bool has_part(const struct mapped *m, uint64_t segment)
+{
+	for (uint32_t i = 0; i < m->part_count; i++)
+		if (m->parts[i].segment == segment)
+			return true;
+	return m->is_old;
+}
+
 void mapped_want(struct job_index *x, uint64_t segment, bool is_short)
 {
 	for (uint32_t i = 0; i < x->mapped_count; i++) {
 		struct mapped *m = x->mapped[i];
-		uint32_t at = 0;
 
-		while (m && at < m->part_count && m->parts[at].segment != segment)
-			at++;
-		if (!m || at == m->part_count || m->is_revoked)
+		if (!m || m->is_revoked || !has_part(m, segment))
 			continue;
 		if (!m->wanted_ns)
 			m->wanted_ns = x->proxy->loop->now_ns;
@@ -218,4 +235,66 @@ bool mapped_drop_all(struct job_index *x)
 		while (i < x->mapped_count && index_writer_drop_mapping(&x->writer, i))
 			i++;
 	return i == x->mapped_count;
+}
+
+int mapped_restore(struct job_index *x, uint32_t number)
+{
+	struct mapped *m = reach(x, number) == 0 ? node_alloc(sizeof(*m)) : NULL;
+
+	if (!m)
+		return -ENOMEM;
+	m->is_old = true;
+	x->mapped[number] = m;
+	x->old_count++;
+	return 0;
+}
+
+/* MAPPING. */
+
+static void parts_sent(struct payload *p)
+{
+	node_free(p);
+}
+
+static struct payload *parts_payload(const struct mapped *m)
+{
+	size_t len = (size_t)m->part_count * MAPPING_PART_SIZE;
+	struct payload *p = node_alloc(sizeof(*p) + len);
+	struct wcur w;
+
+	if (!p)
+		return NULL;
+	*p = (struct payload){ .ptr = p + 1, .len = len, .sent = parts_sent };
+	w = wcur_make(p + 1, len);
+	for (uint32_t i = 0; i < m->part_count; i++)
+		mapping_part_put(&w, &m->parts[i]);
+	return p;
+}
+
+void mapping_serve(struct request *r)
+{
+	struct rcur body = request_body(r);
+	const struct reader *reader = native_of(r)->reader;
+	const struct job_index *x = reader ? reader->index : NULL;
+	const struct mapped *m = NULL;
+	struct payload *payload = NULL;
+	struct mapping_req req;
+	struct wcur w;
+
+	if (mapping_req_get(&body, &req) == 0 && x && req.number < x->mapped_count)
+		m = x->mapped[req.number];
+	if (!m || m->is_revoked || m->wanted_ns) {
+		request_fail(r, -ENOENT, "nothing is mapped under this number");
+		return;
+	}
+	payload = parts_payload(m);
+	if (!payload) {
+		request_fail(r, -ENOMEM, "no memory for an answer");
+		return;
+	}
+	w = request_answer(r);
+	mapping_rep_put(&w,
+			&(struct mapping_rep){ .life = index_writer_life(&x->writer, req.number),
+					       .count = (uint16_t)m->part_count });
+	request_reply(r, &w, payload);
 }

@@ -5,7 +5,7 @@
 #include "base/container.h"
 #include "base/log.h"
 #include "base/node.h"
-#include "proxy/proxy_priv.h"
+#include "proxy/index.h"
 #include "wire/token.h"
 
 #define DEFAULT_JOB "default"
@@ -467,6 +467,7 @@ int proxy_open(struct net *n, const struct proxy_config *config, struct proxy **
 	list_init(&p->sendings);
 	list_init(&p->uids);
 	indexes_init(p);
+	indexes_restore(p);
 	*ret = p;
 	return 0;
 }

@@ -9,7 +9,8 @@
  *	get.c      objects read, in one frame or by ranges
  *	ring.c     memory for the frames of a function on this host
  *	near.c     what of a job's segments a function may map; who.h says who may
- *	index.c    what it finds there without asking; mapped.c: when that is over
+ *	index.c    what it finds there without asking; reader.c: who does; mapped.c: when that is
+ *	           over; kept.c: what a predecessor left of it
  *	region.c   memory that functions are given
  *	relay.c    what metadata answers by itself: passed on
  *	http.c     /healthz and /metrics
@@ -40,6 +41,7 @@ struct proxy_config {
 	struct slice key;
 	unsigned rings_max, indexes_max; /* for functions on this host; 0: none */
 	uint64_t index_bytes_max;        /* of those, all together */
+	struct keep *keep;               /* where a predecessor's indexes are; NULL: they are not */
 	uint32_t own_uid;
 	bool trusts_local, is_isolated;   /* see who.h */
 	bool is_open_loopback;            /* from this host, no token is as good as that key */

@@ -5,6 +5,7 @@
 #include "base/spares.h"
 #include "net/access.h"
 #include "proxy/proxy.h"
+#include "shm/keep.h"
 #include "shm/memory.h"
 #include "wire/extent.h"
 
@@ -23,7 +24,7 @@ struct proxy {
 	struct list uids; /* of struct uid_job: who has segments */
 	unsigned uid_count;
 	struct list indexes; /* of struct job_index */
-	unsigned index_count;
+	unsigned index_count, reader_count;
 	uint64_t index_bytes;
 	struct timer index_look;
 	struct loop_tally tally; /* where nobody has more than this one */
@@ -37,13 +38,19 @@ struct region {
 	struct proxy *proxy;
 	struct memory memory;
 	size_t size;
+	struct keep_name name; /* kind 0: it is not kept */
 	int result;
 	bool is_made, is_unwanted; /* is_unwanted: whoever it was for has gone */
 	struct waitq made;
 };
 
-/* With all its pages; a fiber waits until it is made. */
-int region_new(struct proxy *p, size_t size, struct region **ret);
+/*
+ * With all its pages; a fiber waits until it is made. With a name it is kept, if it can be; NULL:
+ * it is not.
+ */
+int region_new(struct proxy *p, size_t size, const struct keep_name *name, struct region **ret);
+/* What a predecessor kept; blocks, so at the start only. */
+int region_take(struct proxy *p, size_t size, struct keep_name name, struct region **ret);
 /* In the background; NULL is fine. */
 void region_free(struct region *g);
 

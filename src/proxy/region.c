@@ -11,7 +11,11 @@
 
 static void unmake(struct work *w)
 {
-	media_memfd.free(&container_of(w, struct region, work)->memory);
+	struct region *g = container_of(w, struct region, work);
+
+	if (g->name.kind)
+		keep_drop(g->proxy->config.keep, g->name);
+	media_memfd.free(&g->memory);
 }
 
 static void unmade(struct work *w)
@@ -39,6 +43,10 @@ static void make(struct work *w)
 	g->result = media_memfd.make(g->size, &g->memory);
 	if (g->result == 0)
 		g->result = media_memfd.fill(&g->memory, 0, g->size);
+	/* Where it cannot be kept it serves as well, until we are killed. */
+	if (g->result == 0 && g->name.kind &&
+	    keep_put(g->proxy->config.keep, g->name, &g->memory) < 0)
+		g->name.kind = 0;
 }
 
 static void made(struct work *w)
@@ -70,22 +78,56 @@ static int wait_until_made(struct region *g)
 	return 0;
 }
 
-int region_new(struct proxy *p, size_t size, struct region **ret)
+static struct region *new (struct proxy *p, size_t size, const struct keep_name *name)
 {
 	struct region *g;
-	int r;
 
 	if (!p->helper && helper_open(p->loop, "regions", &p->helper) < 0)
-		return -ENOMEM;
+		return NULL;
 	g = node_alloc(sizeof(*g));
 	if (!g)
-		return -ENOMEM;
+		return NULL;
 	*g = (struct region){ .work = { .run = make, .done = made }, .proxy = p, .size = size };
+	if (name && p->config.keep)
+		g->name = *name;
 	waitq_init(&g->made, &p->loop->fibers);
 	p->region_count++;
+	return g;
+}
+
+int region_new(struct proxy *p, size_t size, const struct keep_name *name, struct region **ret)
+{
+	struct region *g = new (p, size, name);
+	int r;
+
+	if (!g)
+		return -ENOMEM;
 	helper_do(p->helper, &g->work);
 	r = wait_until_made(g);
 	if (r == 0)
 		*ret = g;
 	return r;
+}
+
+int region_take(struct proxy *p, size_t size, struct keep_name name, struct region **ret)
+{
+	struct region *g = new (p, size, name.kind ? &name : NULL);
+
+	if (!g)
+		return -ENOMEM;
+	g->is_made = true;
+	if (!name.kind)
+		make(&g->work);
+	else
+		g->result = keep_take(p->config.keep, name, &g->memory);
+	if (g->result == 0 && g->memory.size != size)
+		g->result = -EBADF;
+	if (g->result < 0) {
+		int r = g->result;
+
+		region_free(g);
+		return r;
+	}
+	*ret = g;
+	return 0;
 }

@@ -21,7 +21,7 @@ static void ring_run(struct fiber *self)
 	struct proxy *p = op->proxy;
 	struct region *g = NULL;
 	struct wcur w;
-	int x = region_new(p, sizeof(struct ring_memory), &g);
+	int x = region_new(p, sizeof(struct ring_memory), NULL, &g);
 
 	if (x == 0)
 		x = r->conn->is_closed

@@ -40,6 +40,8 @@ enum keep_kind {
 	KEEP_LOG,       /* owner: the shard, here and below */
 	KEEP_SNAPSHOT,
 	KEEP_VALUE,
+	KEEP_INDEX, /* owner: its place among those of the proxy; number: its job */
+	KEEP_PINS,  /* owner: that of their index; number: the reader */
 	KEEP_KINDS,
 };
 

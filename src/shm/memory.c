@@ -186,7 +186,7 @@ int memory_join_part(struct memory *m, size_t at, int fd, size_t from, size_t le
 }
 
 /* Ours can write; and a description that is shared could be told things, leases and flags. */
-int memory_export(const struct memory *m)
+static int open_anew(const struct memory *m, int flags)
 {
 	char path[40];
 	int fd;
@@ -194,8 +194,18 @@ int memory_export(const struct memory *m)
 	if (m->fd < 0)
 		return -EOPNOTSUPP;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", m->fd);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
+	fd = open(path, flags | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
+}
+
+int memory_export(const struct memory *m)
+{
+	return open_anew(m, O_RDONLY);
+}
+
+int memory_export_to_write(const struct memory *m)
+{
+	return open_anew(m, O_RDWR);
 }
 
 /* Before 5.14 there is no MADV_POPULATE_WRITE. Reserved first, so that no access can fail. */

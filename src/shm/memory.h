@@ -59,6 +59,8 @@ int memory_adopt(int fd, struct memory *ret);
  * caller's. -EOPNOTSUPP: plain memory; -EMFILE, -ENFILE.
  */
 int memory_export(const struct memory *m);
+/* The same, and who can write. */
+int memory_export_to_write(const struct memory *m);
 
 /*
  * A region of `size` bytes that another process made, of whatever user: maps it. The descriptor

@@ -404,12 +404,20 @@ struct segment *pool_view_over(struct pool *p, unsigned *at)
 	while (*at < p->segment_count) {
 		struct segment *s = segment_at(p, (*at)++);
 
-		if (s->is_viewed) {
+		if (s->is_viewed && !s->job->has_views) {
 			s->is_viewed = false;
 			return s;
 		}
 	}
 	return NULL;
+}
+
+void pool_hold_views(struct pool *p, uint64_t job, bool is_held)
+{
+	struct pool_job *j = pool_job_find(p, job);
+
+	if (j)
+		j->has_views = is_held;
 }
 
 /* What a segment is booked with: all of it while it is open. */

@@ -110,6 +110,7 @@ struct segment {
 struct pool_job {
 	uint64_t id;
 	bool is_over;
+	bool has_views; /* of a predecessor's, by the word of who knows them */
 
 	/* pool's own. */
 	struct hlink by_id;
@@ -231,10 +232,11 @@ int pool_pin_to_write(struct pool *p, uint64_t job, uint64_t id, uint32_t genera
 void pool_unpin(struct pool *p, struct segment *s, bool is_to_write, uint64_t now_ns);
 /*
  * Functions that had views of a predecessor's believe what it told them for SERVE_MS: until then
- * what it had exported is pinned. One that is, to be unpinned; *at is 0 at first; NULL: there are
- * no more.
+ * what it had exported is pinned, and longer where somebody knows of views. One that is not held
+ * by those, to be unpinned; *at is 0 at first; NULL: there are no more.
  */
 struct segment *pool_view_over(struct pool *p, unsigned *at);
+void pool_hold_views(struct pool *p, uint64_t job, bool is_held);
 /* For those who cannot say which kind it was; a pin must be left. */
 struct segment *pool_pinned(struct pool *p, uint64_t id);
 

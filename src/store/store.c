@@ -571,11 +571,21 @@ static int near_export(struct reach *r, uint64_t job, uint64_t segment, uint32_t
 	return memory_export(&s->memory);
 }
 
+static void near_hold_views(struct reach *r, uint64_t job, bool is_held)
+{
+	struct store *s = r->store;
+
+	pool_hold_views(&s->pool, job, is_held);
+	if (!timer_is_running(&s->views))
+		end_views(s);
+}
+
 static const struct reach_ops REACH_OPS = {
 	.pin = near_pin,
 	.pin_to_write = near_pin_to_write,
 	.unpin = near_unpin,
 	.export = near_export,
+	.hold_views = near_hold_views,
 };
 
 unsigned store_segments_max(const struct store *s)

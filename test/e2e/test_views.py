@@ -638,33 +638,91 @@ def view_is_in_place(h, path):
     return is_in_place
 
 
-def test_views_of_a_killed_proxy_can_be_read(again, library):
-    """Whether they were whole it cannot be told any more, a little later; the function goes on."""
+@contextlib.contextmanager
+def killable(again):
+    """A store that can be killed; its Unix socket; a client of its only job."""
     path = f"/tmp/wadi-e2e-{os.getpid()}-sock"
     server = again("--socket", path)
     client = server.start()
-    token = client("job", "create", "a").decode().strip()
-    w = client.at(token)
+    w = client.at(client("job", "create", "a").decode().strip())
     w.job = "a"
+    server.endpoints = {"unix": f"unix://{path}"}
     try:
-        with Handle(library, f"unix://{path}", token) as h:
+        yield server, w
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(path)
+
+
+def test_views_outlive_their_proxy(again, library):
+    with killable(again) as (server, w):
+        with Handle(library, server.endpoints["unix"], w.token) as h:
             h.put("x", pattern(10 * MB))
             h.put("y", pattern(5000))
             for i in range(3):
                 held = [View(h, "x"), View(h, "y")]
                 assert all(v.is_in_place() for v in held)
                 server.kill()
-                assert held[0].bytes() == pattern(10 * MB) and held[1].bytes() == pattern(5000, i)
+                assert held[0].bytes() == pattern(10 * MB, i) and held[1].bytes() == pattern(5000, i)
                 server.start()
-                assert held[0].bytes() == pattern(10 * MB) and held[1].bytes() == pattern(5000, i)
-                until(lambda: view_is_in_place(h, "x"), "the index")
-                h.put("y", pattern(5000, i + 1))
+                w("rm", "x")
+                for k in range(20):  # it would have the same memory again
+                    w("put", "-", "x", input=pattern(10 * MB, 100 + k))
+                w("put", "-", "y", input=pattern(5000, i + 1))
+                w("put", "-", "x", input=pattern(10 * MB, i + 1))
+                if i == 1:
+                    until(lambda: view_is_in_place(h, "x"), "the index")
+                    assert view(h, "y") == pattern(5000, i + 1)
                 time.sleep(0.6)
-                assert [v.release() for v in held] == [STALE, STALE]
+                assert held[0].bytes() == pattern(10 * MB, i) and held[1].bytes() == pattern(5000, i)
+                assert [v.release() for v in held] == [0, 0]
+                until(lambda: view_is_in_place(h, "x"), "the index")
                 assert view(h, "y") == pattern(5000, i + 1)
         for name in ("x", "y"):
             w("rm", name)
         until(lambda: w.held() < MB, "its memory")  # but for what killed ones had open
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(path)
+
+
+def test_a_successor_gives_numbers_to_others(again, library):
+    """What a function has mapped is not taken for what has its number now."""
+    with killable(again) as (server, w):
+        with Handle(library, server.endpoints["unix"], w.token) as h:
+            for i in range(4):
+                h.put(f"{i}", pattern(5 * MB, i))
+            for i in range(3):
+                assert view(h, f"{i}") == pattern(5 * MB, i)
+            held = View(h, "3")
+            server.kill()
+            server.start()
+            for i in (2, 0, 1):
+                until(lambda: view_is_in_place(h, f"{i}"), "the index")  # pylint: disable=cell-var-from-loop
+                assert view(h, f"{i}") == pattern(5 * MB, i)
+            assert held.bytes() == pattern(5 * MB, 3) and held.release() == 0
+
+
+def test_a_jobs_end_takes_views_of_a_killed_proxy_away(again, library):
+    with killable(again) as (server, w):
+        with Handle(library, server.endpoints["unix"], w.token) as h:
+            h.put("x", pattern(10 * MB))
+            held = View(h, "x")
+            server.kill()
+            server.start()
+            w("job", "end", "a")
+            until(lambda: held.bytes().count(0) == held.len, "it to be punched")
+            assert held.release() == STALE
+
+
+def test_a_function_that_died_with_its_proxy_keeps_nothing(again, library):
+    """For half a minute it might have come back."""
+    with killable(again) as (server, w):
+        w("put", "-", "x", input=pattern(10 * MB))
+        w("put", "-", "y", input=pattern(5000))
+        process = start(library, server, w, "hold")
+        server.kill()
+        finish(process)
+        server.start()
+        w("rm", "x")
+        w("rm", "y")
+        time.sleep(1)
+        assert w.held() >= 10 * MB
+        until(lambda: w.held() < MB, "its memory", 60)

@@ -518,6 +518,11 @@ static void what_a_predecessor_had_exported_is_not_used_again_at_once(void **sta
 		pool_free(&next, next.chunks[0][1].id, row.generation, WALL, now, &segment),
 		-EAGAIN);
 	assert_int_equal(next.used_count, 1);
+	/* Nor while somebody knows of views. */
+	pool_hold_views(&next, JOB_A, true);
+	assert_null(pool_view_over(&next, &at));
+	pool_hold_views(&next, JOB_A, false);
+	at = 0;
 	assert_ptr_equal(pool_view_over(&next, &at), segment);
 	pool_unpin(&next, segment, false, now);
 	assert_int_equal(next.used_count, 0);
