@@ -8,6 +8,7 @@ unsigned core_sessions(const struct core *c, uint64_t *list, unsigned cap)
 	unsigned n = c->shard_count < cap ? c->shard_count : cap;
 
 	for (unsigned i = 0; i < n; i++)
-		list[i] = c->links[i]->session;
+		/* Until HELLO is answered it is that of a predecessor. */
+		list[i] = c->links[i]->epoch > 0 ? c->links[i]->session : 0;
 	return n;
 }
