@@ -87,8 +87,6 @@ int catalog_lease(struct catalog *c, const struct lease_req *req, uint32_t segme
 	ret->rep.lease.count = req->request ? put_granted(c, req, payload) : 0;
 	if (ret->rep.lease.count > 0)
 		return 0;
-	if (req->is_over)
-		return refuse(ret, -EDQUOT, "who asked has given it up");
 	need = need_within(j, req);
 	if (j->quota > 0 && need > j->quota && !req->is_move)
 		return refuse(ret, -EDQUOT,

@@ -21,7 +21,7 @@
 #define ASK_PATIENCE_MS 500
 
 #define EARLY_SHARE  16
-#define EARLY_MS_MAX 100
+#define EARLY_MS_MAX 50
 
 static uint32_t segment_max(const struct store *st)
 {
@@ -69,7 +69,7 @@ static bool is_quiet(const struct shard *s, const struct store *st)
 		const struct asking *a = container_of((struct list *)l, struct asking, link);
 
 		if (a->store == st && a->call.is_pending &&
-		    s->loop->now_ns - a->asked_ns > QUIET_MS * MS)
+		    s->loop->now_ns - a->born_ns > QUIET_MS * MS)
 			return true;
 	}
 	return false;
@@ -108,7 +108,7 @@ static struct store *choose(const struct shard *s)
 
 /* Asking. */
 
-/* NOSPACE and QUOTA are said a little before the deadline, so that they are heard before it. */
+/* NOSPACE is said a little before the deadline, so that it is heard before it. */
 static uint64_t early(uint64_t now_ns, uint64_t due_ns)
 {
 	uint64_t by = due_ns > now_ns ? (due_ns - now_ns) / EARLY_SHARE : 0;
@@ -143,11 +143,10 @@ bool asking_is_open(const struct store *st, uint64_t number)
 	return false;
 }
 
-void asking_free(struct asking *a)
+/* Ended, one way or the other; who waited for it has been answered. */
+static void asking_free(struct asking *a)
 {
 	struct shard *s = a->shard;
-	struct slot *slot = a->slot;
-	struct line *line = a->line;
 
 	if (!planted(QUOTA_LEAKED))
 		catalog_ask_over(a->slot->catalog, a->req.job, a->bytes);
@@ -157,9 +156,6 @@ void asking_free(struct asking *a)
 	htable_remove(&s->asked_numbers, &a->by_number);
 	s->asking_count--;
 	node_free(a);
-	if (line)
-		line_rest(line);
-	lines_wake(slot); /* what it was charged for is free again */
 }
 
 void asking_forget(struct asking *a)
@@ -171,7 +167,7 @@ void asking_forget(struct asking *a)
 	asking_free(a);
 }
 
-void asking_refuse(struct asking *a, int err, const char *words)
+static void refuse_asker(struct asking *a, int err, const char *words)
 {
 	unsigned long long own = catalog_job_bytes(a->slot->catalog, a->req.job);
 
@@ -195,12 +191,8 @@ static void asking_again(struct timer *t)
 	struct asking *a = container_of(t, struct asking, again);
 	uint64_t now_ns = a->shard->loop->now_ns;
 
-	if (a->line) {
-		line_late(a);
-		return;
-	}
 	if (now_ns >= a->due_ns && a->parked.conn)
-		asking_refuse(a, -ENOSPC, "no store of dram answered in time");
+		refuse_asker(a, -ENOSPC, "no store of dram answered in time");
 	if (a->call.is_pending) {
 		/* It has been asked, and will answer, or its connection ends. */
 		if (a->parked.conn)
@@ -259,11 +251,11 @@ static bool granted(struct asking *a, uint64_t stamp_ns, struct slice grants)
 	if (a->store)
 		store_note(a->store, a->slot);
 	if (r < 0)
-		asking_refuse(a, r, s->wake_out.detail);
+		refuse_asker(a, r, s->wake_out.detail);
 	else if (req.session)
 		answer_grants(a, grants);
 	else
-		asking_refuse(a, -ENOLINK, "the session is over");
+		refuse_asker(a, -ENOLINK, "the session is over");
 	shard_after(a->slot, &s->wake_out);
 	return true;
 }
@@ -309,11 +301,11 @@ static void asking_done(struct call *call)
 		asking_wait(a, now_ns + ASK_AGAIN_MS * MS);
 	} else if (r == -ETIMEDOUT || r == -ENOMEM) {
 		/* Perhaps granted, and there was no memory to say so: it is asked until it does. */
-		asking_refuse(a, r == -ENOMEM ? r : -ENOSPC,
-			      r == -ENOMEM ? words : "the store of dram did not answer in time");
+		refuse_asker(a, r == -ENOMEM ? r : -ENOSPC,
+			     r == -ENOMEM ? words : "the store of dram did not answer in time");
 		asking_wait(a, now_ns + DUTY_AGAIN_MS * MS);
 	} else {
-		asking_refuse(a, r, words);
+		refuse_asker(a, r, words);
 		asking_free(a);
 	}
 }
@@ -364,62 +356,43 @@ bool asking_joins(struct request *r, struct slot *slot, const struct lease_req *
 		asking_send(a);
 	else if (!a->call.is_pending)
 		asking_wait(a, a->due_ns);
-	if (a->line)
-		lines_wake(slot); /* perhaps only to give it up */
 	return true;
-}
-
-struct asking *asking_new(struct request *r, struct slot *slot, const struct lease_req *req)
-{
-	struct shard *s = slot->shard;
-	struct asking *a = s->asking_count < PARKED_PER_SHARD ? node_alloc(sizeof(*a)) : NULL;
-
-	if (!a)
-		return NULL;
-	*a = (struct asking){ .shard = s,
-			      .slot = slot,
-			      .req = *req,
-			      .request = node_random_u64(),
-			      .born_ns = s->loop->now_ns,
-			      .due_ns = early(s->loop->now_ns, r->due_ns),
-			      .again = { .fire = asking_again } };
-	list_init(&a->link);
-	htable_add(&s->asked, &a->by_request, request_hash(s, req->session, req->request));
-	htable_add(&s->asked_numbers, &a->by_number, a->request);
-	s->asking_count++;
-	request_park(r, &a->parked);
-	return a;
-}
-
-void asking_go(struct asking *a, const struct outcome *out)
-{
-	struct shard *s = a->shard;
-
-	a->bytes = out->ask.bytes;
-	a->need = out->ask.need;
-	a->size = out->ask.size;
-	a->asked_ns = s->loop->now_ns;
-	a->store = choose(s);
-	list_insert(&s->askings, &a->link);
-	if (a->store && !a->req.is_move)
-		clean_before(a->store, a->slot);
-	if (a->store)
-		asking_send(a);
-	else
-		asking_wait(a, a->due_ns);
 }
 
 void asking_start(struct request *r, struct slot *slot, const struct lease_req *req,
 		  const struct outcome *out)
 {
-	struct asking *a = asking_new(r, slot, req);
+	struct shard *s = slot->shard;
+	struct asking *a = s->asking_count < PARKED_PER_SHARD ? node_alloc(sizeof(*a)) : NULL;
 
 	if (!a) {
 		catalog_ask_over(slot->catalog, req->job, out->ask.bytes);
 		request_fail(r, -ENOMEM, "no memory to wait with");
 		return;
 	}
-	asking_go(a, out);
+	*a = (struct asking){ .shard = s,
+			      .slot = slot,
+			      .store = choose(s),
+			      .req = *req,
+			      .request = node_random_u64(),
+			      .bytes = out->ask.bytes,
+			      .born_ns = s->loop->now_ns,
+			      .due_ns = early(s->loop->now_ns, r->due_ns),
+			      .need = out->ask.need,
+			      .size = out->ask.size,
+			      .again = { .fire = asking_again } };
+	list_init(&a->link);
+	list_insert(&s->askings, &a->link);
+	htable_add(&s->asked, &a->by_request, request_hash(s, req->session, req->request));
+	htable_add(&s->asked_numbers, &a->by_number, a->request);
+	s->asking_count++;
+	request_park(r, &a->parked);
+	if (a->store && !req->is_move)
+		clean_before(a->store, slot);
+	if (a->store)
+		asking_send(a);
+	else
+		asking_wait(a, a->due_ns);
 }
 
 void askings_of_store(struct store *st)
@@ -442,7 +415,7 @@ void askings_look(struct shard *s)
 					? NULL
 					: container_of(s->askings.next, struct asking, link);
 
-	if (!oldest || s->loop->now_ns - oldest->asked_ns < ASK_PATIENCE_MS * MS)
+	if (!oldest || s->loop->now_ns - oldest->born_ns < ASK_PATIENCE_MS * MS)
 		return;
 	for (int i = 0; i < SLOT_COUNT; i++) {
 		if (!s->slots[i])
