@@ -12,8 +12,11 @@ static int is_known(void *owner, uint64_t store, const char *address)
 	for (struct list *l = s->stores.next; l != &s->stores; l = l->next) {
 		const struct store *st = container_of(l, struct store, link);
 
+		/* A power cut may leave a segment and not where its store is; it comes and says so.
+		 */
 		if (st->id == store)
-			return strcmp(st->address, address) == 0 ? 0 : -1;
+			return strcmp(st->address, address) == 0 || (!address[0] && !st->conn) ? 0
+											       : -1;
 	}
 	return -1;
 }
