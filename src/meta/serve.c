@@ -81,32 +81,24 @@ static struct slot *begin(struct request *r, const struct subject *s)
 	(subject.has_session = true, subject.session = req.session, subject.epoch = req.epoch)
 
 /* Ends a handler: with the answer, or why there is none. Then what came about. */
-#define ANSWER(name, e, payload)                                              \
+#define ANSWER_BY(name, e, reply)                                             \
 	do {                                                                  \
+		const struct said said_ = { req.job, out->seen_ns };          \
 		struct wcur w_;                                               \
 		if ((e) < 0) {                                                \
 			request_refuse(r, (e), out);                          \
 		} else {                                                      \
 			w_ = request_answer(r);                               \
 			name##_rep_put(&w_, &out->rep.name);                  \
-			reply_when_safe(r, slot, &(struct said){ req.job, out->seen_ns }, &w_, (payload)); \
+			reply;                                                \
 		}                                                             \
 		shard_after(slot, out);                                       \
 	} while (0)
-
+#define ANSWER(name, e, payload) \
+	ANSWER_BY(name, e, reply_when_safe(r, slot, &said_, &w_, (payload)))
 /* The same for what may end a version that others were told of. */
-#define ANSWER_CHANGE(name, e, path, other)                                   \
-	do {                                                                  \
-		struct wcur w_;                                               \
-		if ((e) < 0) {                                                \
-			request_refuse(r, (e), out);                          \
-		} else {                                                      \
-			w_ = request_answer(r);                               \
-			name##_rep_put(&w_, &out->rep.name);                  \
-			reply_when_forgotten(r, slot, &(struct said){ req.job, out->seen_ns }, &w_, (path), (other)); \
-		}                                                             \
-		shard_after(slot, out);                                       \
-	} while (0)
+#define ANSWER_CHANGE(name, e, path, other) \
+	ANSWER_BY(name, e, reply_when_forgotten(r, slot, &said_, &w_, (path), (other)))
 /* clang-format on */
 
 static const struct slice NO_PATH = { 0 };
