@@ -257,6 +257,7 @@ def test_a_view_keeps_its_bytes_and_no_more_than_that(own, library):
         until(lambda: w.held() == 0, "its memory")
 
 
+@pytest.mark.skipif(not os.environ.get("WADI_TEST_LARGE"), reason="a minute of waiting; WADI_TEST_LARGE runs it")
 def test_an_old_view_makes_room_for_who_waits(new_store, library):
     """For so long as a view is kept while others wait: a minute."""
     store = new_store(memory="128M")

@@ -7,6 +7,7 @@
  *
  * The bytes of a mapping are one word; an object's bytes are its version.
  */
+#include "base/sanitizer.h"
 #include "../unit/test.h"
 
 #include <errno.h>
@@ -20,6 +21,10 @@
 #include "shm/index_priv.h"
 #include "shm/shared.h"
 #include "shm/view.h"
+
+/* States of millions of steps: with every access checked they take minutes, and the others have the
+ * same code. */
+#define TOO_MANY_FOR_ASAN ON_ASAN(skip())
 
 #define MAPPINGS 4
 #define ARENA    4096
@@ -273,6 +278,7 @@ static void takes_over(unsigned self)
 
 static void a_proxy_may_be_killed_at_any_step(void **state)
 {
+	TOO_MANY_FOR_ASAN;
 	static const struct scenario S = {
 		.name = "kill",
 		.setup = setup_takeover,
@@ -336,6 +342,7 @@ static void setup_growth(void)
 
 static void a_table_is_replaced_by_a_larger_one(void **state)
 {
+	TOO_MANY_FOR_ASAN;
 	static const struct scenario S = {
 		.name = "growth",
 		.setup = setup_growth,
