@@ -146,7 +146,8 @@ static void put_axes(const struct frame *f, const struct bench_plot *p, const st
 		char text[QUANTITY_TEXT_MAX];
 
 		/* The rows come in the order of the axis; the first system's are enough. */
-		if (!is_in(r, pick, panel->x) || r->pairs > 0 || page_x(f, x) < last + 30)
+		if (!is_in(r, pick, panel->x) || r->pairs > 0 || panel->y(r) <= 0 ||
+		    page_x(f, x) < last + 30)
 			continue;
 		last = page_x(f, x);
 		if (panel->x == BY_SIZE)
@@ -187,8 +188,10 @@ static void put_panel(const struct frame *f, const struct bench_plot *p, const s
 {
 	char size[QUANTITY_TEXT_MAX];
 
-	fprintf(f->f, "<text x='%.1f' y='%.1f' class='title'>%s: %s", f->left + LEFT, f->top + 18,
-		strcmp(pick->bench, pick->op) ? pick->bench : pick->op, panel->title);
+	fprintf(f->f, "<text x='%.1f' y='%.1f' class='title'>", f->left + LEFT, f->top + 18);
+	if (strcmp(pick->bench, pick->op) != 0)
+		fprintf(f->f, "%s, ", pick->bench);
+	fprintf(f->f, "%s: %s", pick->op, panel->title);
 	if (panel->x == BY_CLIENTS)
 		fprintf(f->f, ", %s", bytes_rough(pick->size, size));
 	fprintf(f->f, "</text>\n");

@@ -76,7 +76,7 @@ def test_every_way_to_attach_does_the_same_work(tmp_path):
     # A sidecar asks the store for what it has no memory of its own for.
     assert by["get", 204800, "sidecar"]["behind_cpu_us"] > 1
     text = "".join(xml.etree.ElementTree.parse(plot).getroot().itertext())
-    assert "sidecar" in text and "throughput by size" in text
+    assert "sidecar" in text and "attach, get: throughput by size" in text and "attach, put: latency by size" in text
 
 
 def test_any_bench_attaches_as_it_is_told():
