@@ -244,15 +244,23 @@ static int look_again(const struct catalog *c, const struct lookup_req *req, con
 	return 0;
 }
 
+/* Of the version that was consumed at the path: was one of its reads this one? */
+static bool was_last_read(const struct catalog *c, const struct job *j,
+			  const struct lookup_req *req)
+{
+	const uint64_t path = path_hash(c, j->id, req->path).hi;
+
+	return attempt_by_read(c, path, req->read_hi, req->read_lo,
+			       tombstone_find(c, path)->version);
+}
+
 /* Nothing is there to be read any more. */
 static int nothing_left(struct catalog *c, const struct job *j, const struct lookup_req *req,
 			uint64_t now_ns, struct outcome *ret)
 {
-	const uint64_t path = path_hash(c, j->id, req->path).hi;
-	const struct attempt *last = tombstone_find(c, path);
 	int r = catalog_missing(c, j, req->path, now_ns, ret);
 
-	if (r == -ENODATA && attempt_by_read(c, path, req->read_hi, req->read_lo, last->version))
+	if (r == -ENODATA && was_last_read(c, j, req))
 		return refuse(ret, -EALREADY, "all reads of %.*s were taken, one of them by this",
 			      (int)req->path.len, req->path.ptr);
 	if (r == -ENOENT && stat_directory(c, j, req->path, now_ns, ret) == 0)
