@@ -40,21 +40,21 @@ static void presence_free(struct shard *s, struct presence *p)
 	node_free(p);
 }
 
-typedef int over_fn(struct catalog *c, uint64_t session, uint64_t now_ns, struct outcome *ret);
-
 /* is_gone: nobody comes back for what it had. Functions never do. */
 static void presence_over(struct shard *s, struct presence *p, bool is_gone, const char *why)
 {
-	over_fn *over = is_gone || p->job ? catalog_session_gone : catalog_session_over;
-
 	log_info("a session is over: %s session=%016llx epoch=%llu", why, (unsigned long long)p->id,
 		 (unsigned long long)p->epoch);
 	for (int i = 0; i < SLOT_COUNT; i++) {
 		struct slot *slot = s->slots[i];
+		int r;
 
 		if (!slot || !catalog_session_has(slot->catalog, p->id))
 			continue;
-		if (over(slot->catalog, p->id, shard_now(s), &s->out) < 0)
+		r = is_gone || p->job
+			    ? catalog_session_gone(slot->catalog, p->id, shard_now(s), &s->out)
+			    : catalog_session_over(slot->catalog, p->id, shard_now(s), &s->out);
+		if (r < 0)
 			return; /* no memory: at the next look */
 		shard_after(slot, &s->out);
 	}
