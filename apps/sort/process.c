@@ -19,11 +19,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "clock.h"
 
 /* A reply is short; more is a function that has gone wrong. */
@@ -102,16 +102,9 @@ static void child_run(const struct process_platform *p, pid_t parent, int input,
 		      char **env)
 {
 	struct rlimit memory = { p->config.function_memory, p->config.function_memory };
-	sigset_t none;
 	int high[3];
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
-		_exit(1);
-	setpgid(0, 0); /* Ctrl-C is the driver's to handle */
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	signal(SIGPIPE, SIG_DFL);
+	child_begin(parent, SIGKILL);
 #ifndef SORT_IS_SANITIZED
 	setrlimit(RLIMIT_DATA, &memory);
 #else

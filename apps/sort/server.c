@@ -8,10 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "child.h"
 #include "clock.h"
 
 #define READY_NS (15 * NS_PER_S) /* a cold disk, a busy machine */
@@ -19,15 +19,7 @@
 
 static void child_run(const char *program, const char *const argv[], int out, pid_t parent)
 {
-	sigset_t none;
-
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != parent)
-		_exit(1);
-	setpgid(0, 0); /* Ctrl-C is the driver's to handle */
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	signal(SIGPIPE, SIG_DFL);
+	child_begin(parent, SIGTERM);
 	dup2(out, 1);
 	execvp(program, (char *const *)argv);
 	fprintf(stderr, "cannot run %s: %s\n", program, strerror(errno));
