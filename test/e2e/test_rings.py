@@ -268,7 +268,8 @@ def test_one_more_than_there_are_rings_for_has_its_socket(new_store, library):
     assert store.stop() == 0
 
 
-LOOP = """
+# A function of its own: argv is this directory, libwadi, the endpoint, the token, and what is its own.
+ATTACHED = """
 import os
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -278,6 +279,9 @@ library = ctypes.CDLL(sys.argv[2])
 library.wadi_strerror.restype = ctypes.c_char_p
 library.wadi_get.restype = ctypes.c_int64
 h = Handle(library, sys.argv[3], sys.argv[4])
+"""
+
+LOOP = ATTACHED + """
 step, most, paths = map(int, sys.argv[5:])
 print("open", flush=True)
 n = 0

@@ -20,7 +20,7 @@ import wire as protocol
 from cluster import Role, free_ports
 from conftest import REFUSED, Client, clean_environment, pattern, until
 from test_restart import again  # noqa: F401, a fixture
-from test_rings import Handle, library, own  # noqa: F401, fixtures
+from test_rings import ATTACHED, Handle, library, own  # noqa: F401, fixtures
 from wire import Wire, decode
 
 MB = 1 << 20
@@ -293,15 +293,8 @@ def test_a_jobs_end_takes_views_away(own, library):
     until(lambda: own.client().json("top")["segments"] == 0, "its segments")
 
 
-LOOP = """
-import ctypes, os, sys
-sys.path.insert(0, sys.argv[1])
-from test_rings import Handle
+LOOP = ATTACHED + """
 from test_views import View
-library = ctypes.CDLL(sys.argv[2])
-library.wadi_strerror.restype = ctypes.c_char_p
-library.wadi_get.restype = ctypes.c_int64
-h = Handle(library, sys.argv[3], sys.argv[4])
 mode = sys.argv[5]
 if mode == "hold":
     held = [View(h, "x"), View(h, "y")]

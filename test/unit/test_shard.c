@@ -1329,16 +1329,23 @@ static void every_kind_of_change_is_told(void **state)
 	assert_int_equal(a.forgets, 4);
 }
 
-/* Who does not answer has no lease after 500 ms, and nobody waits for him again. */
-static void a_change_waits_no_longer_than_anybody_may_tell_on(void **state)
+static uint64_t job_that_b_tells_of(void)
 {
-	uint64_t job = job_create(&a, "job"), began_ns;
+	uint64_t job = job_create(&a, "job");
 
 	assert_int_equal(proxy_hello(&b), 0);
 	assert_int_equal(put(&a, job, "x", "old"), 0);
 	assert_int_equal(put(&a, job, "y", "old"), 0);
 	assert_int_equal(look_to_tell(&b, job, "x"), 0);
 	assert_int_equal(look_to_tell(&b, job, "y"), 0);
+	return job;
+}
+
+/* Who does not answer has no lease after 500 ms, and nobody waits for him again. */
+static void a_change_waits_no_longer_than_anybody_may_tell_on(void **state)
+{
+	uint64_t job = job_that_b_tells_of(), began_ns;
+
 	b.keeps = true;
 	began_ns = loop->now_ns;
 	assert_int_equal(remove_it(&a, job, "x"), 0);
@@ -1356,13 +1363,8 @@ static void a_change_waits_no_longer_than_anybody_may_tell_on(void **state)
 /* It may have told on, and not hear of it. */
 static void whose_connection_is_lost_is_waited_for(void **state)
 {
-	uint64_t job = job_create(&a, "job"), began_ns;
+	uint64_t job = job_that_b_tells_of(), began_ns;
 
-	assert_int_equal(proxy_hello(&b), 0);
-	assert_int_equal(put(&a, job, "x", "old"), 0);
-	assert_int_equal(put(&a, job, "y", "old"), 0);
-	assert_int_equal(look_to_tell(&b, job, "x"), 0);
-	assert_int_equal(look_to_tell(&b, job, "y"), 0);
 	began_ns = loop->now_ns;
 	disconnect(&b);
 	assert_int_equal(put(&a, job, "z", "new"), 0);
