@@ -12,9 +12,15 @@ from conftest import LATE_S, WADI, Client, clean_environment, is_readable
 from wire import META, PROXY, Wire
 
 
+# Each worker of pytest has ports of its own: between a look and a use nobody may take them.
+PORTS = range(12000, 32000, 20000 // 8)
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+
+
 def free_ports(count):
     """Of consecutive numbers: the shards of a metadata server have one each."""
-    for first in range(20000 + os.getpid() % 10000, 32000):
+    first_port = PORTS[WORKER % len(PORTS)]
+    for first in range(first_port + os.getpid() % (PORTS.step // 2), first_port + PORTS.step - count):
         taken = []
         try:
             for port in range(first, first + count):

@@ -5,6 +5,7 @@ fails when that takes too long. A test ends what it started, by process id, howe
 WADI_BUILD is the directory of the build, `build` if it is not set; WADI_SCHEME says how clients
 are attached where a test does not, `tcp` if it is not set.
 """
+import fcntl
 import json
 import os
 import re
@@ -64,8 +65,11 @@ def build_target(name):
         known = subprocess.run(["ninja", "-C", BUILD, "-t", "targets", "all"], stdout=subprocess.PIPE, text=True,
                                check=True).stdout
         if f"\n{name}: " in known:
-            done = subprocess.run(["ninja", "-C", BUILD, name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                  text=True, check=False)
+            # Two ninjas in one directory, of two workers, would overwrite each other's record.
+            with open(os.path.join(BUILD, "e2e.lock"), "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                done = subprocess.run(["ninja", "-C", BUILD, name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                      text=True, check=False)
             assert done.returncode == 0, done.stdout
     path = os.path.join(BUILD, name)
     return path if os.path.exists(path) else None

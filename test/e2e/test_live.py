@@ -18,6 +18,8 @@ from test_hostile import MIB, Neighbor, all_is_accounted_for, descriptors, resid
 TALKER = os.path.join(BUILD, "test/e2e/talker")
 TALKS = int(os.environ.get("WADI_TALKS", "20"))
 SEEDS = [int(os.environ["WADI_SEED"])] if "WADI_SEED" in os.environ else [1, random.SystemRandom().getrandbits(32)]
+# Each worker of pytest draws a seed of its own, but all must know the tests by the same names.
+of_seeds = pytest.mark.parametrize("seed", SEEDS, ids=("given",) if "WADI_SEED" in os.environ else ("fixed", "fresh"))
 IS_SANITIZED = "asan" in BUILD
 
 
@@ -35,7 +37,7 @@ def no_memory_is_lost(pid, before, what):
         until(lambda: resident(pid) < before + 16 * MIB, f"the memory of {what}")
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@of_seeds
 @pytest.mark.parametrize("scheme", ["tcp", "unix"])
 def test_a_function_that_talks_nonsense(seed, scheme):
     store = Store(memory="256M")
@@ -64,7 +66,7 @@ def test_a_function_that_talks_nonsense(seed, scheme):
         store.kill()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@of_seeds
 def test_a_server_that_talks_nonsense(seed, tmp_path):
     """It has the roles' key, so it is believed much; but nobody falls over."""
     cluster = Cluster(tmp_path)

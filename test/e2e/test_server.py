@@ -2,9 +2,11 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import urllib.error
 import urllib.request
 
@@ -87,29 +89,31 @@ def test_a_signal_ends_it_with_0_and_leaves_nothing(new_store, number):
     w("get", "x", "--timeout", "1s", code=UNREACHABLE)
 
 
-def test_its_default_socket_is_of_its_user_alone(tmp_path):
-    os.chmod(tmp_path, 0o700)
+def test_its_default_socket_is_of_its_user_alone():
+    """In a directory of a short name: a socket's path has at most 107 bytes."""
+    runtime = tempfile.mkdtemp(prefix="wadi-e2e-")
     process = subprocess.Popen([WADI, "dev", "--memory", "64M", "--listen", "127.0.0.1:0", "--http",
                                 "127.0.0.1:0", "--redis", "127.0.0.1:0"],
                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                               env=clean_environment(XDG_RUNTIME_DIR=str(tmp_path)))
+                               env=clean_environment(XDG_RUNTIME_DIR=runtime))
     try:
         lines = []
         for line in process.stdout:
             lines.append(line.decode().strip())
             if lines[-1] == "ready":
                 break
-        directory = f"{tmp_path}/" + os.listdir(tmp_path)[0]
+        directory = f"{runtime}/" + os.listdir(runtime)[0]
         assert re.fullmatch(r".*/wadi-\d+", directory)
         assert f"endpoint=unix://{directory}/proxy.sock" in lines
         assert os.stat(directory).st_mode & 0o777 == 0o700
         process.terminate()
         assert process.wait(LATE_S) == 0
-        assert os.listdir(tmp_path) == []
+        assert os.listdir(runtime) == []
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
+        shutil.rmtree(runtime)
 
 
 def test_an_address_in_use_is_told(store):

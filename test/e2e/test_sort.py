@@ -475,8 +475,10 @@ def test_every_way_to_attach_to_a_store_of_its_own(place, attach):
     report = sort(deep, *options)
     assert report["store"] == "wadi" and report["gb_s"] > 0 and report["price_usd"] > 0
     assert report["attach"] == attach
-    assert stage(report, "map")["tier_bytes"]["dram"] > 30_000_000
-    assert stage(report, "validate")["tier_bytes"]["dram"] < 15_000_000
+    # Some buckets may be reduced and removed before the last map is heard of.
+    assert stage(report, "map")["ephemeral_written_bytes"] > 30_000_000
+    assert 7_500_000 < stage(report, "map")["tier_bytes"]["dram"] < 32_500_000
+    assert stage(report, "validate")["tier_bytes"]["dram"] < 7_500_000
     for what in ("gb_s", "price_usd"):
         stages = [s[what] for s in report["stages"]]
         assert all(v >= 0 for v in stages) and stages[2] > 0
