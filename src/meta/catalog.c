@@ -287,8 +287,7 @@ uint64_t catalog_due(const struct catalog *c)
 	uint64_t due = UINT64_MAX;
 
 	if (!list_is_empty(&c->clearing) || !list_is_empty(&c->debris) ||
-	    !list_is_empty(&c->dropped) || !list_is_empty(&c->over_sessions) ||
-	    c->empty_value_count > 1)
+	    !list_is_empty(&c->dropped) || !list_is_empty(&c->over_sessions) || !values_are_tidy(c))
 		return 0;
 	due = soonest(due, &c->expiries);
 	due = soonest(due, &c->leases);

@@ -652,7 +652,12 @@ void value_release(struct catalog *c, struct job *j, uint64_t at, uint64_t at_ns
 int value_restore(struct catalog *c, struct job *j, uint64_t at, uint32_t len);
 int value_restore_block(struct catalog *c, struct job *j, uint32_t block, uint32_t used);
 const uint8_t *value_bytes(const struct catalog *c, uint64_t at);
+/*
+ * Empty segments go back, a few at a time, but for one, which the next value would need again: that
+ * of a slot without jobs would be one for each of them all.
+ */
 void values_tidy(struct catalog *c);
+bool values_are_tidy(const struct catalog *c);
 void values_fini(struct catalog *c);
 
 /* fini.c */

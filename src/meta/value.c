@@ -269,10 +269,16 @@ static void segment_free(struct catalog *c, struct value_segment *s)
 	node_free(s);
 }
 
-/* All empty ones but one, which the next value would need again, go back; a few at a time. */
+bool values_are_tidy(const struct catalog *c)
+{
+	unsigned kept = list_is_empty(&c->living) ? 0 : 1;
+
+	return c->empty_value_count <= kept;
+}
+
 void values_tidy(struct catalog *c)
 {
-	for (int i = 0; i < TICK_STEP && c->empty_value_count > 1; i++) {
+	for (int i = 0; i < TICK_STEP && !values_are_tidy(c); i++) {
 		segment_free(c, container_of(c->empty_values.next, struct value_segment, link));
 		c->empty_value_count--;
 	}

@@ -132,6 +132,26 @@ static void empty_value_segments_go_back_but_one(void **state)
 	assert_int_equal(slot_look(&t, (struct lookup_req){ .job = job }, "a"), 0);
 }
 
+static void end_job(const char *name)
+{
+	struct job_end_req req = { .name = text(name) };
+	uint64_t id;
+
+	assert_int_equal(catalog_job_end(t.c, &req, t.now, &t.out, &id), 0);
+	slot_tick(&t);
+}
+
+static void the_last_one_goes_with_the_last_job(void **state)
+{
+	(void)slot_job(&t, "other", 0);
+	assert_int_equal(put(job, "a", "x"), 0);
+	end_job("job");
+	assert_int_equal(segment_count(), 1);
+	assert_true(catalog_due(t.c) > t.now);
+	end_job("other");
+	assert_int_equal(segment_count(), 0);
+}
+
 static void a_new_version_does_not_touch_the_old_ones_bytes(void **state)
 {
 	const uint8_t *old;
@@ -152,6 +172,7 @@ int main(void)
 		T(a_block_is_kept_while_it_has_a_value),
 		T(without_memory_for_values_a_put_says_so),
 		T(empty_value_segments_go_back_but_one),
+		T(the_last_one_goes_with_the_last_job),
 		T(a_new_version_does_not_touch_the_old_ones_bytes),
 	};
 
