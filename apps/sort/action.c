@@ -53,6 +53,7 @@ static int reply_line(const char *text)
 int main(void)
 {
 	const char *wants_ack = getenv("__OW_WAIT_FOR_ACK");
+	struct instance instance = { 0 };
 	char *line = NULL;
 	size_t cap = 0;
 	ssize_t len;
@@ -61,11 +62,12 @@ int main(void)
 	if (wants_ack && *wants_ack)
 		r = reply_line("{\"ok\":true}");
 	while (r == 0 && (len = getline(&line, &cap, stdin)) >= 0) {
-		char *reply = function_run(line, (size_t)len);
+		char *reply = function_run(&instance, line, (size_t)len);
 
 		r = reply_line(reply ? reply : "{\"error\":\"no memory\"}");
 		free(reply);
 	}
+	instance_fini(&instance);
 	free(line);
 	return r < 0;
 }

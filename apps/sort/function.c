@@ -44,7 +44,7 @@ static uint64_t peak_memory(void)
 	return getrusage(RUSAGE_SELF, &u) < 0 ? 0 : (uint64_t)u.ru_maxrss << 10;
 }
 
-static json_t *reply_make(const struct function *f, uint64_t wall_ns)
+static json_t *reply_make(const struct function *f, uint32_t run, uint64_t wall_ns)
 {
 	static const struct store_stats NONE;
 	const struct store_stats *st = f->store ? &f->store->stats : &NONE;
@@ -52,27 +52,33 @@ static json_t *reply_make(const struct function *f, uint64_t wall_ns)
 	json_t *reply;
 
 	u128_format(f->sum, sum);
-	reply = json_pack("{ss sI sI sI ss sI sI sI sI sI sI sI sI}", "op", f->req->op, "index",
-			  (json_int_t)f->req->index, "attempt", (json_int_t)f->req->attempt,
-			  "count", (json_int_t)f->count, "sum", sum, "read_bytes",
-			  (json_int_t)f->read_bytes, "written_bytes", (json_int_t)f->written_bytes,
-			  "wall_ns", (json_int_t)wall_ns, "io_ns", (json_int_t)st->io_ns, "wait_ns",
-			  (json_int_t)st->wait_ns, "store_read_bytes", (json_int_t)st->read_bytes,
-			  "store_written_bytes", (json_int_t)st->write_bytes, "peak_memory",
-			  (json_int_t)peak_memory());
+	reply = json_pack("{ss sI sI sI ss sI sI sI sI sI sI sI sI sI sI}", "op", f->req->op,
+			  "index", (json_int_t)f->req->index, "attempt",
+			  (json_int_t)f->req->attempt, "count", (json_int_t)f->count, "sum", sum,
+			  "read_bytes", (json_int_t)f->read_bytes, "written_bytes",
+			  (json_int_t)f->written_bytes, "wall_ns", (json_int_t)wall_ns, "io_ns",
+			  (json_int_t)st->io_ns, "wait_ns", (json_int_t)st->wait_ns,
+			  "store_read_bytes", (json_int_t)st->read_bytes, "store_written_bytes",
+			  (json_int_t)st->write_bytes, "peak_memory", (json_int_t)peak_memory(),
+			  "run", (json_int_t)run, "attach_ns", (json_int_t)f->attach_ns);
 	if (reply && f->more)
 		json_object_update(reply, f->more);
 	return reply;
 }
 
-static int store_attach(struct function *f)
+static int store_attach(struct function *f, struct instance *i)
 {
+	int r;
+
 	if (!f->req->store.url || !f->req->store.job)
 		return problem_set_final(f->problem, -EINVAL, "the request names no store and job");
-	return store_open(&f->req->store, f->problem, &f->store);
+	r = instance_store_take(i, &f->req->store, f->problem, &f->store);
+	if (r == 0)
+		f->attach_ns = f->store->stats.io_ns; /* all that there is so far */
+	return r;
 }
 
-static int run_kind(struct function *f)
+static int run_kind(struct function *f, struct instance *instance)
 {
 	for (size_t i = 0; i < sizeof(KINDS) / sizeof(KINDS[0]); i++) {
 		int r = 0;
@@ -80,13 +86,13 @@ static int run_kind(struct function *f)
 		if (strcmp(f->req->op, KINDS[i].op) != 0)
 			continue;
 		if (KINDS[i].has_store)
-			r = store_attach(f);
+			r = store_attach(f, instance);
 		return r < 0 ? r : KINDS[i].run(f);
 	}
 	return problem_set_final(f->problem, -EINVAL, "no function \"%s\"", f->req->op);
 }
 
-static json_t *run_value(const json_t *value, struct problem *problem)
+static json_t *run_value(struct instance *i, const json_t *value, struct problem *problem)
 {
 	uint64_t start_ns = clock_ns();
 	struct request req;
@@ -95,15 +101,15 @@ static json_t *run_value(const json_t *value, struct problem *problem)
 
 	if (request_parse(value, &req, problem) < 0)
 		return NULL;
-	if (run_kind(&f) == 0)
-		reply = reply_make(&f, clock_ns() - start_ns);
-	store_close(f.store);
+	if (run_kind(&f, i) == 0)
+		reply = reply_make(&f, i->runs, clock_ns() - start_ns);
+	instance_store_give(i, f.store, reply != NULL);
 	json_decref(f.more);
 	request_fini(&req);
 	return reply;
 }
 
-char *function_run(const char *line, size_t len)
+char *function_run(struct instance *i, const char *line, size_t len)
 {
 	struct problem problem = { 0 };
 	json_error_t error;
@@ -111,8 +117,9 @@ char *function_run(const char *line, size_t len)
 	json_t *reply = NULL;
 	char *text;
 
+	i->runs++;
 	if (root)
-		reply = run_value(json_object_get(root, "value"), &problem);
+		reply = run_value(i, json_object_get(root, "value"), &problem);
 	else
 		problem_set_final(&problem, -EINVAL, "not a line of JSON: %s at %d", error.text,
 				  error.position);

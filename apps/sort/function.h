@@ -2,9 +2,9 @@
 /*
  * function: one run of one of the job's functions, whatever platform started it.
  *
- * function_run() takes a request and makes a reply, both a line of JSON; it keeps
- * nothing between runs and shares nothing between threads. Each kind of function has
- * a file: generate, sample, map, reduce, validate.
+ * function_run() takes a request and makes a reply, both a line of JSON; between runs
+ * only the instance is kept, and nothing is shared between threads. Each kind of function
+ * has a file: generate, sample, map, reduce, validate.
  *
  * Memory: a function holds at most `function_memory` bytes. FUNCTION_BASE of it is for
  * code, libraries, the store's client and what is small; function_room() is what it
@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include "instance.h"
 #include "request.h"
 
 #define FUNCTION_BASE ((size_t)12 << 20)
@@ -20,6 +21,7 @@ struct function {
 	const struct request *req;
 	struct problem *problem;
 	struct store *store; /* NULL if this kind has no use for it */
+	uint64_t attach_ns;  /* until the store was open */
 
 	/* For the reply. */
 	uint64_t count;                     /* records or lines */
@@ -32,10 +34,11 @@ struct function {
  * The reply, without a newline, to be freed; NULL if there is no memory for one. It has
  *	"op", "index", "attempt", "count", "sum" (hexadecimal), "read_bytes",
  *	"written_bytes", "wall_ns", "io_ns", "wait_ns" (in the store, and there for
- *	others), "store_read_bytes", "store_written_bytes", "peak_memory"
+ *	others), "store_read_bytes", "store_written_bytes", "peak_memory",
+ *	"run" (of the instance: 1 is a cold start), "attach_ns" (part of io_ns, 0 of a kept store)
  * or	"error" and "is_final".
  */
-char *function_run(const char *line, size_t len);
+char *function_run(struct instance *i, const char *line, size_t len);
 
 static inline size_t function_room(const struct function *f)
 {

@@ -41,10 +41,12 @@ struct thread_platform {
 static void *thread_main(void *arg)
 {
 	struct thread *t = arg;
+	struct instance instance = { 0 };
 
 	t->ready_ns = clock_ns();
 	store_memory_obey(&t->is_stopped);
-	t->reply = function_run(t->run->input, strlen(t->run->input));
+	t->reply = function_run(&instance, t->run->input, strlen(t->run->input));
+	instance_fini(&instance);
 	t->end_ns = clock_ns();
 	atomic_store(&t->has_ended, true);
 	(void)eventfd_write(t->platform->ended_fd, 1);

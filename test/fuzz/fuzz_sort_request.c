@@ -47,10 +47,11 @@ static bool parse(const char *line, size_t len)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	char *copy = text_of((struct slice){ data, len }), *text;
+	struct instance instance = { 0 };
 	json_t *reply;
 
 	if (!parse(copy, len)) {
-		text = function_run(copy, len);
+		text = function_run(&instance, copy, len);
 		REQUIRE(text && !strchr(text, '\n'));
 		reply = json_loads(text, 0, NULL);
 		REQUIRE(json_string_length(json_object_get(reply, "error")) > 0);

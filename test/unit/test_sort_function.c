@@ -15,7 +15,8 @@
 /* The reply to a line, checked to be one line of JSON with an object in it. */
 static json_t *reply_to(const char *line, size_t len)
 {
-	char *text = function_run(line, len);
+	struct instance instance = { 0 };
+	char *text = function_run(&instance, line, len);
 	json_t *reply;
 
 	assert_non_null(text);
@@ -154,6 +155,70 @@ static void lines_out_of_order_are_found_by_number_and_offset(void **state)
 	unlink(path);
 }
 
+static void record_file(const char *path)
+{
+	static const char RECORD[100];
+	FILE *file = fopen(path, "w");
+
+	assert_int_equal(fwrite(RECORD, 1, 100, file), 100);
+	fclose(file);
+}
+
+/* Of a sample's run; -1 if it failed. */
+static json_int_t attach_ns(struct instance *i, const char *path, const char *job)
+{
+	char line[512], *text;
+	json_int_t ns;
+	json_t *reply;
+
+	snprintf(line, sizeof(line),
+		 "{\"value\":{\"op\":\"sample\",\"index\":%u,\"input\":[[\"%s/input\",0,100]],"
+		 "\"store\":{\"url\":\"dir:%s\",\"job\":\"%s\"},\"samples\":1,"
+		 "\"function_memory\":33554432}}",
+		 i->runs, path, path, job);
+	text = function_run(i, line, strlen(line));
+	reply = json_loads(text, 0, NULL);
+	ns = json_object_get(reply, "error") ? -1 : field(reply, "attach_ns");
+	json_decref(reply);
+	free(text);
+	return ns;
+}
+
+static void an_instance_keeps_its_way_to_the_store_of_a_job(void **state)
+{
+	char path[] = "/tmp/wadi-test-function-XXXXXX", name[64];
+	struct store_config config = { .url = name, .timeout_ms = 1000 };
+	char token[STORE_TOKEN_MAX], input[64];
+	struct problem problem = { 0 };
+	struct instance i = { 0 };
+	struct store *admin;
+
+	assert_non_null(mkdtemp(path));
+	snprintf(name, sizeof(name), "dir:%s", path);
+	snprintf(input, sizeof(input), "%s/input", path);
+	record_file(input);
+	assert_int_equal(store_open(&config, &problem, &admin), 0);
+	assert_int_equal(store_job_begin(admin, "a", 1000, token), 0);
+	assert_int_equal(store_job_begin(admin, "b", 1000, token), 0);
+
+	assert_true(attach_ns(&i, path, "a") > 0);
+	assert_int_equal(attach_ns(&i, path, "a"), 0);
+	assert_true(attach_ns(&i, path, "b") > 0);
+	assert_int_equal(attach_ns(&i, path, "b"), 0);
+	unlink(input);
+	assert_int_equal(attach_ns(&i, path, "b"), -1); /* and what fails is not kept */
+	record_file(input);
+	assert_true(attach_ns(&i, path, "b") > 0);
+	assert_int_equal(i.runs, 6);
+
+	instance_fini(&i);
+	unlink(input);
+	assert_int_equal(store_job_end(admin, "a"), 0);
+	assert_int_equal(store_job_end(admin, "b"), 0);
+	store_close(admin);
+	assert_int_equal(rmdir(path), 0);
+}
+
 static void numbers_of_128_bits_survive_their_digits(void **state)
 {
 	static const struct {
@@ -187,6 +252,7 @@ int main(void)
 		cmocka_unit_test(a_line_of_megabytes_is_read_whole),
 		cmocka_unit_test(generating_and_validating_agree),
 		cmocka_unit_test(lines_out_of_order_are_found_by_number_and_offset),
+		cmocka_unit_test(an_instance_keeps_its_way_to_the_store_of_a_job),
 		cmocka_unit_test(numbers_of_128_bits_survive_their_digits),
 	};
 
