@@ -11,6 +11,10 @@
 /* How long a run lasts, as long as none of the list has ended. */
 #define GUESS_NS (100 * NS_PER_MS)
 
+/* Between a refusal and the next try, doubled each time. A minute is what platforms count in. */
+#define REFUSED_MIN_NS (100 * NS_PER_MS)
+#define REFUSED_MAX_NS (10 * NS_PER_S)
+
 void tasks_fini(struct task *tasks, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -105,14 +109,53 @@ static int task_start(struct crew *c, struct task *t)
 	return 0;
 }
 
-static int tasks_start(struct crew *c)
+/* Returns in `ret_again_ns` when a refused one is to be tried again. */
+static int tasks_start(struct crew *c, uint64_t *ret_again_ns)
 {
-	for (size_t i = 0; i < c->count && c->running_count < c->parallel; i++) {
-		int r = c->tasks[i].has_started ? 0 : task_start(c, &c->tasks[i]);
+	size_t places = c->places ? c->places : c->parallel;
 
+	*ret_again_ns = UINT64_MAX;
+	for (size_t i = 0; i < c->count && c->running_count < places; i++) {
+		struct task *t = &c->tasks[i];
+		int r;
+
+		if (t->has_started)
+			continue;
+		if (t->again_ns > clock_ns()) {
+			*ret_again_ns = t->again_ns;
+			return 0; /* those behind it may be waiting for it */
+		}
+		r = task_start(c, t);
 		if (r < 0)
 			return r;
 	}
+	return 0;
+}
+
+static int task_refused(struct crew *c, struct task *t)
+{
+	uint64_t now_ns = clock_ns(), pause_ns = REFUSED_MIN_NS << t->refusals;
+
+	if (t->refusals == 0)
+		t->refused_ns = now_ns;
+	if (pause_ns < REFUSED_MAX_NS)
+		t->refusals++;
+	else
+		pause_ns = REFUSED_MAX_NS;
+	if (now_ns - t->refused_ns > c->timeout_ns)
+		return problem_set(c->problem, -ETIMEDOUT,
+				   "the platform has had no room for %zu functions at once for "
+				   "%llu s: %s",
+				   c->running_count + 1,
+				   (unsigned long long)((now_ns - t->refused_ns) / NS_PER_S),
+				   t->run.log);
+	t->again_ns = now_ns + pause_ns;
+	if (t->again_ns < t->run.again_ns)
+		t->again_ns = t->run.again_ns;
+	t->refused_count++;
+	t->attempts--;
+	t->has_started = false;
+	c->places = c->running_count ? c->running_count : 1;
 	return 0;
 }
 
@@ -125,16 +168,28 @@ static const char *failure_of(const struct task *t, const json_t *reply)
 		return error;
 	if (t->run.r == -ETIMEDOUT)
 		return "it took too long; --timeout sets how long it may run";
-	return t->run.r < 0 ? "it died" : "its reply is no JSON object";
+	if (t->run.r < 0)
+		return t->run.r == -ECHILD ? "it died" : strerror(-t->run.r);
+	return "its reply is no JSON object";
+}
+
+/* It would come again: the function says so, or the platform. */
+static bool failure_is_final(const struct task *t, const json_t *reply)
+{
+	int r = t->run.r;
+
+	return json_is_true(json_object_get(reply, "is_final")) ||
+	       (r < 0 && r != -ETIMEDOUT && r != -ECHILD);
 }
 
 static int task_failed(struct crew *c, struct task *t, const json_t *reply)
 {
-	bool is_final = json_is_true(json_object_get(reply, "is_final"));
+	bool is_final = failure_is_final(t, reply);
 	const char *op = json_string_value(json_object_get(t->request, "op"));
 	json_int_t index = json_integer_value(json_object_get(t->request, "index"));
 	int r = t->run.r == -ETIMEDOUT ? -ETIMEDOUT : -EREMOTEIO;
 
+	t->refusals = 0;
 	t->has_started = false;
 	if (!is_final && t->attempts < TASK_ATTEMPTS)
 		return 0;
@@ -158,6 +213,8 @@ static int task_end(struct crew *c, struct task *t)
 		t->killed_count++;
 	else if (t->kill_ns != UINT64_MAX)
 		c->kill_debt += 1; /* it was faster than its killer */
+	if (t->run.r == -EAGAIN)
+		return task_refused(c, t);
 	if (!is_good) {
 		r = task_failed(c, t, reply);
 		json_decref(reply);
@@ -165,10 +222,12 @@ static int task_end(struct crew *c, struct task *t)
 	}
 	t->reply = reply;
 	t->start_ns = t->run.start_ns;
-	t->cold_ns = t->run.ready_ns - t->run.start_ns;
+	t->init_ns = t->run.init_ns;
 	t->end_ns = t->run.end_ns;
 	c->ended_count++;
 	c->ended_ns += t->end_ns - t->start_ns;
+	if (c->places && c->places < c->parallel)
+		c->places++;
 	return 1;
 }
 
@@ -178,18 +237,20 @@ int crew_next(struct crew *c, uint64_t due_ns, struct task **ret)
 		return -ENOENT;
 	for (;;) {
 		struct platform_run *run;
-		uint64_t kill_ns;
-		int r = tasks_start(c);
+		uint64_t kill_ns, next_ns;
+		int r = tasks_start(c, &next_ns);
 
 		if (r < 0)
 			return r;
 		kill_ns = kill_due(c);
-		r = c->platform->ops->wait(c->platform, kill_ns < due_ns ? kill_ns : due_ns, &run);
+		if (kill_ns < next_ns)
+			next_ns = kill_ns;
+		r = c->platform->ops->wait(c->platform, next_ns < due_ns ? next_ns : due_ns, &run);
 		if (r < 0)
 			return r;
 		if (r > 0)
 			r = task_end(c, task_of(run));
-		else if (clock_ns() >= due_ns || kill_ns == UINT64_MAX)
+		else if (clock_ns() >= due_ns || next_ns == UINT64_MAX)
 			return 0;
 		if (r < 0)
 			return r;

@@ -6,6 +6,10 @@
  * number, before tasks that have not run yet; so a task that others wait for is never
  * behind them. After TASK_ATTEMPTS, or an error that would come again, the job fails.
  *
+ * A platform that refuses a run has no room for it. That is no attempt: the run waits, and
+ * those behind it too, each time longer, for at most as long as a run may take; and as many
+ * run at once as did when it was refused, one more after each that succeeds.
+ *
  * Who waits inside a function for other tasks must come after these in the list: then
  * whoever waits holds a place that nobody needs who he waits for.
  */
@@ -22,14 +26,16 @@ struct task {
 
 	/* Of a task that has ended. */
 	json_t *reply;                      /* owned */
-	uint64_t start_ns, cold_ns, end_ns; /* the attempt that succeeded */
-	uint32_t attempts, killed_count;
+	uint64_t start_ns, init_ns, end_ns; /* the attempt that succeeded */
+	uint32_t attempts, killed_count, refused_count;
 
 	/* crew.c's own. */
 	bool has_started;
 	char *line; /* the request of this attempt */
 	struct platform_run run;
-	uint64_t kill_ns; /* when it is to be killed; UINT64_MAX: not */
+	uint64_t kill_ns;              /* when it is to be killed; UINT64_MAX: not */
+	uint32_t refusals;             /* one after the other */
+	uint64_t refused_ns, again_ns; /* the first of them; not to be started before */
 };
 
 void tasks_fini(struct task *tasks, size_t count);
@@ -45,6 +51,7 @@ struct crew {
 
 	/* crew.c's own. */
 	size_t ended_count, running_count;
+	size_t places;     /* runs at once, as the platform has it; 0: not known */
 	uint64_t ended_ns; /* what the ended ones took, in all */
 	double kill_debt;  /* runs that should have been killed by now and were not */
 };

@@ -162,17 +162,24 @@ static void sizes_choose(struct sort *s, uint64_t len)
 		o->reduces ? (uint32_t)o->reduces : between(fitting, s->parallel, FUNCTIONS_MAX);
 }
 
+static const char *platform_url(const struct sort *s)
+{
+	if (strcmp(s->job.function_store.url, "memory:") == 0)
+		return "thread";
+	return s->options.platform ? s->options.platform : "process";
+}
+
 static int platform_init(struct sort *s)
 {
 	struct platform_config config = {
+		.url = platform_url(s),
 		.program = s->job.function_program,
 		.function_memory = s->options.function_memory,
 		.parallel = s->parallel,
 	};
 
-	if (strcmp(s->job.function_store.url, "memory:") == 0)
-		return platform_thread_open(&config, &s->problem, &s->platform);
-	return platform_process_open(&config, &s->problem, &s->platform);
+	s->report.platform = platform_kind(config.url, &s->report.platform_len);
+	return platform_open(&config, &s->problem, &s->platform);
 }
 
 static void announce(const struct sort *s, uint64_t len)

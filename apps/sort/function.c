@@ -52,15 +52,16 @@ static json_t *reply_make(const struct function *f, uint32_t run, uint64_t wall_
 	json_t *reply;
 
 	u128_format(f->sum, sum);
-	reply = json_pack("{ss sI sI sI ss sI sI sI sI sI sI sI sI sI sI}", "op", f->req->op,
-			  "index", (json_int_t)f->req->index, "attempt",
-			  (json_int_t)f->req->attempt, "count", (json_int_t)f->count, "sum", sum,
-			  "read_bytes", (json_int_t)f->read_bytes, "written_bytes",
-			  (json_int_t)f->written_bytes, "wall_ns", (json_int_t)wall_ns, "io_ns",
-			  (json_int_t)st->io_ns, "wait_ns", (json_int_t)st->wait_ns,
-			  "store_read_bytes", (json_int_t)st->read_bytes, "store_written_bytes",
-			  (json_int_t)st->write_bytes, "peak_memory", (json_int_t)peak_memory(),
-			  "run", (json_int_t)run, "attach_ns", (json_int_t)f->attach_ns);
+	reply = json_pack("{ss sI sI sI ss sI sI sI sI sI sI sI sI sI}", "op", f->req->op, "index",
+			  (json_int_t)f->req->index, "attempt", (json_int_t)f->req->attempt,
+			  "count", (json_int_t)f->count, "sum", sum, "read_bytes",
+			  (json_int_t)f->read_bytes, "written_bytes", (json_int_t)f->written_bytes,
+			  "wall_ns", (json_int_t)wall_ns, "io_ns", (json_int_t)st->io_ns, "wait_ns",
+			  (json_int_t)st->wait_ns, "store_read_bytes", (json_int_t)st->read_bytes,
+			  "store_written_bytes", (json_int_t)st->write_bytes, "peak_memory",
+			  (json_int_t)peak_memory(), "run", (json_int_t)run);
+	if (reply && f->store)
+		json_object_set_new(reply, "attach_ns", json_integer((json_int_t)f->attach_ns));
 	if (reply && f->more)
 		json_object_update(reply, f->more);
 	return reply;

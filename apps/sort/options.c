@@ -333,10 +333,22 @@ static int store_check(const char *store, struct problem *problem)
 	return word_parse("store", "wadi|redis://|dir:|memory:", store, len, &ignored, problem);
 }
 
+/* A word up to where the place begins, if it has one. */
+static int platform_check(const char *platform, struct problem *problem)
+{
+	size_t len = strcspn(platform, ":");
+	uint64_t ignored;
+
+	len += strspn(platform + len, ":/");
+	return word_parse("platform", WORDS_PLATFORM, platform, len, &ignored, problem);
+}
+
 /* What no line of the table can say. */
 static int options_check(const struct options *o, struct problem *problem)
 {
 	if (o->store && store_check(o->store, problem) < 0)
+		return -EINVAL;
+	if (o->platform && platform_check(o->platform, problem) < 0)
 		return -EINVAL;
 	if (!o->generate && !o->input.count)
 		return problem_set(problem, -EINVAL,
@@ -346,6 +358,10 @@ static int options_check(const struct options *o, struct problem *problem)
 		return problem_set(problem, -EINVAL, "--generate and --input: only one of them");
 	if (o->generate && o->format != FORMAT_RECORDS)
 		return problem_set(problem, -EINVAL, "--generate makes records, not lines");
+	if (o->platform && o->store && strcmp(o->store, "memory:") == 0)
+		return problem_set(problem, -EINVAL,
+				   "--store memory: is for threads of this process, and no "
+				   "--platform reaches it");
 	if (o->attach != ATTACH_ANY && o->store && strcmp(o->store, "wadi") != 0)
 		return problem_set(problem, -EINVAL,
 				   "--attach is how to reach Wadi, and --store is %s", o->store);

@@ -5,7 +5,13 @@
  *
  * A run is the caller's, and is the platform's between start() and the wait() that
  * returns it. A run that ended without a reply has failed, and was perhaps done all the
- * same: functions are written so that they can run again.
+ * same: functions are written so that they can run again. One that was refused was not
+ * done; the platform had no room for it, and says why in its log. To run it again, that
+ * one or another, is up to the caller.
+ *
+ *	process    each run is a process of this machine
+ *	thread     each run is a thread of this process, for measuring; only the store
+ *	           `memory:` is for it
  */
 #pragma once
 
@@ -19,10 +25,12 @@ struct platform_run {
 	uint64_t due_ns;   /* then it is ended by force */
 
 	/* Of a run that has ended. */
-	int r;                               /* 0: there is a reply; -ETIMEDOUT; -ECHILD: it died */
-	char *output;                        /* the reply, a line of JSON; owned */
-	char log[2048];                      /* the end of what it logged */
-	uint64_t start_ns, ready_ns, end_ns; /* asked for; up and reading; replied. 0: never */
+	int r; /* 0: there is a reply; -ETIMEDOUT; -ECHILD: it died; -EAGAIN: refused; else final */
+	char *output;              /* the reply, a line of JSON; owned */
+	char log[2048];            /* the end of what it logged, or what the platform said */
+	uint64_t start_ns, end_ns; /* asked for; replied. 0: never */
+	uint64_t init_ns;          /* to make the instance that ran it; 0: nobody told */
+	uint64_t again_ns;         /* refused: when to ask again; 0: nobody told */
 };
 
 struct platform {
@@ -46,15 +54,23 @@ struct platform_ops {
 };
 
 struct platform_config {
+	const char *url;        /* which platform, and where */
 	const char *program;    /* wadi-sort-fn */
 	size_t function_memory; /* enforced where the platform can */
 	size_t parallel;        /* runs at once, at most */
 };
 
-/* Processes of this machine. Signals that are blocked in the caller can come during wait(). */
+/* options.def has the words that may be asked for. */
+int platform_open(const struct platform_config *config, struct problem *problem,
+		  struct platform **ret);
+
+/* The word for it in a report: `url` up to the length. */
+const char *platform_kind(const char *url, size_t *ret_len);
+
+/* Signals that are blocked in the caller can come during wait(). */
 int platform_process_open(const struct platform_config *config, struct problem *problem,
 			  struct platform **ret);
 
-/* Threads of this process, which the store `memory:` is made for: no memory limit, no force. */
+/* No memory limit, no force. */
 int platform_thread_open(const struct platform_config *config, struct problem *problem,
 			 struct platform **ret);

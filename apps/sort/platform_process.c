@@ -169,7 +169,7 @@ static int process_start(struct platform *platform, struct platform_run *run)
 		return -EAGAIN;
 	*proc = (struct process){ .due_ns = run->due_ns };
 	run->start_ns = clock_ns();
-	run->ready_ns = run->end_ns = 0;
+	run->init_ns = run->end_ns = 0;
 	run->output = NULL;
 	run->log[0] = '\0';
 	r = process_spawn(p, proc);
@@ -244,8 +244,8 @@ static void lines_take(struct process *proc)
 	while (!proc->run->end_ns && (newline = memchr(proc->reply, '\n', proc->len))) {
 		size_t len = (size_t)(newline - proc->reply) + 1;
 
-		if (!proc->run->ready_ns) {
-			proc->run->ready_ns = clock_ns();
+		if (!proc->run->init_ns) {
+			proc->run->init_ns = clock_ns() - proc->run->start_ns;
 		} else {
 			*newline = '\0';
 			proc->run->output = strdup(proc->reply);

@@ -68,7 +68,7 @@ static int thread_start(struct platform *platform, struct platform_run *run)
 	atomic_store(&t->is_stopped, false);
 	atomic_store(&t->has_ended, false);
 	run->start_ns = clock_ns();
-	run->ready_ns = run->end_ns = 0;
+	run->init_ns = run->end_ns = 0;
 	run->output = NULL;
 	run->log[0] = '\0';
 	t->run = run;
@@ -90,7 +90,7 @@ static struct platform_run *thread_end(struct thread *t)
 	struct platform_run *run = t->run;
 
 	pthread_join(t->thread, NULL);
-	run->ready_ns = t->ready_ns;
+	run->init_ns = t->ready_ns - run->start_ns;
 	run->end_ns = t->end_ns;
 	if (atomic_load(&t->is_stopped)) {
 		free(t->reply);

@@ -24,13 +24,16 @@ void report_add(struct report *r, const struct task *t)
 	struct stage *s = &r->stages[t->stage];
 	uint64_t read_bytes = number(t->reply, "read_bytes");
 	uint64_t written_bytes = number(t->reply, "written_bytes");
-	uint64_t peak_memory = number(t->reply, "peak_memory");
+	uint64_t peak_memory = number(t->reply, "peak_memory"), beyond_ns;
 
 	if (s->functions == 0 || t->start_ns < s->start_ns)
 		s->start_ns = t->start_ns;
 	if (t->end_ns > s->end_ns)
 		s->end_ns = t->end_ns;
-	s->cold_ns[s->functions++] = t->cold_ns;
+	s->functions++;
+	beyond_ns = starts_add(&r->starts, t);
+	if (beyond_ns)
+		times_add(&s->cold, beyond_ns);
 	s->attempts += t->attempts;
 	s->killed += t->killed_count;
 	s->bytes += read_bytes > written_bytes ? read_bytes : written_bytes;
@@ -42,27 +45,14 @@ void report_add(struct report *r, const struct task *t)
 		s->peak_memory = peak_memory;
 }
 
-static int compare(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-static uint64_t cold_median_ns(const struct stage *s)
-{
-	uint64_t sorted[FUNCTIONS_MAX / 4];
-	size_t n = s->functions < FUNCTIONS_MAX / 4 ? s->functions : FUNCTIONS_MAX / 4;
-
-	/* The median of the first few hundred is the median of all, and fits a stack. */
-	memcpy(sorted, s->cold_ns, n * sizeof(*sorted));
-	qsort(sorted, n, sizeof(*sorted), compare);
-	return n ? sorted[n / 2] : 0;
-}
-
 static double seconds(uint64_t ns)
 {
 	return (double)ns / 1e9;
+}
+
+static double ms(struct times *t)
+{
+	return (double)times_median_ns(t) / 1e6;
 }
 
 static double rate_mb(const struct stage *s)
@@ -131,23 +121,48 @@ static const char *dram_text(const struct store_usage *u, char buf[16])
 }
 
 /* 59 columns, so that a narrow terminal does not wrap it. */
-static void stage_print(const struct stage *s, const char *name, FILE *to)
+static void stage_print(struct stage *s, const char *name, FILE *to)
 {
 	char cold[16], bytes[16], time[16], io[16], wait[16], dram[16];
 
 	fprintf(to, "%-8s %4u %6s %5s %6s %5.0f %6s %6s %5s\n", name, s->attempts,
-		time_text(cold_median_ns(s), cold), bytes_text(s->bytes, bytes),
+		time_text(times_median_ns(&s->cold), cold), bytes_text(s->bytes, bytes),
 		time_text(s->end_ns - s->start_ns, time), rate_mb(s), time_text(s->io_ns, io),
 		time_text(s->wait_ns, wait), dram_text(&s->usage, dram));
 }
 
-static void table_print(const struct report *r, FILE *to)
+static void table_print(struct report *r, FILE *to)
 {
 	fprintf(to, "%-8s %4s %6s %5s %6s %5s %6s %6s %5s\n", "stage", "runs", "cold", "bytes",
 		"time", "MB/s", "i/o", "wait", "dram");
 	for (size_t i = 0; i < STAGE_COUNT; i++)
 		if (r->stages[i].functions > 0)
 			stage_print(&r->stages[i], stage_name(i), to);
+}
+
+static void starts_line(const char *name, struct starts *s, FILE *to)
+{
+	char beyond[16], init[16], attach[16];
+
+	if (s->beyond.count > 0)
+		fprintf(to, "%-8s %4zu %6s %6s %6s %6.2f%%\n", name, s->beyond.count,
+			time_text(times_median_ns(&s->beyond), beyond),
+			time_text(times_median_ns(&s->init), init),
+			time_text(times_median_ns(&s->attach), attach),
+			100 * starts_attach_share(s));
+}
+
+/* Medians: of what a run took beyond its function, of making its instance, of attaching; and the
+ * share of attaching in the time of all that did. */
+static void starts_print(struct report *r, FILE *to)
+{
+	fprintf(to, "\n%-8s %4s %6s %6s %6s %7s\n", "starts", "runs", "p50", "init", "attach",
+		"of all");
+	starts_line("cold", &r->starts.cold, to);
+	starts_line("warm", &r->starts.warm, to);
+	if (r->starts.refused_count)
+		fprintf(to, "%u times there was no room, and the run came again\n",
+			r->starts.refused_count);
 }
 
 static void bill_line(const char *name, u128 byte_ms, FILE *to)
@@ -179,7 +194,7 @@ static uint32_t killed_count(const struct report *r)
 }
 
 /* Like the table, lines of less than 60 columns. */
-void report_print(const struct report *r, FILE *to)
+void report_print(struct report *r, FILE *to)
 {
 	char bytes[16], sum[U128_DIGITS];
 
@@ -187,6 +202,7 @@ void report_print(const struct report *r, FILE *to)
 	table_print(r, to);
 	if (killed_count(r))
 		fprintf(to, "%u functions were killed and ran again\n", killed_count(r));
+	starts_print(r, to);
 	bill_print(r, to);
 	fprintf(to, "\n%s in %.2f s over %s%s%s%s, %.0f MB/s\n", bytes_text(r->bytes, bytes),
 		seconds(r->total_ns), r->store, r->attach ? " (" : "", r->attach ? r->attach : "",
@@ -197,24 +213,30 @@ void report_print(const struct report *r, FILE *to)
 		(unsigned long long)r->duplicates);
 }
 
+static json_t *starts_json(struct starts *s)
+{
+	return json_pack("{sI sf sf sf sf}", "runs", (json_int_t)s->beyond.count, "start_p50_ms",
+			 ms(&s->beyond), "init_p50_ms", ms(&s->init), "attach_p50_ms",
+			 ms(&s->attach), "attach_share", starts_attach_share(s));
+}
+
 static json_t *bill_json(const struct store_usage *u, double v)
 {
 	return u->is_known ? json_real(v) : json_null();
 }
 
-static json_t *stage_json(const struct report *r, size_t stage)
+static json_t *stage_json(struct report *r, size_t stage)
 {
-	const struct stage *s = &r->stages[stage];
+	struct stage *s = &r->stages[stage];
 	u128 byte_ms = stage_byte_ms(r, stage);
 	json_t *o = json_pack(
 		"{ss sI sI sI sf sI sf sf sf sf sI sI sI}", "stage", stage_name(stage), "functions",
 		(json_int_t)s->functions, "runs", (json_int_t)s->attempts, "killed",
-		(json_int_t)s->killed, "cold_start_p50_ms", (double)cold_median_ns(s) / 1e6,
-		"bytes", (json_int_t)s->bytes, "seconds", seconds(s->end_ns - s->start_ns),
-		"mb_per_s", rate_mb(s), "ephemeral_io_s", seconds(s->io_ns), "wait_s",
-		seconds(s->wait_ns), "ephemeral_read_bytes", (json_int_t)s->store_read_bytes,
-		"ephemeral_written_bytes", (json_int_t)s->store_written_bytes, "peak_memory",
-		(json_int_t)s->peak_memory);
+		(json_int_t)s->killed, "cold_start_p50_ms", ms(&s->cold), "bytes",
+		(json_int_t)s->bytes, "seconds", seconds(s->end_ns - s->start_ns), "mb_per_s",
+		rate_mb(s), "ephemeral_io_s", seconds(s->io_ns), "wait_s", seconds(s->wait_ns),
+		"ephemeral_read_bytes", (json_int_t)s->store_read_bytes, "ephemeral_written_bytes",
+		(json_int_t)s->store_written_bytes, "peak_memory", (json_int_t)s->peak_memory);
 
 	json_object_set_new(o, "tier_bytes",
 			    s->usage.is_known
@@ -225,7 +247,7 @@ static json_t *stage_json(const struct report *r, size_t stage)
 	return o;
 }
 
-void report_print_json(const struct report *r, FILE *to)
+void report_print_json(struct report *r, FILE *to)
 {
 	char sum[U128_DIGITS];
 	json_t *stages = json_array(), *o;
@@ -247,6 +269,11 @@ void report_print_json(const struct report *r, FILE *to)
 		      (double)r->bytes / 1e6 / seconds(r->total_ns), "ephemeral_io_s",
 		      seconds(io_ns), "wait_s", seconds(wait_ns), "killed",
 		      (json_int_t)killed_count(r), "stages", stages);
+	json_object_set_new(o, "platform", json_stringn(r->platform, r->platform_len));
+	json_object_set_new(o, "starts",
+			    json_pack("{so so}", "cold", starts_json(&r->starts.cold), "warm",
+				      starts_json(&r->starts.warm)));
+	json_object_set_new(o, "refused", json_integer(r->starts.refused_count));
 	json_object_set_new(o, "gb_s", bill_json(&r->usage, gb_seconds(r->usage.dram_byte_ms)));
 	json_object_set_new(o, "price_usd", bill_json(&r->usage, price(r->usage.dram_byte_ms)));
 	json_object_set_new(o, "price_per_gb_hour", json_real(PRICE_PER_GB_HOUR));

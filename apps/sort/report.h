@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "crew.h"
+#include "starts.h"
 #include "store.h"
 
 /* What a GB·hour of memory is taken to cost, in dollars; an estimate is made with it. */
@@ -29,11 +30,14 @@ struct stage {
 	uint64_t store_read_bytes, store_written_bytes;
 	uint64_t peak_memory;     /* of the function that held most */
 	struct store_usage usage; /* when the stage ended */
-	uint64_t cold_ns[FUNCTIONS_MAX];
+	struct times cold;        /* starts */
 };
 
 struct report {
 	struct stage stages[STAGE_COUNT];
+	struct starts_all starts;
+	const char *platform; /* a word, so long */
+	size_t platform_len;
 	enum format format;
 	const char *store;     /* how it was reached, in a word: wadi, redis, dir */
 	const char *attach;    /* and of Wadi how functions attach; NULL: it is not Wadi */
@@ -50,5 +54,6 @@ const char *stage_name(size_t stage);
 /* Adds a task that has ended to its stage. */
 void report_add(struct report *r, const struct task *t);
 
-void report_print(const struct report *r, FILE *to);
-void report_print_json(const struct report *r, FILE *to);
+/* Both sort its times. */
+void report_print(struct report *r, FILE *to);
+void report_print_json(struct report *r, FILE *to);

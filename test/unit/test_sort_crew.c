@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "clock.h"
 #include "crew.h"
@@ -16,7 +17,7 @@
 
 struct play {
 	struct platform platform;
-	/* For each attempt that was started: 'g'ood, 'd'ies, 'e'rror, 'f'inal error, 'l'ate. */
+	/* For each start: 'g'ood, 'd'ies, 'e'rror, 'f'inal error, 'l'ate, 'r'efused, 'n'ever. */
 	const char *script;
 	size_t started, most;
 	struct platform_run *running[PLACES];
@@ -44,25 +45,54 @@ static int play_start(struct platform *p, struct platform_run *run)
 		json_integer_value(json_object_get(value, "index")),
 		json_integer_value(json_object_get(value, "attempt")));
 	json_decref(root);
-	run->start_ns = run->ready_ns = clock_ns();
+	run->start_ns = clock_ns();
 	return 0;
 }
 
-/* The one that runs longest ends first: places are filled from the back. */
+static int ending_of(char c)
+{
+	switch (c) {
+	case 'd':
+		return -ECHILD;
+	case 'l':
+		return -ETIMEDOUT;
+	case 'r':
+		return -EAGAIN;
+	case 'n':
+		return -EACCES;
+	default:
+		return 0;
+	}
+}
+
+/* Of those that have this ending, or any: the one that runs longest; places are filled from the
+ * back. */
+static size_t longest(const struct play *play, char ending)
+{
+	size_t i = PLACES;
+
+	while (i > 0 && (!play->running[i - 1] || (ending && play->endings[i - 1] != ending)))
+		i--;
+	return i;
+}
+
+/* Who is refused hears of it first, then who runs longest ends. */
 static int play_wait(struct platform *p, uint64_t due_ns, struct platform_run **ret)
 {
 	struct play *play = (struct play *)p;
-	size_t i = PLACES;
+	size_t i = longest(play, 'r');
 
-	while (i > 0 && !play->running[i - 1])
-		i--;
-	if (i-- == 0)
+	if (i == 0)
+		i = longest(play, 0);
+	if (i-- == 0) {
+		usleep(1000);
 		return 0;
+	}
 	*ret = play->running[i];
 	play->running[i] = NULL;
 	(*ret)->end_ns = clock_ns();
-	(*ret)->r = play->endings[i] == 'd' ? -ECHILD : play->endings[i] == 'l' ? -ETIMEDOUT : 0;
-	(*ret)->log[0] = '\0';
+	(*ret)->r = ending_of(play->endings[i]);
+	strcpy((*ret)->log, play->endings[i] == 'r' ? "too many" : "");
 	(*ret)->output = NULL;
 	if (play->endings[i] == 'g')
 		(*ret)->output = strdup("{\"count\":1}");
@@ -100,7 +130,7 @@ static const struct platform_ops PLAY = {
 struct result {
 	int r;
 	size_t ended;
-	uint32_t attempts, killed;
+	uint32_t attempts, killed, refused;
 	struct problem problem;
 };
 
@@ -128,6 +158,7 @@ static struct result run_all(struct play *play, size_t count, size_t parallel,
 	for (size_t i = 0; i < count; i++) {
 		res.attempts += tasks[i].attempts;
 		res.killed += tasks[i].killed_count;
+		res.refused += tasks[i].refused_count;
 	}
 	crew_fini(&crew);
 	for (size_t i = 0; i < PLACES; i++)
@@ -184,6 +215,49 @@ static void an_error_that_would_come_again_fails_at_once(void **state)
 	assert_false(res.problem.is_final);
 }
 
+static void who_is_refused_comes_again_and_nobody_overtakes_him(void **state)
+{
+	struct play play = { .script = "grrgg" };
+	struct result res = run_all(&play, 4, 1, 0);
+
+	assert_int_equal(res.r, -ENOENT);
+	assert_int_equal(res.attempts, 4);
+	assert_int_equal(res.refused, 2);
+	assert_string_equal(play.order, "0.1 1.1 1.1 1.1 2.1 3.1 ");
+}
+
+static void as_many_run_at_once_as_there_was_room_for_and_one_more_after_each(void **state)
+{
+	struct play play = { .script = "ggr" };
+	struct result res = run_all(&play, 5, 3, 0);
+
+	/* The third is refused beside two; when one of these has ended, three may run. */
+	assert_int_equal(res.r, -ENOENT);
+	assert_string_equal(play.order, "0.1 1.1 2.1 2.1 3.1 4.1 ");
+	assert_int_equal(play.most, 3);
+	assert_int_equal(res.refused, 1);
+}
+
+static void a_platform_that_has_no_room_for_too_long_fails_the_job(void **state)
+{
+	struct play play = { .script = "rrrrrrrrrrrrrrrrrrrr" };
+	struct result res = run_all(&play, 1, 1, 0);
+
+	assert_int_equal(res.r, -ETIMEDOUT);
+	assert_string_equal(res.problem.text, "the platform has had no room for 1 functions at "
+					      "once for 1 s: too many");
+}
+
+static void what_a_platform_will_never_do_fails_at_once(void **state)
+{
+	struct play play = { .script = "gn" };
+	struct result res = run_all(&play, 3, 1, 0);
+
+	assert_int_equal(res.r, -EREMOTEIO);
+	assert_int_equal(res.attempts, 2);
+	assert_string_equal(res.problem.text, "map 1: Permission denied");
+}
+
 static void a_share_of_the_runs_is_killed_and_all_tasks_succeed(void **state)
 {
 	struct play play = { .script = "" };
@@ -204,6 +278,10 @@ int main(void)
 		cmocka_unit_test(who_died_runs_again_before_those_who_have_not_run),
 		cmocka_unit_test(after_four_attempts_the_job_fails),
 		cmocka_unit_test(an_error_that_would_come_again_fails_at_once),
+		cmocka_unit_test(who_is_refused_comes_again_and_nobody_overtakes_him),
+		cmocka_unit_test(as_many_run_at_once_as_there_was_room_for_and_one_more_after_each),
+		cmocka_unit_test(a_platform_that_has_no_room_for_too_long_fails_the_job),
+		cmocka_unit_test(what_a_platform_will_never_do_fails_at_once),
 		cmocka_unit_test(a_share_of_the_runs_is_killed_and_all_tasks_succeed),
 	};
 
