@@ -1,7 +1,7 @@
 # What people type. Meson and ninja do the work, in build/; this file only names it.
 
 .DEFAULT_GOAL := all
-.PHONY: all run test style asan tsan arm64 torture fuzz plants sim model e2e coverage mutate bench bench-long bench-attach format install prefix clean help
+.PHONY: all run test style asan tsan arm64 torture fuzz plants sim model e2e coverage mutate openwhisk bench bench-long bench-attach format install prefix clean help
 JOBS := $(shell nproc)
 PREFIX ?= /usr/local
 BENCH_PROGRAMS = bench/overwrite bench/instructions test/torture/many
@@ -43,6 +43,12 @@ plants: ## plant bugs, one at a time, and run the tests until they are found
 fuzz: ## run each fuzzer for a minute, or SECONDS=N
 	@tools/install-packages test
 	@tools/fuzz --seconds $(or $(SECONDS),60) $(NAMES)
+
+openwhisk: ## build/dist/wadi-sort-fn.zip, the functions of the sort as an action of OpenWhisk
+	@tools/install-packages run
+	@$(MAKE) -s all
+	@ninja -C build -j $(JOBS) apps/bundle/launch
+	@tools/function-bundle --program build/apps/sort/wadi-sort-fn --entry exec --output build/dist/wadi-sort-fn.zip
 
 torture: ## kill servers at random under clients that check every byte, 1,000 times or KILLS=N
 	@tools/install-packages test
