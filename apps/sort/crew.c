@@ -144,11 +144,10 @@ static int task_refused(struct crew *c, struct task *t)
 		pause_ns = REFUSED_MAX_NS;
 	if (now_ns - t->refused_ns > c->timeout_ns)
 		return problem_set(c->problem, -ETIMEDOUT,
-				   "the platform has had no room for %zu functions at once for "
-				   "%llu s: %s",
-				   c->running_count + 1,
+				   "the platform has refused to run it for %llu s, beside %zu "
+				   "others: %s",
 				   (unsigned long long)((now_ns - t->refused_ns) / NS_PER_S),
-				   t->run.log);
+				   c->running_count, t->run.log);
 	t->again_ns = now_ns + pause_ns;
 	if (t->again_ns < t->run.again_ns)
 		t->again_ns = t->run.again_ns;
@@ -190,6 +189,7 @@ static int task_failed(struct crew *c, struct task *t, const json_t *reply)
 	int r = t->run.r == -ETIMEDOUT ? -ETIMEDOUT : -EREMOTEIO;
 
 	t->refusals = 0;
+	t->again_ns = t->run.again_ns;
 	t->has_started = false;
 	if (!is_final && t->attempts < TASK_ATTEMPTS)
 		return 0;

@@ -174,8 +174,12 @@ static int platform_init(struct sort *s)
 	struct platform_config config = {
 		.url = platform_url(s),
 		.program = s->job.function_program,
+		.bundle = s->job.function_bundle,
 		.function_memory = s->options.function_memory,
 		.parallel = s->parallel,
+		.timeout_ms = s->options.timeout_ms,
+		.auth = s->options.auth,
+		.auth_file = s->options.auth_file,
 	};
 
 	s->report.platform = platform_kind(config.url, &s->report.platform_len);

@@ -22,7 +22,8 @@
 #define LEAST_BYTES (128ull << 20)
 
 /* Where programs of ours are, from the directory of this one: installed, or in a build. */
-static const char *const PLACES[] = { "", "../cli/", "../../src/cli/", "../../bin/", "../bin/" };
+static const char *const PLACES[] = { "",           "../cli/", "../../src/cli/",
+				      "../../bin/", "../bin/", "../../dist/" };
 
 char *job_path(const char *directory, const char *kind, uint32_t index)
 {
@@ -31,8 +32,8 @@ char *job_path(const char *directory, const char *kind, uint32_t index)
 	return asprintf(&path, "%s/%s-%05u", directory, kind, index) < 0 ? NULL : path;
 }
 
-/* The path of another program of ours; its bare name if it is not where we look. */
-static char *program_find(const char *name)
+/* The path of another file of ours; its bare name if it is not where we look. */
+static char *file_find(const char *name, int mode)
 {
 	char self[PATH_MAX], path[PATH_MAX + 64];
 	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
@@ -45,7 +46,7 @@ static char *program_find(const char *name)
 	slash[1] = '\0';
 	for (size_t i = 0; i < sizeof(PLACES) / sizeof(PLACES[0]); i++) {
 		snprintf(path, sizeof(path), "%s%s%s", self, PLACES[i], name);
-		if (access(path, X_OK) == 0)
+		if (access(path, mode) == 0)
 			return strdup(path);
 	}
 	return strdup(name);
@@ -188,7 +189,7 @@ static uint64_t embedded_memory(const struct options *o, struct job_size size)
 
 static int embedded_start(struct job *j, struct job_size size)
 {
-	char *program = program_find("wadi");
+	char *program = file_find("wadi", X_OK);
 	struct embedded_config config = {
 		.program = program,
 		.directory = j->work,
@@ -297,8 +298,9 @@ int job_begin(struct job *j, const struct options *o, struct job_size size, stru
 		return problem_set(problem, -errno, "no random number: %s", strerror(errno));
 	snprintf(j->name, sizeof(j->name), "sort-%016llx", (unsigned long long)unique);
 	j->function_store.timeout_ms = 30000;
-	j->function_program = program_find("wadi-sort-fn");
-	r = j->function_program ? sweeper_start(&j->sweeper) : -ENOMEM;
+	j->function_program = file_find("wadi-sort-fn", X_OK);
+	j->function_bundle = file_find("wadi-sort-fn.zip", R_OK);
+	r = j->function_program && j->function_bundle ? sweeper_start(&j->sweeper) : -ENOMEM;
 	if (r < 0)
 		problem_set(problem, r, "cannot start: %s", strerror(-r));
 	if (r == 0)
@@ -338,7 +340,9 @@ int job_end(struct job *j)
 	free(j->output);
 	free(j->parts);
 	free(j->function_program);
-	j->work = j->output = j->parts = j->function_program = NULL;
+	free(j->function_bundle);
+	j->work = j->output = j->parts = NULL;
+	j->function_program = j->function_bundle = NULL;
 	j->store = j->admin = NULL;
 	return r;
 }

@@ -23,6 +23,7 @@ struct job {
 	char *output; /* the directory that the user named for the parts, or NULL */
 	char *parts;  /* where they are until they are verified */
 	char *function_program;
+	char *function_bundle; /* a zip of it, for platforms elsewhere */
 	char token[STORE_TOKEN_MAX];
 	struct store_config function_store; /* what functions get */
 	struct store *admin;                /* makes and ends the job */

@@ -8,6 +8,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "platform.h"
+
 enum kind { KIND_BYTES, KIND_NUMBER, KIND_TIME, KIND_WORD, KIND_TEXT, KIND_PATHS, KIND_FLAG };
 
 struct option_line {
@@ -280,8 +282,9 @@ static void help(void)
 		wrap(6, text);
 	}
 	printf("\n");
-	wrap(0, "Exit status: 0 sorted and verified; 1 not; 2 wrong usage; 3 the store is out of "
-		"reach; 4 a function took too long.");
+	wrap(0, "Exit status: 0 sorted and verified; 1 not; 2 wrong usage; 3 the store or the "
+		"platform "
+		"is out of reach; 4 a function took too long.");
 }
 
 static const struct option_line *line_find(const char *name, size_t len)
@@ -333,14 +336,15 @@ static int store_check(const char *store, struct problem *problem)
 	return word_parse("store", "wadi|redis://|dir:|memory:", store, len, &ignored, problem);
 }
 
-/* A word up to where the place begins, if it has one. */
-static int platform_check(const char *platform, struct problem *problem)
+static int platform_option_check(const char *platform, struct problem *problem)
 {
-	size_t len = strcspn(platform, ":");
 	uint64_t ignored;
+	size_t len;
 
-	len += strspn(platform + len, ":/");
-	return word_parse("platform", WORDS_PLATFORM, platform, len, &ignored, problem);
+	platform_kind(platform, &len);
+	if (word_parse("platform", WORDS_PLATFORM, platform, len, &ignored, problem) < 0)
+		return -EINVAL;
+	return platform_check(platform, problem);
 }
 
 /* What no line of the table can say. */
@@ -348,7 +352,7 @@ static int options_check(const struct options *o, struct problem *problem)
 {
 	if (o->store && store_check(o->store, problem) < 0)
 		return -EINVAL;
-	if (o->platform && platform_check(o->platform, problem) < 0)
+	if (o->platform && platform_option_check(o->platform, problem) < 0)
 		return -EINVAL;
 	if (!o->generate && !o->input.count)
 		return problem_set(problem, -EINVAL,
@@ -358,6 +362,8 @@ static int options_check(const struct options *o, struct problem *problem)
 		return problem_set(problem, -EINVAL, "--generate and --input: only one of them");
 	if (o->generate && o->format != FORMAT_RECORDS)
 		return problem_set(problem, -EINVAL, "--generate makes records, not lines");
+	if (o->auth && o->auth_file)
+		return problem_set(problem, -EINVAL, "--auth and --auth-file: only one of them");
 	if (o->platform && o->store && strcmp(o->store, "memory:") == 0)
 		return problem_set(problem, -EINVAL,
 				   "--store memory: is for threads of this process, and no "

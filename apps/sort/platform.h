@@ -10,6 +10,7 @@
  * one or another, is up to the caller.
  *
  *	process    each run is a process of this machine
+ *	openwhisk  each run is an activation (openwhisk.h has the words)
  *	thread     each run is a thread of this process, for measuring; only the store
  *	           `memory:` is for it
  */
@@ -30,7 +31,7 @@ struct platform_run {
 	char log[2048];            /* the end of what it logged, or what the platform said */
 	uint64_t start_ns, end_ns; /* asked for; replied. 0: never */
 	uint64_t init_ns;          /* to make the instance that ran it; 0: nobody told */
-	uint64_t again_ns;         /* refused: when to ask again; 0: nobody told */
+	uint64_t again_ns;         /* not a success: not to be asked again before; 0: nobody told */
 };
 
 struct platform {
@@ -56,16 +57,25 @@ struct platform_ops {
 struct platform_config {
 	const char *url;        /* which platform, and where */
 	const char *program;    /* wadi-sort-fn */
+	const char *bundle;     /* the same with all that it needs, for other machines: a zip */
 	size_t function_memory; /* enforced where the platform can */
 	size_t parallel;        /* runs at once, at most */
+	uint64_t timeout_ms;    /* of a run, where the platform can */
+	const char *auth, *auth_file; /* as the user gave them; NULL */
 };
 
-/* options.def has the words that may be asked for. */
 int platform_open(const struct platform_config *config, struct problem *problem,
 		  struct platform **ret);
 
+/* options.def has the words; this is what may stand behind them. */
+int platform_check(const char *url, struct problem *problem);
+
 /* The word for it in a report: `url` up to the length. */
 const char *platform_kind(const char *url, size_t *ret_len);
+
+/* Who we are there: from the file, the option, or the environment's `name`. */
+int platform_auth(const struct platform_config *config, const char *name, char *ret, size_t cap,
+		  struct problem *problem);
 
 /* Signals that are blocked in the caller can come during wait(). */
 int platform_process_open(const struct platform_config *config, struct problem *problem,
@@ -74,3 +84,6 @@ int platform_process_open(const struct platform_config *config, struct problem *
 /* No memory limit, no force. */
 int platform_thread_open(const struct platform_config *config, struct problem *problem,
 			 struct platform **ret);
+
+int platform_openwhisk_open(const struct platform_config *config, struct problem *problem,
+			    struct platform **ret);

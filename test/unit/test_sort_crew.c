@@ -244,8 +244,8 @@ static void a_platform_that_has_no_room_for_too_long_fails_the_job(void **state)
 	struct result res = run_all(&play, 1, 1, 0);
 
 	assert_int_equal(res.r, -ETIMEDOUT);
-	assert_string_equal(res.problem.text, "the platform has had no room for 1 functions at "
-					      "once for 1 s: too many");
+	assert_string_equal(res.problem.text, "the platform has refused to run it for 1 s, "
+					      "beside 0 others: too many");
 }
 
 static void what_a_platform_will_never_do_fails_at_once(void **state)

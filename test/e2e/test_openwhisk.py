@@ -1,0 +1,274 @@
+"""The sort on OpenWhisk: its REST interface, its limits, its proxy, and functions that are frozen between their runs.
+
+The platform is the small one of test/platforms, in front of the same zip that a real one would get.
+"""
+import base64
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from cluster import Cluster
+from conftest import BUILD, LATE_S, REFUSED, ROOT, UNREACHABLE, build_target, clean_environment
+from test_sort import FUNCTION, SORT, place, sort  # noqa: F401, a fixture among them
+
+PLATFORMS = os.path.join(ROOT, "test/platforms")
+AUTH = "23bc46b1-71f6-4ed5-8c54-816aa4f8c502:secret"
+MARKER = "XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
+
+pytestmark = pytest.mark.skipif(not os.path.exists(SORT), reason="no " + SORT)
+
+
+@pytest.fixture(scope="session")
+def bundle():
+    """The zip, where the driver looks for it."""
+    if not build_target("apps/bundle/launch"):
+        pytest.skip("no launcher in this build")
+    path = os.path.join(BUILD, "dist/wadi-sort-fn.zip")
+    done = subprocess.run([os.path.join(ROOT, "tools/function-bundle"), "--program", FUNCTION, "--entry", "exec", "--output", path],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    return path
+
+
+class Program:
+    """One of test/platforms, which prints a line when it listens."""
+
+    def __init__(self, name, *options, env=None, cwd=None):
+        self.process = subprocess.Popen([sys.executable, os.path.join(PLATFORMS, name), *map(str, options)],
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd,
+                                        env=env or clean_environment())
+        line = self.process.stdout.readline().decode()
+        assert "=" in line, self.process.stderr.read()
+        self.where = line.strip().split("=", 1)[1]
+
+    def end(self):
+        self.process.terminate()
+        try:
+            self.out, self.err = (text.decode() for text in self.process.communicate(timeout=LATE_S))
+        finally:
+            self.process.kill()
+
+
+class Whisk(Program):
+    def __init__(self, *options):
+        super().__init__("openwhisk.py", "--auth", AUTH, "--per-minute", 100000, *options)
+        self.options = ["--platform", self.where]
+        self.env = {"__OW_API_KEY": AUTH}
+        self.port = int(self.where.rsplit(":", 1)[1])
+
+    def ask(self, method, path, body=None, auth=AUTH):
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LATE_S)
+        connection.request(method, path, json.dumps(body) if body is not None else None,
+                           {"Authorization": "Basic " + base64.b64encode(auth.encode()).decode()})
+        answer = connection.getresponse()
+        with contextlib.closing(connection):
+            return answer.status, json.loads(answer.read())
+
+    def counts(self):
+        return self.ask("GET", "/counts")[1]
+
+
+@pytest.fixture
+def whisk(bundle):
+    started = []
+
+    def start(*options):
+        started.append(Whisk(*options))
+        return started[-1]
+    yield start
+    for one in started:
+        one.end()
+
+
+def starts(report):
+    return {kind: report["starts"][kind]["runs"] for kind in ("cold", "warm")}
+
+
+def test_a_sort_on_an_empty_platform_makes_its_action_and_finds_it_warm_the_next_time(place, whisk):
+    platform = whisk("--pause-grace-ms", 0)
+    options = ["--generate", "10M", "--maps", 3, "--reduces", 2, "--parallel", 2, *platform.options]
+    first = sort(place, *options, env=platform.env)
+    assert first["platform"] == "openwhisk" and first["attach"] == "host"
+    assert starts(first) == {"cold": 2, "warm": 11}
+    assert first["starts"]["cold"]["init_p50_ms"] > 0 and first["starts"]["warm"]["init_p50_ms"] == 0
+    counts = platform.counts()
+    assert counts["ran"] == 13 and counts["cold"] == 2 and counts["frozen"] > 0 and counts["thawed"] > 0
+    second = sort(place, *options, env=platform.env)
+    assert starts(second) == {"cold": 0, "warm": 13}
+    assert second["sum"] == first["sum"] == sort(place, "--generate", "10M")["sum"]
+    # Another limit is another action.
+    assert starts(sort(place, *options, "--function-memory", "300M", env=platform.env)) == {"cold": 2, "warm": 11}
+    assert platform.ask("GET", "/api/v1/namespaces/_/actions/wadi-sort")[1]["limits"]["memory"] == 332
+
+
+def test_what_takes_longer_than_the_platform_blocks_is_asked_for(place, whisk):
+    platform = whisk("--blocking-ms", 1)
+    report = sort(place, "--generate", "5M", "--maps", 2, "--reduces", 2, *platform.options, env=platform.env)
+    assert report["refused"] == 0 and platform.counts()["ran"] == 10
+
+
+def test_refusals_lost_answers_and_dying_containers_are_got_over(place, whisk):
+    platform = whisk("--fault", "429:5", "--fault", "503:7", "--fault", "502:11", "--fault", "lost:6", "--fault", "killed:8",
+                     "--concurrent", 3)
+    report = sort(place, "--generate", "5M", "--maps", 6, "--reduces", 4, "--parallel", 4, *platform.options, env=platform.env)
+    counts = platform.counts()
+    assert counts["fault"] >= 8 and counts["throttled"] > 0
+    assert report["refused"] > counts["throttled"]
+
+
+def test_a_platform_without_room_is_asked_until_the_time_of_a_run_is_over(place, whisk):
+    platform = whisk("--concurrent", 0)
+    told = sort(place, "--generate", "1M", "--timeout", "500ms", *platform.options, env=platform.env, code=4)
+    assert "the platform has refused to run it for 0 s, beside 0 others" in told
+    assert "answered 429: Too many concurrent requests in flight (count: 0, allowed: 0)." in told
+
+
+def test_who_asks_is_told_by_a_file_the_environment_or_an_option(place, whisk):
+    platform = whisk()
+    path = os.path.join(place, "auth")
+    options = ["--generate", "1M", "--maps", 1, "--reduces", 1, *platform.options]
+    with open(path, "w") as file:
+        file.write(AUTH + "\n")
+    sort(place, *options, "--auth-file", path)
+    sort(place, *options, "--auth-file", path, env={"__OW_API_KEY": "a:b"})
+    sort(place, *options, "--auth", AUTH)
+    told = sort(place, *options, env={"__OW_API_KEY": "a:b"}, code=REFUSED)
+    assert "answered 401: The supplied authentication is invalid.; --auth-file or __OW_API_KEY has UUID:KEY" in told
+    assert "this platform wants to know who asks" in sort(place, *options, code=REFUSED)
+    assert "cannot read" in sort(place, *options, "--auth-file", path + "x", code=REFUSED)
+
+
+def test_an_action_that_is_not_there_or_does_not_answer_as_it_should(place, whisk):
+    platform = whisk()
+    there = ["--generate", "1M", "--maps", 1, "--reduces", 1, "--platform", platform.where + "/mine"]
+    assert "answered 404: The requested resource does not exist." in sort(place, *there, env=platform.env, code=REFUSED)
+
+    def put(script):
+        code = base64.b64encode(script.encode()).decode()
+        status, _ = platform.ask("PUT", "/api/v1/namespaces/_/actions/mine?overwrite=true", {
+            "exec": {"kind": "blackbox", "image": "x", "binary": True, "code": code}})
+        assert status == 200
+
+    put("#!/bin/sh\necho '{\"ok\":true}' >&3\nread line\necho nonsense >&3\nread line\n")
+    told = sort(place, *there, env=platform.env, code=REFUSED)
+    assert "four times over" in told and "The action did not return a dictionary or array." in told
+    put("#!/bin/sh\necho '{\"ok\":true}' >&3\nread line\necho oh >&2\n")
+    assert "four times over" in (told := sort(place, *there, env=platform.env, code=REFUSED)) and "command exited" in told
+    put("#!/bin/sh\n")
+    assert "Command exited abruptly during initialization." in sort(place, *there, env=platform.env, code=REFUSED)
+    put("#!/bin/sh\necho '{\"ok\":true}' >&3\nwhile read line; do echo '{\"error\":\"no\",\"is_final\":true}' >&3; done\n")
+    assert "generate 0: no\n" in sort(place, *there, env=platform.env, code=REFUSED)
+
+
+def test_a_function_that_takes_too_long_is_given_up(place, whisk):
+    platform = whisk()
+    code = base64.b64encode(b"#!/bin/sh\necho '{\"ok\":true}' >&3\nread line\nread line\n").decode()
+    for timeout_ms, given in (("300000", "500ms"), ("100", "60s")):
+        platform.ask("PUT", "/api/v1/namespaces/_/actions/slow?overwrite=true", {
+            "exec": {"kind": "blackbox", "image": "x", "binary": True, "code": code}, "limits": {"timeout": int(timeout_ms)}})
+        told = sort(place, "--generate", "1M", "--maps", 1, "--reduces", 1, "--timeout", given, "--platform",
+                    platform.where + "/slow", env=platform.env, code=4)
+        assert "it took too long" in told
+    assert "exceeded its time limits of 100 milliseconds" in told
+
+
+def test_a_platform_that_is_away_for_a_moment_is_waited_for_and_one_that_is_not_there_is_told(place, whisk):
+    platform = whisk()
+    options = ["--generate", "1M", "--maps", 1, "--reduces", 1, *platform.options]
+    platform.end()
+    assert "Failed to connect" in sort(place, *options, env=platform.env, code=UNREACHABLE)
+
+
+def test_a_frozen_function_goes_on_with_a_proxy_that_was_restarted_meanwhile(place, whisk, tmp_path):
+    """The proxy is killed again and again, so that who is thawed has a connection to nobody."""
+    cluster = Cluster(str(tmp_path), shards=1, memory="256M")
+    platform = whisk("--pause-grace-ms", 0)
+    restarts, over = [], threading.Event()
+
+    def restart():
+        while not over.wait(0.3):
+            cluster.roles["proxy"].end(signal.SIGKILL)
+            cluster.start_proxy()
+            restarts.append(1)
+
+    thread = threading.Thread(target=restart)
+    thread.start()
+    try:
+        for endpoint in (cluster.roles["proxy"].endpoints["unix"], cluster.roles["proxy"].endpoints["tcp"]):
+            report = sort(place, "--generate", "10M", "--maps", 4, "--reduces", 3, "--parallel", 2, *platform.options,
+                          env={**platform.env, "WADI_ENDPOINT": endpoint, "WADI_TOKEN": cluster.key})
+            assert starts(report)["warm"] > 0
+    finally:
+        over.set()
+        thread.join()
+        cluster.kill()
+    assert len(restarts) >= 2 and platform.counts()["thawed"] > 0
+
+
+class Loop(Program):
+    """The proxy of one container."""
+
+    def __init__(self, place, *options, **env):
+        super().__init__("actionloop.py", "--directory", os.path.join(place, "action"), *options,
+                         env={"OW_WAIT_FOR_ACK": "1", **env})
+
+    def post(self, path, body, binary=False):
+        connection = http.client.HTTPConnection("127.0.0.1", int(self.where), timeout=LATE_S)
+        connection.request("POST", path, body if binary else json.dumps(body))
+        answer = connection.getresponse()
+        with contextlib.closing(connection):
+            return answer.status, json.loads(answer.read())
+
+    def init(self, path, **env):
+        with open(path, "rb") as file:
+            code = base64.b64encode(file.read()).decode()
+        return self.post("/init", {"value": {"name": "x", "main": "main", "binary": True, "code": code, "env": env}})
+
+
+def running(program):
+    """The process of a program that a launcher started."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if file.read().split(b"\0")[-2:-1] == [program.encode()]:
+                    return int(pid)
+        except OSError:
+            continue
+    raise AssertionError("it does not run: " + program)
+
+
+def test_the_action_keeps_to_the_contract_of_the_loop(place, bundle):
+    """What OpenWhisk's own tests of a runtime ask for, of our action behind a proxy that does as the contract says."""
+    loop = Loop(place, __OW_X="u?a=b==")
+    path = os.path.join(place, "part")
+    request = {"op": "generate", "output": path, "count": 10, "function_memory": 33554432, "first": "0"}
+    try:
+        assert loop.post("/run", {"value": {}}) == (500, {"error": "no action defined yet"})
+        assert loop.post("/init", {"value": {}})[0] == 403
+        assert loop.init(bundle, __OW_MORE="a=b") == (200, {"ok": True})
+        assert loop.init(bundle) == (403, {"error": "Cannot initialize the action more than once."})
+        for run in (1, 2):
+            status, reply = loop.post("/run", {"value": request, "activation_id": "1", "deadline": "99"})
+            assert (status, reply["count"], reply["run"]) == (200, 10, run)
+        # More than a megabyte, newlines, Unicode, and what is no request.
+        assert loop.post("/run", {"value": {**request, "x": "ä€\n" * 600000}})[1]["count"] == 10
+        assert loop.post("/run", json.dumps({"value": request}, indent=1).encode(), binary=True)[1]["run"] == 4
+        assert loop.post("/run", {"value": {"op": "\u20ac"}})[1]["is_final"] is True
+        assert loop.post("/run", {}) == (200, {"error": "the line has no object \"value\"", "is_final": True})
+        assert loop.post("/run", {"value": request})[1]["run"] == 7
+        pid = running(os.path.join(place, "action/lib/program"))
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            env = sorted(file.read().decode().rstrip("\0").split("\0"))
+        assert env == ["__OW_MORE=a=b", "__OW_WAIT_FOR_ACK=1", "__OW_X=u?a"]
+        os.kill(pid, signal.SIGKILL)
+        assert loop.post("/run", {"value": request}) == (400, {"error": "command exited"})
+    finally:
+        loop.end()
+    assert loop.out.split("\n").count(MARKER) == loop.err.split("\n").count(MARKER) == 8
+
