@@ -15,6 +15,7 @@ import threading
 import pytest
 from cluster import Cluster
 from conftest import BUILD, LATE_S, REFUSED, ROOT, UNREACHABLE, build_target, clean_environment
+from npm import modules
 from test_sort import FUNCTION, SORT, place, sort  # noqa: F401, a fixture among them
 
 PLATFORMS = os.path.join(ROOT, "test/platforms")
@@ -209,6 +210,21 @@ def test_a_frozen_function_goes_on_with_a_proxy_that_was_restarted_meanwhile(pla
         thread.join()
         cluster.kill()
     assert len(restarts) >= 2 and platform.counts()["thawed"] > 0
+
+
+def test_the_official_client_finds_a_platform(place, whisk, bundle):
+    path = modules("openwhisk@3.21.9")
+    platform = whisk()
+    done = subprocess.run(["node", os.path.join(PLATFORMS, "openwhisk_client.js"), path, f"http://127.0.0.1:{platform.port}", AUTH,
+                           bundle, os.path.join(place, "part")], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          env=clean_environment(), timeout=LATE_S, check=False)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told == {
+        "made": ["judged", "guest", "0.0.1", 128, "blackbox", None], "listed": ["judged"], "got": True,
+        "again": [409, "resource already exists"], "result": 10, "record": ["success", 2, False], "later": [True, 10, True],
+        "activations": 2, "failed": [502, None], "large": 413, "deleted": "judged",
+        "gone": [404, "The requested resource does not exist."], "stranger": 401}
 
 
 class Loop(Program):
