@@ -4,7 +4,7 @@
  * ActionLoop: where the platform says that it waits, an acknowledgement first; then for
  * each line of JSON on the standard input, however long, one on descriptor 3. Bad input
  * is answered too. The standard output is only a log. It ends with its input, which a
- * platform never closes.
+ * platform never closes. With --http it is a server instead: service.h.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "function.h"
+#include "service.h"
 
 #define REPLY_FD 3
 
@@ -50,7 +51,7 @@ static int reply_line(const char *text)
 	return r;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const char *wants_ack = getenv("__OW_WAIT_FOR_ACK");
 	struct instance instance = { 0 };
@@ -59,6 +60,8 @@ int main(void)
 	ssize_t len;
 	int r = 0;
 
+	if (argc > 1)
+		return service_main(argc, argv);
 	if (wants_ack && *wants_ack)
 		r = reply_line("{\"ok\":true}");
 	while (r == 0 && (len = getline(&line, &cap, stdin)) >= 0) {
