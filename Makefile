@@ -1,7 +1,7 @@
 # What people type. Meson and ninja do the work, in build/; this file only names it.
 
 .DEFAULT_GOAL := all
-.PHONY: all run test style asan tsan arm64 torture fuzz plants sim model e2e coverage mutate openwhisk bench bench-long bench-attach format install prefix clean help
+.PHONY: all run test style asan tsan arm64 torture fuzz plants sim model e2e coverage mutate openwhisk lambda bench bench-long bench-attach format install prefix clean help
 JOBS := $(shell nproc)
 PREFIX ?= /usr/local
 BENCH_PROGRAMS = bench/overwrite bench/instructions test/torture/many
@@ -49,6 +49,12 @@ openwhisk: ## build/dist/wadi-sort-fn.zip, the functions of the sort as an actio
 	@$(MAKE) -s all
 	@ninja -C build -j $(JOBS) apps/bundle/launch
 	@tools/function-bundle --program build/apps/sort/wadi-sort-fn --entry exec --output build/dist/wadi-sort-fn.zip
+
+lambda: ## build/dist/wadi-sort-lambda.zip, the functions of the sort as a custom runtime of AWS Lambda
+	@tools/install-packages run
+	@$(MAKE) -s all
+	@ninja -C build -j $(JOBS) apps/bundle/launch
+	@tools/function-bundle --program build/apps/lambda/wadi-sort-lambda --entry bootstrap --output build/dist/wadi-sort-lambda.zip
 
 torture: ## kill servers at random under clients that check every byte, 1,000 times or KILLS=N
 	@tools/install-packages test
