@@ -351,6 +351,11 @@ WADI_API int wadi_start_put(struct wadi *w, const char *path, const void *data, 
 WADI_API int wadi_start_get(struct wadi *w, const char *path, void *buf, size_t cap,
 			    const struct wadi_get_options *options, struct wadi_stat *ret_stat,
 			    struct wadi_op **ret);
+
+/* The same into memory of the library's: *ret_data is set if the operation ends well. */
+WADI_API int wadi_start_get_alloc(struct wadi *w, const char *path,
+				  const struct wadi_get_options *options, void **ret_data,
+				  struct wadi_stat *ret_stat, struct wadi_op **ret);
 WADI_API int wadi_start_remove(struct wadi *w, const char *path, uint64_t if_version,
 			       struct wadi_op **ret);
 WADI_API int wadi_start_wait(struct wadi *w, const char *path, uint32_t wait_ms,

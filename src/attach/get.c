@@ -377,17 +377,23 @@ int64_t wadi_get_alloc(struct wadi *w, const char *path, const struct wadi_get_o
 
 struct started_get {
 	struct get_op get;
+	void **ret_data; /* NULL: into the caller's buffer */
 	char path[];
 };
 
 static void started_free(struct wadi_op *op)
 {
-	node_free(container_of(op, struct started_get, get.op));
+	struct started_get *s = container_of(op, struct started_get, get.op);
+
+	if (s->ret_data && op->result >= 0)
+		*s->ret_data = s->get.buf;
+	else if (s->ret_data)
+		node_free(s->get.buf);
+	node_free(s);
 }
 
-int wadi_start_get(struct wadi *w, const char *path, void *buf, size_t cap,
-		   const struct wadi_get_options *options, struct wadi_stat *ret_stat,
-		   struct wadi_op **ret)
+static int start(struct wadi *w, const char *path, const struct get_op *model, void **ret_data,
+		 const struct wadi_get_options *options, struct wadi_op **ret)
 {
 	struct started_get *s = path ? node_alloc(sizeof(*s) + strlen(path) + 1) : NULL;
 	int r = handle_check(w);
@@ -396,9 +402,8 @@ int wadi_start_get(struct wadi *w, const char *path, void *buf, size_t cap,
 		r = (int)handle_fail(w, "get", path, path ? -ENOMEM : -EINVAL, why_no_room(path));
 	if (r == 0) {
 		strcpy(s->path, path);
-		s->get.buf = buf;
-		s->get.cap = cap;
-		s->get.ret_stat = ret_stat;
+		s->get = *model;
+		s->ret_data = ret_data;
 		r = get_op_init(&s->get, w, "get", s->path, options);
 	}
 	if (r == 0) {
@@ -411,4 +416,21 @@ int wadi_start_get(struct wadi *w, const char *path, void *buf, size_t cap,
 	else
 		*ret = &s->get.op;
 	return r;
+}
+
+int wadi_start_get(struct wadi *w, const char *path, void *buf, size_t cap,
+		   const struct wadi_get_options *options, struct wadi_stat *ret_stat,
+		   struct wadi_op **ret)
+{
+	struct get_op model = { .buf = buf, .cap = cap, .ret_stat = ret_stat };
+
+	return start(w, path, &model, NULL, options, ret);
+}
+
+int wadi_start_get_alloc(struct wadi *w, const char *path, const struct wadi_get_options *options,
+			 void **ret_data, struct wadi_stat *ret_stat, struct wadi_op **ret)
+{
+	struct get_op model = { .is_ours = true, .ret_stat = ret_stat };
+
+	return start(w, path, &model, ret_data, options, ret);
 }

@@ -691,6 +691,42 @@ static const char *operations_in_flight(struct wadi *w)
 	return NULL;
 }
 
+static const char *operations_that_allocate(struct wadi *w)
+{
+	static const size_t LENS[] = { 0, 5, 3000, 2 * MIB + 1 };
+	void *data[COUNT_OF(LENS)] = { 0 }, *nothing = NULL;
+	struct wadi_op *ops[COUNT_OF(LENS)], *op;
+	struct wadi_get_options options = WADI_GET_OPTIONS;
+	struct wadi_stat stat;
+	char path[16];
+
+	for (size_t i = 0; i < COUNT_OF(LENS); i++) {
+		uint8_t *bytes = filled(LENS[i], i);
+
+		snprintf(path, sizeof(path), "x%zu", i);
+		RETURNS(0, wadi_put(w, path, bytes, LENS[i], NULL, NULL));
+		free(bytes);
+	}
+	for (size_t i = 0; i < COUNT_OF(LENS); i++) {
+		snprintf(path, sizeof(path), "x%zu", i);
+		RETURNS(0, wadi_start_get_alloc(w, path, NULL, &data[i], &stat, &ops[i]));
+	}
+	RETURNS(0, wadi_start_get_alloc(w, "none", NULL, &nothing, NULL, &op));
+	for (size_t i = 0; i < COUNT_OF(LENS); i++) {
+		RETURNS(LENS[i], wadi_op_end(&ops[i]));
+		CHECK(data[i] && is_filled(data[i], 0, LENS[i], i));
+		wadi_free(data[i]);
+	}
+	RETURNS(-ENOENT, wadi_op_end(&op));
+	options.wait_ms = 30000;
+	RETURNS(0, wadi_start_get_alloc(w, "none", &options, &nothing, NULL, &op));
+	wadi_op_cancel(op);
+	RETURNS(-ECANCELED, wadi_op_end(&op));
+	CHECK(nothing == NULL);
+	RETURNS(-EINVAL, wadi_start_get_alloc(w, NULL, NULL, &nothing, NULL, &op));
+	return NULL;
+}
+
 static const char *waits_do_not_hold_up_others(struct wadi *w)
 {
 	struct wadi_op *waits[50], *op;
@@ -1838,6 +1874,7 @@ static const char *handles_are_closed_whatever_is_in_flight(struct wadi *w)
 	T(a_reader_holds_its_version)                                   \
 	T(in_place)                                                     \
 	T(operations_in_flight)                                         \
+	T(operations_that_allocate)                                     \
 	T(waits_do_not_hold_up_others)                                  \
 	T(an_event_loop_can_drive_a_handle)                             \
 	T(a_put_waits_for_space_beside_a_remove_on_the_same_handle)     \
