@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "attach/handle.h"
 #include "base/container.h"
@@ -238,6 +239,9 @@ int wadi_release(struct wadi_view **take)
 	*take = NULL;
 	if (!v)
 		return 0;
+	/* After a fork the pin is the parent's: nothing of it is given back here. */
+	if (v->w->pid != getpid())
+		return handle_check(v->w);
 	if (v->sight) {
 		bool is_told = is_told_of_ends(v->w, v->sight);
 

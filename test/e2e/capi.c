@@ -1614,6 +1614,7 @@ static const char *in_jobs_of_four_shards_on_a_handle_each(struct wadi *w)
 
 static const char *after_a_fork_the_child_opens_its_own(struct wadi *w)
 {
+	struct wadi_view *view;
 	struct wadi_op *op;
 	struct wadi *own;
 	char buf[8];
@@ -1621,12 +1622,14 @@ static const char *after_a_fork_the_child_opens_its_own(struct wadi *w)
 	pid_t pid;
 
 	RETURNS(0, wadi_put(w, "x", "parent", 6, NULL, NULL));
+	RETURNS(0, wadi_view(w, "x", NULL, &view));
 	RETURNS(0, wadi_start_wait(w, "y", 30000, NULL, &op));
 	pid = fork();
 	if (pid == 0) {
 		r = wadi_put(w, "x", "child", 5, NULL, NULL) == -EOWNERDEAD &&
 		    wadi_get(w, "x", buf, sizeof(buf), NULL, NULL) == -EOWNERDEAD &&
 		    wadi_turn(w, 0) == -EOWNERDEAD && wadi_op_end(&op) == -EOWNERDEAD &&
+		    wadi_release(&view) == -EOWNERDEAD && view == NULL &&
 		    strstr(wadi_strerror(w), "fork") != NULL;
 		wadi_close(w);
 		if (r && wadi_open(NULL, &own) == 0 &&
@@ -1638,6 +1641,8 @@ static const char *after_a_fork_the_child_opens_its_own(struct wadi *w)
 	}
 	CHECK(pid > 0 && waitpid(pid, &status, 0) == pid);
 	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	CHECK(memcmp(wadi_view_data(view), "parent", 6) == 0);
+	RETURNS(0, wadi_release(&view));
 	RETURNS(0, wadi_op_end(&op));
 	RETURNS(6, wadi_get(w, "x", buf, sizeof(buf), NULL, NULL));
 	CHECK(memcmp(buf, "parent", 6) == 0);
