@@ -76,6 +76,7 @@ extern "C" {
  *	-EMSGSIZE       larger than a limit, named by wadi_strerror()
  *	-EUSERS         too many of something; the limit is named by wadi_strerror()
  *	-EOPNOTSUPP     not in this build or not through this door
+ *	-ECANCELED      wadi_op_cancel(), or is_interrupted() of the handle's options
  *	-ETIMEDOUT      the deadline; a change may have happened all the same, and to
  *	                repeat it with the same attempt is always right
  *	-EHOSTUNREACH   nobody answers at the endpoint
@@ -98,6 +99,12 @@ struct wadi_options {
 	const char *token;   /* NULL: from the environment; none on a loopback `wadi dev` */
 	uint32_t timeout_ms; /* of each call; 0: WADI_TIMEOUT, else 10,000 */
 	uint32_t reserved;
+	/*
+	 * Asked while a call waits, after each signal to its thread and once a second: true ends
+	 * the call with -ECANCELED. It makes no calls on the handle. NULL: nobody is asked.
+	 */
+	bool (*is_interrupted)(void *arg);
+	void *interrupt_arg;
 };
 #define WADI_OPTIONS                                \
 	{                                           \

@@ -125,12 +125,27 @@ static int64_t op_give_up(struct wadi_op *op, int r)
 	return handle_fail(op->w, op->verb, op->what, -ENOTRECOVERABLE, strerror(-r));
 }
 
+/* A turn of a call that waits. -ECANCELED: whoever called wants it to end. */
+static int turn(struct wadi *w, uint64_t due_ns)
+{
+	unsigned before = w->loop->signal_count;
+	uint64_t look_ns = node_now_ns() + INTERRUPT_LOOK_MS * 1000000ull;
+	int r = loop_turn(w->loop, w->is_interrupted && look_ns < due_ns ? look_ns : due_ns);
+
+	if (r < 0 || !w->is_interrupted ||
+	    (w->loop->signal_count == before && w->loop->now_ns < look_ns))
+		return r;
+	return w->is_interrupted(w->interrupt_arg) ? -ECANCELED : 0;
+}
+
 int64_t op_finish(struct wadi_op *op)
 {
 	while (!op->has_ended) {
-		int r = loop_turn(op->w->loop, UINT64_MAX);
+		int r = turn(op->w, UINT64_MAX);
 
-		if (r < 0)
+		if (r == -ECANCELED && !op->has_ended)
+			fiber_cancel(&op->fiber);
+		else if (r < 0 && r != -ECANCELED)
 			return op_give_up(op, r);
 	}
 	return handle_fail(op->w, op->verb, op->what, op->result, op->why);
@@ -466,6 +481,8 @@ static int configure(struct wadi *w, const struct wadi_options *o)
 	int r;
 
 	w->timeout_ms = o->timeout_ms ? o->timeout_ms : timeout_from_environment();
+	w->is_interrupted = o->is_interrupted;
+	w->interrupt_arg = o->interrupt_arg;
 	snprintf(w->endpoint, sizeof(w->endpoint), "%s", endpoint ? endpoint : ENDPOINT_DEFAULT);
 	if (token && strlen(token) > TOKEN_BYTES_MAX)
 		return (int)handle_fail(w, "open", w->endpoint, -EKEYREJECTED,
@@ -553,11 +570,13 @@ int wadi_turn(struct wadi *w, uint32_t timeout_ms)
 
 	/* What a turn has made ready no descriptor tells of, so it is run before we leave. */
 	while (r == 0) {
-		r = loop_turn(w->loop, due_ns);
+		r = turn(w, due_ns);
 		if (loop_due(w->loop) > w->loop->now_ns &&
 		    (w->ended_count != before || w->loop->now_ns >= due_ns))
 			break;
 	}
+	if (r == -ECANCELED)
+		return (int)handle_fail(w, "turn", NULL, r, "");
 	if (r < 0 && !w->is_poisoned && w->pid == getpid()) {
 		w->is_poisoned = true;
 		r = (int)handle_fail(w, "turn", NULL, -ENOTRECOVERABLE, strerror(-r));

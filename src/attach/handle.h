@@ -41,6 +41,8 @@ struct wadi {
 	char endpoint[ADDRESS_TEXT_MAX], token[TOKEN_BYTES_MAX + 1];
 	uint32_t timeout_ms;
 	int pid;
+	bool (*is_interrupted)(void *arg); /* of its options; may be NULL */
+	void *interrupt_arg;
 	bool is_poisoned, is_saying_hello;
 	struct waitq connected;
 	unsigned connection;  /* counts up with each: what was open on an earlier one is gone */

@@ -220,6 +220,9 @@
 #define TIMEOUT_MS_DEFAULT 10000
 #define TIMEOUT_MS_MAX     (24u * 3600 * 1000)
 
+/* A signal that came just before a call began to wait is noticed after so long. */
+#define INTERRUPT_LOOK_MS 1000
+
 #define SESSION_HEARTBEAT_MS 5000
 #define SESSION_LIFE_MS      30000
 

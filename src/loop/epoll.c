@@ -184,8 +184,9 @@ static int epoll_poll(struct loop *l, uint64_t due_ns)
 		loop_polls(l, l->now_ns);
 		n = epoll_wait(el->epoll_fd, events, LOOP_EVENTS_PER_TURN, 0);
 	}
-	if (n < 0)
-		return errno == EINTR ? 0 : -errno;
+	if (n < 0 && errno != EINTR)
+		return -errno;
+	l->signal_count += n < 0;
 	for (int i = 0; i < n; i++) {
 		struct source *s = events[i].data.ptr;
 

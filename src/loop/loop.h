@@ -97,6 +97,7 @@ struct loop {
 	 * for. */
 	bool is_needed_soon;
 	bool is_waited_for; /* somebody outside waits on loop_fd(), so we sleep between turns too */
+	unsigned signal_count; /* waits that a signal has ended */
 	uint64_t polled_ns;
 	uint64_t busy_ns_max; /* the longest time from poll to poll: a stall, seen by others */
 };

@@ -13,9 +13,11 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -724,6 +726,68 @@ static const char *operations_that_allocate(struct wadi *w)
 	RETURNS(-ECANCELED, wadi_op_end(&op));
 	CHECK(nothing == NULL);
 	RETURNS(-EINVAL, wadi_start_get_alloc(w, NULL, NULL, &nothing, NULL, &op));
+	return NULL;
+}
+
+/* What a host of the library says when it is asked: the last answer is yes. */
+struct host {
+	int asked_count, no_count;
+};
+
+static bool is_enough(void *arg)
+{
+	struct host *host = (struct host *)arg;
+
+	return host->asked_count++ >= host->no_count;
+}
+
+static void ignore_signal(int signal_number)
+{
+	(void)signal_number;
+}
+
+/* Signals every `ms`; 0: no more. */
+static void tick(int ms)
+{
+	struct itimerval every = { { 0, ms * 1000 }, { 0, ms * 1000 } };
+	struct sigaction action;
+
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = ignore_signal;
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &every, NULL);
+}
+
+static const char *a_signal_ends_a_call_if_its_host_wants_that(struct wadi *w)
+{
+	struct host host = { 0, 2 };
+	struct wadi_options options = WADI_OPTIONS;
+	struct wadi_op *op;
+	struct wadi *own;
+	uint64_t begun_ms;
+
+	options.is_interrupted = is_enough;
+	options.interrupt_arg = &host;
+	RETURNS(0, wadi_open(&options, &own));
+	RETURNS(0, wadi_put(own, "x", "x", 1, NULL, NULL));
+	CHECK(host.asked_count == 0);
+	begun_ms = now_ms();
+	tick(20);
+	RETURNS(-ECANCELED, wadi_wait(own, "none", 30000, NULL));
+	CHECK(host.asked_count == 3 && now_ms() - begun_ms < 900);
+	host.asked_count = 0;
+	RETURNS(0, wadi_start_wait(own, "none", 30000, NULL, &op));
+	RETURNS(-ECANCELED, wadi_turn(own, 30000));
+	CHECK(host.asked_count == 3 && !wadi_op_has_ended(op));
+	tick(0);
+	/* Without a signal it is asked once a second. */
+	host.asked_count = host.no_count = 0;
+	begun_ms = now_ms();
+	RETURNS(-ECANCELED, wadi_op_end(&op));
+	CHECK(host.asked_count > 0 && now_ms() - begun_ms >= 900);
+	/* The handle is as good as ever. */
+	RETURNS(0, wadi_wait(own, "x", 1000, NULL));
+	wadi_close(own);
 	return NULL;
 }
 
@@ -1880,6 +1944,7 @@ static const char *handles_are_closed_whatever_is_in_flight(struct wadi *w)
 	T(in_place)                                                     \
 	T(operations_in_flight)                                         \
 	T(operations_that_allocate)                                     \
+	T(a_signal_ends_a_call_if_its_host_wants_that)                  \
 	T(waits_do_not_hold_up_others)                                  \
 	T(an_event_loop_can_drive_a_handle)                             \
 	T(a_put_waits_for_space_beside_a_remove_on_the_same_handle)     \
