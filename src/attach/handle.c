@@ -60,6 +60,7 @@ int handle_check(struct wadi *w)
 	if (w->is_poisoned)
 		return (int)handle_fail(w, "wadi", NULL, -ENOTRECOVERABLE,
 					"an earlier error; open another");
+	loop_adopt(w->loop);
 	return 0;
 }
 
@@ -538,6 +539,7 @@ void wadi_close(struct wadi *w)
 	/* After a fork the descriptors are the parent's as well: what is told to the loop is told
 	 * to it. */
 	if (w->pid == getpid() && w->loop) {
+		loop_adopt(w->loop);
 		conn_close(w->conn);
 		conn_close(w->opening);
 	}

@@ -84,7 +84,10 @@ struct wadi_op {
 /* A handle on a loop of somebody else's, as the simulator has it; address and timeout are set by
  * hand. */
 int handle_init(struct wadi *w, struct loop *l);
-/* -EOWNERDEAD after fork, -ENOTRECOVERABLE if poisoned, else 0. */
+/*
+ * -EOWNERDEAD after fork, -ENOTRECOVERABLE if poisoned, else 0: then the handle is this thread's
+ * from now on.
+ */
 int handle_check(struct wadi *w);
 /* An answer said how often the job has changed. */
 void handle_heard(struct wadi *w, uint64_t changes);

@@ -242,6 +242,7 @@ int wadi_release(struct wadi_view **take)
 	/* After a fork the pin is the parent's: nothing of it is given back here. */
 	if (v->w->pid != getpid())
 		return handle_check(v->w);
+	loop_adopt(v->w->loop);
 	if (v->sight) {
 		bool is_told = is_told_of_ends(v->w, v->sight);
 

@@ -791,6 +791,64 @@ static const char *a_signal_ends_a_call_if_its_host_wants_that(struct wadi *w)
 	return NULL;
 }
 
+/* What was begun on another thread goes on here; how it is used, and closed. */
+struct elsewhere {
+	struct wadi *w;
+	struct wadi_view *view;
+	struct wadi_writer *writer;
+	struct wadi_op *op;
+	bool must_close;
+	const char *error;
+};
+
+static const char *go_on(struct elsewhere *e)
+{
+	struct wadi *w = e->w;
+	char buf[8];
+
+	RETURNS(0, wadi_op_end(&e->op));
+	RETURNS(0, wadi_release(&e->view));
+	RETURNS(0, wadi_writer_write(e->writer, "23", 2));
+	RETURNS(0, wadi_writer_commit(&e->writer, NULL));
+	RETURNS(3, wadi_get(w, "w", buf, sizeof(buf), NULL, NULL));
+	if (e->must_close)
+		wadi_close(w);
+	return NULL;
+}
+
+static void *go_on_here(void *arg)
+{
+	struct elsewhere *e = (struct elsewhere *)arg;
+
+	e->error = go_on(e);
+	return NULL;
+}
+
+static const char *a_handle_moves_from_thread_to_thread(struct wadi *w)
+{
+	for (int turn = 0; turn < 3; turn++) {
+		struct elsewhere e;
+		pthread_t thread;
+
+		memset(&e, 0, sizeof(e));
+		e.must_close = turn == 2;
+		if (e.must_close)
+			RETURNS(0, wadi_open(NULL, &e.w));
+		else
+			e.w = w;
+		RETURNS(0, wadi_put(e.w, "x", "1", 1, NULL, NULL));
+		RETURNS(0, wadi_view(e.w, "x", NULL, &e.view));
+		RETURNS(0, wadi_writer_open(e.w, "w", 0, NULL, &e.writer));
+		RETURNS(0, wadi_writer_write(e.writer, "1", 1));
+		RETURNS(0, wadi_start_wait(e.w, "x", 10000, NULL, &e.op));
+		CHECK(pthread_create(&thread, NULL, go_on_here, &e) == 0);
+		CHECK(pthread_join(thread, NULL) == 0);
+		if (e.error)
+			return e.error;
+	}
+	return NULL;
+}
+
 static const char *waits_do_not_hold_up_others(struct wadi *w)
 {
 	struct wadi_op *waits[50], *op;
@@ -1945,6 +2003,7 @@ static const char *handles_are_closed_whatever_is_in_flight(struct wadi *w)
 	T(operations_in_flight)                                         \
 	T(operations_that_allocate)                                     \
 	T(a_signal_ends_a_call_if_its_host_wants_that)                  \
+	T(a_handle_moves_from_thread_to_thread)                         \
 	T(waits_do_not_hold_up_others)                                  \
 	T(an_event_loop_can_drive_a_handle)                             \
 	T(a_put_waits_for_space_beside_a_remove_on_the_same_handle)     \
