@@ -178,6 +178,11 @@ struct want {
 	uint32_t size;
 	bool is_move, is_whole;
 };
+/*
+ * Who has its bytes and needs a little more comes before those who have none yet: it could wait
+ * for one who waits for what it has. As old as no put.
+ */
+#define HOLDER_AGE_MS (60ull * 60 * 1000)
 /* Up to `cap` of them. The count, at least 1. */
 int segments_lease(struct core *c, const struct want *want, uint64_t due_ns, struct segment **ret,
 		   unsigned cap, char *why, size_t why_cap);

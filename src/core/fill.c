@@ -318,7 +318,9 @@ static void sum_piece(struct fill *f, struct fill_extent *x, const struct piece 
 /* One more segment, of which nothing is used. */
 static int add_segment(struct fill *f, uint32_t need, uint64_t due_ns, struct segment **ret)
 {
-	const struct want want = { .job = f->job, .need = need, .size = segment_size_for(need) };
+	const struct want want = {
+		.job = f->job, .need = need, .age_ms = HOLDER_AGE_MS, .size = segment_size_for(need)
+	};
 	struct segment *s;
 	char why[8];
 	int r = grow((void **)&f->segments, f->segment_count, &f->segment_cap,

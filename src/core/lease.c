@@ -210,9 +210,28 @@ static int grants_hand_on(struct core *c, uint64_t job, struct ask *a, struct se
 	return count > (int)cap ? (int)cap : count;
 }
 
+/* What may have been granted, or may yet be by a store that was asked, is given back. */
+static void lease_undo(struct errand *undo, struct lease_req *req)
+{
+	uint8_t bytes[2 * sizeof(*req)];
+	struct wcur w = wcur_make(bytes, sizeof(bytes));
+
+	req->is_over = 1;
+	lease_req_put(&w, req);
+	errand_start(undo, MSG_LEASE, &w, grants_give_back);
+}
+
 int segments_lease(struct core *c, const struct want *want, uint64_t due_ns, struct segment **ret,
 		   unsigned cap, char *why, size_t why_cap)
 {
+	struct lease_req req = { .job = want->job,
+				 .request = number_next(c),
+				 .age_ms = want->age_ms,
+				 .need = want->need,
+				 .size = want->size,
+				 .tier = TIER_DRAM,
+				 .is_move = want->is_move,
+				 .is_whole = want->is_whole };
 	struct errand *undo;
 	uint8_t room[GRANTS_BYTES];
 	struct ask a;
@@ -224,14 +243,7 @@ int segments_lease(struct core *c, const struct want *want, uint64_t due_ns, str
 	w = ask_begin(c, &a, MSG_LEASE, slot_of_id(want->job));
 	a.call.room = room;
 	a.call.room_cap = sizeof(room);
-	lease_req_put(&w, &(struct lease_req){ .job = want->job,
-					       .request = number_next(c),
-					       .age_ms = want->age_ms,
-					       .need = want->need,
-					       .size = want->size,
-					       .tier = TIER_DRAM,
-					       .is_move = want->is_move,
-					       .is_whole = want->is_whole });
+	lease_req_put(&w, &req);
 	r = ask_wait(&a, &w, NULL, due_ns);
 	snprintf(why, why_cap, "%s", a.detail);
 	if (r == 0)
@@ -239,7 +251,7 @@ int segments_lease(struct core *c, const struct want *want, uint64_t due_ns, str
 	if (is_answer(r))
 		errand_free(undo);
 	else
-		errand_start(undo, MSG_LEASE, &w, grants_give_back);
+		lease_undo(undo, &req);
 	ask_end(&a);
 	return r;
 }
@@ -362,7 +374,7 @@ int table_reserve(struct core *c, uint64_t job, uint32_t len, uint64_t due_ns, s
 {
 	char why[8];
 
-	return piece_reserve(c, job, len, 0, due_ns, ret, why, sizeof(why));
+	return piece_reserve(c, job, len, HOLDER_AGE_MS, due_ns, ret, why, sizeof(why));
 }
 
 /* Seals what nothing was put into for a while, and forgets writers that have nothing. */

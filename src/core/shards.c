@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/container.h"
+#include "base/due.h"
 #include "base/log.h"
 #include "base/node.h"
 #include "core/core_priv.h"
@@ -16,10 +17,6 @@
 /* Between two tries of a request. */
 #define PAUSE_NS_MIN 1000000ull
 #define PAUSE_NS_MAX 100000000ull
-
-/* What is only said at the end of a wait is said so long before it, so that it is heard in time. */
-#define EARLY_SHARE  16
-#define EARLY_NS_MAX 50000000ull
 
 /* Where the session stands in the body of a message that has one. */
 #define SESSION_AT 8
@@ -549,18 +546,11 @@ static uint64_t sooner(uint64_t a_ns, uint64_t b_ns)
 	return a_ns < b_ns ? a_ns : b_ns;
 }
 
-static uint64_t early(uint64_t now_ns, uint64_t due_ns)
-{
-	uint64_t by_ns = due_ns > now_ns ? (due_ns - now_ns) / EARLY_SHARE : 0;
-
-	return due_ns - sooner(by_ns, EARLY_NS_MAX);
-}
-
 int ask_wait(struct ask *a, const struct wcur *body, const struct payload *payload, uint64_t due_ns)
 {
 	ptrdiff_t len = wcur_finish(body);
 	uint64_t pause_ns = PAUSE_NS_MIN, begun_ns = a->core->loop->now_ns;
-	uint64_t early_ns = early(begun_ns, due_ns);
+	uint64_t early_ns = due_early(begun_ns, due_ns);
 	int r, sleep;
 
 	if (len < 0)

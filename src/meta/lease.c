@@ -65,7 +65,7 @@ int catalog_lease(struct catalog *c, const struct lease_req *req, uint32_t segme
 	if (req->size < SEGMENT_BYTES_MIN || req->need == 0)
 		return refuse(ret, -EINVAL, "segments have at least %u bytes", SEGMENT_BYTES_MIN);
 	ret->rep.lease.count = req->request ? put_granted(c, req, payload) : 0;
-	if (ret->rep.lease.count > 0)
+	if (ret->rep.lease.count > 0 || req->is_over)
 		return 0;
 	if (j->quota > 0 && req->need > j->quota && !req->is_move)
 		return refuse(ret, -EDQUOT,

@@ -9,6 +9,7 @@
  * what the other brought has been given back; and a store that was stopped found
  * dozens of each.)
  */
+#include "base/due.h"
 #include "base/hash.h"
 #include "base/node.h"
 #include "base/plant.h"
@@ -19,9 +20,6 @@
 
 /* Then what only waits for its writer is given up. */
 #define ASK_PATIENCE_MS 500
-
-#define EARLY_SHARE  16
-#define EARLY_MS_MAX 50
 
 static uint32_t segment_max(const struct store *st)
 {
@@ -69,7 +67,7 @@ static bool is_quiet(const struct shard *s, const struct store *st)
 		const struct asking *a = container_of((struct list *)l, struct asking, link);
 
 		if (a->store == st && a->call.is_pending &&
-		    s->loop->now_ns - a->born_ns > QUIET_MS * MS)
+		    s->loop->now_ns - a->asked_ns > QUIET_MS * MS)
 			return true;
 	}
 	return false;
@@ -108,14 +106,6 @@ static struct store *choose(const struct shard *s)
 
 /* Asking. */
 
-/* NOSPACE is said a little before the deadline, so that it is heard before it. */
-static uint64_t early(uint64_t now_ns, uint64_t due_ns)
-{
-	uint64_t by = due_ns > now_ns ? (due_ns - now_ns) / EARLY_SHARE : 0;
-
-	return due_ns - (by < EARLY_MS_MAX * MS ? by : EARLY_MS_MAX * MS);
-}
-
 static struct asking *asking_find(const struct shard *s, const struct lease_req *req)
 {
 	struct hlink *l = htable_first(&s->asked, request_hash(s, req->session, req->request));
@@ -143,10 +133,11 @@ bool asking_is_open(const struct store *st, uint64_t number)
 	return false;
 }
 
-/* Ended, one way or the other; who waited for it has been answered. */
-static void asking_free(struct asking *a)
+void asking_free(struct asking *a)
 {
 	struct shard *s = a->shard;
+	struct slot *slot = a->slot;
+	struct line *line = a->line;
 
 	if (!planted(QUOTA_LEAKED))
 		catalog_ask_over(a->slot->catalog, a->req.job, a->bytes);
@@ -156,6 +147,9 @@ static void asking_free(struct asking *a)
 	htable_remove(&s->asked_numbers, &a->by_number);
 	s->asking_count--;
 	node_free(a);
+	if (line)
+		line_rest(line);
+	lines_wake(slot); /* what it was charged for is free again */
 }
 
 void asking_forget(struct asking *a)
@@ -167,13 +161,24 @@ void asking_forget(struct asking *a)
 	asking_free(a);
 }
 
-static void refuse_asker(struct asking *a, int err, const char *words)
+/* It has waited for most of its time in line, and had little left to ask a store in. */
+static bool was_quota(const struct asking *a)
+{
+	return a->asked_ns - a->born_ns > a->due_ns - a->asked_ns &&
+	       a->shard->loop->now_ns >= due_again(a->asked_ns, a->due_ns);
+}
+
+void asking_refuse(struct asking *a, int err, const char *words)
 {
 	unsigned long long own = catalog_job_bytes(a->slot->catalog, a->req.job);
 
 	if (!a->parked.conn)
 		return;
-	if (err == -ENOSPC)
+	if (err == -ENOSPC && was_quota(a))
+		parked_fail(&a->parked, -EDQUOT,
+			    "the job's quota had no room for %llu ms, and then %s",
+			    (unsigned long long)(a->asked_ns - a->born_ns) / MS, words);
+	else if (err == -ENOSPC)
 		parked_fail(&a->parked, err, "%s; this job has %llu bytes", words, own);
 	else
 		parked_fail(&a->parked, err, "%s", words);
@@ -191,8 +196,12 @@ static void asking_again(struct timer *t)
 	struct asking *a = container_of(t, struct asking, again);
 	uint64_t now_ns = a->shard->loop->now_ns;
 
+	if (a->line) {
+		line_late(a);
+		return;
+	}
 	if (now_ns >= a->due_ns && a->parked.conn)
-		refuse_asker(a, -ENOSPC, "no store of dram answered in time");
+		asking_refuse(a, -ENOSPC, "no store of dram answered in time");
 	if (a->call.is_pending) {
 		/* It has been asked, and will answer, or its connection ends. */
 		if (a->parked.conn)
@@ -251,11 +260,11 @@ static bool granted(struct asking *a, uint64_t stamp_ns, struct slice grants)
 	if (a->store)
 		store_note(a->store, a->slot);
 	if (r < 0)
-		refuse_asker(a, r, s->wake_out.detail);
+		asking_refuse(a, r, s->wake_out.detail);
 	else if (req.session)
 		answer_grants(a, grants);
 	else
-		refuse_asker(a, -ENOLINK, "the session is over");
+		asking_refuse(a, -ENOLINK, "the session is over");
 	shard_after(a->slot, &s->wake_out);
 	return true;
 }
@@ -301,11 +310,11 @@ static void asking_done(struct call *call)
 		asking_wait(a, now_ns + ASK_AGAIN_MS * MS);
 	} else if (r == -ETIMEDOUT || r == -ENOMEM) {
 		/* Perhaps granted, and there was no memory to say so: it is asked until it does. */
-		refuse_asker(a, r == -ENOMEM ? r : -ENOSPC,
-			     r == -ENOMEM ? words : "the store of dram did not answer in time");
+		asking_refuse(a, r == -ENOMEM ? r : -ENOSPC,
+			      r == -ENOMEM ? words : "the store of dram did not answer in time");
 		asking_wait(a, now_ns + DUTY_AGAIN_MS * MS);
 	} else {
-		refuse_asker(a, r, words);
+		asking_refuse(a, r, words);
 		asking_free(a);
 	}
 }
@@ -349,8 +358,12 @@ bool asking_joins(struct request *r, struct slot *slot, const struct lease_req *
 		return false;
 	if (a->parked.conn)
 		parked_drop(&a->parked);
+	if (a->line && req->is_over) {
+		asking_free(a);
+		return false;
+	}
 	a->req = *req;
-	a->due_ns = early(s->loop->now_ns, r->due_ns);
+	a->due_ns = due_early(s->loop->now_ns, r->due_ns);
 	request_park(r, &a->parked);
 	if (!a->call.is_pending && a->store && a->store->conn)
 		asking_send(a);
@@ -359,40 +372,57 @@ bool asking_joins(struct request *r, struct slot *slot, const struct lease_req *
 	return true;
 }
 
-void asking_start(struct request *r, struct slot *slot, const struct lease_req *req,
-		  const struct outcome *out)
+struct asking *asking_new(struct request *r, struct slot *slot, const struct lease_req *req)
 {
 	struct shard *s = slot->shard;
 	struct asking *a = s->asking_count < PARKED_PER_SHARD ? node_alloc(sizeof(*a)) : NULL;
+
+	if (!a)
+		return NULL;
+	*a = (struct asking){ .shard = s,
+			      .slot = slot,
+			      .req = *req,
+			      .request = node_random_u64(),
+			      .born_ns = s->loop->now_ns,
+			      .due_ns = due_early(s->loop->now_ns, r->due_ns),
+			      .again = { .fire = asking_again } };
+	list_init(&a->link);
+	htable_add(&s->asked, &a->by_request, request_hash(s, req->session, req->request));
+	htable_add(&s->asked_numbers, &a->by_number, a->request);
+	s->asking_count++;
+	request_park(r, &a->parked);
+	return a;
+}
+
+void asking_go(struct asking *a, const struct outcome *out)
+{
+	struct shard *s = a->shard;
+
+	a->bytes = out->ask.bytes;
+	a->need = out->ask.need;
+	a->size = out->ask.size;
+	a->asked_ns = s->loop->now_ns;
+	a->store = choose(s);
+	list_insert(&s->askings, &a->link);
+	if (a->store && !a->req.is_move)
+		clean_before(a->store, a->slot);
+	if (a->store)
+		asking_send(a);
+	else
+		asking_wait(a, a->due_ns);
+}
+
+void asking_start(struct request *r, struct slot *slot, const struct lease_req *req,
+		  const struct outcome *out)
+{
+	struct asking *a = asking_new(r, slot, req);
 
 	if (!a) {
 		catalog_ask_over(slot->catalog, req->job, out->ask.bytes);
 		request_fail(r, -ENOMEM, "no memory to wait with");
 		return;
 	}
-	*a = (struct asking){ .shard = s,
-			      .slot = slot,
-			      .store = choose(s),
-			      .req = *req,
-			      .request = node_random_u64(),
-			      .bytes = out->ask.bytes,
-			      .born_ns = s->loop->now_ns,
-			      .due_ns = early(s->loop->now_ns, r->due_ns),
-			      .need = out->ask.need,
-			      .size = out->ask.size,
-			      .again = { .fire = asking_again } };
-	list_init(&a->link);
-	list_insert(&s->askings, &a->link);
-	htable_add(&s->asked, &a->by_request, request_hash(s, req->session, req->request));
-	htable_add(&s->asked_numbers, &a->by_number, a->request);
-	s->asking_count++;
-	request_park(r, &a->parked);
-	if (a->store && !req->is_move)
-		clean_before(a->store, slot);
-	if (a->store)
-		asking_send(a);
-	else
-		asking_wait(a, a->due_ns);
+	asking_go(a, out);
 }
 
 void askings_of_store(struct store *st)
@@ -415,7 +445,7 @@ void askings_look(struct shard *s)
 					? NULL
 					: container_of(s->askings.next, struct asking, link);
 
-	if (!oldest || s->loop->now_ns - oldest->born_ns < ASK_PATIENCE_MS * MS)
+	if (!oldest || s->loop->now_ns - oldest->asked_ns < ASK_PATIENCE_MS * MS)
 		return;
 	for (int i = 0; i < SLOT_COUNT; i++) {
 		if (!s->slots[i])

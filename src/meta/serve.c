@@ -229,8 +229,8 @@ void wait_count_serve(struct request *r)
 }
 
 /*
- * Full means wait: what the quota would have room for, if the job gave something back, is
- * to be asked again until its deadline.
+ * Full means wait: a value that the quota would have room for, if the job gave something back,
+ * is to be sent again until its deadline.
  */
 static int or_again(int e, const struct outcome *out)
 {
@@ -516,13 +516,16 @@ void lease_serve(struct request *r)
 		(struct payload){ b->bytes, (size_t)(payload.p - payload.start), reply_bytes_give };
 	if (e < 0 || out->ask.is_needed)
 		reply_bytes_give(&b->payload);
-	if (e == 0 && out->ask.is_needed) {
+	if (e == 0 && out->ask.is_needed && !req.is_move && line_is_before(slot, &req)) {
+		catalog_ask_over(slot->catalog, req.job, out->ask.bytes);
+		line_join(r, slot, &req);
+	} else if (e == 0 && out->ask.is_needed) {
 		asking_start(r, slot, &req, out);
-		return;
+	} else if (e == -EDQUOT && out->may_fit) {
+		line_join(r, slot, &req);
+	} else {
+		ANSWER(lease, e, &b->payload);
 	}
-	if (or_again(e, out) == -EAGAIN)
-		clean_quota(slot, req.need);
-	ANSWER(lease, or_again(e, out), &b->payload);
 }
 
 static void ping_serve(struct request *r)

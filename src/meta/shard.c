@@ -92,6 +92,7 @@ int shard_slot(struct shard *s, uint16_t number, struct slot **ret)
 	if (!slot)
 		return -ENOMEM;
 	*slot = (struct slot){ .shard = s, .number = number };
+	list_init(&slot->lines);
 	slot->catalog = catalog_new(number, s->seed + number, &CATALOG_OPS, slot);
 	if (!slot->catalog) {
 		node_free(slot);
@@ -163,6 +164,7 @@ void shard_after(struct slot *slot, const struct outcome *out)
 	struct shard *s = slot->shard;
 
 	waiters_wake(slot, out);
+	lines_wake(slot);
 	jobs_over_tell(slot);
 	for (struct list *l = s->stores.next; l != &s->stores; l = l->next) {
 		struct store *st = container_of(l, struct store, link);
@@ -369,7 +371,8 @@ int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
 			     .config = *config,
 			     .tick = { .fire = tick },
 			     .late = { .run = late },
-			     .wake = { .run = waiters_work } };
+			     .wake = { .run = waiters_work },
+			     .serve_lines = { .run = lines_work } };
 	s->incarnation = node_random_u64() | 1;
 	s->seed = node_random_u64();
 	s->opened_ns = s->looked_ns = l->now_ns;
@@ -384,6 +387,8 @@ int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
 	list_init(&s->presence_order);
 	list_init(&s->late.link);
 	list_init(&s->wake.link);
+	list_init(&s->serve_lines.link);
+	list_init(&s->woken_lines);
 	list_init(&s->all_waited);
 	list_init(&s->woken);
 	regions_init(s);
@@ -421,6 +426,9 @@ void shard_free_if_done(struct shard *s)
 		return;
 	while (!list_is_empty(&s->askings))
 		asking_forget(container_of(s->askings.next, struct asking, link));
+	for (int i = 0; i < SLOT_COUNT; i++)
+		if (s->slots[i])
+			lines_forget(s->slots[i]);
 	overs_fini(s);
 	while (!list_is_empty(&s->stores))
 		store_forget(container_of(s->stores.next, struct store, link));
@@ -454,6 +462,7 @@ void shard_close(struct shard *s)
 	timer_stop(s->loop, &s->tick);
 	task_stop(&s->late);
 	task_stop(&s->wake);
+	task_stop(&s->serve_lines);
 	for (struct list *l = s->conns.next, *next; l != &s->conns; l = next) {
 		next = l->next;
 		conn_close(container_of(l, struct conn, link));

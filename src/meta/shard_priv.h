@@ -23,7 +23,8 @@ struct slot {
 	struct shard *shard;
 	struct catalog *catalog;
 	struct heap_link due;
-	uint64_t lacking; /* a job's quota has no room for so much, but for what is dead */
+	uint64_t lacking;  /* a job's quota has no room for so much, but for what is dead */
+	struct list lines; /* of jobs whose quota somebody waits for */
 	uint16_t number;
 };
 
@@ -66,9 +67,11 @@ struct store {
 	struct timer clean_again; /* runs: the last one could not be emptied */
 };
 
-/* Segments that are being asked of a store. */
+/* Segments that are being asked of a store, or wait in line for a quota before that. */
 struct asking {
-	struct list link;
+	struct list link;        /* of all, or of its line */
+	struct line *line;       /* NULL: it stands in none */
+	int64_t birth_ns;        /* then: of its put */
 	struct hlink by_request; /* of its asker */
 	struct hlink by_number;  /* `request`, by which stores know it */
 	struct shard *shard;
@@ -76,6 +79,7 @@ struct asking {
 	struct store *store; /* NULL: of none yet */
 	struct lease_req req;
 	uint64_t request, bytes, born_ns, due_ns;
+	uint64_t asked_ns;    /* when it was first asked of a store */
 	uint64_t told_due_ns; /* to the store */
 	uint64_t need;
 	uint32_t size;
@@ -175,6 +179,8 @@ struct shard {
 	uint32_t waiter_count, waited_count, sweep_left;
 	uint32_t held_parked_count; /* those whose answer waits until it is safe */
 	struct task wake;
+	struct list woken_lines;
+	struct task serve_lines;
 
 	struct reply_bytes *spare_small, *spare_large;
 	struct outcome out, wake_out; /* of the running request; of those who are woken */
@@ -326,6 +332,14 @@ void askings_of_store(struct store *st);
 /* Somebody has waited for a while: what only waits for its writer is given up. */
 void askings_look(struct shard *s);
 void asking_forget(struct asking *a);
+/* It is parked, and is still to be asked of somebody. NULL: no memory. */
+struct asking *asking_new(struct request *r, struct slot *slot, const struct lease_req *req);
+/* outcome.ask, of a store. */
+void asking_go(struct asking *a, const struct outcome *out);
+/* If its asker is still there. */
+void asking_refuse(struct asking *a, int err, const char *words);
+/* Ended, one way or the other; who waited for it has been answered. */
+void asking_free(struct asking *a);
 /* What the store granted for this number is still to be heard of. */
 bool asking_is_open(const struct store *st, uint64_t number);
 /* The repeat of a LEASE that is being asked for takes the place of the one before. */
@@ -335,6 +349,20 @@ void asking_start(struct request *r, struct slot *slot, const struct lease_req *
 		  const struct outcome *out);
 /* The largest segment that a store has. */
 uint32_t stores_segment_max(const struct shard *s);
+
+/* line.c */
+
+/* Does anybody wait for the quota of this job whose put is as old? */
+bool line_is_before(const struct slot *slot, const struct lease_req *req);
+/* The request is parked there. */
+void line_join(struct request *r, struct slot *slot, const struct lease_req *req);
+/* Something of the slot has changed. */
+void lines_wake(struct slot *slot);
+void lines_work(struct task *t);
+/* Its deadline. */
+void line_late(struct asking *a);
+void line_rest(struct line *l);
+void lines_forget(struct slot *slot);
 
 /* duties.c */
 

@@ -8,14 +8,11 @@
 #include <errno.h>
 
 #include "base/container.h"
+#include "base/due.h"
 #include "base/node.h"
 
 /* Of one connection, so that duties which give space are still read behind those that want it. */
 #define ASKS_PER_CONN (CONN_REQUESTS_MAX / 2)
-
-/* NOSPACE is said this much before the deadline, so that it is heard before it. */
-#define EARLY_SHARE  8
-#define EARLY_NS_MAX 100000000ull
 
 /* Entries of one SEGMENTS, put together from as many as fit our stack. */
 #define SEGMENT_ENTRY_SIZE 32
@@ -130,13 +127,6 @@ static void asker_gone(struct request *r)
 	store_changed(s);
 }
 
-static uint64_t early(uint64_t now_ns, uint64_t due_ns)
-{
-	uint64_t left = due_ns > now_ns ? due_ns - now_ns : 0, by = left / EARLY_SHARE;
-
-	return due_ns - (by < EARLY_NS_MAX ? by : EARLY_NS_MAX);
-}
-
 /* Statuses: NOSPACE, JOBENDED, LIMIT, AGAIN, NOMEMORY, DENIED. */
 void store_segment_serve(struct request *r)
 {
@@ -166,7 +156,7 @@ void store_segment_serve(struct request *r)
 			 .stamp_ns = q.stamp_ns,
 			 .age_ns =
 				 q.age_ms < UINT64_MAX / 1000000 ? q.age_ms * 1000000 : UINT64_MAX,
-			 .due_ns = early(s->loop->now_ns, r->due_ns),
+			 .due_ns = due_early(s->loop->now_ns, r->due_ns),
 			 .need = q.need,
 			 .size = q.size,
 			 .is_move = q.is_move != 0,

@@ -54,6 +54,40 @@ def test_a_hundred_writers_into_a_full_store_finish_in_the_order_in_which_they_c
     assert not late, ended
 
 
+def test_writers_who_wait_for_a_quota_finish_in_the_order_in_which_they_came(new_store, tmp_path):
+    store = new_store(memory="160M")
+    w = store.job(None, "--quota", "dram=9M")
+    (tmp_path / "piece").write_bytes(pattern(MB))
+    for i in range(8):
+        w("put", tmp_path / "piece", f"old/{i}")
+    writers = []
+    for i in range(20):
+        # Their sizes go up and down: who needs less does not pass who came before.
+        (tmp_path / f"new{i}").write_bytes(pattern(900_000 if i % 3 else 300_000))
+        writers.append(w.start("put", "--timeout", "120s", tmp_path / f"new{i}", f"new/{i}"))
+        until(lambda: w.top()["waiting"] >= sum(one.poll() is None for one in writers), f"writer {i} to wait")
+    ended = []
+
+    def finished():
+        for i, writer in enumerate(writers):
+            if i not in ended and writer.poll() is not None:
+                ended.append(i)
+        return len(ended)
+
+    removable = [f"old/{i}" for i in range(8)]
+    while finished() < 20:
+        before = len(ended)
+        assert removable, ended
+        w("rm", removable.pop(0))
+        due = time.monotonic() + 0.5
+        while finished() == before and time.monotonic() < due:
+            time.sleep(0.01)
+        removable += [f"new/{i}" for i in ended[before:]]
+    assert all(finish(writer)[0] == 0 for writer in writers)
+    late = [i for place, i in enumerate(ended) if abs(place - i) > 2]
+    assert not late, ended
+
+
 def test_two_puts_that_fit_one_after_the_other_do_not_each_wait_for_what_the_other_has(new_store, tmp_path):
     store = new_store(memory="96M")
     w = store.job()

@@ -720,6 +720,176 @@ static void a_lease_that_is_repeated_on_its_connection_is_answered_once(void **s
 	assert_int_equal(wait_for(&a), 0);
 }
 
+static uint64_t job_of_quota(const char *name, uint64_t quota)
+{
+	assert_int_equal(ASK(&a, JOB_CREATE, job_create, slot_of_name(text(name)),
+			     .lease_ms = 60000, .quota_dram = quota, .name = text(name)),
+			 0);
+	return GET(&a, job_create).job;
+}
+
+/* Segment i, by a. */
+static struct grant granted(uint64_t job, unsigned i)
+{
+	store.grants[0] = grant_of(i);
+	store.grant_count = 1;
+	assert_int_equal(lease(&a, job, i, 5000), 0);
+	return grant_of(i);
+}
+
+static void wants(struct client *k, uint64_t job, uint64_t need, uint64_t age_ms,
+		  uint64_t timeout_ms)
+{
+	SEND(k, LEASE, lease, slot_of_id(job), NULL, timeout_ms, .job = job, .session = k->session,
+	     .epoch = k->epoch, .request = 100, .need = need, .size = SEGMENT_BYTES_MIN,
+	     .age_ms = age_ms);
+	turn_for(10 * MS);
+}
+
+static void who_waits_for_a_quota_is_served_by_the_age_of_his_put(void **state)
+{
+	uint64_t job = job_of_quota("job", 2 * SEGMENT_BYTES_MIN), other = job_create(&a, "other");
+	struct grant first, second;
+
+	store_hello(&store);
+	assert_int_equal(proxy_hello(&b), 0);
+	assert_int_equal(proxy_hello(&c), 0);
+	first = granted(job, 1);
+	second = granted(job, 2);
+	wants(&b, job, 1, 50, 20000);
+	wants(&c, job, 1, 5000, 20000);
+	wants(&a, job, 1, 0, 1000);
+	/* His deadline, with the quota's words, and a little before it. */
+	assert_int_equal(wait_for(&a), -EDQUOT);
+	assert_non_null(strstr(a.detail, "131072 of its quota of 131072 bytes"));
+	/* Another job has another quota. */
+	granted(other, 3);
+	assert_int_equal(store.segments_asked, 3);
+	assert_true(b.call.is_pending && c.call.is_pending);
+	store.grants[0] = grant_of(4);
+	assert_int_equal(settle(&a, job, &first, 0), 0);
+	assert_int_equal(wait_for(&c), 0);
+	turn_for(200 * MS);
+	assert_true(b.call.is_pending);
+	assert_int_equal(store.segments_asked, 4);
+	store.grants[0] = grant_of(5);
+	assert_int_equal(settle(&a, job, &second, 0), 0);
+	assert_int_equal(wait_for(&b), 0);
+}
+
+/* Though there is room for him; but nobody waits behind one who has gone, or who needs too much. */
+static void nobody_passes_who_waits_for_a_quota(void **state)
+{
+	uint64_t job = job_of_quota("job", 3 * SEGMENT_BYTES_MIN), begun_ns;
+
+	store_hello(&store);
+	assert_int_equal(proxy_hello(&b), 0);
+	assert_int_equal(proxy_hello(&c), 0);
+	granted(job, 1);
+	granted(job, 2);
+	wants(&b, job, 2 * SEGMENT_BYTES_MIN, 50, 20000);
+	wants(&c, job, 3 * SEGMENT_BYTES_MIN + 1, 50, 20000);
+	assert_int_equal(wait_for(&c), -EDQUOT);
+	store.grants[0] = grant_of(3);
+	wants(&c, job, 1, 20, 500);
+	assert_int_equal(wait_for(&c), -EDQUOT);
+	assert_non_null(strstr(c.detail, "others of the job have waited for longer"));
+	assert_int_equal(store.segments_asked, 2);
+	wants(&c, job, 1, 20, 20000);
+	assert_true(c.call.is_pending);
+	disconnect(&b);
+	begun_ns = loop->now_ns;
+	assert_int_equal(wait_for(&c), 0);
+	assert_true(loop->now_ns - begun_ns < SECOND);
+	assert_int_equal(store.segments_asked, 3);
+}
+
+/* How much he had been granted. */
+static uint32_t gives_up(struct client *k, uint64_t job, uint64_t request)
+{
+	if (k->call.is_pending)
+		call_cancel(&k->call);
+	assert_int_equal(ASK(k, LEASE, lease, slot_of_id(job), .job = job, .session = k->session,
+			     .epoch = k->epoch, .request = request, .need = 1,
+			     .size = SEGMENT_BYTES_MIN, .is_over = 1),
+			 0);
+	return GET(k, lease).count;
+}
+
+static void who_gives_up_waiting_for_a_quota_leaves_the_line(void **state)
+{
+	uint64_t job = job_of_quota("job", 2 * SEGMENT_BYTES_MIN), begun_ns;
+	struct call first = { .net = net };
+	struct wcur w = call_body(net, &first);
+	struct lease_req req = { .job = job,
+				 .session = a.session,
+				 .epoch = a.epoch,
+				 .request = 9,
+				 .need = 2 * SEGMENT_BYTES_MIN,
+				 .size = SEGMENT_BYTES_MIN };
+
+	store_hello(&store);
+	assert_int_equal(proxy_hello(&b), 0);
+	assert_int_equal(proxy_hello(&c), 0);
+	granted(job, 1);
+	lease_req_put(&w, &req);
+	call_send(a.conn, &first, MSG_LEASE, slot_of_id(job), &w, NULL, loop->now_ns + 20 * SECOND);
+	turn_for(10 * MS);
+	store.grants[0] = grant_of(2);
+	wants(&b, job, 1, 0, 20000);
+	assert_true(b.call.is_pending);
+	/* Wherever he stands in it. */
+	wants(&c, job, 1, 0, 20000);
+	begun_ns = loop->now_ns;
+	assert_int_equal(gives_up(&c, job, 100), 0);
+	assert_true(loop->now_ns - begun_ns < 50 * MS);
+	assert_true(b.call.is_pending);
+	assert_int_equal(gives_up(&a, job, 9), 0);
+	assert_int_equal(wait_for(&b), 0);
+	assert_true(loop->now_ns - begun_ns < SECOND);
+	call_cancel(&first);
+	call_end(&first);
+	/* What was granted is still found by who has given it up. */
+	assert_int_equal(gives_up(&b, job, 100), 1);
+	/* And nothing is begun for one that never came. */
+	assert_int_equal(gives_up(&b, job, 101), 0);
+	turn_for(200 * MS);
+	assert_int_equal(store.segments_asked, 2);
+}
+
+/* A store that was asked in the last moment is not what was lacking. */
+static void what_is_said_in_the_end_is_what_was_waited_for(void **state)
+{
+	uint64_t job = job_of_quota("job", SEGMENT_BYTES_MIN);
+	struct grant first;
+
+	store_hello(&store);
+	assert_int_equal(proxy_hello(&b), 0);
+	first = granted(job, 1);
+	wants(&b, job, 1, 0, 2000);
+	turn_for(1500 * MS);
+	store.keeps = true;
+	assert_int_equal(settle(&a, job, &first, 0), 0);
+	assert_int_equal(wait_for(&b), -EDQUOT);
+	assert_non_null(strstr(b.detail, "quota had no room for 15"));
+	assert_non_null(strstr(b.detail, "no store of dram answered in time"));
+}
+
+static void a_store_that_had_time_to_answer_is_what_was_lacking(void **state)
+{
+	uint64_t job = job_of_quota("job", SEGMENT_BYTES_MIN);
+	struct grant first;
+
+	store_hello(&store);
+	assert_int_equal(proxy_hello(&b), 0);
+	first = granted(job, 1);
+	wants(&b, job, 1, 0, 700);
+	turn_for(100 * MS);
+	store.keeps = true;
+	assert_int_equal(settle(&a, job, &first, 0), 0);
+	assert_int_equal(wait_for(&b), -ENOSPC);
+}
+
 static void the_store_with_most_room_is_asked(void **state)
 {
 	uint64_t job = job_create(&a, "job");
@@ -1919,6 +2089,11 @@ int main(void)
 		T(a_grant_that_nobody_waits_for_goes_back),
 		T(an_ask_that_was_late_is_settled_all_the_same),
 		T(a_lease_that_is_repeated_on_its_connection_is_answered_once),
+		T(who_waits_for_a_quota_is_served_by_the_age_of_his_put),
+		T(nobody_passes_who_waits_for_a_quota),
+		T(who_gives_up_waiting_for_a_quota_leaves_the_line),
+		T(what_is_said_in_the_end_is_what_was_waited_for),
+		T(a_store_that_had_time_to_answer_is_what_was_lacking),
 		T(the_store_with_most_room_is_asked),
 		T(lists_are_compared_when_a_store_says_hello),
 		T(another_store_at_the_same_address_means_that_all_is_lost),
