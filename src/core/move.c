@@ -54,6 +54,7 @@ struct move {
 	uint32_t generation;
 	int result;
 
+	uint32_t piece_left;   /* may be copied before others run */
 	uint32_t count, bytes; /* copied, and the slot not told yet */
 	struct move_entry entries[EXTENTS_MAX];
 };
@@ -206,13 +207,20 @@ static int places_get(struct move *v, struct place_entry *ret, uint32_t *ret_cou
 
 /* Bytes. */
 
-/* In pieces: others run in between. Both ends are pinned meanwhile. */
-static int copy(struct core *c, uint8_t *to, const uint8_t *from, uint32_t len)
+/*
+ * Others run whenever a piece has been copied, of one place or of many: a turn for each small
+ * object would take longer than all else. Both ends are pinned meanwhile.
+ */
+static int copy(struct move *v, uint8_t *to, const uint8_t *from, uint32_t len)
 {
 	for (uint32_t at = 0, n; at < len; at += n) {
-		n = len - at < LOOP_PIECE ? len - at : LOOP_PIECE;
+		n = len - at < v->piece_left ? len - at : v->piece_left;
 		memcpy(to + at, from + at, n);
-		if (fiber_yield(&c->loop->fibers) < 0)
+		v->piece_left -= n;
+		if (v->piece_left > 0)
+			continue;
+		v->piece_left = LOOP_PIECE;
+		if (fiber_yield(&v->mover->core->loop->fibers) < 0)
 			return -ECANCELED;
 	}
 	return 0;
@@ -256,7 +264,7 @@ static int place_copy(struct move *v, const struct place_entry *p, uint64_t live
 	r = ops->pin_to_write(c->config.reach, s->job, s->id, s->generation, s->key, offset, p->len,
 			      &to);
 	if (r == 0) {
-		r = copy(c, to, from, p->len);
+		r = copy(v, to, from, p->len);
 		ops->unpin(c->config.reach, s->id);
 	}
 	ops->unpin(c->config.reach, v->segment);
@@ -338,6 +346,7 @@ int mover_empty(struct mover *m, uint64_t job, uint64_t segment, uint32_t genera
 	v->job = job;
 	v->segment = segment;
 	v->generation = generation;
+	v->piece_left = LOOP_PIECE;
 	if (fiber_start(&m->core->loop->fibers, &v->fiber, move_run, move_ended) < 0) {
 		node_free(v);
 		return -EAGAIN;

@@ -29,6 +29,8 @@ static struct store *store;
 static struct core *core;
 static struct reach *reach;
 static const struct reach_ops *reach_ops;
+static struct reach_ops counting_ops; /* which count */
+static unsigned turn_count, pinned_in, pinned_count, pinned_together;
 static uint64_t job;
 static uint8_t *sample, *back;
 static char notes[512], why[160];
@@ -110,6 +112,16 @@ static void play(void (*what)(void))
 		assert_int_equal(loop_turn(loop, loop->now_ns + SECOND_NS), 0);
 }
 
+/* How often is a pin the second one of a turn, or a later one? */
+static int count_pin(struct reach *r, uint64_t of, uint64_t segment, uint32_t generation,
+		     uint32_t offset, uint32_t len, uint8_t **ret)
+{
+	pinned_count++;
+	pinned_together += pinned_in == turn_count;
+	pinned_in = turn_count;
+	return reach_ops->pin(r, of, segment, generation, offset, len, ret);
+}
+
 static int setup(void **state)
 {
 	static const uint8_t token_key[32] = { 1 };
@@ -138,7 +150,9 @@ static int setup(void **state)
 	assert_int_equal(store_join(store, s), 0);
 	store_reach(store, &reach, &reach_ops);
 	c.reach = reach;
-	c.reach_ops = reach_ops;
+	counting_ops = *reach_ops;
+	counting_ops.pin = count_pin;
+	c.reach_ops = &counting_ops;
 	c.reach_store = store_incarnation(store);
 	assert_int_equal(core_open(net, &c, &core), 0);
 	return 0;
@@ -273,6 +287,52 @@ static void open_space_is_bounded_by_what_was_written(void **state)
 {
 	play(play_open_space);
 	assert_string_equal(notes, "job:0 ");
+}
+
+static bool is_emptied;
+
+static void emptied(void *owner, uint64_t segment, uint32_t generation, int result)
+{
+	is_emptied = true;
+	note("emptied:%d ", result);
+}
+
+/* A segment of 128 KiB with objects of 3,000 bytes, which are moved to another one. */
+static void play_move(void)
+{
+	struct extent before;
+	struct mover *m;
+	char path[16];
+
+	for (unsigned i = 0; i < 300; i++) {
+		snprintf(path, sizeof(path), "move/%u", i);
+		note(put(path, sample + i, 3000) == 0 ? "" : why);
+	}
+	note("find:%d ", find("move/100", 0, &found));
+	before = found.u.extents[0];
+	object_release(core, &found, false);
+	note("open:%d ", mover_open(core, emptied, NULL, &m));
+	pinned_count = pinned_together = 0;
+	is_emptied = false;
+	note("empty:%d ", mover_empty(m, job, before.segment, before.generation));
+	while (!is_emptied && fiber_yield(&loop->fibers) == 0)
+		turn_count++;
+	note("find:%d ", find("move/100", 0, &found));
+	note("moved:%d ", found.u.extents[0].segment != before.segment);
+	note("read:%d ", read_all(&found, 0, 3000, back) == 3000);
+	note("same:%d ", memcmp(back, sample + 100, 3000) == 0);
+	object_release(core, &found, false);
+	mover_stop(m);
+	mover_close(m);
+}
+
+static void what_is_moved_does_not_take_a_turn_for_each_object(void **state)
+{
+	play(play_move);
+	assert_string_equal(notes,
+			    "job:0 find:0 open:0 empty:0 emptied:0 find:0 moved:1 read:1 same:1 ");
+	assert_true(pinned_count >= 40);
+	assert_true(pinned_together >= pinned_count / 2);
 }
 
 static int fill_some(struct fill *f, uint32_t part, uint64_t *at, const uint8_t *bytes,
@@ -755,6 +815,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		CORE_TEST(objects_of_any_size_come_back),
+		CORE_TEST(what_is_moved_does_not_take_a_turn_for_each_object),
 		CORE_TEST(open_space_is_bounded_by_what_was_written),
 		CORE_TEST(parts_are_put_in_the_order_of_their_numbers),
 		CORE_TEST(extents_are_found_by_range),
