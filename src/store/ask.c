@@ -94,8 +94,8 @@ static uint32_t smallest(const struct pool *p)
 
 static void normalize(const struct pool *p, struct ask *a, uint64_t now_ns)
 {
-	uint32_t size = pool_size_within(a->size < p->size_max ? a->size : p->size_max);
-	uint32_t least = smallest(p), open;
+	uint32_t most = pool_size_within(a->size < p->size_max ? a->size : p->size_max);
+	uint32_t size = most, least = smallest(p), open;
 
 	/* The fuller the pool, the less of it is open: but what is needed stays in one piece. */
 	open = pool_size_within((p->limit - p->used) / OPEN_SHARE);
@@ -106,6 +106,7 @@ static void normalize(const struct pool *p, struct ask *a, uint64_t now_ns)
 	a->size = size > least ? size : least;
 	if (a->size > p->size_max)
 		a->size = p->size_max;
+	a->size_most = most > a->size ? most : a->size;
 	a->need = a->need ? a->need : 1;
 	a->arrived_ns = now_ns;
 	a->birth_ns = ASK_EPOCH_NS + now_ns;

@@ -127,28 +127,38 @@ static bool has_failed(const struct pool *p, uint64_t now_ns)
 	return p->failed_ns && now_ns - p->failed_ns < FAILED_NS;
 }
 
-/* Up to a reserve: what nobody needs is not kept beyond that. */
-static bool has_to_spare(const struct pool *p, uint64_t bytes)
+bool pool_is_short(const struct pool *p, uint64_t bytes)
 {
-	return p->ask_count == 0 && p->reserved + bytes <= p->limit - p->limit / POOL_RESERVE_SHARE;
+	return p->reserved + bytes > p->limit - p->limit / POOL_RESERVE_SHARE;
+}
+
+static bool has_to_spare(const struct pool *p)
+{
+	return p->ask_count == 0 && !pool_is_short(p, 0);
 }
 
 /* When nobody will have it any more as it is. */
 static uint64_t cold_ns(const struct pool *p, const struct segment *s)
 {
-	return s->since_ns + (has_to_spare(p, 0) ? WARM_NS_MAX : WARM_NS);
+	return s->since_ns + (has_to_spare(p) ? WARM_NS_MAX : WARM_NS);
+}
+
+/* First in line is another job: it gets room sooner than this one gets its pages. */
+static bool do_others_wait(const struct pool *p, const struct pool_job *j)
+{
+	return p->ask_count > 0 && container_of(p->asks.next, struct ask, link)->job != j->id;
 }
 
 /*
- * To make all of it anew would take as many more pages as were not punched. Where memory is
- * short, it is better given back.
+ * To make all of it anew would take as many more pages as were not punched, and where memory is
+ * short, this much would be unmade first.
  */
 bool pool_refill(struct pool *p, struct segment *s, uint64_t now_ns)
 {
 	uint32_t gone = s->size - s->held;
 
 	if (s->job->is_over || gone > s->size / REFILL_SHARE || has_failed(p, now_ns) ||
-	    !has_to_spare(p, gone))
+	    do_others_wait(p, s->job) || p->reserved + gone > p->limit)
 		return false;
 	pool_hold(p, s, s->size);
 	pool_enter(p, s, SEGMENT_REFILLING);
@@ -199,23 +209,35 @@ static struct segment *coldest(const struct pool *p, unsigned class_of_size)
 	return !a || (b && b->since_ns < a->since_ns) ? b : a;
 }
 
-/* Memory that is good for another class: first what is dirty, then what is clean and not spoken
- * for. */
-static struct segment *victim(struct planning *g, unsigned except)
+/* A clean one that is not spoken for, if there are more than `least`. */
+static struct segment *spare_clean(struct planning *g, unsigned class_of_size, unsigned least)
 {
 	struct pool *p = g->p;
 
-	for (unsigned i = POOL_CLASSES; i-- > 0;) {
-		if (oldest_exported(p, i))
-			return oldest_exported(p, i);
-		if (i != except && oldest_dirty(p, i))
-			return oldest_dirty(p, i);
-		if (i != except && g->have[i] > 0 && p->clean_count[i] > 0) {
-			g->have[i]--;
-			return container_of(p->clean[i].prev, struct segment, link);
-		}
+	if (g->have[class_of_size] <= least || p->clean_count[class_of_size] == 0)
+		return NULL;
+	g->have[class_of_size]--;
+	return container_of(p->clean[class_of_size].prev, struct segment, link);
+}
+
+/*
+ * Memory that is good for another class: what nobody has asked for lately, then what its job may
+ * come back for, then the stock.
+ */
+static struct segment *victim(struct planning *g, unsigned except)
+{
+	struct segment *s = NULL;
+
+	for (unsigned i = POOL_CLASSES; !s && i-- > 0;)
+		s = i == except ? NULL : spare_clean(g, i, g->target[i]);
+	for (unsigned i = POOL_CLASSES; !s && i-- > 0;) {
+		s = oldest_exported(g->p, i);
+		if (!s && i != except)
+			s = oldest_dirty(g->p, i);
 	}
-	return NULL;
+	for (unsigned i = POOL_CLASSES; !s && i-- > 0;)
+		s = i == except ? NULL : spare_clean(g, i, 0);
+	return s;
 }
 
 /* Lacking, beyond what is on its way out already: bytes, or just a segment. */
@@ -361,7 +383,7 @@ static void plan_for_stock(struct planning *g)
 
 	for (unsigned i = 0; i < POOL_CLASSES; i++)
 		while (g->decisions < DECISIONS_MAX && supply(p, i) < g->target[i] &&
-		       p->reserved + class_size(i) <= p->limit - p->limit / POOL_RESERVE_SHARE)
+		       !pool_is_short(p, class_size(i)))
 			if (!make(g, i, POOL_STOCKED))
 				return;
 }
@@ -415,7 +437,7 @@ static bool may_punch(const struct pool *p, uint64_t now_ns)
 {
 	const struct segment *s = next_punch(p);
 
-	return s && (now_ns - s->since_ns >= PUNCH_NS || !has_to_spare(p, 0));
+	return s && (now_ns - s->since_ns >= PUNCH_NS || !has_to_spare(p));
 }
 
 static uint64_t step_add(struct step *to, struct step step)
@@ -567,7 +589,7 @@ uint64_t pool_due_ns(const struct pool *p, uint64_t now_ns)
 	if (oldest && oldest->arrived_ns + ASK_PATIENCE_NS > now_ns)
 		sooner(&due_ns, oldest->arrived_ns + ASK_PATIENCE_NS);
 	if (punch)
-		sooner(&due_ns, has_to_spare(p, 0) ? punch->since_ns + PUNCH_NS : now_ns);
+		sooner(&due_ns, has_to_spare(p) ? punch->since_ns + PUNCH_NS : now_ns);
 	if (p->failed_ns && p->failed_ns + FAILED_NS > now_ns)
 		sooner(&due_ns, p->failed_ns + FAILED_NS);
 	for (unsigned i = 0; i < POOL_CLASSES; i++) {

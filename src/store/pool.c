@@ -284,15 +284,48 @@ bool pool_granted(const struct pool *p, const struct ask *a, struct grants *ret)
 	return ret->count > 0;
 }
 
+static struct segment *last_warm(const struct pool_job *j, unsigned class_of_size)
+{
+	const struct list *l = &j->warm[class_of_size];
+
+	return list_is_empty(l) ? NULL : container_of(l->prev, struct segment, of_job);
+}
+
 /* One of its own job's, as it is, or a clean one. The job may be NULL: not here yet. */
 static struct segment *find_free(const struct pool *p, const struct pool_job *j,
 				 unsigned class_of_size)
 {
 	const struct list *clean = &p->clean[class_of_size];
 
-	if (j && !list_is_empty(&j->warm[class_of_size]))
-		return container_of(j->warm[class_of_size].prev, struct segment, of_job);
+	struct segment *s = j ? last_warm(j, class_of_size) : NULL;
+
+	if (s)
+		return s;
 	return list_is_empty(clean) ? NULL : container_of(clean->next, struct segment, link);
+}
+
+/* Less than this part of what was asked for would be full, and another needed, too soon. */
+#define NEAR_SHARE 4
+
+/*
+ * Where to make one would take memory from others, another size that the job has back is better:
+ * twice as large, if so much was asked for, or smaller, if what is at hand fits.
+ */
+static struct segment *find_near(const struct pool *p, const struct pool_job *j,
+				 const struct ask *a, uint64_t room, unsigned class_of_size)
+{
+	uint32_t size = class_size(class_of_size), least = segment_size_for(a->need);
+	struct segment *s = NULL;
+
+	if (!j || !pool_is_short(p, size))
+		return NULL;
+	if (least < size / NEAR_SHARE)
+		least = size / NEAR_SHARE;
+	if (2 * size <= a->size_most && 2 * size <= room)
+		s = last_warm(j, class_of_size + 1);
+	while (!s && class_of_size > 0 && class_size(class_of_size - 1) >= least)
+		s = last_warm(j, --class_of_size);
+	return s;
 }
 
 static void give(struct pool *p, struct segment *s, struct pool_job *j, const struct ask *a,
@@ -346,16 +379,20 @@ int pool_grant(struct pool *p, const struct ask *a, uint64_t room, uint64_t now_
 	uint8_t classes[LEASE_SEGMENTS_MAX];
 	unsigned n = pool_ask_classes(a, room, classes);
 	struct pool_job *j = pool_job_find(p, a->job);
+	struct segment *first;
 
 	ret->count = 0;
 	ret->stamp_ns = a->stamp_ns + (now_ns - a->arrived_ns);
-	if (n == 0 || !find_free(p, j, classes[0]) || (a->is_whole && !has_all(p, j, classes, n)))
+	first = n > 0 ? find_free(p, j, classes[0]) : NULL;
+	if (!first && n == 1)
+		first = find_near(p, j, a, room, classes[0]);
+	if (!first || (a->is_whole && n > 1 && !has_all(p, j, classes, n)))
 		return -EAGAIN;
 	j = htable_reserve(&p->requests) < 0 ? NULL : job_ref(p, a->job);
 	if (!j)
 		return -ENOMEM;
 	for (unsigned i = 0; i < n; i++) {
-		struct segment *s = find_free(p, j, classes[i]);
+		struct segment *s = i == 0 ? first : find_free(p, j, classes[i]);
 
 		if (!s)
 			break;

@@ -133,7 +133,8 @@ struct ask {
 
 	/* pool's own. */
 	uint64_t arrived_ns, birth_ns;
-	bool is_over; /* its job is */
+	uint32_t size_most; /* `size` is what we would make for it */
+	bool is_over;       /* its job is */
 	struct list link;
 	struct heap_link due;
 };

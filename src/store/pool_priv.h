@@ -70,4 +70,7 @@ uint64_t pool_ask_bytes(const struct ask *a);
 /* True: what was punched of a freed segment is made again, and its job may have it then. */
 bool pool_refill(struct pool *p, struct segment *s, uint64_t now_ns);
 
+/* So much more would be of a reserve: what nobody needs is not kept beyond that. */
+bool pool_is_short(const struct pool *p, uint64_t bytes);
+
 void pool_demand_add(struct pool *p, unsigned class_of_size, uint64_t now_ns);

@@ -270,7 +270,7 @@ static void ask_some(void)
 	if (r == 0) {
 		check_order(w, false);
 		check_whole(&w->ask, &g);
-		take_grants(w->ask.job, w->ask.request, w->ask.need, w->ask.size, &g);
+		take_grants(w->ask.job, w->ask.request, w->ask.need, w->ask.size_most, &g);
 	} else if (r == -EAGAIN) {
 		w->is_waiting = true;
 		did.waits++;
@@ -329,7 +329,7 @@ static void serve(void)
 		if (r == 0) {
 			check_order(w, true);
 			check_whole(a, &g);
-			take_grants(a->job, a->request, a->need, a->size, &g);
+			take_grants(a->job, a->request, a->need, a->size_most, &g);
 		} else if (r == -ENOSPC) {
 			CHECK(a->due_ns <= now);
 			did.refusals++;

@@ -555,26 +555,132 @@ static void what_is_mostly_gone_is_not_refilled(void **state)
 	assert_int_equal(p.counters.unmade_bytes, unmade + MB);
 }
 
-static void where_memory_is_short_nothing_is_refilled(void **state)
+/* Of the limit, all but `room` bytes: for good, until pool_lend(&p, 0). */
+static void leave(uint64_t room)
+{
+	uint64_t bytes = LIMIT - (p.reserved - p.lent) - room;
+
+	assert_int_equal(pool_lend(&p, bytes), bytes);
+}
+
+static void what_was_punched_is_refilled_up_to_the_limit(void **state)
 {
 	struct grant g = get_punched(JOB_A, 1, 300 * KB);
-	struct ask a = make_ask(JOB_B, 1, 60 * MB, MB);
-	struct grants more;
 
-	a.is_whole = true;
-	/* Up to the part that is kept back: 64 MiB less a 20th. */
-	assert_int_equal(pool_lend(&p, LIMIT - LIMIT / 20 - (p.reserved - p.lent) - 300 * KB + 1),
-			 LIMIT - LIMIT / 20 - (p.reserved - p.lent) - 300 * KB + 1);
+	leave(300 * KB - 1);
 	assert_int_equal(free_it(&g, 3000000), 0);
 	work();
 	assert_int_equal(p.counters.refilled_bytes, 0);
 	pool_lend(&p, 0);
-	/* Somebody waits. */
 	g = get_punched(JOB_A, 2, 300 * KB);
-	assert_int_equal(pool_ask(&p, &a, now, &more), -EAGAIN);
+	leave(300 * KB);
 	assert_int_equal(free_it(&g, 3000000), 0);
-	assert_true(list_is_empty(&p.begun[POOL_WARMED]));
+	work();
+	assert_int_equal(p.counters.refilled_bytes, 300 * KB);
+	pool_lend(&p, 0);
+}
+
+static void what_was_punched_is_refilled_if_no_other_job_waits(void **state)
+{
+	struct grant g = get_punched(JOB_A, 1, 300 * KB), h = get_punched(JOB_A, 2, 200 * KB);
+	struct ask a = make_ask(JOB_A, 3, 60 * MB, MB), b = make_ask(JOB_B, 4, 60 * MB, MB);
+	struct grants more;
+
+	a.is_whole = b.is_whole = true;
+	assert_int_equal(pool_ask(&p, &a, now, &more), -EAGAIN);
+	assert_int_equal(pool_ask(&p, &b, now, &more), -EAGAIN);
+	assert_int_equal(free_it(&g, 3000000), 0);
+	assert_false(list_is_empty(&p.begun[POOL_WARMED]));
 	pool_forget(&p, &a);
+	work();
+	assert_int_equal(p.counters.refilled_bytes, 300 * KB);
+	assert_int_equal(free_it(&h, 3000000), 0);
+	assert_true(list_is_empty(&p.begun[POOL_WARMED]));
+	pool_forget(&p, &b);
+}
+
+/* Freed by its job, and there for it. */
+static uint64_t free_warm(uint64_t job, uint64_t request, uint32_t size)
+{
+	struct grant g = get_one(job, request, size);
+
+	assert_int_equal(free_it(&g, 3000000), 0);
+	return g.segment;
+}
+
+/* Nothing is there for it at once. */
+static void assert_waits(uint64_t request, uint64_t need, uint32_t size)
+{
+	struct ask a = make_ask(JOB_A, request, need, size);
+	struct grants g;
+
+	assert_int_equal(pool_ask(&p, &a, now, &g), -EAGAIN);
+	pool_forget(&p, &a);
+}
+
+static void assert_granted(uint64_t request, uint64_t need, uint32_t size, uint64_t segment)
+{
+	struct ask a = make_ask(JOB_A, request, need, size);
+	struct grants g;
+
+	assert_int_equal(pool_ask(&p, &a, now, &g), 0);
+	assert_int_equal(g.count, 1);
+	assert_int_equal(g.list[0].segment, segment);
+}
+
+static void where_memory_is_short_a_job_has_back_another_size(void **state)
+{
+	struct grant others[8];
+	uint64_t half;
+
+	for (unsigned i = 0; i < 8; i++)
+		others[i] = get_one(JOB_B, i, MB);
+	now += 5 * SECOND; /* and the stock is forgotten */
+	work();
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(free_it(&others[i], 3000000), 0);
+	free_warm(JOB_A, 1, 128 * KB); /* too small for somebody who writes megabytes */
+	half = free_warm(JOB_A, 2, 512 * KB);
+	/* There is room for a megabyte, beside what is kept back. */
+	leave(LIMIT / 20 + MB);
+	assert_int_equal(p.clean_count[4], 0);
+	assert_waits(3, 100 * KB, MB);
+	leave(LIMIT / 20 + MB - 1);
+	assert_waits(4, 513 * KB, MB);
+	assert_granted(5, 100 * KB, MB, half);
+	assert_waits(6, 100 * KB, MB);
+	pool_lend(&p, 0);
+}
+
+static void where_memory_is_short_a_job_has_back_twice_as_much_if_it_asked_for_that(void **state)
+{
+	uint64_t whole = free_warm(JOB_A, 1, MB);
+
+	/* An eighth of what is left is less than a megabyte, so half of one is enough. */
+	leave(6 * MB);
+	assert_waits(2, 100 * KB, MB);
+	leave(2 * MB + 512 * KB);
+	assert_waits(3, 100 * KB, MB);
+	leave(3 * MB + 512 * KB);
+	assert_waits(4, 100 * KB, 512 * KB);
+	assert_granted(5, 100 * KB, MB, whole);
+	pool_lend(&p, 0);
+}
+
+static void what_nobody_asks_for_goes_before_what_its_job_may_have_back(void **state)
+{
+	struct grant g = get_one(JOB_A, 1, 512 * KB);
+
+	work();
+	assert_int_equal(p.clean_count[3], 1);
+	now += 10 * SECOND;
+	assert_int_equal(free_it(&g, 3000000), 0);
+	p.granted_ns = now; /* somebody asks, but not for these */
+	leave(0);
+	get_one(JOB_B, 2, 128 * KB);
+	assert_int_equal(p.clean_count[3], 0);
+	assert_int_equal(p.dirty_count[3], 1);
+	pool_lend(&p, 0);
 }
 
 static void where_memory_is_short_a_segment_waits_for_its_job_for_a_second_only(void **state)
@@ -1708,7 +1814,11 @@ int main(void)
 		TEST(large_holes_are_filled_in_pieces),
 		TEST(what_is_refilled_for_a_job_that_ends_is_scrubbed_for_others),
 		TEST(what_is_mostly_gone_is_not_refilled),
-		TEST(where_memory_is_short_nothing_is_refilled),
+		TEST(what_was_punched_is_refilled_up_to_the_limit),
+		TEST(what_was_punched_is_refilled_if_no_other_job_waits),
+		TEST(where_memory_is_short_a_job_has_back_another_size),
+		TEST(where_memory_is_short_a_job_has_back_twice_as_much_if_it_asked_for_that),
+		TEST(what_nobody_asks_for_goes_before_what_its_job_may_have_back),
 		TEST(where_memory_is_short_a_segment_waits_for_its_job_for_a_second_only),
 		TEST(a_segment_comes_to_another_job_as_zeros),
 		TEST(every_access_is_checked_against_job_generation_key_and_range),
