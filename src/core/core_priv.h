@@ -186,6 +186,8 @@ struct want {
 /* Up to `cap` of them. The count, at least 1. */
 int segments_lease(struct core *c, const struct want *want, uint64_t due_ns, struct segment **ret,
 		   unsigned cap, char *why, size_t why_cap);
+/* For `len` bytes from who wrote so much: what is open is no more than that, or what is at hand. */
+uint32_t segment_size_after(uint64_t len, uint64_t wrote);
 /* Room at the front, on a page, or at the back. -EAGAIN: not enough, or no longer open. */
 int segment_take(struct segment *s, uint32_t len, bool is_paged, uint32_t *ret_offset);
 /* No more is put into it. */

@@ -318,20 +318,27 @@ static struct writer *writer_get(struct core *c, uint64_t job)
 	return w;
 }
 
+uint32_t segment_size_after(uint64_t len, uint64_t wrote)
+{
+	uint32_t size = segment_size_for(len);
+
+	while (size < SEGMENT_BYTES_MAX && 2ull * size <= wrote)
+		size *= 2;
+	return size;
+}
+
 static int writer_lease(struct core *c, struct writer *w, uint32_t len, uint64_t age_ms,
 			uint64_t due_ns, char *why, size_t why_cap)
 {
-	uint32_t size = segment_size_for(len);
+	const struct want want = { .job = w->job,
+				   .need = len,
+				   .age_ms = age_ms,
+				   .size = segment_size_after(len, w->wrote) };
 	struct segment *s;
 	int r;
 
-	/* What is open is no more than what was written, or what is at hand. */
-	while (size < SEGMENT_BYTES_MAX && 2ull * size <= w->wrote)
-		size *= 2;
 	w->is_leasing = true;
-	r = segments_lease(
-		c, &(struct want){ .job = w->job, .need = len, .age_ms = age_ms, .size = size },
-		due_ns, &s, 1, why, why_cap);
+	r = segments_lease(c, &want, due_ns, &s, 1, why, why_cap);
 	w->is_leasing = false;
 	while (waitq_wake(&w->leased))
 		;

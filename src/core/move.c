@@ -29,7 +29,7 @@
 /* Where the live bytes of a job go. It is reserved, so it stays until it is dropped. */
 struct target {
 	struct list link;
-	uint64_t job, used_ns;
+	uint64_t job, used_ns, moved;
 	struct segment *segment;
 	bool is_busy;
 };
@@ -122,7 +122,7 @@ static int target_lease(struct move *v, uint32_t len, uint64_t live)
 	struct target *t = v->target;
 	const struct want want = { .job = v->job,
 				   .need = len,
-				   .size = segment_size_for(live > len ? live : len),
+				   .size = segment_size_after(live > len ? live : len, t->moved),
 				   .is_move = true };
 	char why[8];
 	int r;
@@ -276,6 +276,7 @@ static int place_copy(struct move *v, const struct place_entry *p, uint64_t live
 						      .to_generation = s->generation,
 						      .to_offset = offset };
 	v->bytes += p->len;
+	v->target->moved += p->len;
 	return 0;
 }
 

@@ -289,12 +289,13 @@ static void open_space_is_bounded_by_what_was_written(void **state)
 	assert_string_equal(notes, "job:0 ");
 }
 
+#define MOVED 20
+
 static bool is_emptied;
 
 static void emptied(void *owner, uint64_t segment, uint32_t generation, int result)
 {
-	is_emptied = true;
-	note("emptied:%d ", result);
+	is_emptied = result == 0;
 }
 
 /* A segment of 128 KiB with objects of 3,000 bytes, which are moved to another one. */
@@ -326,13 +327,73 @@ static void play_move(void)
 	mover_close(m);
 }
 
+/* Its bytes go elsewhere. The segment where they are then. */
+static uint64_t move(struct mover *m, const char *path)
+{
+	const struct extent *e = &found.u.extents[0];
+	int r = find(path, 0, &found);
+
+	object_release(core, &found, false);
+	is_emptied = false;
+	if (r == 0)
+		r = mover_empty(m, job, e->segment, e->generation);
+	for (unsigned i = 0; r == 0 && !is_emptied && i < 1000; i++)
+		r = core_sleep(core, loop->now_ns + SECOND_NS / 1000);
+	if (r < 0 || find(path, 0, &found) < 0 || read_all(&found, 0, 60000, back) != 60000 ||
+	    memcmp(back, sample, 60000) != 0)
+		note("%s:%d ", path, r);
+	object_release(core, &found, false);
+	return e->segment;
+}
+
+/* Each is the only one that is live where it is; a segment is left as one of a megabyte is full. */
+static void play_moves(void)
+{
+	struct mover *m;
+	uint64_t last = 0;
+	unsigned segments = 0;
+	char path[16];
+
+	for (unsigned i = 0; i < MOVED * 17; i++) {
+		snprintf(path, sizeof(path), i % 17 ? "dead" : "live/%u", i / 17);
+		if (put(path, sample, 60000) < 0)
+			note("put %u: %s ", i, why);
+	}
+	note("open:%d ", mover_open(core, emptied, NULL, &m));
+	for (unsigned i = 0; i < MOVED; i++) {
+		uint64_t now_at;
+
+		snprintf(path, sizeof(path), "live/%u", i);
+		now_at = move(m, path);
+		segments += now_at != last;
+		last = now_at;
+	}
+	note("segments:%u ", segments);
+	mover_stop(m);
+	mover_close(m);
+}
+
 static void what_is_moved_does_not_take_a_turn_for_each_object(void **state)
 {
 	play(play_move);
-	assert_string_equal(notes,
-			    "job:0 find:0 open:0 empty:0 emptied:0 find:0 moved:1 read:1 same:1 ");
+	assert_string_equal(notes, "job:0 find:0 open:0 empty:0 find:0 moved:1 read:1 same:1 ");
 	assert_true(pinned_count >= 40);
 	assert_true(pinned_together >= pinned_count / 2);
+}
+
+static void what_is_moved_goes_to_segments_that_grow_with_it(void **state)
+{
+	play(play_moves);
+	assert_string_equal(notes, "job:0 open:0 segments:7 ");
+}
+
+static void segments_grow_up_to_the_largest_with_what_is_written(void **state)
+{
+	assert_int_equal(segment_size_after(1, 0), 65536);
+	assert_int_equal(segment_size_after(1, 131071), 65536);
+	assert_int_equal(segment_size_after(1, 131072), 131072);
+	assert_int_equal(segment_size_after(131073, 131072), 262144);
+	assert_int_equal(segment_size_after(1, UINT64_MAX), 64u << 20);
 }
 
 static int fill_some(struct fill *f, uint32_t part, uint64_t *at, const uint8_t *bytes,
@@ -817,6 +878,8 @@ int main(void)
 		CORE_TEST(objects_of_any_size_come_back),
 		CORE_TEST(what_is_moved_does_not_take_a_turn_for_each_object),
 		CORE_TEST(open_space_is_bounded_by_what_was_written),
+		CORE_TEST(what_is_moved_goes_to_segments_that_grow_with_it),
+		cmocka_unit_test(segments_grow_up_to_the_largest_with_what_is_written),
 		CORE_TEST(parts_are_put_in_the_order_of_their_numbers),
 		CORE_TEST(extents_are_found_by_range),
 		CORE_TEST(damaged_bytes_are_never_handed_on),
