@@ -513,6 +513,7 @@ static void finish(struct pool *p, struct segment *s, uint64_t now_ns)
 {
 	if (s->state == SEGMENT_UNMAKING) {
 		s->is_exported = false; /* what they map is not this one's any more */
+		s->author = 0;
 		pool_enter(p, s, SEGMENT_VOID);
 	} else if (s->state == SEGMENT_REFILLING) {
 		pool_keep_warm(p, s, now_ns);

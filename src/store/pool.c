@@ -47,7 +47,7 @@ static struct row row_of(const struct segment *s)
 	row.flags = ROW_USED | (s->was_sealed ? ROW_SEALED : 0) |
 		    (s->state == SEGMENT_FREEING ? ROW_FREED : 0) |
 		    (s->is_revoked ? ROW_REVOKED : 0) | (s->job->is_over ? ROW_OVER : 0) |
-		    (s->is_exported ? ROW_EXPORTED : 0);
+		    (s->is_exported ? ROW_EXPORTED : 0) | (s->author ? ROW_AUTHORED : 0);
 	return row;
 }
 
@@ -284,24 +284,36 @@ bool pool_granted(const struct pool *p, const struct ask *a, struct grants *ret)
 	return ret->count > 0;
 }
 
-static struct segment *last_warm(const struct pool_job *j, unsigned class_of_size)
+/* What its author wrote last, or the last of those without one; the job may be NULL: not here yet.
+ */
+static struct segment *find_warm(const struct pool_job *j, unsigned class_of_size, uint64_t author)
 {
-	const struct list *l = &j->warm[class_of_size];
+	const struct list *warm = j ? &j->warm[class_of_size] : NULL;
+	struct segment *s;
 
-	return list_is_empty(l) ? NULL : container_of(l->prev, struct segment, of_job);
+	if (!warm || list_is_empty(warm))
+		return NULL;
+	for (const struct list *l = warm->next; author && l != warm; l = l->next) {
+		s = container_of((struct list *)l, struct segment, of_job);
+		if (s->author == author)
+			return s;
+		if (!s->author)
+			break;
+	}
+	s = container_of(warm->prev, struct segment, of_job);
+	return s->author ? NULL : s;
 }
 
-/* One of its own job's, as it is, or a clean one. The job may be NULL: not here yet. */
+/* One of its own job's, as it is, or a clean one. */
 static struct segment *find_free(const struct pool *p, const struct pool_job *j,
-				 unsigned class_of_size)
+				 unsigned class_of_size, uint64_t author)
 {
 	const struct list *clean = &p->clean[class_of_size];
+	struct segment *s = find_warm(j, class_of_size, author);
 
-	struct segment *s = j ? last_warm(j, class_of_size) : NULL;
-
-	if (s)
+	if (s || list_is_empty(clean))
 		return s;
-	return list_is_empty(clean) ? NULL : container_of(clean->next, struct segment, link);
+	return container_of(clean->next, struct segment, link);
 }
 
 /* Less than this part of what was asked for would be full, and another needed, too soon. */
@@ -322,9 +334,9 @@ static struct segment *find_near(const struct pool *p, const struct pool_job *j,
 	if (least < size / NEAR_SHARE)
 		least = size / NEAR_SHARE;
 	if (2 * size <= a->size_most && 2 * size <= room)
-		s = last_warm(j, class_of_size + 1);
+		s = find_warm(j, class_of_size + 1, a->author);
 	while (!s && class_of_size > 0 && class_size(class_of_size - 1) >= least)
-		s = last_warm(j, --class_of_size);
+		s = find_warm(j, --class_of_size, a->author);
 	return s;
 }
 
@@ -353,20 +365,25 @@ static void give(struct pool *p, struct segment *s, struct pool_job *j, const st
 	p->counters.granted_bytes += s->size;
 }
 
+static bool is_for(const struct segment *s, const struct ask *a)
+{
+	return !s->author || s->author == a->author;
+}
+
 /* Is there one of each? */
-static bool has_all(const struct pool *p, const struct pool_job *j, const uint8_t *classes,
-		    unsigned n)
+static bool has_all(const struct pool *p, const struct pool_job *j, const struct ask *a,
+		    const uint8_t *classes, unsigned n)
 {
 	unsigned lack[POOL_CLASSES] = { 0 };
 
 	for (unsigned i = 0; i < n; i++)
 		lack[classes[i]]++;
 	for (unsigned c = 0; c < POOL_CLASSES; c++) {
-		const struct list *l = j ? j->warm[c].next : NULL;
+		struct list *l = j ? j->warm[c].next : NULL;
 
 		lack[c] -= lack[c] < p->clean_count[c] ? lack[c] : p->clean_count[c];
 		for (; lack[c] > 0 && l && l != &j->warm[c]; l = l->next)
-			lack[c]--;
+			lack[c] -= is_for(container_of(l, struct segment, of_job), a);
 		if (lack[c] > 0)
 			return false;
 	}
@@ -383,16 +400,16 @@ int pool_grant(struct pool *p, const struct ask *a, uint64_t room, uint64_t now_
 
 	ret->count = 0;
 	ret->stamp_ns = a->stamp_ns + (now_ns - a->arrived_ns);
-	first = n > 0 ? find_free(p, j, classes[0]) : NULL;
+	first = n > 0 ? find_free(p, j, classes[0], a->author) : NULL;
 	if (!first && n == 1)
 		first = find_near(p, j, a, room, classes[0]);
-	if (!first || (a->is_whole && n > 1 && !has_all(p, j, classes, n)))
+	if (!first || (a->is_whole && n > 1 && !has_all(p, j, a, classes, n)))
 		return -EAGAIN;
 	j = htable_reserve(&p->requests) < 0 ? NULL : job_ref(p, a->job);
 	if (!j)
 		return -ENOMEM;
 	for (unsigned i = 0; i < n; i++) {
-		struct segment *s = i == 0 ? first : find_free(p, j, classes[i]);
+		struct segment *s = i == 0 ? first : find_free(p, j, classes[i], a->author);
 
 		if (!s)
 			break;
@@ -542,6 +559,25 @@ int pool_export(struct pool *p, uint64_t job, uint64_t id, uint32_t generation,
 	return 0;
 }
 
+int pool_export_to_write(struct pool *p, uint64_t job, uint64_t id, uint32_t generation,
+			 uint64_t key, uint64_t author, struct segment **ret)
+{
+	struct segment *s;
+	int r = find_of_job(p, job, id, generation, &s);
+
+	if (r < 0)
+		return r;
+	if (s->key != key || s->state != SEGMENT_OPEN || s->is_revoked ||
+	    (s->author && s->author != author))
+		return -EACCES;
+	if (!s->author)
+		s->authored = generation;
+	s->author = author;
+	if (s->authored == generation)
+		note(p, s);
+	return pool_export(p, job, id, generation, ret);
+}
+
 /* The middle of a sealed segment goes, once nobody can be writing there. */
 static void consider_punch(struct pool *p, struct segment *s, uint64_t now_ns)
 {
@@ -565,8 +601,10 @@ static void close_row(struct pool *p, unsigned index, const struct row *row)
 
 void pool_keep_warm(struct pool *p, struct segment *s, uint64_t now_ns)
 {
+	struct list *warm = &s->job->warm[s->class_of_size];
+
 	s->since_ns = now_ns;
-	list_insert(&s->job->warm[s->class_of_size], &s->of_job);
+	list_insert(s->author ? warm->next : warm, &s->of_job);
 	pool_enter(p, s, SEGMENT_DIRTY);
 	if (s->job->is_over && list_is_empty(&s->job->link))
 		list_insert(&p->over, &s->job->link);
@@ -580,6 +618,34 @@ static void unmake(struct pool *p, struct segment *s)
 	s->urgency = POOL_CLEARED;
 	if (!s->is_away)
 		list_insert(&p->begun[POOL_CLEARED], &s->link);
+}
+
+void pool_author_over(struct pool *p, uint64_t job, uint64_t author)
+{
+	struct pool_job *j = pool_job_find(p, job);
+
+	if (!j)
+		return;
+	j->count++;
+	for (struct list *l = j->used.next; l != &j->used; l = l->next) {
+		struct segment *s = container_of(l, struct segment, of_job);
+
+		if (s->author == author)
+			s->author = AUTHOR_GONE;
+	}
+	for (unsigned c = 0; c < POOL_CLASSES; c++)
+		for (struct segment *s; (s = find_warm(j, c, author)) && s->author == author;)
+			unmake(p, s);
+	job_unref(p, j);
+}
+
+/* Warm for its job, or its author: not if that may still write what was taken from it, or is gone.
+ */
+static bool stays_warm(const struct segment *s)
+{
+	if (s->is_away || s->generation == UINT32_MAX)
+		return false;
+	return !s->author || (s->author != AUTHOR_GONE && !s->is_revoked && s->held == s->size);
 }
 
 /*
@@ -603,7 +669,7 @@ static void settle(struct pool *p, struct segment *s, uint64_t now_ns)
 	p->counters.freed_count++;
 	free_row.generation = s->generation;
 	table_set_row(&p->table, s->index, &free_row);
-	if (s->is_away || s->generation == UINT32_MAX)
+	if (!stays_warm(s))
 		unmake(p, s);
 	else if (s->held == s->size)
 		pool_keep_warm(p, s, now_ns);
@@ -727,6 +793,7 @@ static int restore_used(struct pool *p, struct segment *s, const struct row *row
 	s->is_revoked = row->flags & ROW_REVOKED;
 	s->was_sealed = row->flags & ROW_SEALED;
 	s->is_exported = row->flags & ROW_EXPORTED;
+	s->author = row->flags & ROW_AUTHORED ? AUTHOR_GONE : 0;
 	s->is_viewed = s->is_exported;
 	s->pin_count = s->is_viewed;
 	s->memory = *memory;

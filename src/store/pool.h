@@ -31,6 +31,7 @@
  *   counted up before a step that reserves, and down after one that gave back.
  * - In one generation a segment is of one job. It comes to another only by CLEAN.
  * - Memory that functions of a job were given never gets there: it is its job's, or unmade.
+ * - Memory that one of them may write, its author, is given to nobody else, of its job either.
  * - Who waits is served by the age of the put. Nobody younger is served from what
  *   those before him lack; only the oldest gets the last 1/POOL_RESERVE_SHARE.
  * - Moves come before all of them: they give back more than they take. Nobody else gets
@@ -77,6 +78,9 @@ enum pool_urgency {
 
 struct pool_job;
 
+/* Of memory that a function may write, nobody knows which, or one that has ended. */
+#define AUTHOR_GONE UINT64_MAX
+
 struct segment {
 	uint64_t id;
 	uint32_t generation, size;
@@ -101,6 +105,8 @@ struct segment {
 	bool is_revoked, was_sealed;
 	bool is_exported;  /* to functions of its job, in this generation or an earlier one */
 	bool is_viewed;    /* perhaps, since a predecessor had exported it; so it is pinned */
+	uint64_t author;   /* the function that may write to its memory; 0: only we do */
+	uint32_t authored; /* the generation since which that is so */
 	uint64_t since_ns; /* DIRTY; SEALED, on `punches` */
 	struct list link;  /* of its state */
 	struct list of_job;
@@ -116,7 +122,7 @@ struct pool_job {
 	struct hlink by_id;
 	unsigned count;                 /* of its segments, DIRTY ones too */
 	struct list used;               /* OPEN, SEALED, FREEING */
-	struct list warm[POOL_CLASSES]; /* DIRTY */
+	struct list warm[POOL_CLASSES]; /* DIRTY; those with an author first */
 	struct list link;               /* of `over`: it is, and has DIRTY ones */
 };
 
@@ -129,7 +135,8 @@ struct ask {
 	uint64_t need; /* bytes */
 	uint32_t size; /* of a segment, at most */
 	bool is_move;
-	bool is_whole; /* all of `need`, as far as one grant can be, or nothing yet */
+	bool is_whole;   /* all of `need`, as far as one grant can be, or nothing yet */
+	uint64_t author; /* the function that is to write there; 0: none */
 
 	/* pool's own. */
 	uint64_t arrived_ns, birth_ns;
@@ -247,6 +254,14 @@ struct segment *pool_pinned(struct pool *p, uint64_t id);
  */
 int pool_export(struct pool *p, uint64_t job, uint64_t id, uint32_t generation,
 		struct segment **ret);
+/*
+ * Likewise, and this one may write, too, until pool_author_over(). Of an OPEN segment that was
+ * granted for that; -EACCES: the key is not, or no longer, the right one, or another may write.
+ */
+int pool_export_to_write(struct pool *p, uint64_t job, uint64_t id, uint32_t generation,
+			 uint64_t key, uint64_t author, struct segment **ret);
+/* It has ended: nobody has its memory any more as it is. */
+void pool_author_over(struct pool *p, uint64_t job, uint64_t author);
 
 /* Used are [0, front) and [back, size). -ESTALE, -EINVAL. Again: nothing happens. */
 int pool_seal(struct pool *p, uint64_t id, uint32_t generation, uint32_t front, uint32_t back,

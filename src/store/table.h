@@ -30,6 +30,7 @@ enum row_flags {
 	ROW_REVOKED = 1u << 3,
 	ROW_EXPORTED = 1u << 5, /* functions may map its memory, used or not */
 	ROW_OVER = 1u << 4,     /* its job is; one row of a job says it for all of them */
+	ROW_AUTHORED = 1u << 6, /* and one of those functions may write to it */
 };
 
 struct row {

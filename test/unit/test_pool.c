@@ -495,6 +495,139 @@ static void an_ended_jobs_memory_is_gone_though_a_function_maps_it(void **state)
 	close(fd);
 }
 
+/* The author writes there itself. */
+static struct grant get_for(uint64_t job, uint64_t request, uint64_t author)
+{
+	struct ask a = make_ask(job, request, MB, MB);
+	struct grants g;
+
+	a.author = author;
+	assert_int_equal(pool_ask(&p, &a, now, &g), 0);
+	assert_int_equal(g.count, 1);
+	return g.list[0];
+}
+
+static int let_write(const struct grant *g, uint64_t job, uint64_t author, struct segment **ret)
+{
+	return pool_export_to_write(&p, job, g->segment, g->generation, g->key, author, ret);
+}
+
+/* One that is warm for author 8 of JOB_A, and a warm one that anybody of JOB_A may have. */
+static void get_warm(uint64_t *ret_authored, uint64_t *ret_other)
+{
+	struct grant g = get_one(JOB_A, 1, MB), other = get_one(JOB_A, 2, MB);
+	struct segment *s;
+
+	assert_int_equal(let_write(&g, JOB_A, 8, &s), 0);
+	assert_int_equal(free_it(&g, 2000000), 0);
+	assert_int_equal(free_it(&other, 2000000), 0);
+	*ret_authored = g.segment;
+	*ret_other = other.segment;
+}
+
+static void what_a_function_may_write_nobody_else_has_after_it(void **state)
+{
+	uint64_t authored, other;
+	struct grant g, again;
+	struct segment *s;
+
+	get_warm(&authored, &other);
+	/* Not the job, nor another function of it. */
+	again = get_one(JOB_A, 3, MB);
+	assert_int_equal(again.segment, other);
+	assert_int_equal(free_it(&again, 3000000), 0);
+	g = get_for(JOB_A, 4, 9);
+	assert_int_equal(g.segment, other);
+	again = get_one(JOB_A, 5, MB);
+	assert_true(again.segment != authored && again.segment != other);
+	/* It has its own first, and has had it since it first could write there. */
+	again = get_for(JOB_A, 6, 8);
+	assert_int_equal(again.segment, authored);
+	assert_int_equal(again.generation, 2);
+	assert_int_equal(let_write(&again, JOB_A, 8, &s), 0);
+	assert_int_equal(s->authored, 1);
+	assert_int_equal(s->author, 8);
+	assert_int_equal(let_write(&g, JOB_A, 9, &s), 0);
+	assert_int_equal(s->authored, 3);
+}
+
+static void all_that_was_asked_for_is_not_there_if_others_may_write_it(void **state)
+{
+	struct ask a = make_ask(JOB_A, 7, 2 * MB, MB);
+	uint64_t authored, other;
+	struct grants g;
+
+	get_warm(&authored, &other);
+	a.is_whole = true;
+	assert_int_equal(pool_ask(&p, &a, now, &g), -EAGAIN);
+	pool_forget(&p, &a);
+	a.author = 8;
+	assert_int_equal(pool_ask(&p, &a, now, &g), 0);
+	assert_int_equal(g.count, 2);
+	assert_int_equal(g.list[0].segment, authored);
+	assert_int_equal(g.list[1].segment, other);
+}
+
+static void a_function_that_has_ended_leaves_nothing_warm(void **state)
+{
+	uint64_t authored, other;
+	struct grant used;
+
+	get_warm(&authored, &other);
+	used = get_for(JOB_A, 3, 8);
+	assert_int_equal(used.segment, authored);
+	get_warm(&authored, &other);
+	pool_author_over(&p, JOB_B, 8);
+	pool_author_over(&p, JOB_A, 9);
+	assert_int_equal(p.dirty_count[4], 2);
+	pool_author_over(&p, JOB_A, 8);
+	assert_int_equal(p.dirty_count[4], 1);
+	assert_int_equal(free_it(&used, 4000000), 0);
+	assert_int_equal(p.dirty_count[4], 1);
+	work();
+	assert_int_equal(p.counters.unmade_bytes, 2 * MB);
+	assert_int_equal(p.counters.scrubbed_bytes, 0);
+	for (unsigned i = 0; i < p.segment_count; i++)
+		assert_int_equal(p.chunks[0][i].author, 0);
+}
+
+/* It was fenced, and its author may not have heard of it; or it would have to be made whole. */
+static void what_an_author_may_still_write_is_not_used_again(void **state)
+{
+	struct grant revoked = get_one(JOB_A, 1, MB), punched = get_one(JOB_A, 2, MB);
+	struct segment *s;
+
+	assert_int_equal(let_write(&revoked, JOB_A, 8, &s), 0);
+	assert_int_equal(let_write(&punched, JOB_A, 8, &s), 0);
+	assert_int_equal(pool_revoke(&p, revoked.segment, revoked.generation, &s), 0);
+	assert_int_equal(free_it(&revoked, 2000000), 0);
+	assert_int_equal(seal(&punched, 0, MB - 4 * KB, 2000000), 0);
+	work_later();
+	assert_int_equal(free_it(&punched, 3000000), 0);
+	assert_int_equal(p.dirty_count[4], 0);
+	work();
+	assert_int_equal(p.counters.unmade_bytes, 2 * MB);
+	assert_int_equal(p.counters.refilled_bytes, 0);
+}
+
+static void only_who_was_granted_an_open_segment_lets_a_function_write_there(void **state)
+{
+	struct grant g = get_one(JOB_A, 1, MB), wrong = g;
+	struct segment *s;
+
+	wrong.key++;
+	assert_int_equal(let_write(&wrong, JOB_A, 8, &s), -EACCES);
+	assert_int_equal(let_write(&g, JOB_B, 8, &s), -ESTALE);
+	assert_int_equal(p.counters.exported_count, 0);
+	assert_int_equal(let_write(&g, JOB_A, 8, &s), 0);
+	assert_int_equal(let_write(&g, JOB_A, 8, &s), 0);
+	assert_int_equal(let_write(&g, JOB_A, 9, &s), -EACCES);
+	assert_int_equal(seal(&g, 4 * KB, MB, 2000000), 0);
+	assert_int_equal(let_write(&g, JOB_A, 8, &s), -EACCES);
+	pool_job_over(&p, JOB_A);
+	assert_int_equal(let_write(&g, JOB_A, 8, &s), -EIDRM);
+}
+
 static void large_holes_are_filled_in_pieces(void **state)
 {
 	struct grant g;
@@ -1810,6 +1943,11 @@ int main(void)
 		TEST(only_what_a_job_has_in_use_is_exported_to_it),
 		TEST(exported_memory_is_its_jobs_again_and_then_unmade),
 		TEST(who_waits_is_not_given_exported_memory_but_its_room),
+		TEST(what_a_function_may_write_nobody_else_has_after_it),
+		TEST(all_that_was_asked_for_is_not_there_if_others_may_write_it),
+		TEST(a_function_that_has_ended_leaves_nothing_warm),
+		TEST(what_an_author_may_still_write_is_not_used_again),
+		TEST(only_who_was_granted_an_open_segment_lets_a_function_write_there),
 		TEST(an_ended_jobs_memory_is_gone_though_a_function_maps_it),
 		TEST(large_holes_are_filled_in_pieces),
 		TEST(what_is_refilled_for_a_job_that_ends_is_scrubbed_for_others),

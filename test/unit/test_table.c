@@ -471,7 +471,7 @@ static void what_was_exported_stays_so_or_is_punched(void **state)
 	unsigned at = 0;
 
 	table_set_row(&t, 0, &row);
-	row.flags |= ROW_EXPORTED;
+	row.flags |= ROW_EXPORTED | ROW_AUTHORED;
 	table_set_row(&t, 1, &row);
 	row = (struct row){ .generation = 9, .size = 64 * KB, .flags = ROW_EXPORTED };
 	table_set_row(&t, 2, &row);
@@ -485,6 +485,8 @@ static void what_was_exported_stays_so_or_is_punched(void **state)
 	assert_int_equal(next.chunks[0][0].is_exported, false);
 	assert_int_equal(next.chunks[0][1].is_exported, true);
 	assert_int_equal(next.chunks[0][2].is_exported, false);
+	assert_true(next.chunks[0][0].author == 0);
+	assert_true(next.chunks[0][1].author == AUTHOR_GONE);
 	assert_int_equal(next.chunks[0][2].generation, 9);
 	assert_int_equal(punched, 64 * KB);
 	assert_int_equal(pool_view_over(&next, &at)->index, 1);
