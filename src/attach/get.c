@@ -227,14 +227,12 @@ int get_end(struct wadi_op *op, struct got *g, bool is_whole)
 struct get_op {
 	struct wadi_op op;
 	struct get_how how;
-	void *buf;
-	size_t cap;
-	bool is_ours;     /* the buffer is allocated here, when the length is known */
+	struct get_room room;
 	bool is_in_index; /* and so it is not here */
+	bool is_to_look;  /* perhaps it is resident */
 	/* Of a try that had all bytes, and was to be counted: of this version. */
 	bool is_whole;
 	uint64_t whole_version, whole_len;
-	struct wadi_stat *ret_stat;
 };
 
 /* What did not come with the first answer: from where it is, as far as that goes. */
@@ -252,38 +250,39 @@ static int get_rest(struct wadi_op *op, struct got *g, uint64_t from, uint8_t *b
 /* Into the caller's buffer, or a new one. */
 static int64_t get_whole(struct wadi_op *op, struct get_op *g)
 {
-	uint32_t most = g->is_ours ? FIRST_BYTES : TRANSFER_PIECE;
-	uint32_t cap = !g->is_ours && g->cap < most ? (uint32_t)g->cap : most;
+	uint32_t most = g->room.is_ours ? FIRST_BYTES : TRANSFER_PIECE;
+	uint32_t cap = !g->room.is_ours && g->room.cap < most ? (uint32_t)g->room.cap : most;
 	struct got got = { 0 };
 	void *grown;
 	int r;
 
-	if (g->is_ours && !g->buf) {
-		g->buf = node_alloc(FIRST_BYTES);
-		if (!g->buf)
+	if (g->room.is_ours && !g->room.buf) {
+		g->room.buf = node_alloc(FIRST_BYTES);
+		if (!g->room.buf)
 			return op_no_memory(op);
 	}
 	g->how.near_from = near_is_possible(op->w) ? NEAR_FROM : 0;
-	r = get_begin(op, &g->how, g->buf, cap, &got);
+	near_want_index(op->w);
+	r = get_begin(op, &g->how, g->room.buf, cap, &got);
 	if (r < 0)
 		return r;
 	g->is_whole = g->is_whole && got.stat.version == g->whole_version;
-	if (g->ret_stat)
-		*g->ret_stat = got.stat;
+	if (g->room.ret_stat)
+		*g->room.ret_stat = got.stat;
 	g->is_in_index = got.is_in_index;
 	if (g->is_in_index)
 		return 0;
-	if (g->is_ours) {
-		grown = node_resize(g->buf, got.want ? got.want : 1);
+	if (g->room.is_ours) {
+		grown = node_resize(g->room.buf, got.want ? got.want : 1);
 		r = grown ? 0 : op_no_memory(op);
-		g->buf = grown ? grown : g->buf;
-	} else if (got.want > g->cap) {
+		g->room.buf = grown ? grown : g->room.buf;
+	} else if (got.want > g->room.cap) {
 		snprintf(op->why, sizeof(op->why), "it has %llu bytes, and there is room for %zu",
-			 (unsigned long long)got.want, g->cap);
+			 (unsigned long long)got.want, g->room.cap);
 		r = -EMSGSIZE;
 	}
 	if (r == 0 && got.len < got.want)
-		r = get_rest(op, &got, g->how.options.offset, g->buf);
+		r = get_rest(op, &got, g->how.options.offset, g->room.buf);
 	if (r == 0) {
 		g->is_whole = true;
 		g->whole_version = got.stat.version;
@@ -310,13 +309,16 @@ static int64_t get_repeatedly(struct wadi_op *op, struct get_op *g)
 
 static int64_t get_run(struct wadi_op *op)
 {
-	return get_repeatedly(op, container_of(op, struct get_op, op));
+	struct get_op *g = container_of(op, struct get_op, op);
+	int64_t r = g->is_to_look ? resident_get_prepared(op, &g->how, &g->room) : -ENOENT;
+
+	return r == -ENOENT ? get_repeatedly(op, g) : r;
 }
 
 int64_t get_object(struct wadi_op *op, const struct get_how *how, void *buf, size_t cap,
 		   struct wadi_stat *ret_stat)
 {
-	struct get_op g = { .how = *how, .buf = buf, .cap = cap, .ret_stat = ret_stat };
+	struct get_op g = { .how = *how, .room = { .buf = buf, .cap = cap, .ret_stat = ret_stat } };
 
 	return get_repeatedly(op, &g);
 }
@@ -324,52 +326,75 @@ int64_t get_object(struct wadi_op *op, const struct get_how *how, void *buf, siz
 int64_t get_object_new(struct wadi_op *op, const struct get_how *how, void **ret_data,
 		       struct wadi_stat *ret_stat, bool *ret_is_in_index)
 {
-	struct get_op g = { .how = *how, .is_ours = true, .ret_stat = ret_stat };
+	struct get_op g = { .how = *how, .room = { .is_ours = true, .ret_stat = ret_stat } };
 	int64_t r = get_repeatedly(op, &g);
 
 	*ret_is_in_index = r >= 0 && g.is_in_index;
 	if (r < 0 || g.is_in_index)
-		node_free(g.buf);
+		node_free(g.room.buf);
 	else
-		*ret_data = g.buf;
+		*ret_data = g.room.buf;
 	return r;
 }
 
-static int get_op_init(struct get_op *g, struct wadi *w, const char *verb, const char *path,
-		       const struct wadi_get_options *options)
+static int get_how_for(struct wadi *w, const char *path, const struct wadi_get_options *options,
+		       struct get_how *how)
 {
 	const char *why = "";
-	int r = get_how_init(w, &g->how, options);
+	int r = handle_check(w);
 
-	if (r == 0)
-		r = path_of(w, path, &g->how.path, &why);
 	if (r < 0)
-		return (int)handle_fail(w, verb, path, r, why);
-	op_init(&g->op, w, verb, path, g->how.options.timeout_ms, get_run);
-	return 0;
+		return r;
+	r = get_how_init(w, how, options);
+	if (r == 0)
+		r = path_of(w, path, &how->path, &why);
+	return r < 0 ? (int)handle_fail(w, "get", path, r, why) : 0;
+}
+
+static int64_t get_on_fiber(struct wadi *w, const char *path, const struct get_how *how,
+			    struct get_room *room, bool is_to_look)
+{
+	struct get_op g = { .how = *how, .room = *room, .is_to_look = is_to_look };
+	int64_t r;
+
+	op_init(&g.op, w, "get", path, how->options.timeout_ms, get_run);
+	r = op_run(&g.op);
+	*room = g.room;
+	return r;
+}
+
+/* Without a fiber, if all is at hand and no other operation waits for its turn. */
+static int64_t get(struct wadi *w, const char *path, const struct wadi_get_options *options,
+		   struct get_room *room)
+{
+	struct get_how how;
+	struct view view;
+	int64_t r = get_how_for(w, path, options, &how);
+
+	if (r < 0)
+		return r;
+	r = w->op_count == 0 ? resident_get(w, &how, room, &view) : -EAGAIN;
+	return r >= 0 ? r : get_on_fiber(w, path, &how, room, r != -ENOENT);
 }
 
 int64_t wadi_get(struct wadi *w, const char *path, void *buf, size_t cap,
 		 const struct wadi_get_options *options, struct wadi_stat *ret_stat)
 {
-	struct get_op g = { .buf = buf, .cap = cap, .ret_stat = ret_stat };
-	int r = get_op_init(&g, w, "get", path, options);
+	struct get_room room = { .buf = buf, .cap = cap, .ret_stat = ret_stat };
 
-	return r < 0 ? r : op_run(&g.op);
+	return get(w, path, options, &room);
 }
 
 int64_t wadi_get_alloc(struct wadi *w, const char *path, const struct wadi_get_options *options,
 		       void **ret_data, struct wadi_stat *ret_stat)
 {
-	struct get_op g = { .is_ours = true, .ret_stat = ret_stat };
-	int64_t r = get_op_init(&g, w, "get", path, options);
+	struct get_room room = { .is_ours = true, .ret_stat = ret_stat };
+	int64_t r = get(w, path, options, &room);
 
-	if (r == 0)
-		r = op_run(&g.op);
 	if (r < 0)
-		node_free(g.buf);
+		node_free(room.buf);
 	else
-		*ret_data = g.buf;
+		*ret_data = room.buf;
 	return r;
 }
 
@@ -386,13 +411,13 @@ static void started_free(struct wadi_op *op)
 	struct started_get *s = container_of(op, struct started_get, get.op);
 
 	if (s->ret_data && op->result >= 0)
-		*s->ret_data = s->get.buf;
+		*s->ret_data = s->get.room.buf;
 	else if (s->ret_data)
-		node_free(s->get.buf);
+		node_free(s->get.room.buf);
 	node_free(s);
 }
 
-static int start(struct wadi *w, const char *path, const struct get_op *model, void **ret_data,
+static int start(struct wadi *w, const char *path, const struct get_room *room, void **ret_data,
 		 const struct wadi_get_options *options, struct wadi_op **ret)
 {
 	struct started_get *s = path ? node_alloc(sizeof(*s) + strlen(path) + 1) : NULL;
@@ -402,11 +427,13 @@ static int start(struct wadi *w, const char *path, const struct get_op *model, v
 		r = (int)handle_fail(w, "get", path, path ? -ENOMEM : -EINVAL, why_no_room(path));
 	if (r == 0) {
 		strcpy(s->path, path);
-		s->get = *model;
+		s->get.room = *room;
 		s->ret_data = ret_data;
-		r = get_op_init(&s->get, w, "get", s->path, options);
+		r = get_how_for(w, s->path, options, &s->get.how);
 	}
 	if (r == 0) {
+		op_init(&s->get.op, w, "get", s->path, s->get.how.options.timeout_ms, get_run);
+		s->get.is_to_look = true;
 		s->get.op.free = started_free;
 		r = op_start(&s->get.op);
 		r = (int)handle_fail(w, "get", path, r, s->get.op.why);
@@ -422,15 +449,15 @@ int wadi_start_get(struct wadi *w, const char *path, void *buf, size_t cap,
 		   const struct wadi_get_options *options, struct wadi_stat *ret_stat,
 		   struct wadi_op **ret)
 {
-	struct get_op model = { .buf = buf, .cap = cap, .ret_stat = ret_stat };
+	struct get_room room = { .buf = buf, .cap = cap, .ret_stat = ret_stat };
 
-	return start(w, path, &model, NULL, options, ret);
+	return start(w, path, &room, NULL, options, ret);
 }
 
 int wadi_start_get_alloc(struct wadi *w, const char *path, const struct wadi_get_options *options,
 			 void **ret_data, struct wadi_stat *ret_stat, struct wadi_op **ret)
 {
-	struct get_op model = { .is_ours = true, .ret_stat = ret_stat };
+	struct get_room room = { .is_ours = true, .ret_stat = ret_stat };
 
-	return start(w, path, &model, ret_data, options, ret);
+	return start(w, path, &room, ret_data, options, ret);
 }

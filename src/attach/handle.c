@@ -266,6 +266,7 @@ static int connect_once(struct wadi_op *op)
 	w->conn = c;
 	w->connection++;
 	w->asked_count = 0;
+	w->near.get_count = 0;
 	return 0;
 }
 

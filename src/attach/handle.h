@@ -11,6 +11,7 @@
  *	ring.c     memory to ask through, on the proxy's host
  *	near.c     memory to copy from, likewise   mapping.c   what of it is mapped
  *	view.c     objects in place   sight.c   the index that leads to them
+ *	resident.c small objects copied from there
  */
 #pragma once
 

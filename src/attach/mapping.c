@@ -230,9 +230,8 @@ static void came(struct call *call)
 	near_wake(w);
 }
 
-static void ask(struct wadi_op *op, const struct near_asking *what)
+static void ask(struct wadi *w, const struct near_asking *what, uint64_t due_ns)
 {
-	struct wadi *w = op->w;
 	struct near *n = &w->near;
 	struct wcur body;
 
@@ -249,7 +248,26 @@ static void ask(struct wadi_op *op, const struct near_asking *what)
 	else
 		export_req_put(&body, &(struct export_req){ .segment = what->segment,
 							    .generation = what->generation });
-	call_send(w->conn, &n->call, what->msg, slot_of_id(w->job), &body, NULL, op->due_ns);
+	call_send(w->conn, &n->call, what->msg, slot_of_id(w->job), &body, NULL, due_ns);
+}
+
+/* A ring that is on its way has descriptors of its own. */
+static bool may_ask(const struct wadi *w)
+{
+	return w->conn && !w->conn->is_closed && near_is_possible(w) && !w->near.call.is_pending &&
+	       !w->ring.is_pending;
+}
+
+void near_want_index(struct wadi *w)
+{
+	struct near *n = &w->near;
+	const struct near_asking what = { .msg = MSG_INDEX,
+					  .reader = n->sight ? n->sight->reader : 0 };
+
+	if (++n->get_count < INDEX_AFTER || sight_at_hand(w) || n->sight_refused == w->connection ||
+	    !may_ask(w))
+		return;
+	ask(w, &what, w->loop->now_ns + w->timeout_ms * 1000000ull);
 }
 
 int near_ask(struct wadi_op *op, const struct near_asking *what, bool *has_asked)
@@ -261,9 +279,8 @@ int near_ask(struct wadi_op *op, const struct near_asking *what, bool *has_asked
 	if (!w->conn || w->conn->is_closed || !near_is_possible(w) ||
 	    (*has_asked && !n->call.is_pending))
 		return 0;
-	/* A ring that is on its way has descriptors of its own. */
-	if (!n->call.is_pending && !w->ring.is_pending) {
-		ask(op, what);
+	if (may_ask(w)) {
+		ask(w, what, op->due_ns);
 		*has_asked = true;
 	}
 	r = waitq_wait(&n->came, op->due_ns);

@@ -7,9 +7,8 @@
 #include "base/hash.h"
 #include "base/node.h"
 
-/* A piece of an extent that one sum is of: [from, to) of [begin, end) is copied, then checked. */
-static bool copy_piece(const uint8_t *extent, uint32_t begin, uint32_t end, uint32_t from,
-		       uint32_t to, uint8_t *copy, uint64_t seed, uint32_t sum)
+bool near_copy_piece(const uint8_t *extent, uint32_t begin, uint32_t end, uint32_t from,
+		     uint32_t to, uint8_t *copy, uint64_t seed, uint32_t sum)
 {
 	uint32_t crc = crc_begin(seed);
 
@@ -29,7 +28,7 @@ static int copy_extent(struct wadi_op *op, const uint8_t *extent, const struct n
 	for (uint32_t from = at, end, to; from < last; from = to, begin = end) {
 		end = e->len - begin < CHECK_PIECE ? e->len : begin + CHECK_PIECE;
 		to = end < last ? end : last;
-		if (!copy_piece(extent, begin, end, from, to, copy, e->seed, get_u32(&sums)))
+		if (!near_copy_piece(extent, begin, end, from, to, copy, e->seed, get_u32(&sums)))
 			return -EIO;
 		copy += to - from;
 		if (end % LOOP_PIECE == 0 && fiber_yield(&op->w->loop->fibers) < 0)

@@ -6,6 +6,7 @@
  *	mapping.c   segments, and pieces of them side by side: mapped once, given up when unused
  *	sight.c     the index of the job, and what it leads to
  *	near.c      objects copied under a hold
+ *	resident.c  small ones copied without asking anybody
  */
 #pragma once
 
@@ -14,7 +15,9 @@
 
 struct wadi;
 struct wadi_op;
+struct wadi_stat;
 struct got;
+struct get_how;
 
 /*
  * The index as one connection has it. A view keeps its sight, so that it can be given back, and
@@ -58,6 +61,7 @@ struct near {
 	struct sight *sight; /* of the last connection that had one */
 	struct list old_sights;
 	unsigned sight_refused; /* likewise, of an index */
+	unsigned get_count;     /* gets that were asked for on this connection */
 };
 
 void near_init(struct near *n, struct wadi *w);
@@ -71,6 +75,10 @@ void near_wake(struct wadi *w);
  * It is right if get_end() says so. How much, or -ECANCELED.
  */
 int64_t near_copy(struct wadi_op *op, struct got *g, uint64_t at, void *to, uint64_t len);
+
+/* A piece of an extent that one sum is of: [from, to) of [begin, end) is copied, then compared. */
+bool near_copy_piece(const uint8_t *extent, uint32_t begin, uint32_t end, uint32_t from,
+		     uint32_t to, uint8_t *copy, uint64_t seed, uint32_t sum);
 
 /* mapping.c. On a fiber: *ret NULL: it is not to be had now. -ECANCELED, -ETIMEDOUT. */
 
@@ -88,6 +96,8 @@ void mappings_unbind(struct near *n, const struct viewer *v);
  * *has_asked is false at first.
  */
 int near_ask(struct wadi_op *op, const struct near_asking *what, bool *has_asked);
+/* In the background: one more get was asked for, and with so many an index is worth its while. */
+void near_want_index(struct wadi *w);
 
 /* sight.c */
 
@@ -99,5 +109,33 @@ int sight_came(struct near *n, const struct index_rep *rep, const int *fds, unsi
 int sight_next(struct wadi_op *op, struct sight *s);
 /* Maps what has this number. -ENOENT: it is not to be had. */
 int sight_map(struct wadi_op *op, struct sight *s, uint32_t number);
+/* The one of this connection, if it is at hand; without asking, and without a fiber. */
+struct sight *sight_at_hand(const struct wadi *w);
+/* view_get(). */
+int sight_look(struct sight *s, struct slice path, uint64_t now_ns, struct view *ret);
+/* What sight_look() lacked, fetched. 0: look again. */
+int sight_prepare(struct wadi_op *op, struct sight *s, const struct view *view, int why);
+void sight_stat(const struct index_item *item, uint64_t now_ns, struct wadi_stat *ret);
 void sight_leave(struct near *n, struct sight *s);
 void sights_fini(struct near *n);
+
+/* resident.c */
+
+/* Where the bytes go: `cap` of them, or new memory, of node_alloc(). */
+struct get_room {
+	void *buf;
+	size_t cap;
+	bool is_ours;
+	struct wadi_stat *ret_stat; /* may be NULL */
+};
+/*
+ * The part of the object that `how` says: how many bytes, -EMSGSIZE, or to be asked for: -ENOENT;
+ * -ENXIO and -ESTALE: *ret_view is for sight_prepare() first. Nobody is asked, and nothing waits.
+ */
+int64_t resident_get(struct wadi *w, const struct get_how *how, struct get_room *room,
+		     struct view *ret_view);
+/* The same, on a fiber: what it lacks is fetched. -ECANCELED, -ETIMEDOUT. */
+int64_t resident_get_prepared(struct wadi_op *op, const struct get_how *how, struct get_room *room);
+/* Of what sight_look() found, which is given back. -ENOENT: it is to be asked for. */
+int64_t resident_copy(struct sight *s, const struct view *view, uint64_t now_ns,
+		      const struct get_how *how, struct get_room *room);

@@ -7,6 +7,8 @@
 #include "base/container.h"
 #include "base/node.h"
 
+#define MS 1000000ull
+
 static void sight_free(struct near *n, struct sight *s)
 {
 	mappings_unbind(n, &s->viewer);
@@ -164,6 +166,50 @@ int sight_next(struct wadi_op *op, struct sight *s)
 	while (r > 0 && s->table_count == before && op->w->connection == s->connection)
 		r = near_ask(op, &what, &has_asked);
 	return r < 0 ? r : s->table_count > before ? 0 : -ENOENT;
+}
+
+struct sight *sight_at_hand(const struct wadi *w)
+{
+	struct sight *s = w->near.sight;
+
+	return s && w->conn && s->connection == w->connection ? s : NULL;
+}
+
+int sight_look(struct sight *s, struct slice path, uint64_t now_ns, struct view *ret)
+{
+	struct hash_128 hash = index_hash(path.ptr, path.len, s->viewer.index.seed);
+	int r = view_get(&s->viewer, hash, now_ns, ret);
+
+	if (r == 0)
+		s->viewer.mappings[ret->item.mapping]->used_ns = now_ns;
+	return r;
+}
+
+int sight_prepare(struct wadi_op *op, struct sight *s, const struct view *view, int why)
+{
+	int r = why;
+
+	s->user_count++;
+	if (why == -ENXIO)
+		r = sight_map(op, s, view->item.mapping);
+	else if (why == -ESTALE)
+		r = sight_next(op, s);
+	sight_leave(&op->w->near, s);
+	return r;
+}
+
+void sight_stat(const struct index_item *item, uint64_t now_ns, struct wadi_stat *ret)
+{
+	*ret = (struct wadi_stat){
+		.object = item->object,
+		.version = item->version,
+		.len = item->len,
+		.age_ms = (now_ns - item->committed_ns) / MS,
+		.ttl_left_ms = item->expiry_ns ? (item->expiry_ns - now_ns) / MS : UINT64_MAX,
+		.reads_left = UINT32_MAX,
+		.extent_count = item->extent_count,
+		.tier = (enum wadi_tier)item->tier,
+	};
 }
 
 /* The pieces, as they came, into `parts`. */

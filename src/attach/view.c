@@ -14,8 +14,6 @@
 /* So often what was found may have gone before it is pinned; then it is copied. */
 #define TRIES 8
 
-#define MS 1000000ull
-
 struct wadi_view {
 	struct wadi *w;
 	struct sight *sight; /* NULL: a copy */
@@ -49,36 +47,40 @@ static void cut(struct wadi_view *v, const struct wadi_get_options *o)
 	v->len = o->len && o->len < left ? o->len : left;
 }
 
+/* A value is copied: what its memory is used for next waits for whoever has pinned it. */
+static int copy_value(struct sight *s, const struct get_how *how, struct wadi_view *v)
+{
+	struct get_room room = { .is_ours = true };
+	int64_t n;
+
+	if (!v->stat)
+		v->stat = node_alloc(sizeof(*v->stat));
+	room.ret_stat = v->stat;
+	n = resident_copy(s, &v->view, v->now_ns, how, &room);
+	if (n < 0 || !v->stat) {
+		node_free(room.buf);
+		return -ENOENT;
+	}
+	v->data = v->copy = room.buf;
+	v->len = (size_t)n;
+	return 0;
+}
+
 /* 0: pinned, and in place. Else as view_get(). */
 static int look(struct sight *s, const struct get_how *how, struct wadi_view *v)
 {
-	struct slice path = how->path;
-	struct hash_128 hash = index_hash(path.ptr, path.len, s->viewer.index.seed);
 	int r;
 
 	v->now_ns = node_now_ns();
-	r = view_get(&s->viewer, hash, v->now_ns, &v->view);
+	r = sight_look(s, how->path, v->now_ns, &v->view);
 	if (r < 0)
 		return r;
-	s->viewer.mappings[v->view.item.mapping]->used_ns = v->now_ns;
+	if (v->view.item.extent_count == 0)
+		return copy_value(s, how, v);
 	s->user_count++;
 	v->sight = s;
 	cut(v, &how->options);
 	return 0;
-}
-
-/* What look() lacks, fetched. 0: look again. */
-static int prepare(struct wadi_op *op, struct sight *s, const struct wadi_view *v, int why)
-{
-	int r = why;
-
-	s->user_count++;
-	if (why == -ENXIO)
-		r = sight_map(op, s, v->view.item.mapping);
-	else if (why == -ESTALE)
-		r = sight_next(op, s);
-	sight_leave(&op->w->near, s);
-	return r;
 }
 
 /* Into the index, or else here as a copy; *ret_is_in_index says which. */
@@ -116,7 +118,7 @@ static int64_t view_run(struct wadi_op *op)
 		if (r == 0)
 			return 0;
 		if (r != -ENOENT) {
-			r = prepare(op, s, o->view, r);
+			r = sight_prepare(op, s, &o->view->view, r);
 			may_view = r == 0;
 			if (r == -ECANCELED || r == -ETIMEDOUT)
 				return r;
@@ -131,9 +133,9 @@ static int64_t view_run(struct wadi_op *op)
 /* Without a fiber, if all is at hand. */
 static bool is_at_hand(struct view_op *o, struct wadi *w)
 {
-	struct sight *s = w->near.sight;
+	struct sight *s = sight_at_hand(w);
 
-	return s && w->conn && s->connection == w->connection && look(s, &o->how, o->view) == 0;
+	return s && look(s, &o->how, o->view) == 0;
 }
 
 int wadi_view(struct wadi *w, const char *path, const struct wadi_get_options *options,
@@ -177,22 +179,10 @@ size_t wadi_view_len(const struct wadi_view *v)
 
 void wadi_view_stat(const struct wadi_view *v, struct wadi_stat *ret)
 {
-	const struct index_item *item = &v->view.item;
-
-	if (!v->sight) {
+	if (v->sight)
+		sight_stat(&v->view.item, v->now_ns, ret);
+	else
 		*ret = *v->stat;
-		return;
-	}
-	*ret = (struct wadi_stat){
-		.object = item->object,
-		.version = item->version,
-		.len = item->len,
-		.age_ms = (v->now_ns - item->committed_ns) / MS,
-		.ttl_left_ms = item->expiry_ns ? (item->expiry_ns - v->now_ns) / MS : UINT64_MAX,
-		.reads_left = UINT32_MAX,
-		.extent_count = item->extent_count,
-		.tier = (enum wadi_tier)item->tier,
-	};
 }
 
 struct still_op {

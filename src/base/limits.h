@@ -139,9 +139,24 @@
 #define INDEX_TABLE_BYTES_FIRST (64u << 10)
 
 /*
+ * Small values in an index of one job: copies in regions, each filled and then used again as a
+ * whole. A megabyte is the values of a table as it begins.
+ */
+#define COPIES_BYTES (64u << 10)
+#define COPIES_MAX   16
+
+/* Objects that were got once: the next get of one brings it into the index. More push each other
+ * out. */
+#define INDEX_SEEN 1024
+
+/* A handle that has got so much on one connection has the index of its job: to ask for it costs as
+ * much as some twenty gets through the ring. */
+#define INDEX_AFTER 16
+
+/*
  * Indexes of one proxy: two descriptors each, and one for each function that reads one, of which
- * there are as many as rings. They have together at most 1/64 of --memory; who finds no room, or
- * pushes out others, has what he asks for copied.
+ * there are as many as rings, one for COPIES_BYTES of values. They have together at most 1/64 of
+ * --memory; who finds no room, or pushes out others, has what he asks for copied.
  */
 #define INDEXES_MAX 64
 #define INDEX_SHARE 64

@@ -131,14 +131,6 @@ static int wait_for(struct op *op, struct slice path, uint64_t due_ns)
 	return r == -ETIMEDOUT ? -ENOENT : r;
 }
 
-/* How many bytes of the object the function wants in all, from where it begins. */
-static uint64_t wanted(const struct get_req *req, uint64_t object_len)
-{
-	uint64_t left = req->offset < object_len ? object_len - req->offset : 0;
-
-	return req->len && req->len < left ? req->len : left;
-}
-
 /* What the core has no words for. */
 static const char *why_not_read(const struct op *op, int x)
 {
@@ -159,27 +151,6 @@ static const char *why_not_read(const struct op *op, int x)
 	}
 }
 
-/*
- * Found, and if it is a small value that is all. True: it is in the index, where the function reads
- * it. Whatever else comes of it, it is looked up as always: *ret is -EAGAIN then.
- */
-static bool find_to_view(struct op *op, struct reading *g, const struct get_req *req, int *ret)
-{
-	struct job_index *x = native_of(op->request)->reader->index;
-	int r = object_take(op->proxy->core, op->job, req->path, op->request->due_ns, &g->found,
-			    op->why, sizeof(op->why));
-
-	/* Of counted reads the usual way knows more. */
-	*ret = r == -EOPNOTSUPP || r == -ENODATA ? -EAGAIN : r;
-	if (r < 0 || g->found.stat.extent_count == 0)
-		return false;
-	r = index_enter(x, &g->found, req->path);
-	if (r == 0)
-		index_grow(x);
-	*ret = r == 0 ? 0 : -EAGAIN;
-	return r == 0;
-}
-
 static int find_and_read(struct op *op, struct reading *g, const struct get_req *req)
 {
 	struct core *core = op->proxy->core;
@@ -187,7 +158,7 @@ static int find_and_read(struct op *op, struct reading *g, const struct get_req 
 	uint64_t wait_due_ns = op->proxy->loop->now_ns + req->wait_ms * 1000000ull;
 	uint32_t take = req->take && req->take < FRAME_PAYLOAD_MAX ? req->take : FRAME_PAYLOAD_MAX;
 	uint32_t near_from = core_has_pool(core) ? req->near_from : 0;
-	bool may_view = req->is_view && native_of(op->request)->reader;
+	bool may_view = req->is_view;
 	int x;
 
 	if (req->len && req->len < take)
@@ -199,14 +170,9 @@ static int find_and_read(struct op *op, struct reading *g, const struct get_req 
 		uint64_t want;
 		uint32_t len;
 
-		if (may_view && find_to_view(op, g, req, &x)) {
-			g->is_in_index = true;
+		x = get_find(op, g, req, take, &may_view);
+		if (x == 0 && g->is_in_index)
 			return 0;
-		}
-		may_view = may_view && x != -EAGAIN;
-		if (!may_view)
-			x = object_find(core, op->job, req->path, req->offset, take, req->read_hi,
-					req->read_lo, due_ns, &g->found, op->why, sizeof(op->why));
 		if (x == -ENOENT && op->proxy->loop->now_ns < wait_due_ns) {
 			x = wait_for(op, req->path, wait_due_ns < due_ns ? wait_due_ns : due_ns);
 			if (x == 0)
@@ -214,7 +180,7 @@ static int find_and_read(struct op *op, struct reading *g, const struct get_req 
 		}
 		if (x < 0)
 			return x;
-		want = wanted(req, g->found.stat.len);
+		want = get_wanted(req, g->found.stat.len);
 		len = want < take ? (uint32_t)want : take;
 		if (near_from && want >= near_from)
 			len = 0;
@@ -270,7 +236,7 @@ static void get_run(struct fiber *self)
 		request_fail(r, x, "%s", op->why[0] ? op->why : why_not_read(op, x));
 		return;
 	}
-	if (g->found.hold && op->span.payload.len >= wanted(&req, g->found.stat.len) &&
+	if (g->found.hold && op->span.payload.len >= get_wanted(&req, g->found.stat.len) &&
 	    g->found.stat.reads_left == NONE_32) {
 		/* All of it is in this answer, so nothing needs to be held. */
 		object_release(op->proxy->core, &g->found, false);
@@ -278,7 +244,7 @@ static void get_run(struct fiber *self)
 	}
 	/* A small value is whole in what was found, without a hold. */
 	goes_on = !g->is_in_index &&
-		  (g->found.hold || op->span.payload.len < wanted(&req, g->found.stat.len));
+		  (g->found.hold || op->span.payload.len < get_wanted(&req, g->found.stat.len));
 	if (goes_on && native_of(r)->reading_count >= CONN_READS_MAX) {
 		object_release(op->proxy->core, &g->found, false);
 		get_give_back(op);

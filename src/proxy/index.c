@@ -67,6 +67,7 @@ void index_end(struct job_index *x)
 	x->is_over = true;
 	list_remove(&x->link);
 	mapped_end_all(x);
+	copies_fini(x);
 	index_writer_close(&x->writer);
 	index_stop_serving(x);
 	index_unref(x);
@@ -348,6 +349,47 @@ void index_grow(struct job_index *x)
 
 /* What is in it. */
 
+/* A hash has the place in its lower half, so this is of the other one; 0 is nobody's. */
+static uint32_t *seen_place(struct job_index *x, struct slice path, uint32_t *ret_mark)
+{
+	struct hash_128 hash = index_hash(path.ptr, path.len, x->writer.seed);
+
+	*ret_mark = (uint32_t)hash.hi;
+	return &x->seen[hash.lo % INDEX_SEEN];
+}
+
+bool index_was_got(struct job_index *x, struct slice path)
+{
+	uint32_t mark, *place = seen_place(x, path, &mark);
+
+	if (*place != mark)
+		return false;
+	*place = 0;
+	return true;
+}
+
+void index_note(struct job_index *x, struct slice path)
+{
+	uint32_t mark, *place = seen_place(x, path, &mark);
+
+	*place = mark;
+}
+
+/* A value has one sum, and so has the first extent. */
+static int place_of(struct job_index *x, const struct found *f, struct index_item *item)
+{
+	if (f->stat.extent_count == 0) {
+		item->seed = f->value_seed;
+		item->crc = f->value_crc;
+		return copies_put(x, f->u.value, f->value_len, &item->mapping, &item->offset);
+	}
+	if (f->extent_count != f->stat.extent_count)
+		return -EOPNOTSUPP;
+	item->seed = f->u.extents[0].seed;
+	item->crc = f->u.extents[0].crc;
+	return mapped_get(x, f, &item->mapping, &item->offset);
+}
+
 int index_enter(struct job_index *x, const struct found *f, struct slice path)
 {
 	struct index_item item = { .len = f->stat.len,
@@ -360,17 +402,13 @@ int index_enter(struct job_index *x, const struct found *f, struct slice path)
 	if (x->is_over || x->is_blind)
 		return -EAGAIN;
 	/* An entry has no room for a door's own words. */
-	if (f->extent_count == 0 || f->extent_count != f->stat.extent_count ||
-	    f->stat.attributes.len > 0)
+	if (f->stat.attributes.len > 0)
 		return -EOPNOTSUPP;
-	r = mapped_get(x, f, &item.mapping, &item.offset);
+	r = place_of(x, f, &item);
 	if (r < 0)
 		return r;
 	item.committed_ns = f->asked_ns - f->stat.age_ms * 1000000;
 	if (f->stat.ttl_left_ms != NONE_64)
 		item.expiry_ns = f->asked_ns + f->stat.ttl_left_ms * 1000000;
-	item.seed = f->u.extents[0].seed;
-	item.crc = f->u.extents[0].crc;
-	r = index_writer_put(&x->writer, index_hash(path.ptr, path.len, x->writer.seed), &item);
-	return r;
+	return index_writer_put(&x->writer, index_hash(path.ptr, path.len, x->writer.seed), &item);
 }

@@ -59,6 +59,8 @@ static bool is_made_of(const struct mapped *m, const struct mapping_part *parts,
 
 static void unpin(struct job_index *x, const struct mapped *m, uint32_t count)
 {
+	if (m->copies)
+		return;
 	for (uint32_t i = 0; i < count; i++)
 		core_unpin(x->proxy->core, m->parts[i].segment);
 }
@@ -138,6 +140,22 @@ int mapped_get(struct job_index *x, const struct found *f, uint32_t *ret_number,
 		}
 	}
 	return mapped_new(x, f, parts, ret_number);
+}
+
+int mapped_add_copies(struct job_index *x, const struct copies_region *c, uint32_t *ret_number)
+{
+	struct mapped *m = node_alloc(sizeof(*m) + sizeof(m->parts[0]));
+	int r = m ? number_take(x, ret_number) : -ENOMEM;
+
+	if (r < 0) {
+		node_free(m);
+		return r;
+	}
+	m->copies = c->region;
+	m->part_count = 1;
+	m->parts[0] = (struct mapping_part){ .segment = c->id };
+	x->mapped[*ret_number] = m;
+	return 0;
 }
 
 static void number_give(struct job_index *x, uint32_t number)

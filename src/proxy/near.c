@@ -8,7 +8,7 @@
 
 #include "base/container.h"
 #include "base/node.h"
-#include "proxy/proxy_priv.h"
+#include "proxy/index.h"
 #include "proxy/who.h"
 
 static struct uid_job *uid_find(const struct proxy *p, uint32_t uid)
@@ -77,6 +77,17 @@ int near_check(const struct request *r, const char **ret_why)
 	return x;
 }
 
+/* A generation of a segment is never 0: that is memory of the index. */
+static int export(struct request *r, const struct export_req *req, uint32_t *ret_size)
+{
+	const struct reader *reader = native_of(r)->reader;
+
+	if (req->generation == 0)
+		return reader ? copies_export(reader->index, req->segment, ret_size) : -ESTALE;
+	return core_export(proxy_of(r)->core, r->conn->access->job, req->segment, req->generation,
+			   ret_size);
+}
+
 void export_serve(struct request *r)
 {
 	struct rcur body = request_body(r);
@@ -90,8 +101,7 @@ void export_serve(struct request *r)
 		x = near_check(r, &why);
 	if (x == 0) {
 		why = "no descriptor";
-		x = fd = core_export(proxy_of(r)->core, r->conn->access->job, req.segment,
-				     req.generation, &size);
+		x = fd = export(r, &req, &size);
 	}
 	if (x >= 0)
 		x = conn_pass_fds(r->conn, &fd, 1);

@@ -6,11 +6,11 @@
  *	native.c   our own protocol, over TCP and Unix sockets: HELLO, and who may what
  *	put.c      an object in one frame
  *	upload.c   an object in many frames
- *	get.c      objects read, in one frame or by ranges
+ *	get.c      objects read, in one frame or by ranges; find.c: which, and what is noted of it
  *	ring.c     memory for the frames of a function on this host
  *	near.c     what of a job's segments a function may map; who.h says who may
  *	index.c    what it finds there without asking; reader.c: who does; mapped.c: when that is
- *	           over; kept.c: what a predecessor left of it
+ *	           over; copies.c: small values in it; kept.c: what a predecessor left of it
  *	region.c   memory that functions are given
  *	relay.c    what metadata answers by itself: passed on
  *	http.c     /healthz and /metrics

@@ -41,6 +41,7 @@ struct region {
 	struct keep_name name; /* kind 0: it is not kept */
 	int result;
 	bool is_made, is_unwanted; /* is_unwanted: whoever it was for has gone */
+	bool is_punched;           /* at its end, whoever maps it: it has a job's bytes */
 	struct waitq made;
 };
 
@@ -169,6 +170,14 @@ void put_commit_serve(struct request *r);
 void put_drop_serve(struct request *r);
 void uploads_close(struct proxy *p, struct native *n);
 
+/* find.c. How many bytes of the object are wanted in all, from where they begin. */
+uint64_t get_wanted(const struct get_req *req, uint64_t object_len);
+/*
+ * What is there now; g->is_in_index: and the function reads it there. *may_view: may it? False from
+ * then on, if there is no index, or no way there.
+ */
+int get_find(struct op *op, struct reading *g, const struct get_req *req, uint32_t take,
+	     bool *may_view);
 void get_serve(struct request *r);
 void get_on_serve(struct request *r);
 void get_end_serve(struct request *r);

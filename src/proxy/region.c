@@ -15,6 +15,8 @@ static void unmake(struct work *w)
 
 	if (g->name.kind)
 		keep_drop(g->proxy->config.keep, g->name);
+	if (g->is_punched && g->memory.ptr)
+		(void)media_memfd.punch(&g->memory, 0, g->memory.size);
 	media_memfd.free(&g->memory);
 }
 
