@@ -142,27 +142,34 @@ static void table_print(struct report *r, FILE *to)
 
 static void starts_line(const char *name, struct starts *s, FILE *to)
 {
-	char beyond[16], init[16], attach[16];
+	char beyond[16], init[16];
 
 	if (s->beyond.count > 0)
-		fprintf(to, "%-8s %4zu %6s %6s %6s %6.2f%%\n", name, s->beyond.count,
+		fprintf(to, "%-8s %4zu %6s %6s\n", name, s->beyond.count,
 			time_text(times_median_ns(&s->beyond), beyond),
-			time_text(times_median_ns(&s->init), init),
-			time_text(times_median_ns(&s->attach), attach),
-			100 * starts_attach_share(s));
+			time_text(times_median_ns(&s->init), init));
 }
 
-/* Medians: of what a run took beyond its function, of making its instance, of attaching; and the
- * share of attaching in the time of all that did. */
+static double percent(uint64_t part, uint64_t whole)
+{
+	return whole ? 100 * (double)part / (double)whole : 0;
+}
+
+/* Medians of what a run took beyond its function, and of making its instance. */
 static void starts_print(struct report *r, FILE *to)
 {
-	fprintf(to, "\n%-8s %4s %6s %6s %6s %7s\n", "starts", "runs", "p50", "init", "attach",
-		"of all");
-	starts_line("cold", &r->starts.cold, to);
-	starts_line("warm", &r->starts.warm, to);
-	if (r->starts.refused_count)
+	struct starts_all *s = &r->starts;
+	char attach[16];
+
+	fprintf(to, "\n%-8s %4s %6s %6s\n", "starts", "runs", "p50", "init");
+	starts_line("cold", &s->cold, to);
+	starts_line("warm", &s->warm, to);
+	fprintf(to, "attached %4zu %6s, %.2f%% of these runs; kept in %u\n", s->attach.count,
+		time_text(times_median_ns(&s->attach), attach),
+		percent(s->attached_ns, s->fresh_ns), s->kept_count);
+	if (s->refused_count)
 		fprintf(to, "%u times there was no room, and the run came again\n",
-			r->starts.refused_count);
+			s->refused_count);
 }
 
 static void bill_line(const char *name, u128 byte_ms, FILE *to)
@@ -215,9 +222,16 @@ void report_print(struct report *r, FILE *to)
 
 static json_t *starts_json(struct starts *s)
 {
-	return json_pack("{sI sf sf sf sf}", "runs", (json_int_t)s->beyond.count, "start_p50_ms",
-			 ms(&s->beyond), "init_p50_ms", ms(&s->init), "attach_p50_ms",
-			 ms(&s->attach), "attach_share", starts_attach_share(s));
+	return json_pack("{sI sf sf}", "runs", (json_int_t)s->beyond.count, "start_p50_ms",
+			 ms(&s->beyond), "init_p50_ms", ms(&s->init));
+}
+
+static json_t *attaching_json(struct starts_all *s)
+{
+	return json_pack("{sI sI sf sf sf}", "runs", (json_int_t)s->attach.count, "kept",
+			 (json_int_t)s->kept_count, "p50_ms", ms(&s->attach), "percent",
+			 percent(s->attached_ns, s->fresh_ns), "percent_of_all",
+			 percent(s->attached_ns, s->store_ns));
 }
 
 static json_t *bill_json(const struct store_usage *u, double v)
@@ -273,6 +287,7 @@ void report_print_json(struct report *r, FILE *to)
 	json_object_set_new(o, "starts",
 			    json_pack("{so so}", "cold", starts_json(&r->starts.cold), "warm",
 				      starts_json(&r->starts.warm)));
+	json_object_set_new(o, "attaching", attaching_json(&r->starts));
 	json_object_set_new(o, "refused", json_integer(r->starts.refused_count));
 	json_object_set_new(o, "gb_s", bill_json(&r->usage, gb_seconds(r->usage.dram_byte_ms)));
 	json_object_set_new(o, "price_usd", bill_json(&r->usage, price(r->usage.dram_byte_ms)));

@@ -22,9 +22,16 @@ uint64_t times_median_ns(struct times *t)
 	return t->count ? t->ns[t->count / 2] : 0;
 }
 
-double starts_attach_share(const struct starts *s)
+static void attach_add(struct starts_all *all, uint64_t attach_ns, uint64_t run_ns)
 {
-	return s->runs_ns ? (double)s->attached_ns / (double)s->runs_ns : 0;
+	all->store_ns += run_ns;
+	if (attach_ns == 0) {
+		all->kept_count++;
+		return;
+	}
+	times_add(&all->attach, attach_ns);
+	all->attached_ns += attach_ns;
+	all->fresh_ns += run_ns;
 }
 
 uint64_t starts_add(struct starts_all *all, const struct task *t)
@@ -39,10 +46,7 @@ uint64_t starts_add(struct starts_all *all, const struct task *t)
 	times_add(&s->beyond, beyond_ns);
 	if (t->init_ns)
 		times_add(&s->init, t->init_ns);
-	if (attach) {
-		times_add(&s->attach, (uint64_t)json_integer_value(attach));
-		s->attached_ns += (uint64_t)json_integer_value(attach);
-		s->runs_ns += ns;
-	}
+	if (attach)
+		attach_add(all, (uint64_t)json_integer_value(attach), ns);
 	return is_cold ? beyond_ns : 0;
 }

@@ -98,6 +98,8 @@ def test_a_sort_on_an_empty_platform_makes_its_action_and_finds_it_warm_the_next
     assert first["platform"] == "openwhisk" and first["attach"] == "host"
     assert starts(first) == {"cold": 2, "warm": 11}
     assert first["starts"]["cold"]["init_p50_ms"] > 0 and first["starts"]["warm"]["init_p50_ms"] == 0
+    attaching = first["attaching"]
+    assert attaching["runs"] == 2 and attaching["kept"] == 6 and 0 < attaching["percent_of_all"] < attaching["percent"] < 100
     counts = platform.counts()
     assert counts["ran"] == 13 and counts["cold"] == 2 and counts["frozen"] > 0 and counts["thawed"] > 0
     second = sort(place, *options, env=platform.env)
