@@ -149,13 +149,18 @@ void catalog_id_used(struct catalog *c, uint64_t id)
 		c->next_id = n + 1;
 }
 
+static void *give_back(void *p)
+{
+	return p ? node_free(p) : NULL; /* nearly all of them are NULL, so nobody is called */
+}
+
 /* What was not needed after all. */
 static void effect_free(struct effect *e)
 {
-	e->made.job = node_free(e->made.job);
-	e->made.entry = node_free(e->made.entry);
-	e->made.directory = node_free(e->made.directory);
-	e->made.attempt = node_free(e->made.attempt);
+	e->made.job = give_back(e->made.job);
+	e->made.entry = give_back(e->made.entry);
+	e->made.directory = give_back(e->made.directory);
+	e->made.attempt = give_back(e->made.attempt);
 	while (e->made.spares) {
 		struct attempt *a = e->made.spares;
 
@@ -169,13 +174,13 @@ static void effect_free(struct effect *e)
 		node_free(s->claimed);
 		node_free(s);
 	}
-	e->made.session = node_free(e->made.session);
-	e->made.share = node_free(e->made.share);
-	e->made.hold = node_free(e->made.hold);
-	e->made.open = node_free(e->made.open);
-	e->made.part = node_free(e->made.part);
-	e->made.chunk = node_free(e->made.chunk);
-	e->made.body = node_free(e->made.body);
+	e->made.session = give_back(e->made.session);
+	e->made.share = give_back(e->made.share);
+	e->made.hold = give_back(e->made.hold);
+	e->made.open = give_back(e->made.open);
+	e->made.part = give_back(e->made.part);
+	e->made.chunk = give_back(e->made.chunk);
+	e->made.body = give_back(e->made.body);
 }
 
 /* What must be done whatever happens, or gives something back. */

@@ -447,6 +447,9 @@ struct entry *entry_alloc(const struct entry_plan *p);
 bool entry_has_expired(const struct entry *e, uint64_t now_ns);
 /* Of the path, whatever its state; NULL if there is none. */
 struct entry *entry_find(const struct catalog *c, const struct job *j, struct slice path);
+/* For whoever knows path_hash().hi of it already. */
+struct entry *entry_find_hashed(const struct catalog *c, const struct job *j, struct slice path,
+				uint64_t hash);
 struct entry *entry_find_hash(const struct catalog *c, uint64_t job, struct hash_128 hash);
 /* Visible: not expired. */
 struct entry *entry_seen(const struct catalog *c, const struct job *j, struct slice path,
@@ -457,7 +460,7 @@ struct directory *directory_find(const struct catalog *c, const struct job *j, s
 /* Memory for the directory of a new path, if it needs one. */
 int directory_reserve(struct catalog *c, struct job *j, struct slice path, struct directory **ret);
 /* The path's entry becomes visible; one that was there is gone. */
-void entry_add(struct catalog *c, struct entry *e, struct directory **spare);
+void entry_add(struct catalog *c, struct entry *e, struct hash_128 hash, struct directory **spare);
 struct end {
 	enum gone what;
 	uint64_t hi, lo, at_ns; /* the attempt that removed it, and when */
@@ -467,8 +470,8 @@ struct end {
 /* Leaves index and count; becomes a record, or a ghost with a record of its own memory. */
 void entry_end(struct catalog *c, struct entry *e, const struct end *end, struct attempt **spare);
 /* The same for one whose place `by` takes. */
-void entry_replace(struct catalog *c, struct entry *e, struct entry *by, const struct end *end,
-		   struct attempt **spare);
+void entry_replace(struct catalog *c, struct entry *e, struct entry *by, struct hash_128 hash,
+		   const struct end *end, struct attempt **spare);
 /* Gives back its bytes, and its memory too. */
 void entry_free(struct catalog *c, struct entry *e, uint64_t at_ns);
 int attempt_spare(const struct entry *e, struct attempt **ret);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include "base/cursor.h"
+#include "base/hash.h"
 #include "meta/effects.def"
 
 /* The longest: a path, attributes, extents and a value, and every other field. */
@@ -59,8 +60,9 @@ struct effect {
 	 * that it will need; what is left of that goes back afterwards.
 	 */
 	struct {
-		struct job *job;
+		struct job *job; /* if it is set before, so are `entry` and `hash` */
 		struct entry *entry, *target;
+		struct hash_128 hash; /* of the path that something is put at */
 		struct segment *segment;
 		struct pool *pool;
 		struct session *session;

@@ -110,9 +110,10 @@ struct entry *entry_find_hash(const struct catalog *c, uint64_t job, struct hash
 	return NULL;
 }
 
-struct entry *entry_find(const struct catalog *c, const struct job *j, struct slice path)
+struct entry *entry_find_hashed(const struct catalog *c, const struct job *j, struct slice path,
+				uint64_t hash)
 {
-	struct hlink *l = htable_first(&c->entries, path_hash(c, j->id, path).hi);
+	struct hlink *l = htable_first(&c->entries, hash);
 
 	for (; l; l = htable_next(l)) {
 		struct entry *e = container_of(l, struct entry, by_path);
@@ -121,6 +122,11 @@ struct entry *entry_find(const struct catalog *c, const struct job *j, struct sl
 			return e;
 	}
 	return NULL;
+}
+
+struct entry *entry_find(const struct catalog *c, const struct job *j, struct slice path)
+{
+	return entry_find_hashed(c, j, path, path_hash(c, j->id, path).hi);
 }
 
 struct entry *entry_seen(const struct catalog *c, const struct job *j, struct slice path,
@@ -204,22 +210,22 @@ static void directory_count_down(struct catalog *c, const struct entry *e)
 
 /* Coming and going. */
 
-static void begin(struct catalog *c, struct entry *e)
+static void begin(struct catalog *c, struct entry *e, struct hash_128 hash)
 {
 	e->seen = c->snapshot.round;
 	e->job->object_count++;
 	e->job->object_bytes += e->len;
 	c->object_count++;
-	tombstone_forget(c, e->by_path.hash);
-	catalog_wake(c, e->job, entry_path(e));
+	catalog_wake_hash(c, e->job->id, hash);
 }
 
-void entry_add(struct catalog *c, struct entry *e, struct directory **spare)
+void entry_add(struct catalog *c, struct entry *e, struct hash_128 hash, struct directory **spare)
 {
-	htable_add(&c->entries, &e->by_path, path_hash(c, e->job->id, entry_path(e)).hi);
+	htable_add(&c->entries, &e->by_path, hash.hi);
 	index_add(&e->job->index, &e->in_job);
 	directory_count_up(c, e, spare);
-	begin(c, e);
+	tombstone_forget(c, hash.hi);
+	begin(c, e, hash);
 }
 
 int attempt_spare(const struct entry *e, struct attempt **ret)
@@ -336,15 +342,16 @@ void entry_end(struct catalog *c, struct entry *e, const struct end *end, struct
 	end_it(c, e, end, spare);
 }
 
-void entry_replace(struct catalog *c, struct entry *e, struct entry *by, const struct end *end,
-		   struct attempt **spare)
+void entry_replace(struct catalog *c, struct entry *e, struct entry *by, struct hash_128 hash,
+		   const struct end *end, struct attempt **spare)
 {
-	uint64_t hash = e->by_path.hash;
-
 	htable_remove(&c->entries, &e->by_path);
-	htable_add(&c->entries, &by->by_path, hash);
+	htable_add(&c->entries, &by->by_path, hash.hi);
 	index_replace(&e->job->index, &e->in_job, &by->in_job);
 	end_it(c, e, end, spare);
-	begin(c, by);
+	/* There is none where something was, unless that has left one. */
+	if (end->what != GONE_REPLACED)
+		tombstone_forget(c, hash.hi);
+	begin(c, by, hash);
 	catalog_wake(c, by->job, directory_of(entry_path(by)));
 }

@@ -56,6 +56,16 @@ static int reserve_content(struct catalog *c, struct effect *e, enum content con
 	return 0;
 }
 
+/* What a request has found already, a record has not. */
+static void look_up(const struct catalog *c, struct effect *e, uint64_t job, struct slice path)
+{
+	e->at.job = catalog_job_find(c, job);
+	if (!e->at.job)
+		return;
+	e->at.hash = path_hash(c, job, path);
+	e->at.entry = entry_find_hashed(c, e->at.job, path, e->at.hash.hi);
+}
+
 int object_put_reserve(struct catalog *c, struct effect *e)
 {
 	const struct object_put_effect *m = &e->u.object_put;
@@ -64,13 +74,14 @@ int object_put_reserve(struct catalog *c, struct effect *e)
 				   .attributes_len = (uint16_t)m->attributes.len,
 				   .has_life = m->ttl_ms || m->reads,
 				   .content = content };
-	struct job *j = catalog_job_find(c, m->job);
+	struct job *j;
 	int r;
 
+	if (!e->at.job)
+		look_up(c, e, m->job, m->path);
+	j = e->at.job;
 	if (!j || j->state != JOB_LIVING)
 		return -EBADMSG;
-	e->at.job = j;
-	e->at.entry = entry_find(c, j, m->path);
 	r = reserve_content(c, e, content);
 	if (r == 0)
 		r = attempt_spare(e->at.entry, &e->made.attempt);
@@ -149,9 +160,9 @@ void object_put_apply(struct catalog *c, struct effect *e)
 	if (e->at.entry) {
 		struct end end = end_of(e->at.entry, GONE_REPLACED, 0, 0, e->at_ns);
 
-		entry_replace(c, e->at.entry, entry, &end, &e->made.attempt);
+		entry_replace(c, e->at.entry, entry, e->at.hash, &end, &e->made.attempt);
 	} else {
-		entry_add(c, entry, &e->made.directory);
+		entry_add(c, entry, e->at.hash, &e->made.directory);
 	}
 }
 
@@ -187,11 +198,9 @@ static int check_how(const struct commit_req *req, struct outcome *ret)
 }
 
 /* Has this attempt been committed before? True: ret has the same answer again. */
-static bool is_repeat(const struct catalog *c, const struct job *j, struct slice path, uint64_t hi,
+static bool is_repeat(const struct catalog *c, const struct entry *e, uint64_t hash, uint64_t hi,
 		      uint64_t lo, uint64_t *ret_object, uint64_t *ret_version)
 {
-	uint64_t hash = path_hash(c, j->id, path).hi;
-	const struct entry *e = entry_find(c, j, path);
 	const struct attempt *a;
 
 	if ((hi | lo) == 0)
@@ -210,11 +219,11 @@ static bool is_repeat(const struct catalog *c, const struct job *j, struct slice
 }
 
 /* May the path get a new version? */
-static int check_old(const struct catalog *c, const struct job *j, struct slice path,
-		     uint64_t if_version, bool is_create, uint64_t now_ns, struct outcome *ret)
+static int check_old(const struct entry *old, struct slice path, uint64_t if_version,
+		     bool is_create, uint64_t now_ns, struct outcome *ret)
 {
-	const struct entry *old = entry_seen(c, j, path, now_ns);
-
+	if (old && entry_has_expired(old, now_ns))
+		old = NULL;
 	if (is_create && old)
 		return refuse(ret, -EEXIST, "%.*s has version %llu", (int)path.len, path.ptr,
 			      (unsigned long long)old->version);
@@ -314,16 +323,19 @@ int catalog_commit(struct catalog *c, const struct commit_req *req, struct slice
 		r = check_how(req, ret);
 	if (r < 0)
 		return r;
-	if (is_repeat(c, j, req->path, req->attempt_hi, req->attempt_lo, &ret->rep.commit.object,
-		      &ret->rep.commit.version)) {
+	e.at.job = j;
+	e.at.hash = path_hash(c, j->id, req->path);
+	e.at.entry = entry_find_hashed(c, j, req->path, e.at.hash.hi);
+	if (is_repeat(c, e.at.entry, e.at.hash.hi, req->attempt_hi, req->attempt_lo,
+		      &ret->rep.commit.object, &ret->rep.commit.version)) {
 		ret->rep.commit.changes = job_changes(j);
 		ret->is_repeat = true;
 		return 0;
 	}
 	r = attempt_check(j, req->attempt_hi, req->attempt_lo, req->since, ret);
 	if (r == 0)
-		r = check_old(c, j, req->path, req->if_version, req->flags & PUT_CREATE, now_ns,
-			      ret);
+		r = check_old(e.at.entry, req->path, req->if_version, req->flags & PUT_CREATE,
+			      now_ns, ret);
 	if (r == 0 && j->is_durable)
 		r = check_durable(c, req, ret);
 	if (r == 0)
@@ -372,16 +384,15 @@ int catalog_commit(struct catalog *c, const struct commit_req *req, struct slice
 int object_removed_reserve(struct catalog *c, struct effect *e)
 {
 	const struct object_removed_effect *m = &e->u.object_removed;
-	struct job *j = catalog_job_find(c, m->job);
+	struct job *j;
 
+	if (!e->at.job)
+		look_up(c, e, m->job, m->path);
+	j = e->at.job;
 	/* What expires while its job is being cleared goes like this, too. */
 	if (!j || (m->what != GONE_EXPIRED && (m->what != GONE_REMOVED || j->state != JOB_LIVING)))
 		return -EBADMSG;
-	e->at.job = j;
-	e->at.entry = entry_find(c, j, m->path);
-	if (!e->at.entry)
-		return -EBADMSG;
-	return attempt_spare(e->at.entry, &e->made.attempt);
+	return e->at.entry ? attempt_spare(e->at.entry, &e->made.attempt) : -EBADMSG;
 }
 
 void object_removed_apply(struct catalog *c, struct effect *e)
@@ -412,9 +423,9 @@ int catalog_remove(struct catalog *c, const struct remove_req *req, uint64_t now
 		r = check_path(req->path, ret);
 	if (r < 0)
 		return r;
+	look_up(c, &e, j->id, req->path);
 	if (req->attempt_hi | req->attempt_lo)
-		a = attempt_by_end(c, path_hash(c, j->id, req->path).hi, req->attempt_hi,
-				   req->attempt_lo);
+		a = attempt_by_end(c, e.at.hash.hi, req->attempt_hi, req->attempt_lo);
 	if (a) {
 		ret->rep.remove = (struct remove_rep){ a->version, job_changes(j) };
 		ret->is_repeat = true;
@@ -423,10 +434,10 @@ int catalog_remove(struct catalog *c, const struct remove_req *req, uint64_t now
 	r = attempt_check(j, req->attempt_hi, req->attempt_lo, req->since, ret);
 	if (r < 0)
 		return r;
-	old = entry_seen(c, j, req->path, now_ns);
-	if (!old)
+	old = e.at.entry;
+	if (!old || entry_has_expired(old, now_ns))
 		return catalog_missing(c, j, req->path, now_ns, ret);
-	r = check_old(c, j, req->path, req->if_version, false, now_ns, ret);
+	r = check_old(old, req->path, req->if_version, false, now_ns, ret);
 	if (r < 0)
 		return r;
 	ret->rep.remove.version = old->version;
@@ -454,7 +465,8 @@ int object_renamed_reserve(struct catalog *c, struct effect *e)
 		return -EBADMSG;
 	e->at.job = j;
 	from = e->at.entry = entry_find(c, j, m->from);
-	e->at.target = entry_find(c, j, m->to);
+	e->at.hash = path_hash(c, j->id, m->to);
+	e->at.target = entry_find_hashed(c, j, m->to, e->at.hash.hi);
 	if (!from)
 		return -EBADMSG;
 	r = attempt_spare(e->at.target, &e->made.attempt);
@@ -528,9 +540,9 @@ void object_renamed_apply(struct catalog *c, struct effect *e)
 	if (e->at.target) {
 		struct end old = end_of(e->at.target, GONE_REPLACED, 0, 0, e->at_ns);
 
-		entry_replace(c, e->at.target, to, &old, &e->made.attempt);
+		entry_replace(c, e->at.target, to, e->at.hash, &old, &e->made.attempt);
 	} else {
-		entry_add(c, to, &e->made.directory);
+		entry_add(c, to, e->at.hash, &e->made.directory);
 	}
 	entry_end(c, from, &end, NULL);
 }
@@ -539,7 +551,8 @@ int catalog_rename(struct catalog *c, const struct rename_req *req, uint64_t now
 		   struct outcome *ret)
 {
 	struct effect e = { .kind = EFFECT_OBJECT_RENAMED, .at_ns = now_ns };
-	const struct entry *from;
+	const struct entry *from, *target;
+	struct hash_128 hash;
 	uint64_t object;
 	struct job *j;
 	int r;
@@ -552,7 +565,9 @@ int catalog_rename(struct catalog *c, const struct rename_req *req, uint64_t now
 		r = check_path(req->to, ret);
 	if (r < 0)
 		return r;
-	if (is_repeat(c, j, req->to, req->attempt_hi, req->attempt_lo, &object,
+	hash = path_hash(c, j->id, req->to);
+	target = entry_find_hashed(c, j, req->to, hash.hi);
+	if (is_repeat(c, target, hash.hi, req->attempt_hi, req->attempt_lo, &object,
 		      &ret->rep.rename.version)) {
 		ret->rep.rename.changes = job_changes(j);
 		ret->is_repeat = true;
@@ -564,7 +579,7 @@ int catalog_rename(struct catalog *c, const struct rename_req *req, uint64_t now
 	from = entry_seen(c, j, req->from, now_ns);
 	if (!from)
 		return catalog_missing(c, j, req->from, now_ns, ret);
-	r = check_old(c, j, req->to, 0, req->flags & PUT_CREATE, now_ns, ret);
+	r = check_old(target, req->to, 0, req->flags & PUT_CREATE, now_ns, ret);
 	if (r < 0)
 		return r;
 	if (slice_compare(req->from, req->to) == 0) {

@@ -403,7 +403,7 @@ static int restore_entry(struct restore *r, const struct entry_image *m)
 	} else {
 		if (life && m->expiry)
 			heap_add(&c->expiries, &life->expiry, m->expiry);
-		entry_add(c, e, &d);
+		entry_add(c, e, path_hash(c, e->job->id, entry_path(e)), &d);
 		if (e->job->state != JOB_LIVING)
 			c->object_count--;
 	}

@@ -212,6 +212,9 @@ static void an_expired_object_may_be_created_anew_before_the_tick(void **state)
 	got("new");
 	slot_tick(&t);
 	assert_int_equal(look("a"), 0);
+	/* That the first one expired says nothing about the second. */
+	assert_int_equal(remove_it("a"), 0);
+	assert_int_equal(look("a"), -ENOENT);
 }
 
 static void the_tick_removes_what_has_expired_in_steps(void **state)
