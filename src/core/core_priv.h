@@ -172,9 +172,12 @@ void stores_close(struct core *c);
 
 bool segment_is_near(const struct segment *s);
 struct segment *segment_new(struct core *c, uint64_t job, const struct grant *g);
-/* Segments that hold `need` bytes, none larger than `size`, for a put of this age, or a move. */
+/*
+ * Segments that hold `need` bytes, none larger than `size`, for a put of this age, or a move.
+ * least: likewise, as little as that is of use; 0: all of it.
+ */
 struct want {
-	uint64_t job, need, age_ms;
+	uint64_t job, need, least, age_ms;
 	uint32_t size;
 	bool is_move, is_whole;
 };

@@ -20,8 +20,13 @@
 #define TRY_MS   1000
 #define PAUSE_MS 100
 
-/* The longest: LEASE. */
-#define ERRAND_BYTES 64
+#define ERRAND_BYTES  72
+#define BYTES_u16     2
+#define BYTES_u32     4
+#define BYTES_u64     8
+#define F(type, name) +BYTES_##type
+_Static_assert(0 LEASE_REQ(F) <= ERRAND_BYTES, "the longest request that is undone");
+#undef F
 
 struct errand {
 	struct fiber fiber;

@@ -24,6 +24,9 @@
 /* The first lease of an object of unknown length. */
 #define FIRST_BYTES (2u << 20)
 
+/* So little of that is of use, where the quota has no more: some room beside what is wasted. */
+#define LEAST_BYTES (WASTE_BYTES + SEGMENT_BYTES_MIN)
+
 /* So often a segment may be fenced under us before we give up. */
 #define FENCED_TRIES 3
 
@@ -116,32 +119,43 @@ void fill_is_longer(struct fill *f)
 	f->len_hint = 0;
 }
 
+static struct want want_more(const struct fill *f, uint64_t age_ms)
+{
+	uint64_t have = free_bytes(f), need = expected(f), least = 0;
+
+	if (need > have) {
+		need += tables_len(need) - have;
+	} else {
+		need = f->taken > FIRST_BYTES ? f->taken : FIRST_BYTES;
+		least = have > WASTE_BYTES ? SEGMENT_BYTES_MIN : LEAST_BYTES;
+	}
+	if (need > (uint64_t)LEASE_SEGMENTS_MAX * SEGMENT_BYTES_MAX)
+		need = (uint64_t)LEASE_SEGMENTS_MAX * SEGMENT_BYTES_MAX;
+	if (f->len_hint == 0 && need < AHEAD_BYTES && f->taken > 0)
+		need = AHEAD_BYTES;
+	return (struct want){ .job = f->job,
+			      .need = need,
+			      .least = least,
+			      .age_ms = age_ms,
+			      .size = segment_size_for(need),
+			      .is_whole = f->len_hint > 0 && f->taken == 0 };
+}
+
 /*
  * A known length is leased whole, as far as one LEASE goes, and its tables of sums with it: two
  * puts for which there is room one after the other must not each wait for what the other has.
  */
 int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size_t why_cap)
 {
-	while (!fill_is_ahead(f)) {
-		struct segment *got[LEASE_SEGMENTS_MAX];
-		uint64_t need = expected(f);
-		int n;
+	bool is_short = false;
 
-		if (need > free_bytes(f))
-			need += tables_len(need) - free_bytes(f);
-		else
-			need = f->taken > FIRST_BYTES ? f->taken : FIRST_BYTES;
-		if (need > (uint64_t)LEASE_SEGMENTS_MAX * SEGMENT_BYTES_MAX)
-			need = (uint64_t)LEASE_SEGMENTS_MAX * SEGMENT_BYTES_MAX;
-		if (f->len_hint == 0 && need < AHEAD_BYTES && f->taken > 0)
-			need = AHEAD_BYTES;
-		n = segments_lease(f->core,
-				   &(struct want){ .job = f->job,
-						   .need = need,
-						   .age_ms = age_ms,
-						   .size = segment_size_for(need),
-						   .is_whole = f->len_hint > 0 && f->taken == 0 },
-				   due_ns, got, LEASE_SEGMENTS_MAX, why, why_cap);
+	while (!fill_is_ahead(f) && !is_short) {
+		struct segment *got[LEASE_SEGMENTS_MAX];
+		struct want want = want_more(f, age_ms);
+		uint64_t have = free_bytes(f);
+		int n = segments_lease(f->core, &want, due_ns, got, LEASE_SEGMENTS_MAX, why,
+				       why_cap);
+
 		if (n < 0)
 			return n;
 		for (int i = 0; i < n; i++) {
@@ -155,6 +169,8 @@ int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size
 		}
 		if (f->is_spoiled)
 			return -ECANCELED;
+		/* Who waits for room hears of what there is before more is waited for. */
+		is_short = want.least > 0 && free_bytes(f) < have + want.need;
 	}
 	return 0;
 }

@@ -228,6 +228,7 @@ int segments_lease(struct core *c, const struct want *want, uint64_t due_ns, str
 				 .request = number_next(c),
 				 .age_ms = want->age_ms,
 				 .need = want->need,
+				 .least = want->least,
 				 .size = want->size,
 				 .tier = TIER_DRAM,
 				 .is_move = want->is_move,

@@ -415,6 +415,8 @@ int catalog_job_living(struct catalog *c, uint64_t id, struct outcome *out, stru
 struct slice job_name(const struct job *j);
 /* What the job pays for changes; nothing once it has ended. */
 void job_book(struct catalog *c, struct job *j, int64_t delta, uint64_t stamp_ns);
+/* What the quota has room for. */
+uint64_t job_room(const struct job *j);
 /* Whether so many bytes more are within the quota; else -EDQUOT with words. */
 int job_charge(const struct job *j, uint64_t bytes, struct outcome *out);
 /* Something of an ended job is gone; perhaps it was the last. */

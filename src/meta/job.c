@@ -117,18 +117,26 @@ void job_book(struct catalog *c, struct job *j, int64_t delta, uint64_t stamp_ns
 	account_book(&c->account, delta, stamp_ns);
 }
 
-int job_charge(const struct job *j, uint64_t bytes, struct outcome *out)
+uint64_t job_room(const struct job *j)
 {
 	uint64_t used = j->account.bytes + j->asked_bytes;
 
-	if (j->quota == 0 || (used <= j->quota && bytes <= j->quota - used))
+	if (j->quota == 0)
+		return UINT64_MAX;
+	return used < j->quota ? j->quota - used : 0;
+}
+
+int job_charge(const struct job *j, uint64_t bytes, struct outcome *out)
+{
+	if (bytes <= job_room(j))
 		return 0;
 	if (out)
 		out->may_fit = bytes <= j->quota;
 	return refuse(out, -EDQUOT,
 		      "job %.*s: %llu of its quota of %llu bytes of dram are in use, "
 		      "%llu more were asked for",
-		      (int)j->name_len, j->name, (unsigned long long)used,
+		      (int)j->name_len, j->name,
+		      (unsigned long long)(j->account.bytes + j->asked_bytes),
 		      (unsigned long long)j->quota, (unsigned long long)bytes);
 }
 

@@ -5,6 +5,9 @@
 #include "base/node.h"
 #include "meta/catalog_priv.h"
 
+/* What is left of a quota is used in parts no smaller than this fraction of it. */
+#define GRAINS 8
+
 /* What a store will grant, at most: as many as it takes, the last as small as will do. */
 static uint64_t ask_bytes_of(uint64_t need, uint32_t size)
 {
@@ -15,6 +18,22 @@ static uint64_t ask_bytes_of(uint64_t need, uint32_t size)
 	if (full >= LEASE_SEGMENTS_MAX)
 		return (uint64_t)size * LEASE_SEGMENTS_MAX;
 	return full * size + (rest ? segment_size_for(rest) : 0);
+}
+
+/*
+ * So much of what is needed as the quota has room for, if that is of any use. The rest of it,
+ * for which small segments would be needed, is asked for when that has been used.
+ */
+static uint64_t need_within(const struct job *j, const struct lease_req *req)
+{
+	uint64_t room = job_room(j), grain = SEGMENT_BYTES_MIN;
+
+	if (req->is_move || req->least == 0 || room >= req->need)
+		return req->need;
+	while (2 * GRAINS * grain <= room)
+		grain *= 2;
+	room -= room % grain;
+	return room > req->least ? room : req->least;
 }
 
 /* The grants of a request that was answered before, and is repeated. */
@@ -44,6 +63,7 @@ int catalog_lease(struct catalog *c, const struct lease_req *req, uint32_t segme
 		  uint64_t now_ns, struct wcur *payload, struct outcome *ret)
 {
 	uint32_t size = SEGMENT_BYTES_MIN;
+	uint64_t need;
 	struct job *j;
 	int r;
 
@@ -62,30 +82,31 @@ int catalog_lease(struct catalog *c, const struct lease_req *req, uint32_t segme
 			"an object of a durable job has at most %u bytes: a larger one needs the "
 			"tier block, which this store does not have",
 			INLINE_BYTES_MAX);
-	if (req->size < SEGMENT_BYTES_MIN || req->need == 0)
+	if (req->size < SEGMENT_BYTES_MIN || req->need == 0 || req->least > req->need)
 		return refuse(ret, -EINVAL, "segments have at least %u bytes", SEGMENT_BYTES_MIN);
 	ret->rep.lease.count = req->request ? put_granted(c, req, payload) : 0;
 	if (ret->rep.lease.count > 0 || req->is_over)
 		return 0;
-	if (j->quota > 0 && req->need > j->quota && !req->is_move)
+	need = need_within(j, req);
+	if (j->quota > 0 && need > j->quota && !req->is_move)
 		return refuse(ret, -EDQUOT,
 			      "job %.*s: %llu bytes can never fit its quota of %llu "
 			      "bytes of dram",
-			      (int)j->name_len, j->name, (unsigned long long)req->need,
+			      (int)j->name_len, j->name, (unsigned long long)need,
 			      (unsigned long long)j->quota);
 	while (size < req->size && size < segment_max && size < SEGMENT_BYTES_MAX)
 		size *= 2;
 	/* A quota that is nearly used up is better used in small pieces than not at all. */
 	while (!req->is_move && size > SEGMENT_BYTES_MIN &&
-	       job_charge(j, ask_bytes_of(req->need, size), NULL) < 0)
+	       job_charge(j, ask_bytes_of(need, size), NULL) < 0)
 		size /= 2;
-	r = req->is_move ? 0 : job_charge(j, ask_bytes_of(req->need, size), ret);
+	r = req->is_move ? 0 : job_charge(j, ask_bytes_of(need, size), ret);
 	if (r < 0)
 		return r;
 	ret->ask.is_needed = true;
-	ret->ask.need = req->need;
+	ret->ask.need = need;
 	ret->ask.size = size;
-	ret->ask.bytes = ask_bytes_of(req->need, size);
+	ret->ask.bytes = ask_bytes_of(need, size);
 	j->asked_bytes += ret->ask.bytes;
 	return 0;
 }

@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/container.h"
+#include "base/due.h"
 #include "base/node.h"
 #include "proxy/proxy_priv.h"
 
@@ -42,6 +43,7 @@ struct waiter {
 	struct request *request;
 	struct upload *upload;
 	uint64_t need; /* how much more may come, at least */
+	uint64_t begun_ns;
 	bool was_put_off;
 };
 
@@ -119,11 +121,14 @@ static struct request *waiter_end(struct waiter *w)
 /*
  * A lease that was begun for an earlier piece has an earlier end: who may wait longer
  * than that gets another one, once, so that a lease that fails at once does not go on
- * failing.
+ * failing; and if it would not fail too late.
  */
 static bool put_off(struct waiter *w, int result)
 {
-	if (result >= 0 || w->was_put_off || w->request->due_ns <= w->upload->due_ns)
+	uint64_t due_ns = w->request->due_ns;
+
+	if (result >= 0 || w->was_put_off || due_ns <= w->upload->due_ns ||
+	    w->upload->proxy->loop->now_ns >= due_again(w->begun_ns, due_ns))
 		return false;
 	w->was_put_off = true;
 	return true;
@@ -223,7 +228,9 @@ static void answer_data(struct request *r, struct upload *u)
 		request_fail(r, -ENOMEM, "no memory to wait for room");
 		return;
 	}
-	*w = (struct waiter){ .request = r, .upload = u, .need = need };
+	*w = (struct waiter){
+		.request = r, .upload = u, .need = need, .begun_ns = u->proxy->loop->now_ns
+	};
 	r->owner = w;
 	r->closed = waiter_closed;
 	list_init(&w->link);

@@ -98,6 +98,18 @@ def test_a_quota_is_a_limit(store, tmp_path):
         store.client()("job", "end", one.job)
 
 
+@pytest.mark.parametrize("quota, size", [("1M", 900_000), ("2M", 1_900_000), ("3M", 3_000_000), ("4M", 3_000_000),
+                                         ("4M", 4_000_000), ("6M", 6_000_000), ("16M", 16_000_000)])
+def test_a_stream_that_fits_the_quota_is_taken(store, quota, size):
+    """Nobody knows how long it will be, so room is asked for ahead; but not more than there is."""
+    w = store.job(None, "--quota", f"dram={quota}")
+    begun = time.monotonic()
+    w("put", "-", "x", input=pattern(size))
+    assert time.monotonic() - begun < 5
+    assert w("get", "x") == pattern(size)
+    store.client()("job", "end", w.job)
+
+
 def test_a_full_store_lets_puts_wait_and_then_says_so(new_store, tmp_path):
     (tmp_path / "x").write_bytes(pattern(2 * MIB))
     store = new_store(memory="96M")

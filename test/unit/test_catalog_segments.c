@@ -467,6 +467,50 @@ static void the_quota_counts_what_was_asked_for(void **state)
 	assert_int_equal(slot_lease(&t, small, 5, 5, 1, SEGMENT_BYTES_MIN, g), 0);
 }
 
+static int lease_some(uint64_t of, uint64_t request, uint64_t need, uint64_t least)
+{
+	struct lease_req req = { .job = of,
+				 .session = 5,
+				 .request = request,
+				 .need = need,
+				 .least = least,
+				 .size = segment_size_for(need) };
+
+	return catalog_lease(t.c, &req, SEGMENT_BYTES_MAX, t.now, slot_payload(&t), &t.out);
+}
+
+/* Who does not know how much will come takes what the quota has, down to what is of use. */
+static void a_quota_is_used_up_by_who_needs_no_certain_size(void **state)
+{
+	uint64_t small = slot_job(&t, "small", 1000000);
+	uint64_t large = slot_job(&t, "large", 255 * 65536);
+
+	/* Not 64 segments of 128 KiB. */
+	assert_int_equal(lease_some(large, 1, 16 << 20, 65536), 0);
+	assert_int_equal(t.out.ask.need, 15 << 20);
+	assert_int_equal(t.out.ask.bytes, 15 << 20);
+	assert_int_equal(t.out.ask.size, 2 << 20);
+	catalog_ask_over(t.c, large, 15 << 20);
+	assert_int_equal(lease_some(small, 1, 2 << 20, 2000000), -EDQUOT);
+	assert_false(t.out.may_fit);
+	assert_int_equal(lease_some(small, 1, 2 << 20, (2 << 20) + 1), -EINVAL);
+	assert_int_equal(lease_some(small, 1, 2 << 20, 65536), 0);
+	assert_true(t.out.ask.is_needed);
+	assert_int_equal(t.out.ask.need, 15 * 65536);
+	assert_int_equal(t.out.ask.bytes, 15 * 65536);
+	assert_int_equal(t.out.ask.size, 131072);
+	/* 16,960 are left, which is less than a segment. */
+	assert_int_equal(lease_some(small, 2, 2 << 20, 65536), -EDQUOT);
+	assert_true(t.out.may_fit);
+	catalog_ask_over(t.c, small, 15 * 65536);
+	/* What there is room for is not cut. */
+	assert_int_equal(lease_some(small, 3, 200000, 65536), 0);
+	assert_int_equal(t.out.ask.need, 200000);
+	assert_int_equal(t.out.ask.bytes, 262144);
+	assert_int_equal(lease_some(small, 4, 800000, 800000), -EDQUOT);
+	catalog_ask_over(t.c, small, 262144);
+}
+
 static void the_size_is_a_power_of_two_within_the_pools(void **state)
 {
 	struct lease_req req = {
@@ -651,6 +695,7 @@ int main(void)
 		T(a_full_segment_of_a_process_that_is_gone_stays_whole),
 		T(a_session_that_comes_back_has_new_segments),
 		T(the_quota_counts_what_was_asked_for),
+		T(a_quota_is_used_up_by_who_needs_no_certain_size),
 		T(the_size_is_a_power_of_two_within_the_pools),
 		T(a_grant_whose_asker_is_gone_goes_back),
 		T(a_grant_for_a_job_that_has_ended_goes_back_unpaid),
