@@ -7,7 +7,8 @@
  *
  * JOB_END is answered when all that are connected have answered, or SERVE_MS after the
  * end: who was stopped does not serve it any more then. (What a store sends goes to
- * proxies.) The same goes for what a predecessor of the shard had allowed. That of a durable
+ * proxies.) The same goes for proxies whose connection is lost, since they may live, and for
+ * what a predecessor of the shard had allowed. That of a durable
  * job is answered when the end is on the disk, too: it would live again after a power cut.
  */
 #include "base/log.h"
@@ -22,6 +23,7 @@ struct over {
 	struct list link;
 	struct shard *shard;
 	uint64_t job, since_ns;
+	uint64_t lost_ns; /* a proxy was lost then, or since, that has not heard of it; 0: none */
 	struct list tellings, enders;
 	unsigned telling_count;
 	struct timer served; /* by then nobody serves it who has not heard */
@@ -85,7 +87,7 @@ static void all_told(struct over *o)
 /* When nobody serves it any more who has not heard of its end. */
 static uint64_t served_ns(const struct over *o)
 {
-	uint64_t from_ns = o->telling_count > 0 ? o->since_ns : 0;
+	uint64_t from_ns = o->telling_count > 0 ? o->since_ns : o->lost_ns;
 
 	/* Those who were allowed to before we came may not have come to us yet. */
 	if (from_ns < o->shard->succeeded_ns)
@@ -98,12 +100,24 @@ static bool is_told(const struct over *o)
 	return o->shard->loop->now_ns >= served_ns(o);
 }
 
-static void served(struct timer *t)
+static void answer_or_wait(struct over *o)
 {
-	struct over *o = container_of(t, struct over, served);
-
 	if (is_told(o))
 		all_told(o);
+	else if (!list_is_empty(&o->enders))
+		timer_start(o->shard->loop, &o->served, served_ns(o));
+}
+
+static void served(struct timer *t)
+{
+	answer_or_wait(container_of(t, struct over, served));
+}
+
+/* It serves for SERVE_MS after the end at most: what it asked later, it was told of that first. */
+static void is_lost(struct over *o, const struct conn *c)
+{
+	if (c->access && c->access->role == ROLE_PROXY)
+		o->lost_ns = o->since_ns;
 }
 
 static void telling_free(struct telling *t)
@@ -112,13 +126,14 @@ static void telling_free(struct telling *t)
 
 	if (t->call.is_pending)
 		call_cancel(&t->call);
+	if (t->call.result < 0 && t->conn->is_closed)
+		is_lost(o, t->conn);
 	call_end(&t->call);
 	list_remove(&t->of_over);
 	list_remove(&t->of_conn);
 	node_free(t);
 	o->telling_count--;
-	if (is_told(o))
-		all_told(o);
+	answer_or_wait(o);
 }
 
 static void telling_send(struct telling *t);
@@ -152,11 +167,11 @@ static void tell(struct over *o, struct conn *c)
 	struct peer_state *state = c->state;
 	struct telling *t;
 
-	if (c->is_closed || !c->access ||
-	    (c->access->role != ROLE_PROXY && c->access->role != ROLE_STORE))
+	if (!c->access || (c->access->role != ROLE_PROXY && c->access->role != ROLE_STORE))
 		return;
-	t = node_alloc(sizeof(*t));
+	t = c->is_closed ? NULL : node_alloc(sizeof(*t));
 	if (!t) {
+		is_lost(o, c);
 		conn_close(c); /* it hears of it when it comes back */
 		return;
 	}
@@ -197,9 +212,11 @@ static struct over *over_new(struct shard *s, uint64_t job)
 
 	if (!o)
 		return NULL;
-	*o = (struct over){
-		.shard = s, .job = job, .since_ns = s->loop->now_ns, .served = { .fire = served }
-	};
+	*o = (struct over){ .shard = s,
+			    .job = job,
+			    .since_ns = s->loop->now_ns,
+			    .lost_ns = s->proxy_lost_ns,
+			    .served = { .fire = served } };
 	list_init(&o->link);
 	list_init(&o->tellings);
 	list_init(&o->enders);
@@ -279,6 +296,8 @@ void overs_of_conn_over(struct conn *c)
 {
 	struct peer_state *state = c->state;
 
+	if (c->access && c->access->role == ROLE_PROXY)
+		state->shard->proxy_lost_ns = state->shard->loop->now_ns;
 	while (!list_is_empty(&state->tellings))
 		telling_free(container_of(state->tellings.next, struct telling, of_conn));
 }

@@ -147,7 +147,8 @@ struct shard {
 	struct shard_config config;
 	uint64_t incarnation, seed, opened_ns, base_ns, looked_ns;
 	uint64_t succeeded_ns;   /* when it went on from a predecessor's state; 0: it did not */
-	uint64_t teller_lost_ns; /* the last connection that told on was lost; 0: none */
+	uint64_t proxy_lost_ns;  /* the last connection of a proxy was lost; 0: none */
+	uint64_t teller_lost_ns; /* of one that told on */
 	uint64_t awake_ns;       /* the last time that nobody could be heard before; slots' time */
 	uint64_t reading_ns, read_ns; /* what had come by then is being read, has been read */
 	struct oplog log;

@@ -1391,6 +1391,51 @@ static void a_jobs_end_waits_no_longer_than_anybody_may_serve_it(void **state)
 	assert_int_equal(b.overs, 2);
 }
 
+static uint64_t end_ms(void)
+{
+	uint64_t began_ns = loop->now_ns;
+
+	assert_int_equal(ASK(&a, JOB_END, job_end, slot_of_name(JOB), .name = JOB), 0);
+	return (loop->now_ns - began_ns) / MS;
+}
+
+/* It may live, cut off, and serves until its lease is over. */
+static void a_jobs_end_waits_for_a_proxy_that_was_lost_before(void **state)
+{
+	job_create(&a, "job");
+	assert_int_equal(proxy_hello(&b), 0);
+	disconnect(&b);
+	turn_for(100 * MS);
+	assert_in_range(end_ms(), 350, 450);
+	assert_in_range(end_ms(), 0, 100);
+}
+
+static void a_jobs_end_waits_for_a_proxy_that_is_lost_before_it_has_heard(void **state)
+{
+	uint64_t began_ns = loop->now_ns;
+
+	job_create(&a, "job");
+	assert_int_equal(proxy_hello(&b), 0);
+	b.keeps = true;
+	SEND(&a, JOB_END, job_end, slot_of_name(JOB), NULL, 60000, .name = JOB);
+	WAIT_FOR(b.overs == 1 && a.overs == 1);
+	request_fail(TAKE_PTR(b.kept), -ECANCELED, NULL); /* behind which it is lost */
+	conn_close(b.conn);
+	assert_int_equal(wait_for(&a), 0);
+	assert_in_range((loop->now_ns - began_ns) / MS, 500, 650);
+}
+
+static void a_jobs_end_does_not_wait_for_who_was_lost_long_ago(void **state)
+{
+	job_create(&a, "job");
+	assert_int_equal(proxy_hello(&b), 0);
+	store_hello(&store);
+	disconnect(&b);
+	turn_for(600 * MS);
+	disconnect(&store); /* what it has goes nowhere but to proxies */
+	assert_in_range(end_ms(), 0, 100);
+}
+
 static void a_jobs_end_waits_no_longer_than_its_caller(void **state)
 {
 	job_create(&a, "job");
@@ -2112,6 +2157,9 @@ int main(void)
 		T(a_lookup_that_waits_is_given_up_by_its_number),
 		T(a_jobs_end_is_acknowledged_when_all_have_heard),
 		T(a_jobs_end_waits_no_longer_than_anybody_may_serve_it),
+		T(a_jobs_end_waits_for_a_proxy_that_was_lost_before),
+		T(a_jobs_end_waits_for_a_proxy_that_is_lost_before_it_has_heard),
+		T(a_jobs_end_does_not_wait_for_who_was_lost_long_ago),
 		T(a_jobs_end_waits_no_longer_than_its_caller),
 		T(who_comes_back_hears_of_the_jobs_that_ended),
 		T(what_was_told_on_is_forgotten_before_a_change_is_acknowledged),
