@@ -102,7 +102,7 @@ static void forget_send(struct forgetting *f, struct conn *c, const struct forge
 {
 	struct shard *s = f->slot->shard;
 	struct peer_state *state = c->state;
-	struct forget *g = node_alloc(sizeof(*g));
+	struct forget *g = c->is_closed ? NULL : node_alloc(sizeof(*g));
 	struct wcur w;
 
 	if (!g) {
@@ -143,7 +143,7 @@ static void ask_all(struct forgetting *f, const struct forget_req *req)
 		struct conn *c = container_of(l, struct conn, link);
 
 		next = l->next;
-		if (!c->is_closed && ((struct peer_state *)c->state)->tells_on)
+		if (((struct peer_state *)c->state)->tells_on)
 			forget_send(f, c, req);
 	}
 }

@@ -1598,6 +1598,27 @@ static void whose_connection_is_lost_is_waited_for(void **state)
 	assert_true(loop->now_ns - began_ns >= 500 * MS);
 }
 
+/* Also while the shard still has something to answer it, which goes nowhere. */
+static void who_is_lost_in_the_middle_of_a_change_is_waited_for(void **state)
+{
+	uint64_t job = job_that_b_tells_of(), began_ns;
+
+	assert_int_equal(proxy_hello(&c), 0);
+	assert_int_equal(put(&a, job, "z", "old"), 0);
+	assert_int_equal(look_to_tell(&c, job, "z"), 0);
+	b.keeps = true;
+	SEND(&c, REMOVE, remove, slot_of_id(job), NULL, 60000, .job = job, .path = text("x"));
+	WAIT_FOR(b.forgets == 1);
+	disconnect(&c);
+	b.keeps = false;
+	began_ns = loop->now_ns;
+	SEND(&a, REMOVE, remove, slot_of_id(job), NULL, 60000, .job = job, .path = text("z"));
+	WAIT_FOR(b.forgets == 2);
+	empty_reply(TAKE_PTR(b.kept));
+	assert_int_equal(wait_for(&a), 0);
+	assert_true(loop->now_ns - began_ns >= 490 * MS);
+}
+
 /* The first answer was lost: the second one is no earlier. */
 static void a_repeated_change_is_acknowledged_no_earlier(void **state)
 {
@@ -2163,6 +2184,7 @@ int main(void)
 		T(a_jobs_end_waits_no_longer_than_its_caller),
 		T(who_comes_back_hears_of_the_jobs_that_ended),
 		T(what_was_told_on_is_forgotten_before_a_change_is_acknowledged),
+		T(who_is_lost_in_the_middle_of_a_change_is_waited_for),
 		T(every_kind_of_change_is_told),
 		T(a_change_waits_no_longer_than_anybody_may_tell_on),
 		T(whose_connection_is_lost_is_waited_for),
