@@ -445,6 +445,8 @@ struct wadi_store_info {
 	uint64_t forgotten_byte_ms_hi,
 		forgotten_byte_ms_lo; /* the part of it that is on bills of jobs which ended so
 				       * long ago that wadi_job_list() has them no more */
+	bool is_partial; /* a storage server is out of reach, or was lost with what it counted:
+			  * dram_byte_ms is too little */
 };
 WADI_API int wadi_store_info(struct wadi *w, struct wadi_store_info *ret);
 

@@ -145,6 +145,7 @@ static void put_json(const struct top *t)
 	json_exact(&j, "dram_byte_ms", byte_ms(s->dram_byte_ms_hi, s->dram_byte_ms_lo));
 	json_exact(&j, "forgotten_byte_ms",
 		   byte_ms(s->forgotten_byte_ms_hi, s->forgotten_byte_ms_lo));
+	json_bool(&j, "is_partial", s->is_partial);
 	json_number(&j, "segments", s->segment_count);
 	json_number(&j, "objects", s->object_count);
 	json_number(&j, "sessions", s->session_count);

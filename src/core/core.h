@@ -100,7 +100,7 @@ int core_identify(struct core *c, uint64_t due_ns, const struct identity **ret, 
 		  size_t why_cap);
 /* Requests that found no room, or nobody, and are about to be made again. */
 unsigned core_waiting_count(const struct core *c);
-/* Each store of other processes that answers. On a fiber. */
+/* Each store of other processes; NULL for one that does not answer. On a fiber. */
 struct info_rep;
 int core_stores_info(struct core *c, uint64_t due_ns,
 		     void (*add)(void *owner, const struct info_rep *one), void *owner);

@@ -262,8 +262,7 @@ int core_stores_info(struct core *c, uint64_t due_ns,
 
 		if (get_store(&stores, &store, &address) < 0 || store == c->config.reach_store)
 			continue;
-		if (ask_info(c, store, due_ns, &one) == 0)
-			add(owner, &one);
+		add(owner, ask_info(c, store, due_ns, &one) == 0 ? &one : NULL);
 	}
 	node_free(room);
 	return 0;

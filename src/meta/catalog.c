@@ -427,5 +427,6 @@ void catalog_sums(const struct catalog *c, uint64_t now_ns, struct catalog_sums 
 		.value_byte_ns = account_integral(&c->value_account, now_ns),
 		.byte_ns = account_integral(&c->account, now_ns),
 		.forgotten_byte_ns = account_integral(&c->forgotten, now_ns),
+		.has_lost = c->has_lost,
 	};
 }

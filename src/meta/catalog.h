@@ -290,6 +290,7 @@ struct catalog_sums {
 	unsigned __int128 value_byte_ns;     /* their integral */
 	unsigned __int128 byte_ns;           /* of all jobs that ever were */
 	unsigned __int128 forgotten_byte_ns; /* of those of them that are not listed any more */
+	bool has_lost;                       /* segments: what their store counted is unknown */
 };
 void catalog_sums(const struct catalog *c, uint64_t now_ns, struct catalog_sums *ret);
 

@@ -358,6 +358,7 @@ struct catalog {
 	uint64_t object_count, segment_count;
 	struct account account, value_account;
 	struct account forgotten; /* the part of account that is on no job's bill any more */
+	bool has_lost;            /* segments: what their store counted is gone with it */
 
 	struct value_segment **values; /* by index; NULL where there is none */
 	uint32_t value_cap, empty_value_count;

@@ -309,9 +309,9 @@ char *catalog_dump(const struct catalog *c)
 		return NULL;
 	word(d,
 	     "catalog slot=%u last=%" PRIu64 " next=%" PRIu64 ",%" PRIu64 " jobs=%u ended=%u "
-	     "objects=%" PRIu64 " segments=%" PRIu64,
+	     "objects=%" PRIu64 " segments=%" PRIu64 " lost=%d",
 	     c->slot, c->last_ns, c->next_job, c->next_id, c->job_count, c->ended_count,
-	     c->object_count, c->segment_count);
+	     c->object_count, c->segment_count, c->has_lost);
 	account(d, &c->account);
 	account(d, &c->value_account);
 	account(d, &c->forgotten);

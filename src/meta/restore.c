@@ -69,6 +69,7 @@ static int restore_slot(struct restore *r, const struct slot_image *m)
 static int restore_forgotten(struct restore *r, const struct forgotten_image *m)
 {
 	r->catalog->forgotten.moments = wide(m->moments_hi, m->moments_lo);
+	r->catalog->has_lost = m->has_lost != 0;
 	return 0;
 }
 

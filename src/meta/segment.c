@@ -587,6 +587,7 @@ void segment_lost_apply(struct catalog *c, struct effect *e)
 	leave_lists(c, s);
 	list_remove(&s->of_job);
 	s->state = SEGMENT_LOST;
+	c->has_lost = true;
 	catalog_segment_dying(s);
 	if (s->live == 0)
 		segment_free(c, s);

@@ -495,7 +495,8 @@ void shard_info(const struct shard *s, struct info_rep *ret)
 	*ret = (struct info_rep){ .session_count = s->presences.count,
 				  .parked_count = s->waiter_count + s->asking_count,
 				  .uptime_ms = (s->loop->now_ns - s->opened_ns) / MS,
-				  .moment_ns = now_ns };
+				  .moment_ns = now_ns,
+				  .is_partial = s->has_lost_store };
 	for (int i = 0; i < SLOT_COUNT; i++) {
 		struct catalog_sums sums;
 
@@ -508,9 +509,12 @@ void shard_info(const struct shard *s, struct info_rep *ret)
 		ret->job_count += sums.job_count;
 		byte_ns += sums.value_byte_ns;
 		forgotten += sums.forgotten_byte_ns;
+		ret->is_partial |= sums.has_lost;
 	}
 	ret->byte_ns_hi = (uint64_t)(byte_ns >> 64);
 	ret->byte_ns_lo = (uint64_t)byte_ns;
 	ret->forgotten_byte_ns_hi = (uint64_t)(forgotten >> 64);
 	ret->forgotten_byte_ns_lo = (uint64_t)forgotten;
+	for (struct list *l = s->stores.next; l != &s->stores; l = l->next)
+		ret->is_partial |= !container_of(l, struct store, link)->conn;
 }

@@ -168,11 +168,12 @@ struct shard {
 	struct task late;
 	unsigned late_turns;
 	bool is_closing, is_retrying;
-	bool is_left;     /* to a successor */
-	bool has_gone_on; /* from what a predecessor left */
-	bool is_blank;    /* it goes on from files alone: small values are not in memory */
-	bool is_lacking;  /* a predecessor did, and was in turn killed: some are still lost */
-	bool was_blank;   /* likewise, and it has: what happened last is perhaps forgotten */
+	bool is_left;        /* to a successor */
+	bool has_gone_on;    /* from what a predecessor left */
+	bool is_blank;       /* it goes on from files alone: small values are not in memory */
+	bool is_lacking;     /* a predecessor did, and was in turn killed: some are still lost */
+	bool was_blank;      /* likewise, and it has: what happened last is perhaps forgotten */
+	bool has_lost_store; /* one was given up */
 
 	struct htable waited, looking, job_waits; /* looking: LOOKUPs, by session and request */
 	struct list all_waited, woken;

@@ -414,12 +414,13 @@ void catalog_snapshot_begin(struct catalog *c, uint64_t lsn,
 					  .job_count = c->job_count };
 	slot_image(c, &im.u.slot);
 	put(c, &im);
-	if (c->forgotten.moments == 0)
+	if (c->forgotten.moments == 0 && !c->has_lost)
 		return;
 	im = (struct image){ .kind = IMAGE_FORGOTTEN };
 	im.u.forgotten = (struct forgotten_image){
 		.moments_hi = (uint64_t)(c->forgotten.moments >> 64),
 		.moments_lo = (uint64_t)c->forgotten.moments,
+		.has_lost = c->has_lost,
 	};
 	put(c, &im);
 }

@@ -97,6 +97,7 @@ bool store_has_any(const struct store *st)
 /* What it had is lost. */
 static void give_up(struct store *st, const char *why)
 {
+	st->shard->has_lost_store = true;
 	if (!store_has_any(st)) {
 		store_forget(st);
 		return;

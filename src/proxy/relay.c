@@ -417,6 +417,10 @@ static void add_store(void *owner, const struct info_rep *one)
 {
 	struct info_rep *sum = owner;
 
+	if (!one) {
+		sum->is_partial = 1;
+		return;
+	}
 	sum->dram_limit += one->dram_limit;
 	sum->dram_used += one->dram_used;
 	sum->dram_clean += one->dram_clean;
@@ -452,10 +456,11 @@ int proxy_info(struct proxy *p, uint64_t due_ns, struct info_rep *ret)
 		info_add_integral(ret, &one); /* of the blocks of small values */
 		add_wide(&ret->forgotten_byte_ns_hi, &ret->forgotten_byte_ns_lo,
 			 one.forgotten_byte_ns_hi, one.forgotten_byte_ns_lo);
+		ret->is_partial |= one.is_partial;
 	}
 	if (p->config.add_info)
 		p->config.add_info(p->config.owner, ret);
-	/* Those on other hosts; one that does not answer is not counted. */
+	/* Those on other hosts. */
 	return core_stores_info(p->core, due_ns, add_store, ret);
 }
 

@@ -3,6 +3,7 @@
 A host is lost when the store and its keeper are killed at once. Metadata is killed with it, or not: it knows
 from its log which stores there were.
 """
+import json
 import os
 import signal
 import time
@@ -76,12 +77,19 @@ def test_a_lost_store_with_a_successor_is_lost_though_metadata_was_killed_too(ne
     goes_on(c, w)
 
 
+def agrees(c):
+    bills = [line for line in c.admin.run("doctor", "--json").stdout.decode().splitlines() if '"bills"' in line]
+    assert len(bills) == 1 and json.loads(bills[0])["level"] == "ok", bills
+    return c.admin.json("top")["is_partial"]
+
+
 @pytest.mark.parametrize("kills_meta", [False, True])
 def test_a_store_that_never_comes_back_is_given_up(new_cluster, kills_meta):
     c = new_cluster(store_gone="8s")
     w = c.job("j")
     w("put", "-", "small", input=pattern(2000))
     w("put", "-", "x", input=pattern(300_000))
+    assert not agrees(c)
     begun = time.monotonic()
     lose_host(c)
     if kills_meta:
@@ -98,10 +106,14 @@ def test_a_store_that_never_comes_back_is_given_up(new_cluster, kills_meta):
     after = bill(c, "j")
     paid, most = int(after["dram_byte_ms"]) - int(before["dram_byte_ms"]), (time.monotonic() - at) * 1000 * 4096
     assert 0 < paid <= most
+    # The bill has what the store had counted, which nobody knows any more. That is known, whoever restarts.
+    assert agrees(c)
     c.admin("job", "end", "j")
     until(lambda: bill(c, "j")["dram_bytes"] == 0, "the job to be cleared")
     c.start_store()
     goes_on(c, c.job("k"))
+    restart_meta(c)
+    assert agrees(c)
 
 
 def test_a_job_that_has_ended_does_not_wait_for_its_store_for_ever(new_cluster):
