@@ -8,8 +8,8 @@
  * JOB_END is answered when all that are connected have answered, or SERVE_MS after the
  * end: who was stopped does not serve it any more then. (What a store sends goes to
  * proxies.) The same goes for proxies whose connection is lost, since they may live, and for
- * what a predecessor of the shard had allowed. That of a durable
- * job is answered when the end is on the disk, too: it would live again after a power cut.
+ * what a predecessor of the shard had allowed. That of a durable job is on the disk before
+ * anybody is told: it would live again after a power cut.
  */
 #include "base/log.h"
 #include "base/node.h"
@@ -24,6 +24,7 @@ struct over {
 	struct shard *shard;
 	uint64_t job, since_ns;
 	uint64_t lost_ns; /* a proxy was lost then, or since, that has not heard of it; 0: none */
+	uint64_t lsn;     /* nobody is told before that is synced; 0: all are */
 	struct list tellings, enders;
 	unsigned telling_count;
 	struct timer served; /* by then nobody serves it who has not heard */
@@ -97,14 +98,14 @@ static uint64_t served_ns(const struct over *o)
 
 static bool is_told(const struct over *o)
 {
-	return o->shard->loop->now_ns >= served_ns(o);
+	return o->lsn == 0 && o->shard->loop->now_ns >= served_ns(o);
 }
 
 static void answer_or_wait(struct over *o)
 {
 	if (is_told(o))
 		all_told(o);
-	else if (!list_is_empty(&o->enders))
+	else if (o->lsn == 0 && !list_is_empty(&o->enders))
 		timer_start(o->shard->loop, &o->served, served_ns(o));
 }
 
@@ -206,26 +207,52 @@ static void over_free(struct over *o)
 	node_free(o);
 }
 
+static void tell_all(struct over *o)
+{
+	struct shard *s = o->shard;
+
+	o->lsn = 0;
+	o->since_ns = s->loop->now_ns;
+	o->lost_ns = s->proxy_lost_ns;
+	for (struct list *l = s->conns.next, *next; l != &s->conns; l = next) {
+		next = l->next;
+		tell(o, container_of(l, struct conn, link));
+		cut(o, container_of(l, struct conn, link));
+	}
+	answer_or_wait(o);
+}
+
+void overs_safe(struct shard *s)
+{
+	for (struct list *l = s->overs.next; l != &s->overs; l = l->next) {
+		struct over *o = container_of(l, struct over, link);
+
+		if (o->lsn > 0 && o->lsn <= s->log.synced_lsn)
+			tell_all(o);
+		else if (o->lsn > 0 && s->log.disk_error)
+			all_told(o); /* that it is not safe */
+	}
+}
+
 static struct over *over_new(struct shard *s, uint64_t job)
 {
 	struct over *o = node_alloc(sizeof(*o));
 
 	if (!o)
 		return NULL;
-	*o = (struct over){ .shard = s,
-			    .job = job,
-			    .since_ns = s->loop->now_ns,
-			    .lost_ns = s->proxy_lost_ns,
-			    .served = { .fire = served } };
+	*o = (struct over){
+		.shard = s, .job = job, .since_ns = s->loop->now_ns, .served = { .fire = served }
+	};
 	list_init(&o->link);
 	list_init(&o->tellings);
 	list_init(&o->enders);
 	list_insert(&s->overs, &o->link);
 	s->over_count++;
-	for (struct list *l = s->conns.next, *next; l != &s->conns; l = next) {
-		next = l->next;
-		tell(o, container_of(l, struct conn, link));
-		cut(o, container_of(l, struct conn, link));
+	if (said_is_safe(slot_of(o), &(struct said){ job, UINT64_MAX })) {
+		tell_all(o);
+	} else {
+		o->lsn = s->log.lsn;
+		oplog_sync(&s->log, o->lsn);
 	}
 	return o;
 }
@@ -280,8 +307,8 @@ void job_over_wait(struct request *r, uint64_t job)
 	list_init(&e->link);
 	list_insert(&o->enders, &e->link);
 	timer_start(s->loop, &e->due, r->due_ns);
-	timer_start(s->loop, &o->served, served_ns(o));
 	request_park(r, &e->parked);
+	answer_or_wait(o);
 }
 
 void overs_tell_conn(struct conn *c)
@@ -289,7 +316,8 @@ void overs_tell_conn(struct conn *c)
 	struct shard *s = ((struct peer_state *)c->state)->shard;
 
 	for (struct list *l = s->overs.next; l != &s->overs; l = l->next)
-		tell(container_of(l, struct over, link), c);
+		if (container_of(l, struct over, link)->lsn == 0)
+			tell(container_of(l, struct over, link), c);
 }
 
 void overs_of_conn_over(struct conn *c)
@@ -308,7 +336,7 @@ void overs_look(struct shard *s)
 		struct over *o = container_of(s->overs.next, struct over, link);
 		bool is_old = s->loop->now_ns - o->since_ns > OVER_MS * MS;
 
-		if (o->telling_count > 0 || (!is_old && s->over_count <= OVERS_MAX))
+		if (o->lsn > 0 || o->telling_count > 0 || (!is_old && s->over_count <= OVERS_MAX))
 			return;
 		over_free(o);
 	}

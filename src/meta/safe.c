@@ -17,11 +17,12 @@ struct held_reply {
 };
 
 /* What a read has seen may be safe, whatever came later. */
-static bool must_wait(const struct shard *s, const struct slot *slot, uint64_t job,
-		      uint64_t seen_ns)
+bool said_is_safe(const struct slot *slot, const struct said *said)
 {
-	return s->log.config.archive && s->log.synced_lsn < s->log.lsn &&
-	       seen_ns >= s->log.unsynced_ns && catalog_job_is_durable(slot->catalog, job);
+	const struct oplog *l = &slot->shard->log;
+
+	return !l->config.archive || l->synced_lsn >= l->lsn || said->seen_ns < l->unsynced_ns ||
+	       !catalog_job_is_durable(slot->catalog, said->job);
 }
 
 static void give_payload(struct payload *payload)
@@ -62,7 +63,7 @@ void reply_when_safe(struct request *r, struct slot *slot, const struct said *sa
 {
 	struct held_reply *h;
 
-	if (!must_wait(slot->shard, slot, said->job, said->seen_ns)) {
+	if (said_is_safe(slot, said)) {
 		request_reply(r, body, payload);
 		return;
 	}
@@ -81,7 +82,7 @@ void parked_reply_when_safe(struct parked *p, struct slot *slot, const struct sa
 {
 	struct held_reply *h;
 
-	if (!must_wait(slot->shard, slot, said->job, said->seen_ns)) {
+	if (said_is_safe(slot, said)) {
 		parked_reply_with(p, body, payload);
 		return;
 	}

@@ -324,6 +324,7 @@ static void log_synced(struct oplog *l)
 {
 	struct shard *s = container_of(l, struct shard, log);
 
+	overs_safe(s);
 	replies_safe(s);
 	snapshots_log_synced(&s->snapshots);
 }

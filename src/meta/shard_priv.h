@@ -228,6 +228,7 @@ void regions_unmap(struct shard *s, void *bytes);
 struct said {
 	uint64_t job, seen_ns; /* outcome.seen_ns */
 };
+bool said_is_safe(const struct slot *slot, const struct said *said);
 void reply_when_safe(struct request *r, struct slot *slot, const struct said *said,
 		     const struct wcur *body, struct payload *payload);
 /* The same for a parked call, which is its owner's no more. */
@@ -399,4 +400,6 @@ void job_over_wait(struct request *r, uint64_t job);
 void overs_tell_conn(struct conn *c);
 void overs_of_conn_over(struct conn *c);
 void overs_look(struct shard *s);
+/* More of the log is synced, or its disk has failed. Before replies_safe(). */
+void overs_safe(struct shard *s);
 void overs_fini(struct shard *s);

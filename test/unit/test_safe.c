@@ -90,6 +90,7 @@ struct client {
 	struct conn *conn;
 	struct call call;
 	uint64_t session, epoch;
+	unsigned overs;
 	uint8_t room[LIST_BYTES];
 	char detail[200];
 };
@@ -100,7 +101,19 @@ static void client_closed(struct conn *conn)
 	((struct client *)conn->owner)->conn = NULL;
 }
 
-static const struct service PEER = { .closed = client_closed };
+static void job_over_serve(struct request *r)
+{
+	struct wcur w = request_answer(r);
+
+	((struct client *)r->conn->owner)->overs++;
+	request_reply(r, &w, NULL);
+}
+
+static const struct service PEER = {
+	.server = SERVER_PROXY,
+	.handlers = { [MESSAGE_JOB_OVER] = { .serve = job_over_serve } },
+	.closed = client_closed,
+};
 
 #define SEND(k, NAME, name, slot, payload, ...)                                         \
 	do {                                                                            \
@@ -134,6 +147,8 @@ static void connect_to(struct client *k)
 
 	assert_int_equal(stream_pair(loop, PAIR, ends), 0);
 	k->conn = conn_open(net, ends[0], &PEER, k);
+	k->conn->access = node_alloc(sizeof(struct access));
+	k->conn->access->role = ROLE_META;
 	shard_accept(shard, ends[1]);
 	k->call = (struct call){ .net = net };
 	SEND(k, HELLO, hello, 0, NULL, .version = PROTOCOL_VERSION, .role = ROLE_PROXY);
@@ -304,12 +319,32 @@ static void a_job_is_renewed_and_ended_when_that_is_on_the_disk(void **state)
 	SEND(&a, JOB_END, job_end, slot, NULL, .name = text("safe"));
 	turn_for(2 * SERVE_MS * MS);
 	assert_true(a.call.is_pending);
+	/* Nobody does what it means before. */
+	assert_true(a.overs + b.overs + c.overs == 0);
 	/* That of another one is answered when nobody serves it any more. */
 	SEND(&b, JOB_END, job_end, slot_of_name(text("other")), NULL, .name = text("other"));
 	turn_for(2 * SERVE_MS * MS);
 	assert_false(b.call.is_pending);
+	assert_true(a.overs == 1 && b.overs == 1 && c.overs == 1);
 	gate_set(false);
 	assert_int_equal(answer(&a), 0);
+	assert_true(a.overs == 2 && b.overs == 2 && c.overs == 2);
+}
+
+/* The disk takes nothing: nobody hears of it, but who asked. */
+static void a_job_ends_in_vain_for_a_disk_that_fails(void **state)
+{
+	const uint16_t slot = slot_of_name(text("safe"));
+
+	turn_for(20 * MS);
+	archive_fail(gate.inner, -EIO, UINT32_MAX);
+	SEND(&a, JOB_END, job_end, slot, NULL, .name = text("safe"));
+	assert_int_equal(answer(&a), -ENOBUFS);
+	assert_int_equal(b.overs, 0);
+	archive_fail(gate.inner, 0, 0);
+	SEND(&a, JOB_END, job_end, slot, NULL, .name = text("safe"));
+	assert_int_equal(answer(&a), 0);
+	assert_int_equal(b.overs, 1);
 }
 
 /* A read that is given back goes to the next in line, and is granted when that is on the disk. */
@@ -379,6 +414,7 @@ int main(void)
 		T(a_new_name_is_told_when_it_is_on_the_disk),
 		T(who_waits_in_another_job_does_not_wait_for_the_disk),
 		T(a_job_is_renewed_and_ended_when_that_is_on_the_disk),
+		T(a_job_ends_in_vain_for_a_disk_that_fails),
 		T(a_read_that_was_waited_for_is_granted_when_it_is_on_the_disk),
 		T(who_leaves_before_it_is_on_the_disk_is_forgotten),
 		T(who_waits_for_a_disk_that_fails_is_told),
