@@ -1,7 +1,7 @@
 # What people type. Meson and ninja do the work, in build/; this file only names it.
 
 .DEFAULT_GOAL := all
-.PHONY: all run test style asan tsan arm64 torture fuzz plants sim model e2e python coverage mutate openwhisk lambda bench bench-long bench-attach format install prefix clean help
+.PHONY: all run test style asan tsan arm64 torture torture-functions fuzz plants sim model e2e python coverage mutate openwhisk lambda bench bench-long bench-attach format install prefix clean help
 JOBS := $(shell nproc)
 PREFIX ?= /usr/local
 BENCH_PROGRAMS = bench/overwrite bench/instructions test/torture/many
@@ -61,6 +61,12 @@ torture: ## kill servers at random under clients that check every byte, 1,000 ti
 	@test -f build/build.ninja || meson setup build
 	@ninja -C build -j $(JOBS) product test/torture/churn
 	@WADI_BUILD=build test/torture/kills.py --kills $(or $(KILLS),1000) $(ARGS)
+
+torture-functions: ## 200 functions that open and close all the time, for 600 s or SECONDS=N; ARGS=--kills kills and stops them
+	@tools/install-packages test
+	@test -f build/build.ninja || meson setup build
+	@ninja -C build -j $(JOBS) product test/torture/functions
+	@WADI_BUILD=build test/torture/functions.py --seconds $(or $(SECONDS),600) $(ARGS)
 
 python: build/build.ninja ## the Python client's sdist and wheel, into build/dist
 	@tools/install-packages test

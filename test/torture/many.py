@@ -84,8 +84,8 @@ class Group:
 
 
 class Store:
-    def __init__(self, memory, tmp):
-        self.group, self.memory = Group(memory), memory
+    def __init__(self, memory, tmp, *options):
+        self.group, self.memory, self.options = Group(memory), memory, options
         self.ports = [f"127.0.0.1:{p}" for p in free_ports(4)]
         self.log, self.process = os.path.join(tmp, "log"), None
         self.client = Client("tcp://" + self.ports[0])
@@ -100,8 +100,9 @@ class Store:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 [WADI, "dev", "--memory", str(self.memory), "--keep-s", "2s", "--listen", self.ports[0],
-                 "--http", self.ports[1], "--redis", self.ports[2], "--direct", self.ports[3]], stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=log, env=clean_environment(), preexec_fn=self.group.enter)
+                 "--http", self.ports[1], "--redis", self.ports[2], "--direct", self.ports[3], *self.options],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, env=clean_environment(),
+                preexec_fn=self.group.enter)
 
     def wait_ready(self):
         while b"ready" not in self.process.stdout.readline():
