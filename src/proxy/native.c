@@ -465,7 +465,7 @@ int proxy_open(struct net *n, const struct proxy_config *config, struct proxy **
 	list_init(&p->conns);
 	list_init(&p->web_conns);
 	list_init(&p->sendings);
-	list_init(&p->uids);
+	uids_open(p);
 	indexes_init(p);
 	indexes_restore(p);
 	*ret = p;
@@ -525,7 +525,7 @@ void proxy_job_over(struct proxy *p, uint64_t job)
 		if (c->access && c->access->role == ROLE_JOB && c->access->job == job)
 			job_over_of(p, c);
 	}
-	near_job_over(p, job);
+	uids_job_over(p, job);
 	index_job_over(p, job);
 }
 
@@ -541,7 +541,7 @@ void proxy_stop(struct proxy *p)
 bool proxy_has_stopped(const struct proxy *p)
 {
 	return p->op_count == 0 && p->region_count == 0 && p->index_count == 0 &&
-	       list_is_empty(&p->conns) && list_is_empty(&p->web_conns);
+	       !p->is_asking_of_uid && list_is_empty(&p->conns) && list_is_empty(&p->web_conns);
 }
 
 void proxy_close(struct proxy *p)
@@ -552,6 +552,6 @@ void proxy_close(struct proxy *p)
 		helper_close(p->helper);
 	spares_fini(&p->spare_ops, sizeof(struct op));
 	readings_fini(p);
-	near_job_over(p, 0);
+	uids_close(p);
 	node_free(p);
 }

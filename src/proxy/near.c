@@ -11,48 +11,6 @@
 #include "proxy/index.h"
 #include "proxy/who.h"
 
-static struct uid_job *uid_find(const struct proxy *p, uint32_t uid)
-{
-	for (struct list *l = p->uids.next; l != &p->uids; l = l->next) {
-		struct uid_job *u = container_of(l, struct uid_job, link);
-
-		if (u->uid == uid)
-			return u;
-	}
-	return NULL;
-}
-
-static int uid_bind(struct proxy *p, uint32_t uid, uint64_t job)
-{
-	struct uid_job *u = p->uid_count < UIDS_MAX ? node_alloc(sizeof(*u)) : NULL;
-
-	if (!u)
-		return -EUSERS;
-	*u = (struct uid_job){ .uid = uid, .job = job };
-	list_init(&u->link);
-	list_insert(&p->uids, &u->link);
-	p->uid_count++;
-	return 0;
-}
-
-static void uid_free(struct proxy *p, struct uid_job *u)
-{
-	list_remove(&u->link);
-	p->uid_count--;
-	node_free(u);
-}
-
-void near_job_over(struct proxy *p, uint64_t job)
-{
-	for (struct list *l = p->uids.next, *next; l != &p->uids; l = next) {
-		struct uid_job *u = container_of(l, struct uid_job, link);
-
-		next = l->next;
-		if (job == 0 || u->job == job)
-			uid_free(p, u);
-	}
-}
-
 int near_check(const struct request *r, const char **ret_why)
 {
 	struct proxy *p = proxy_of(r);
@@ -66,6 +24,8 @@ int near_check(const struct request *r, const char **ret_why)
 	bool binds;
 	int x = who_may_map(&who, &binds, ret_why);
 
+	if (x < 0 && bound && who.access && who.access->job != bound->job)
+		uid_ask_whether_over(p, bound->job);
 	if (x == 0 && !core_has_pool(p->core)) {
 		*ret_why = "this proxy has no pool in its process";
 		x = -EOPNOTSUPP;

@@ -23,6 +23,8 @@ struct proxy {
 	unsigned region_count, ring_count;
 	struct list uids; /* of struct uid_job: who has segments */
 	unsigned uid_count;
+	struct memory kept_uids; /* the same, for a successor */
+	bool is_asking_of_uid;
 	struct list indexes; /* of struct job_index */
 	unsigned index_count, reader_count;
 	uint64_t index_bytes;
@@ -194,8 +196,16 @@ void index_job_over(struct proxy *p, uint64_t job);
 void indexes_init(struct proxy *p);
 void indexes_stop(struct proxy *p);
 
-/* Whoever was bound to it is free to map another's; 0: to all. */
-void near_job_over(struct proxy *p, uint64_t job);
+/* Those of a predecessor, too. Blocks: at the start only. */
+void uids_open(struct proxy *p);
+void uids_close(struct proxy *p);
+const struct uid_job *uid_find(const struct proxy *p, uint32_t uid);
+/* -EUSERS. */
+int uid_bind(struct proxy *p, uint32_t uid, uint64_t job);
+/* Its end may have come while nobody was there to hear of it: then it is heard of soon. */
+void uid_ask_whether_over(struct proxy *p, uint64_t job);
+/* Whoever was bound to it is free to map another's. */
+void uids_job_over(struct proxy *p, uint64_t job);
 void readings_close(struct proxy *p, struct native *n);
 /* An op is done with what it read from. */
 void reading_leave(struct op *op);

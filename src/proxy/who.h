@@ -12,6 +12,7 @@ struct uid_job {
 	struct list link;
 	uint64_t job;
 	uint32_t uid;
+	uint32_t place; /* where its successor finds it */
 };
 
 struct who {

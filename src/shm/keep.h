@@ -42,6 +42,7 @@ enum keep_kind {
 	KEEP_VALUE,
 	KEEP_INDEX, /* owner: its place among those of the proxy; number: its job */
 	KEEP_PINS,  /* owner: that of their index; number: the reader */
+	KEEP_UIDS,  /* of a proxy: users, and the job whose memory theirs may have */
 	KEEP_KINDS,
 };
 

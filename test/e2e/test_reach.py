@@ -3,24 +3,26 @@
 Users and namespaces are made here, so most of it needs root. A function is `Near` of test_near.py, in a process of its own
 where its user or namespace is another one.
 """
+import contextlib
 import ctypes
 import errno
 import json
 import mmap
 import os
 import shutil
+import signal
 import subprocess
-import sys
 import tempfile
-import contextlib
+import time
 
 import pytest
-from cluster import Role
-from conftest import LATE_S, Client, clean_environment, pattern
+from cluster import Role, free_ports, keepers
+from conftest import LATE_S, Client, clean_environment, pattern, until
 from test_near import Near, inodes
 from test_rings import own  # noqa: F401, a fixture
 
 MB = 1 << 20
+OVER_S = 60  # of src/meta/over.c
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare") or not shutil.which("setpriv"),
@@ -147,6 +149,81 @@ def test_users_that_the_proxy_does_not_know_are_one():
         assert function(endpoint, 1234, "ours", a.token) == ["map"]
         assert function(endpoint, 1235, "ours", a.token) == ["map"]
         assert function(endpoint, 1235, "ours", b.token) == ["copy"]
+
+
+class Host:
+    """A store and proxy with a socket for all, which can be killed; metadata, and a proxy elsewhere."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        meta, self.port, elsewhere = free_ports(3)
+        keys = []
+        for name in ("key", "token-key"):
+            keys += [f"--{name}", os.path.join(directory, name)]
+            with open(keys[-1], "w", encoding="ascii") as file:
+                file.write(os.urandom(40).hex() + "\n")
+        self.env = {"XDG_RUNTIME_DIR": directory}
+        self.doors = ["--http", "127.0.0.1:0", "--redis", "127.0.0.1:0", "--meta", f"127.0.0.1:{meta}", *keys]
+        self.start_meta = lambda: Role(directory, "meta", "--listen", f"127.0.0.1:{meta}", *keys, env=self.env)
+        self.meta = self.start_meta()
+        self.elsewhere = Role(directory, "proxy", "--listen", f"127.0.0.1:{elsewhere}", *self.doors, env=self.env)
+        self.start()
+        with open(keys[1], encoding="ascii") as file:
+            self.admin = Client(f"tcp://127.0.0.1:{elsewhere}", file.read().strip())
+        self.endpoint = f"unix://{directory}/s"
+
+    def start(self):
+        self.role = Role(self.directory, "run", "--roles", "store,proxy", "--listen", f"127.0.0.1:{self.port}", "--memory",
+                         "128M", "--keep-s", "5m", "--socket", f"{self.directory}/s", "--socket-for", "all", *self.doors, env=self.env)
+
+    def kill(self):
+        self.role.end(signal.SIGKILL)
+
+    def job(self, name):
+        token = self.admin("job", "create", name).decode().strip()
+        Client(self.endpoint, token)("put", "-", "a/x", input=b"bytes" * 1000)
+        return token
+
+    def close(self):
+        for role in (self.role, self.elsewhere, self.meta):
+            role.end(signal.SIGKILL)
+        for pid in keepers(self.directory):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def host():
+    with tempfile.TemporaryDirectory(prefix="wadi-e2e-") as directory:
+        os.chmod(directory, 0o755)
+        made = Host(directory)
+        yield made
+        made.close()
+
+
+def test_a_user_has_memory_of_one_job_though_the_proxy_was_killed(host):
+    """A function of the first job may still map what it was given."""
+    a, b = host.job("a"), host.job("b")
+    assert function(host.endpoint, 1234, "ours", a) == ["map"]
+    for _ in range(2):
+        host.kill()
+        host.start()
+        assert function(host.endpoint, 1234, "ours", b, a, b) == ["copy", "map", "copy"]
+    assert function(host.endpoint, 1235, "ours", b) == ["map"]
+    host.admin("job", "end", "a")
+    assert function(host.endpoint, 1234, "ours", b) == ["map"]
+
+
+@pytest.mark.parametrize("away_s", [0, pytest.param(OVER_S + 5, marks=pytest.mark.skipif(
+    not os.environ.get("WADI_TEST_LARGE"), reason="a minute of waiting; WADI_TEST_LARGE runs it"))])
+def test_a_job_that_ended_while_the_proxy_was_dead_binds_nobody(host, away_s):
+    """Metadata tells who comes back of what ended lately; of what ended before, the proxy asks when somebody wants to know."""
+    a, b = host.job("a"), host.job("b")
+    assert function(host.endpoint, 1234, "ours", a) == ["map"]
+    host.kill()
+    host.admin("job", "end", "a")
+    time.sleep(away_s)
+    host.start()
+    until(lambda: function(host.endpoint, 1234, "ours", b) == ["map"], "the proxy to hear of it")
 
 
 @contextlib.contextmanager
@@ -302,7 +379,8 @@ def test_what_a_thief_keeps_shows_nothing_of_the_next_job(new_store, how):
         # And what it writes there is seen by nobody: the memory is its own by now.
         for one in n.writable:
             one[:] = b"\x33" * len(one)
-        for i in range(4):
-            assert b("get", f"{i}") == b"\x22" * (15 * MB)
-        assert not mine & inodes(store)
+        with Near(store.endpoints["unix"], b.token) as theirs:
+            for i in range(4):
+                assert theirs.take(f"{i}") == b"\x22" * (15 * MB)
+            assert not mine & {str(os.fstat(fd).st_ino) for fd in theirs.fds}
     assert store.stop() == 0
