@@ -93,11 +93,9 @@ TABLE = {
     ],
     ("--isolated",): [
         (0, "ours", "map"),
-        (0, "of pids", "map"),
         (0, "of users, as its root", "map"),
         (1234, "ours", "map"),
         (1235, "of pids", "map"),
-        (1236, "of users, as its root", "map"),
     ],
     ("--trust-local",): [
         (0, "ours", "map"),
