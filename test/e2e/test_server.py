@@ -53,6 +53,29 @@ def test_http_has_health_and_metrics(store):
     assert http_get(url + "/nothing")[0] == 404
 
 
+@pytest.mark.parametrize("version, header, stays", [
+    ("1.1", "", True), ("1.1", "Connection: keep-alive\r\n", True), ("1.1", "Accept: close\r\n", True),
+    ("1.1", "connection:  CLOSE\r\n", False), ("1.0", "", False)])
+def test_an_http_connection_stays_unless_its_client_says_otherwise(store, version, header, stays):
+    host, port = store.endpoints["http"].split("//")[1].rstrip("/").rsplit(":", 1)
+    with socket.create_connection((host, int(port)), 30) as s, s.makefile("rwb") as file:
+        for _ in range(3 if stays else 1):
+            file.write(f"GET /healthz HTTP/{version}\r\nHost: x\r\n{header}\r\n".encode())
+            file.flush()
+            assert file.readline().split()[1] == b"200"
+            length = 0
+            while (line := file.readline().strip()) != b"":
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+            assert len(file.read(length)) == length > 0
+        s.settimeout(0.2 if stays else 30)
+        if stays:
+            with pytest.raises(TimeoutError):
+                s.recv(1)
+        else:
+            assert file.read() == b""
+
+
 def test_the_metrics_have_what_the_pool_counts(new_store):
     store = new_store()
     client, url = store.client(), store.endpoints["http"].rstrip("/") + "/metrics"
