@@ -193,6 +193,8 @@ static char *azure_make(const struct event *e, const char *reply, int *status)
 int event_answer(const struct event *e, const char *reply, struct event_answer *ret)
 {
 	*ret = (struct event_answer){ .status = status_of(reply), .type = "application/json" };
+	if (e->kind == EVENT_ACTION)
+		ret->status = 200;
 	if (e->kind == EVENT_AZURE) {
 		ret->body = azure_make(e, reply, &ret->status);
 	} else if (e->kind == EVENT_STRUCTURED && ret->status == 200) {

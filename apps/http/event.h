@@ -6,10 +6,12 @@
  *	plain        the body is the function's line of JSON
  *	binary       a CloudEvent 1.0 in headers; the body is the line
  *	structured   application/cloudevents+json; its "data" is the line
+ *	action       what OpenWhisk posts to /run, in which the line is plain
  *	azure        the envelope of a custom handler: {"Data": {binding: ...}, "Metadata"}; the
  *	             line is in the first binding, of an HTTP trigger in its "Body"
  *
- * The answer to an event is an event, to an envelope an envelope. A reply with "error" is
+ * The answer to an event is an event, to an envelope an envelope; OpenWhisk wants 200 for every
+ * reply. A reply with "error" is
  * answered 500, or, where "is_final" says that it would come again, 422; an envelope of an
  * HTTP trigger carries that status inside.
  */
@@ -19,7 +21,7 @@
 
 #include "http_head.h"
 
-enum event_kind { EVENT_PLAIN, EVENT_BINARY, EVENT_STRUCTURED, EVENT_AZURE };
+enum event_kind { EVENT_PLAIN, EVENT_BINARY, EVENT_STRUCTURED, EVENT_ACTION, EVENT_AZURE };
 
 #define EVENT_ID_MAX 256 /* bytes with the NUL */
 

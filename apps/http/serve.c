@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "action.h"
 #include "clock.h"
 #include "http_listen.h"
 #include "web.h"
@@ -37,7 +38,8 @@ struct worker {
 struct serve {
 	int listen_fd; /* -1: it is stopping */
 	int ended_fd;  /* a worker has ended a run */
-	bool is_azure;
+	bool is_azure, is_action;
+	struct action action; /* if it is one */
 	struct web webs[SERVE_CONNS_MAX];
 	struct worker workers[SERVE_RUNS_MAX];
 	size_t worker_count;
@@ -84,6 +86,8 @@ static void run_begin(struct serve *s, struct web *w)
 		web_tell(w, status, why);
 		return;
 	}
+	if (s->is_action)
+		w->event.kind = EVENT_ACTION;
 	web_run(w);
 	worker->web = w;
 	sem_post(&worker->todo);
@@ -97,6 +101,8 @@ static void run_end(struct serve *s, struct worker *worker)
 
 	if (s->listen_fd < 0)
 		web_leave(w);
+	if (s->is_action)
+		action_log_end();
 	if (event_answer(&w->event, reply, &answer) == 0) {
 		web_answer(w, &answer);
 		free(answer.body);
@@ -119,6 +125,23 @@ static void workers_look(struct serve *s)
 			run_end(s, &s->workers[i]);
 }
 
+static void action_serve(struct serve *s, struct web *w)
+{
+	const char *why = "";
+	int status;
+
+	if (strcmp(w->in.head.target, "/init") == 0) {
+		status = action_init(&s->action, w->in.body, &why);
+		web_tell(w, status, why);
+	} else if (strcmp(w->in.head.target, "/run") != 0) {
+		web_tell(w, 404, "an action has /init and /run");
+	} else if (!s->action.is_ready) {
+		web_tell(w, 403, "the action is not initialized");
+	} else {
+		run_begin(s, w);
+	}
+}
+
 static void request_serve(struct serve *s, struct web *w)
 {
 	const struct http_head *h = &w->in.head;
@@ -129,6 +152,8 @@ static void request_serve(struct serve *s, struct web *w)
 		web_tell(w, 404, "there is no such page");
 	else if (is_get)
 		web_tell(w, 200, "");
+	else if (strcmp(h->method, "POST") == 0 && s->is_action)
+		action_serve(s, w);
 	else if (strcmp(h->method, "POST") == 0)
 		run_begin(s, w);
 	else
@@ -291,6 +316,7 @@ static int serve_init(struct serve *s, const struct serve_config *config)
 	char buf[64];
 	int r = 0;
 
+	s->is_action = config->is_action;
 	s->is_azure = getenv("FUNCTIONS_CUSTOMHANDLER_PORT") != NULL;
 	address = address_choose(config->address, s->is_azure, buf);
 	s->listen_fd = http_listen(address);

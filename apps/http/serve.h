@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 
 /* A platform before us keeps connections of its own: these are enough for it and its probes. */
@@ -30,6 +31,7 @@ struct serve_config {
 	const char *address; /* ADDR:PORT, :PORT; NULL: as the environment of the platform says */
 	struct serve_function **functions; /* one for each run at a time; not ours */
 	size_t function_count;             /* at most SERVE_RUNS_MAX */
+	bool is_action;                    /* of OpenWhisk's: POST /init, then POST /run */
 };
 
 /* Until SIGTERM or SIGINT; prints where it listens first. The exit status of a program. */

@@ -18,6 +18,7 @@ static const char *reason_of(int status)
 	} REASONS[] = {
 		{ 200, "OK" },
 		{ 400, "Bad Request" },
+		{ 403, "Forbidden" },
 		{ 404, "Not Found" },
 		{ 405, "Method Not Allowed" },
 		{ 408, "Request Timeout" },

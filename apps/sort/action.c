@@ -4,7 +4,7 @@
  * ActionLoop: where the platform says that it waits, an acknowledgement first; then for
  * each line of JSON on the standard input, however long, one on descriptor 3. Bad input
  * is answered too. The standard output is only a log. It ends with its input, which a
- * platform never closes. With --http it is a server instead: service.h.
+ * platform never closes. With --http or --openwhisk it is a server instead: service.h.
  */
 #include <errno.h>
 #include <stdio.h>

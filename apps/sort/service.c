@@ -33,8 +33,9 @@ static bool concurrency_parse(const char *text, size_t *ret)
 static int usage(const char *word)
 {
 	fprintf(stderr,
-		"wadi-sort-fn: '%s' is not understood; it takes --http[=ADDR:PORT] "
-		"[--concurrency=1..%d], or nothing, and is an OpenWhisk action then\n",
+		"wadi-sort-fn: '%s' is not understood; it takes --http[=ADDR:PORT] or "
+		"--openwhisk[=ADDR:PORT], [--concurrency=1..%d], or nothing, and is an OpenWhisk "
+		"action then\n",
 		word, SERVE_RUNS_MAX);
 	return 2;
 }
@@ -44,21 +45,25 @@ int service_main(int argc, char **argv)
 	struct place places[SERVE_RUNS_MAX] = { 0 };
 	struct serve_function *functions[SERVE_RUNS_MAX];
 	struct serve_config config = { .functions = functions, .function_count = 1 };
-	bool is_http = false;
+	bool is_server = false;
 	int r;
 
 	for (int i = 1; i < argc; i++) {
 		const char *word = argv[i];
 
 		if (strcmp(word, "--http") == 0 || strncmp(word, "--http=", 7) == 0) {
-			is_http = true;
+			is_server = true;
 			config.address = word[6] ? word + 7 : NULL;
+		} else if (strcmp(word, "--openwhisk") == 0 ||
+			   strncmp(word, "--openwhisk=", 12) == 0) {
+			is_server = config.is_action = true;
+			config.address = word[11] ? word + 12 : NULL;
 		} else if (strncmp(word, "--concurrency=", 14) != 0 ||
 			   !concurrency_parse(word + 14, &config.function_count)) {
 			return usage(word);
 		}
 	}
-	if (!is_http)
+	if (!is_server)
 		return usage(argv[1]);
 	for (size_t i = 0; i < config.function_count; i++) {
 		places[i].function.run = place_run;

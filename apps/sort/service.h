@@ -5,6 +5,7 @@
  *
  *	--http[=ADDR:PORT]   by default 127.0.0.1:$FUNCTIONS_CUSTOMHANDLER_PORT, else :$PORT,
  *	                     else :8080
+ *	--openwhisk[=ADDR:PORT]   the same as an action of OpenWhisk's, with /init and /run
  *	--concurrency=N      runs at a time, 1 unless said otherwise: each may take as much
  *	                     memory as its request allows
  */

@@ -7,16 +7,18 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 
 import pytest
 from cluster import Cluster
 from conftest import BUILD, LATE_S, REFUSED, ROOT, UNREACHABLE, build_target, clean_environment
 from npm import modules
-from test_sort import FUNCTION, SORT, place, sort  # noqa: F401, a fixture among them
+from test_sort import FUNCTION, IS_LARGE, SORT, place, sort  # noqa: F401, a fixture among them
 
 PLATFORMS = os.path.join(ROOT, "test/platforms")
 AUTH = "23bc46b1-71f6-4ed5-8c54-816aa4f8c502:secret"
@@ -229,6 +231,53 @@ def test_the_official_client_finds_a_platform(place, whisk, bundle):
         "gone": [404, "The requested resource does not exist."], "stranger": 401}
 
 
+def test_an_image_is_an_action_as_well(place, whisk):
+    platform = whisk("--pause-grace-ms", 0, "--image", "wadi/sort=" + FUNCTION)
+    assert platform.ask("PUT", "/api/v1/namespaces/_/actions/docked", {"exec": {"kind": "blackbox", "image": "wadi/sort"}})[0] == 200
+    report = sort(place, "--generate", "3M", "--maps", 2, "--reduces", 2, "--platform", platform.where + "/docked",
+                  env=platform.env)
+    assert report["starts"]["warm"]["runs"] > 0 and platform.counts()["thawed"] > 0
+
+
+class Server:
+    """The action of an image, as its container has it."""
+
+    def __init__(self, command, **how):
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how)
+        line = self.process.stdout.readline().decode()
+        assert "port" in line, self.process.stderr.read()
+        self.where = line.split()[-1]
+
+    end = Program.end
+
+
+def test_an_image_keeps_to_the_contract_of_a_runtime(place):
+    server = Server([FUNCTION, "--openwhisk=127.0.0.1:0"], env={})
+    request = {"op": "generate", "output": os.path.join(place, "part"), "count": 10, "function_memory": 33554432, "first": "0"}
+
+    def post(path, body):
+        return Loop.post(server, path, body)
+
+    try:
+        assert post("/run", {"value": request})[0] == 403
+        assert post("/init", {"value": {"name": "x", "main": "main", "code": "", "binary": False,
+                                        "env": {"__OW_WADI_ENDPOINT": "a=b://", "__OW_N": 3}}}) == (200, {"ok": True})
+        status, told = post("/init", {"value": {}})
+        assert (status, told["error"]) == (403, "Cannot initialize the action more than once.")
+        for run in (1, 2):
+            status, reply = post("/run", {"value": request, "activation_id": "1", "deadline": "99"})
+            assert (status, reply["count"], reply["run"]) == (200, 10, run)
+        assert post("/run", {"value": {**request, "x": "\u00e4\u20ac\n" * 300000}})[1]["run"] == 3
+        status, told = post("/run", {"value": {"op": "fly", "function_memory": 33554432}})
+        assert (status, told) == (200, {"error": "no function \"fly\"", "is_final": True})
+        told = post("/run", {"value": {"op": "map", "function_memory": 33554432, "store": {"job": "j"}}})[1]["error"]
+        assert told.startswith("no such store: 'a=b://'")
+        assert post("/other", {})[0] == 404
+    finally:
+        server.end()
+    assert server.out.split("\n").count(MARKER) == server.err.split("\n").count(MARKER) == 5
+
+
 class Loop(Program):
     """The proxy of one container."""
 
@@ -259,6 +308,47 @@ def running(program):
         except OSError:
             continue
     raise AssertionError("it does not run: " + program)
+
+
+@pytest.fixture
+def podman():
+    """Its command, with a storage of its own; its paths are to be short."""
+    if not shutil.which("podman"):
+        pytest.skip("no podman here")
+    directory = tempfile.mkdtemp(prefix="wadi-")
+    yield ["podman", "--storage-driver=vfs", "--root", directory + "/storage", "--runroot", directory + "/state",
+           "--cgroup-manager=cgroupfs"]
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.mark.skipif(not IS_LARGE, reason="takes minutes where podman's storage is slow; WADI_TEST_LARGE is not set")
+def test_an_image_runs_in_a_container(tmp_path, podman):
+    """By the Dockerfile, where podman builds and runs here."""
+    root = str(tmp_path / "root")
+    subprocess.run([os.path.join(ROOT, "tools/container-image"), "--directory", root], check=True)
+    built = subprocess.run([*podman, "build", "-q", "--isolation=chroot", "--pull=never", "-t", "wadi-sort-openwhisk", "-f",
+                            os.path.join(ROOT, "apps/openwhisk/Dockerfile"), root],
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if built.returncode:
+        pytest.skip("podman builds nothing here: " + built.stdout.strip()[-200:])
+    # The port is the kernel's choice, and the network is ours only so that there is one to ask over.
+    told = ""
+    for runtime in ("crun", "runc"):
+        run = [*podman, "--runtime", runtime, "run", "--rm", "--network=host", "--ulimit=nofile=1024:1024",
+               "--ulimit=nproc=1024:1024", "wadi-sort-openwhisk", "--openwhisk=127.0.0.1:0"]
+        try:
+            server = Server(run)
+        except AssertionError as e:
+            told = str(e)
+            continue
+        try:
+            assert Loop.post(server, "/init", {"value": {}}) == (200, {"ok": True})
+            request = {"op": "generate", "output": "/tmp/part", "count": 10, "function_memory": 33554432, "first": "0"}
+            assert Loop.post(server, "/run", {"value": request})[1]["count"] == 10
+        finally:
+            server.end()
+        return
+    pytest.skip("podman runs nothing here: " + told[-200:])
 
 
 def test_the_action_keeps_to_the_contract_of_the_loop(place, bundle):

@@ -3,7 +3,7 @@
 
 usage: openwhisk.py --auth UUID:KEY [OPTION ...]         prints `endpoint=openwhisk://127.0.0.1:N` when it listens
 
-An action's container is a process group of actionloop.py. It runs one activation at a time, is stopped (SIGSTOP) when it
+An action's container is a process group of actionloop.py, or of the program that --image has for its image. It runs one activation at a time, is stopped (SIGSTOP) when it
 has had none for --pause-grace-ms, continued before the next, and removed after --idle-s. Limits are OpenWhisk's own
 defaults. --fault KIND:N has every N-th invocation go wrong: 429, 502, 503 or 500 is answered and nothing runs; `lost` runs it
 and closes the connection instead of an answer; `killed` kills the container in the middle. Counts of what happened are
@@ -15,6 +15,7 @@ import http.client
 import http.server
 import json
 import os
+import re
 import resource
 import secrets
 import shutil
@@ -63,11 +64,15 @@ class Container:
         self.log = open(os.path.join(self.directory, "log"), "w+b")
         self.is_stopped, self.used = False, time.monotonic()
         env = {"OW_WAIT_FOR_ACK": "1", "__OW_API_HOST": "http://127.0.0.1", **dict(platform.args.env)}
+        image = dict(platform.args.image).get(action["exec"].get("image"))
+        command = [sys.executable, os.path.join(HERE, "actionloop.py"), "--directory", os.path.join(self.directory, "action")]
+        if image:
+            command = [image, "--openwhisk=127.0.0.1:0"]
+            env.pop("OW_WAIT_FOR_ACK")
         self.process = subprocess.Popen(
-            [sys.executable, os.path.join(HERE, "actionloop.py"), "--directory", os.path.join(self.directory, "action")],
-            env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, start_new_session=True,
+            command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, start_new_session=True,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024)))
-        self.port = int(self.process.stdout.readline().split(b"=")[1])
+        self.port = int(re.search(rb"(\d+)\n", self.process.stdout.readline()).group(1))
         threading.Thread(target=self.drain, daemon=True).start()
 
     def drain(self):
@@ -171,7 +176,6 @@ class Platform:
             for container in reversed(self.idle):
                 if container.version == action["version"]:
                     self.idle.remove(container)
-                    container.go_on_later = True
                     break
             else:
                 container = None
@@ -450,6 +454,7 @@ def main():
     parser.add_argument("--per-minute", type=int, default=120)
     parser.add_argument("--blocking-ms", type=float, default=60000)
     parser.add_argument("--env", type=pair("="), action="append", default=[], help="NAME=VALUE for every container")
+    parser.add_argument("--image", type=pair("="), action="append", default=[], help="IMAGE=PROGRAM that is all of it")
     parser.add_argument("--fault", type=fault, action="append", default=[])
     args = parser.parse_args()
     platform = Handler.platform = Platform(args)
