@@ -222,7 +222,7 @@ static void attach_name(struct job *j)
 	uint64_t attach = j->options->attach;
 
 	if (attach == ATTACH_ANY)
-		for (attach = 0; attach < ATTACH_ANY && !is_at(j->function_store.url, attach);)
+		for (attach = 0; attach < ATTACH_ANY && !is_at(j->function_url, attach);)
 			attach++;
 	word_of(WORDS_ATTACH, attach, j->attach, sizeof(j->attach));
 }
@@ -235,7 +235,7 @@ static int store_choose(struct job *j, struct job_size size)
 	int r = 0;
 
 	if (store && strcmp(store, "wadi") != 0) {
-		j->function_store.url = store;
+		j->function_store.url = j->function_url = store;
 		return 0;
 	}
 	if (endpoint && *endpoint)
@@ -244,12 +244,15 @@ static int store_choose(struct job *j, struct job_size size)
 		r = embedded_start(j, size);
 	if (r < 0)
 		return r;
+	j->function_url = j->options->function_endpoint ? j->options->function_endpoint
+							: j->function_store.url;
 	attach_name(j);
-	if (attach == ATTACH_ANY || is_at(j->function_store.url, attach))
+	if (attach == ATTACH_ANY || is_at(j->function_url, attach))
 		return 0;
-	return problem_set(j->problem, -EINVAL,
-			   "--attach %s wants a %s endpoint, and WADI_ENDPOINT is %s", j->attach,
-			   SCHEMES[attach], endpoint);
+	return problem_set(j->problem, -EINVAL, "--attach %s wants a %s endpoint, and %s is %s",
+			   j->attach, SCHEMES[attach],
+			   j->options->function_endpoint ? "--function-endpoint" : "WADI_ENDPOINT",
+			   j->function_url);
 }
 
 /* A job in a directory has no lease, so that is the sweeper's as well. */

@@ -25,11 +25,12 @@ struct job {
 	char *function_program;
 	char *function_bundle; /* a zip of it, for platforms elsewhere */
 	char token[STORE_TOKEN_MAX];
-	struct store_config function_store; /* what functions get */
-	struct store *admin;                /* makes and ends the job */
-	struct store *store;                /* the driver's own way to the data */
-	uint64_t store_memory;              /* of the embedded store; 0: there is none */
-	char attach[16];                    /* how functions attach to Wadi; "": it is not Wadi */
+	struct store_config function_store; /* what functions get, but for where it is: */
+	const char *function_url;
+	struct store *admin;   /* makes and ends the job */
+	struct store *store;   /* the driver's own way to the data */
+	uint64_t store_memory; /* of the embedded store; 0: there is none */
+	char attach[16];       /* how functions attach to Wadi; "": it is not Wadi */
 
 	/* job.c's own. */
 	struct sweeper sweeper;

@@ -368,6 +368,10 @@ static int options_check(const struct options *o, struct problem *problem)
 		return problem_set(problem, -EINVAL,
 				   "--store memory: is for threads of this process, and no "
 				   "--platform reaches it");
+	if (o->function_endpoint && o->store && strcmp(o->store, "wadi") != 0)
+		return problem_set(problem, -EINVAL,
+				   "--function-endpoint is where Wadi is, and --store is %s",
+				   o->store);
 	if (o->attach != ATTACH_ANY && o->store && strcmp(o->store, "wadi") != 0)
 		return problem_set(problem, -EINVAL,
 				   "--attach is how to reach Wadi, and --store is %s", o->store);

@@ -38,7 +38,7 @@ static json_t *request_make(const struct sort *s, const char *op, uint32_t index
 			      word_of(WORDS_FORMAT, s->options.format, format, sizeof(format)),
 			      "function_memory", (json_int_t)s->options.function_memory,
 			      "timeout_ms", (json_int_t)s->options.timeout_ms, "store", "url",
-			      store->url, "job", store->job, "token", store->token);
+			      s->job.function_url, "job", store->job, "token", store->token);
 
 	return o;
 }

@@ -231,6 +231,17 @@ def test_the_official_client_finds_a_platform(place, whisk, bundle):
         "gone": [404, "The requested resource does not exist."], "stranger": 401}
 
 
+def test_functions_may_have_another_way_to_wadi_than_the_driver(place, whisk, store):
+    platform = whisk()
+    options = ["--generate", "3M", "--maps", 2, "--reduces", 2, *platform.options, "--function-endpoint"]
+    env = {**platform.env, "WADI_ENDPOINT": store.endpoints["tcp"]}
+    assert sort(place, *options, store.endpoints["unix"], env=env)["attach"] == "host"
+    assert sort(place, *options, store.endpoints["direct"], env=env)["attach"] == "direct"
+    assert "unix:///nowhere" in sort(place, *options, "unix:///nowhere", env=env, code=REFUSED)
+    told = sort(place, *options, "tcp://127.0.0.1:1", "--attach", "host", env=env, code=REFUSED)
+    assert told == "wadi sort: --attach host wants a unix:// endpoint, and --function-endpoint is tcp://127.0.0.1:1\n"
+
+
 def test_an_image_is_an_action_as_well(place, whisk):
     platform = whisk("--pause-grace-ms", 0, "--image", "wadi/sort=" + FUNCTION)
     assert platform.ask("PUT", "/api/v1/namespaces/_/actions/docked", {"exec": {"kind": "blackbox", "image": "wadi/sort"}})[0] == 200

@@ -76,6 +76,8 @@ static void a_wrong_word_is_answered_with_the_nearest_right_one(void **state)
 		  "openwhisk://HOST[:PORT][/ACTION][?image=IMAGE]" },
 		{ { "sort", "--generate", "1M", "--platform", "process:7" },
 		  "--platform process has no place, and 'process:7' has one" },
+		{ { "sort", "--generate=1M", "--function-endpoint=tcp://a:1", "--store=dir:x" },
+		  "--function-endpoint is where Wadi is, and --store is dir:x" },
 		{ { "sort", "--generate=1M", "--auth=a:b", "--auth-file=f" },
 		  "--auth and --auth-file: only one of them" },
 		{ { "sort", "--generate=1M", "--platform=process", "--store=memory:" },
