@@ -13,15 +13,17 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 import pytest
 from cluster import Cluster
-from conftest import BUILD, LATE_S, REFUSED, ROOT, UNREACHABLE, build_target, clean_environment
+from conftest import BUILD, LATE_S, REFUSED, ROOT, UNREACHABLE, build_target, clean_environment, until
 from npm import modules
-from test_sort import FUNCTION, IS_LARGE, SORT, place, sort  # noqa: F401, a fixture among them
+from test_sort import FUNCTION, IS_LARGE, SORT, place, sort, start  # noqa: F401, a fixture among them
 
 PLATFORMS = os.path.join(ROOT, "test/platforms")
 AUTH = "23bc46b1-71f6-4ed5-8c54-816aa4f8c502:secret"
+STOPPED_S = 125 if IS_LARGE else 2
 MARKER = "XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
 
 pytestmark = pytest.mark.skipif(not os.path.exists(SORT), reason="no " + SORT)
@@ -214,6 +216,47 @@ def test_a_frozen_function_goes_on_with_a_proxy_that_was_restarted_meanwhile(pla
         thread.join()
         cluster.kill()
     assert len(restarts) >= 2 and platform.counts()["thawed"] > 0
+
+
+def children(pid):
+    """Process ids of those that it has started and that have not ended."""
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat") as file:
+                state, parent = file.read().rsplit(")", 1)[1].split()[:2]
+        except OSError:
+            continue
+        if int(parent) == pid and state != "Z":
+            found.append(int(name))
+    return found
+
+
+def test_functions_stopped_in_the_middle_of_a_run_go_on_with_another_proxy(place, whisk, tmp_path):
+    cluster = Cluster(str(tmp_path), shards=1, memory="512M")
+    platform = whisk()
+    process = start(place, "--generate", "100M", "--maps", 6, "--reduces", 4, "--parallel", 2, *platform.options, "--json",
+                    env={**platform.env, "WADI_ENDPOINT": cluster.roles["proxy"].endpoints["unix"], "WADI_TOKEN": cluster.key})
+    try:
+        # All shares are made and sampled, and mappers have begun.
+        until(lambda: platform.counts().get("ran", 0) >= 13 or process.poll() is not None, "the first mapper", 4 * LATE_S)
+        assert process.poll() is None, process.communicate()
+        groups = children(platform.process.pid)
+        assert len(groups) >= 2
+        for group in groups:
+            os.killpg(group, signal.SIGSTOP)
+        cluster.roles["proxy"].end(signal.SIGKILL)
+        cluster.start_proxy()
+        time.sleep(STOPPED_S)
+        for group in groups:
+            os.killpg(group, signal.SIGCONT)
+        out, err = process.communicate(timeout=4 * LATE_S)
+        assert process.returncode == 0, err
+        assert json.loads(out)["verified"] is True
+    finally:
+        process.kill()
+        process.communicate()
+        cluster.kill()
 
 
 def test_the_official_client_finds_a_platform(place, whisk, bundle):
