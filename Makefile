@@ -1,7 +1,7 @@
 # What people type. Meson and ninja do the work, in build/; this file only names it.
 
 .DEFAULT_GOAL := all
-.PHONY: all run test style asan tsan arm64 torture torture-functions fuzz plants sim model e2e python coverage mutate openwhisk lambda bench bench-long bench-attach format install prefix clean help
+.PHONY: all run test style asan tsan arm64 torture torture-functions fuzz plants sim model e2e python coverage mutate openwhisk openwhisk-python lambda bench bench-long bench-attach format install prefix clean help
 JOBS := $(shell nproc)
 PREFIX ?= /usr/local
 BENCH_PROGRAMS = bench/overwrite bench/instructions test/torture/many
@@ -55,6 +55,9 @@ lambda: ## build/dist/wadi-sort-lambda.zip, the functions of the sort as a custo
 	@$(MAKE) -s all
 	@ninja -C build -j $(JOBS) apps/bundle/launch
 	@tools/function-bundle --program build/apps/lambda/wadi-sort-lambda --entry bootstrap --output build/dist/wadi-sort-lambda.zip
+
+openwhisk-python: python ## build/dist/wadi-sort-python.zip, the same in Python, with its client
+	@tools/python-action --wheel build/dist/wadi_store-*.whl --output build/dist/wadi-sort-python.zip
 
 torture: ## kill servers at random under clients that check every byte, 1,000 times or KILLS=N
 	@tools/install-packages test

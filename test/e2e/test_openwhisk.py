@@ -4,6 +4,7 @@ The platform is the small one of test/platforms, in front of the same zip that a
 """
 import base64
 import contextlib
+import glob
 import http.client
 import json
 import os
@@ -89,6 +90,13 @@ def whisk(bundle):
     yield start
     for one in started:
         one.end()
+
+
+@pytest.fixture
+def directory_of_parts(place):
+    path = os.path.join(place, "parts")
+    sort(place, "--generate", "3000000", "--reduces", 2, "--output", path)
+    return path
 
 
 def starts(report):
@@ -216,6 +224,27 @@ def test_a_frozen_function_goes_on_with_a_proxy_that_was_restarted_meanwhile(pla
         thread.join()
         cluster.kill()
     assert len(restarts) >= 2 and platform.counts()["thawed"] > 0
+
+
+def test_the_functions_may_be_in_python(place, whisk, directory_of_parts):
+    """The zip with the client's wheel in it, of files that the functions in C have made."""
+    wheels = glob.glob(os.path.join(BUILD, "dist/wadi_store-*.whl"))
+    if not wheels:
+        pytest.skip("no wheel of the Python client; `make python` builds one")
+    path = os.path.join(place, "action.zip")
+    subprocess.run([os.path.join(ROOT, "tools/python-action"), "--wheel", wheels[0], "--output", path], check=True)
+    with open(path, "rb") as file:
+        code = base64.b64encode(file.read()).decode()
+    platform = whisk("--pause-grace-ms", 0)
+    assert platform.ask("PUT", "/api/v1/namespaces/_/actions/python", {
+        "exec": {"kind": "python:3", "code": code, "binary": True}})[0] == 200
+    options = ["--input", directory_of_parts, "--maps", 3, "--reduces", 2, "--parallel", 2]
+    there = ["--platform", platform.where + "/python"]
+    report = sort(place, *options, *there, env=platform.env)
+    assert (report["sum"], report["count"]) == ("3a9272607591", 30000) and starts(report) == {"cold": 2, "warm": 8}
+    assert report["attaching"]["runs"] == 2 and report["attaching"]["kept"] == 6
+    told = sort(place, "--generate", "1M", *there, env=platform.env, code=REFUSED)
+    assert told == 'wadi sort: generate 0: these functions sort records of files, and know no "generate"\n'
 
 
 def children(pid):
