@@ -72,16 +72,19 @@ static double price(u128 byte_ms)
 	return gb_seconds(byte_ms) / 3600 * PRICE_PER_GB_HOUR;
 }
 
-/* From the end of the stage before to the end of this one; reducers that began early count there.
+/*
+ * From the end of the stages before to the end of this one; reducers that began early count
+ * there. A mapper whose answer was lost ends once more, perhaps when all reducers have ended:
+ * then there is nothing left for them.
  */
 static u128 stage_byte_ms(const struct report *r, size_t stage)
 {
-	u128 before = 0;
+	u128 before = 0, end = r->stages[stage].usage.dram_byte_ms;
 
 	for (size_t i = 0; i < stage; i++)
-		if (r->stages[i].functions > 0)
+		if (r->stages[i].functions > 0 && r->stages[i].usage.dram_byte_ms > before)
 			before = r->stages[i].usage.dram_byte_ms;
-	return r->stages[stage].usage.dram_byte_ms - before;
+	return end > before ? end - before : 0;
 }
 
 /* Bytes in four digits and a letter of powers of 1000. */
