@@ -142,7 +142,7 @@ static int task_refused(struct crew *c, struct task *t)
 		t->refusals++;
 	else
 		pause_ns = REFUSED_MAX_NS;
-	if (now_ns - t->refused_ns > c->timeout_ns)
+	if (t->refusals && now_ns - t->refused_ns >= c->timeout_ns)
 		return problem_set(c->problem, -ETIMEDOUT,
 				   "the platform has refused to run it for %llu s, beside %zu "
 				   "others: %s",
@@ -151,6 +151,8 @@ static int task_refused(struct crew *c, struct task *t)
 	t->again_ns = now_ns + pause_ns;
 	if (t->again_ns < t->run.again_ns)
 		t->again_ns = t->run.again_ns;
+	if (t->again_ns > t->refused_ns + c->timeout_ns)
+		t->again_ns = t->refused_ns + c->timeout_ns;
 	t->refused_count++;
 	t->attempts--;
 	t->has_started = false;

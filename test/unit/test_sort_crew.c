@@ -22,7 +22,8 @@ struct play {
 	size_t started, most;
 	struct platform_run *running[PLACES];
 	char endings[PLACES];
-	char order[256]; /* index and attempt of each start */
+	char order[256];   /* index and attempt of each start */
+	uint64_t pause_ns; /* what is not a success is asked to wait for; 0: it is not */
 };
 
 static int play_start(struct platform *p, struct platform_run *run)
@@ -93,6 +94,7 @@ static int play_wait(struct platform *p, uint64_t due_ns, struct platform_run **
 	(*ret)->end_ns = clock_ns();
 	(*ret)->r = ending_of(play->endings[i]);
 	strcpy((*ret)->log, play->endings[i] == 'r' ? "too many" : "");
+	(*ret)->again_ns = play->pause_ns ? clock_ns() + play->pause_ns : 0;
 	(*ret)->output = NULL;
 	if (play->endings[i] == 'g')
 		(*ret)->output = strdup("{\"count\":1}");
@@ -248,6 +250,25 @@ static void a_platform_that_has_no_room_for_too_long_fails_the_job(void **state)
 					      "beside 0 others: too many");
 }
 
+static void who_is_asked_to_wait_waits_but_not_beyond_his_time(void **state)
+{
+	struct play play = { .script = "rg", .pause_ns = 200 * NS_PER_MS };
+	uint64_t start_ns = clock_ns();
+	struct result res = run_all(&play, 1, 1, 0);
+
+	assert_int_equal(res.r, -ENOENT);
+	assert_true(clock_ns() - start_ns >= 200 * NS_PER_MS);
+	play = (struct play){ .script = "dg", .pause_ns = 50 * NS_PER_MS };
+	start_ns = clock_ns();
+	res = run_all(&play, 1, 1, 0);
+	assert_int_equal(res.r, -ENOENT);
+	assert_true(clock_ns() - start_ns >= 50 * NS_PER_MS);
+	play = (struct play){ .script = "rr", .pause_ns = 3600 * NS_PER_S };
+	res = run_all(&play, 1, 1, 0);
+	assert_int_equal(res.r, -ETIMEDOUT);
+	assert_int_equal(res.refused, 1);
+}
+
 static void what_a_platform_will_never_do_fails_at_once(void **state)
 {
 	struct play play = { .script = "gn" };
@@ -281,6 +302,7 @@ int main(void)
 		cmocka_unit_test(who_is_refused_comes_again_and_nobody_overtakes_him),
 		cmocka_unit_test(as_many_run_at_once_as_there_was_room_for_and_one_more_after_each),
 		cmocka_unit_test(a_platform_that_has_no_room_for_too_long_fails_the_job),
+		cmocka_unit_test(who_is_asked_to_wait_waits_but_not_beyond_his_time),
 		cmocka_unit_test(what_a_platform_will_never_do_fails_at_once),
 		cmocka_unit_test(a_share_of_the_runs_is_killed_and_all_tasks_succeed),
 	};
