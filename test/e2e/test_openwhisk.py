@@ -3,6 +3,7 @@
 The platform is the small one of test/platforms, in front of the same zip that a real one would get.
 """
 import base64
+import concurrent.futures
 import contextlib
 import glob
 import http.client
@@ -10,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -157,6 +159,101 @@ def test_who_asks_is_told_by_a_file_the_environment_or_an_option(place, whisk):
     assert "answered 401: The supplied authentication is invalid.; --auth-file or __OW_API_KEY has UUID:KEY" in told
     assert "this platform wants to know who asks" in sort(place, *options, code=REFUSED)
     assert "cannot read" in sort(place, *options, "--auth-file", path + "x", code=REFUSED)
+
+
+def test_a_platform_shows_who_it_is(place, whisk):
+    """By a certificate that the system does not know."""
+    if not shutil.which("openssl"):
+        pytest.skip("no openssl here")
+    key, certificate = os.path.join(place, "key"), os.path.join(place, "certificate")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out",
+                    certificate], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    platform = whisk("--tls", certificate, key)
+    options = ["--generate", "1M", "--maps", 1, "--reduces", 1, "--platform",
+               platform.where.replace("openwhisk:", "openwhisk+https:")]
+    sort(place, *options, env={**platform.env, "SSL_CERT_FILE": certificate})
+    assert "certificate" in sort(place, *options, env=platform.env, code=UNREACHABLE)
+
+
+class Liar:
+    """A server that says of every action that it is there, and answers its invocation as a script has it, by its name."""
+
+    def __init__(self, script):
+        self.script = script
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.where = f"openwhisk://127.0.0.1:{self.socket.getsockname()[1]}"
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                connection = self.socket.accept()[0]
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        with contextlib.closing(connection), contextlib.suppress(OSError):
+            head = b""
+            while b"\r\n\r\n" not in head and (more := connection.recv(65536)):
+                head += more
+            name = head.split()[1].decode().split("?")[0].rsplit("/", 1)[1] if head else ""
+            if head.startswith(b"GET") and name in self.script:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+            elif head.startswith(b"GET"):
+                connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            else:
+                for part in self.script[name]():
+                    connection.sendall(part)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):
+                    pass
+
+
+def whole(body, status=b"200 OK", *headers):
+    return [b"\r\n".join([b"HTTP/1.1 " + status, b"Content-Length: %d" % len(body), *headers, b"", body])]
+
+
+def drip():
+    yield b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+    for _ in range(1000):
+        time.sleep(0.02)
+        yield b" "
+
+
+LIES = {
+    "silence": ([], REFUSED, "it died, four times over"),
+    "nonsense": ([b"nonsense\r\n\r\n"], REFUSED, "four times over"),
+    "half": ([b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{}"], REFUSED, "four times over"),
+    "chunk": ([b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n"], REFUSED, "four times over"),
+    "flood": ([b"HTTP/1.1 200 OK\r\n\r\n", *[b" " * (1 << 20)] * 17], REFUSED, "the answer is longer than 16 MiB"),
+    "elsewhere": (whole(b"", b"302 Found", b"Location: http://127.0.0.1:1/"), REFUSED, "answered 302"),
+    "depth": (whole(b"[" * 100000), REFUSED, "answered 200"),
+    "path": (whole(b'{"activationId":"../../actions/path"}', b"202 Accepted"), REFUSED, "answered 202"),
+    "lines": (whole(b'{"error":"a\\nb\\u0000c"}', b"403 Forbidden"), REFUSED, "answered 403"),
+    "never": (whole(b'{"activationId":"0"}', b"202 Accepted"), 4, "it took too long"),
+    "text": (whole(b'{"response":{"status":"success","result":"x"}}'), REFUSED, "its reply is no JSON object, four times over"),
+    "later": (whole(b"", b"429 Too Many", b"Retry-After: 99999999999999999999"), 4, "has refused to run it"),
+    "drip": (None, 4, "it took too long"),
+}
+
+
+def test_whatever_a_platform_answers_ends_in_a_sentence(place):
+    liar = Liar({name: drip if name == "drip" else lambda lie=lie: lie[0] for name, lie in LIES.items()})
+    store = os.path.join(place, "store")
+    os.mkdir(store)
+
+    def told(name):
+        process = start(place, "--generate", "1M", "--maps", 1, "--reduces", 1, "--timeout", "1s", "--store", "dir:" + store,
+                        "--platform", liar.where + "/" + name, env={"__OW_API_KEY": AUTH})
+        err = process.communicate(timeout=4 * LATE_S)[1]
+        return name, process.returncode, err
+
+    with concurrent.futures.ThreadPoolExecutor(len(LIES)) as pool, contextlib.closing(liar.socket):
+        for name, code, err in pool.map(told, LIES):
+            assert code == LIES[name][1] and LIES[name][2] in err and err.count("\n") == 1, (name, code, err)
+    assert os.listdir(store) == []
 
 
 def test_an_action_that_is_not_there_or_does_not_answer_as_it_should(place, whisk):

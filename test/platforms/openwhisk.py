@@ -20,6 +20,7 @@ import resource
 import secrets
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -454,12 +455,17 @@ def main():
     parser.add_argument("--per-minute", type=int, default=120)
     parser.add_argument("--blocking-ms", type=float, default=60000)
     parser.add_argument("--env", type=pair("="), action="append", default=[], help="NAME=VALUE for every container")
+    parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"))
     parser.add_argument("--image", type=pair("="), action="append", default=[], help="IMAGE=PROGRAM that is all of it")
     parser.add_argument("--fault", type=fault, action="append", default=[])
     args = parser.parse_args()
     platform = Handler.platform = Platform(args)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", args.port), Handler)
     server.daemon_threads = True
+    if args.tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*args.tls)
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     threading.Thread(target=platform.look_round, daemon=True).start()
 
     def end(number, frame):
