@@ -171,7 +171,15 @@ static const char *failure_of(const struct task *t, const json_t *reply)
 		return "it took too long; --timeout sets how long it may run";
 	if (t->run.r < 0)
 		return t->run.r == -ECHILD ? "it died" : strerror(-t->run.r);
-	return "its reply is no JSON object";
+	return json_is_object(reply) ? "its reply is another one's" : "its reply is no JSON object";
+}
+
+/* Some function's, and of what this task asked for; a platform may answer anything. */
+static bool is_reply_to(const struct task *t, const json_t *reply)
+{
+	return json_is_object(reply) && !json_object_get(reply, "error") &&
+	       json_equal(json_object_get(reply, "op"), json_object_get(t->request, "op")) &&
+	       json_equal(json_object_get(reply, "index"), json_object_get(t->request, "index"));
 }
 
 /* It would come again: the function says so, or the platform. */
@@ -204,7 +212,7 @@ static int task_failed(struct crew *c, struct task *t, const json_t *reply)
 static int task_end(struct crew *c, struct task *t)
 {
 	json_t *reply = t->run.output ? json_loads(t->run.output, 0, NULL) : NULL;
-	bool is_good = json_is_object(reply) && !json_object_get(reply, "error");
+	bool is_good = is_reply_to(t, reply);
 	int r;
 
 	c->running_count--;

@@ -150,6 +150,17 @@ static int sample(struct sort *s)
 	return r < 0 ? r : splitters_write(s);
 }
 
+/* Functions of a platform may be anybody's: what they say to have read is what there was. */
+static int input_check(struct sort *s)
+{
+	uint64_t count = s->plan.len / RECORD_SIZE;
+
+	if (s->options.format != FORMAT_RECORDS || s->in.count == count)
+		return 0;
+	return problem_set(&s->problem, -EIO, "the mappers have read %llu of %llu records",
+			   (unsigned long long)s->in.count, (unsigned long long)count);
+}
+
 static int map_and_reduce(struct sort *s)
 {
 	size_t count = s->maps + s->reduces;
@@ -179,7 +190,7 @@ static int map_and_reduce(struct sort *s)
 	for (uint32_t i = 0; r == 0 && i < s->maps; i++)
 		tally_add(&s->in, tasks[i].reply);
 	tasks_fini(tasks, count);
-	return r;
+	return r == 0 ? input_check(s) : r;
 }
 
 static uint64_t file_len(const char *path)

@@ -17,7 +17,8 @@
 
 struct play {
 	struct platform platform;
-	/* For each start: 'g'ood, 'd'ies, 'e'rror, 'f'inal error, 'l'ate, 'r'efused, 'n'ever. */
+	/* For each start: 'g'ood, 'd'ies, 'e'rror, 'f'inal error, 'l'ate, 'r'efused, 'n'ever, of
+	 * an'o'ther. */
 	const char *script;
 	size_t started, most;
 	struct platform_run *running[PLACES];
@@ -77,6 +78,21 @@ static size_t longest(const struct play *play, char ending)
 	return i;
 }
 
+/* Of the task that asked, or of another one. */
+static char *reply_to(const char *input, bool is_its)
+{
+	json_t *root = json_loads(input, 0, NULL);
+	json_int_t index =
+		json_integer_value(json_object_get(json_object_get(root, "value"), "index"));
+	char *text = NULL;
+
+	json_decref(root);
+	if (asprintf(&text, "{\"op\":\"map\",\"index\":%lld,\"count\":1}",
+		     index + (is_its ? 0 : 1)) < 0)
+		text = NULL;
+	return text;
+}
+
 /* Who is refused hears of it first, then who runs longest ends. */
 static int play_wait(struct platform *p, uint64_t due_ns, struct platform_run **ret)
 {
@@ -97,7 +113,9 @@ static int play_wait(struct platform *p, uint64_t due_ns, struct platform_run **
 	(*ret)->again_ns = play->pause_ns ? clock_ns() + play->pause_ns : 0;
 	(*ret)->output = NULL;
 	if (play->endings[i] == 'g')
-		(*ret)->output = strdup("{\"count\":1}");
+		(*ret)->output = reply_to((*ret)->input, true);
+	if (play->endings[i] == 'o')
+		(*ret)->output = reply_to((*ret)->input, false);
 	if (play->endings[i] == 'e')
 		(*ret)->output = strdup("{\"error\":\"no luck\",\"is_final\":false}");
 	if (play->endings[i] == 'f')
@@ -194,7 +212,7 @@ static void who_died_runs_again_before_those_who_have_not_run(void **state)
 static void after_four_attempts_the_job_fails(void **state)
 {
 	struct play died = { .script = "gdddd" }, failed = { .script = "eeee" },
-		    late = { .script = "llll" };
+		    late = { .script = "llll" }, other = { .script = "oooo" };
 	struct result res = run_all(&died, 2, 1, 0);
 
 	assert_int_equal(res.r, -EREMOTEIO);
@@ -202,6 +220,9 @@ static void after_four_attempts_the_job_fails(void **state)
 	res = run_all(&failed, 1, 1, 0);
 	assert_int_equal(res.r, -EREMOTEIO);
 	assert_string_equal(res.problem.text, "map 0: no luck, four times over");
+	res = run_all(&other, 1, 1, 0);
+	assert_int_equal(res.r, -EREMOTEIO);
+	assert_string_equal(res.problem.text, "map 0: its reply is another one's, four times over");
 	res = run_all(&late, 1, 1, 0);
 	assert_int_equal(res.r, -ETIMEDOUT);
 }
