@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lambda.h"
 #include "openwhisk.h"
 
 static int process_check(const char *url, struct problem *problem)
@@ -33,6 +34,9 @@ static const struct kind {
 	{ "process", process_check, platform_process_open },
 	{ "thread", NULL, platform_thread_open },
 	{ "openwhisk", openwhisk_check, platform_openwhisk_open },
+	{ "lambda", lambda_url_check, platform_lambda_open },
+	{ "http", platform_http_check, platform_http_open },
+	{ "https", platform_http_check, platform_http_open },
 };
 
 const char *platform_kind(const char *url, size_t *ret_len)

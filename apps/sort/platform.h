@@ -11,6 +11,8 @@
  *
  *	process    each run is a process of this machine
  *	openwhisk  each run is an activation (openwhisk.h has the words)
+ *	lambda     each run is an invocation (lambda.h)
+ *	http       each run is a POST to a function behind HTTP (platform_http.c)
  *	thread     each run is a thread of this process, for measuring; only the store
  *	           `memory:` is for it
  */
@@ -87,3 +89,10 @@ int platform_thread_open(const struct platform_config *config, struct problem *p
 
 int platform_openwhisk_open(const struct platform_config *config, struct problem *problem,
 			    struct platform **ret);
+
+int platform_lambda_open(const struct platform_config *config, struct problem *problem,
+			 struct platform **ret);
+
+int platform_http_check(const char *url, struct problem *problem);
+int platform_http_open(const struct platform_config *config, struct problem *problem,
+		       struct platform **ret);

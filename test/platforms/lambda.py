@@ -98,11 +98,10 @@ def error_body(kind, message):
 
 
 class Invocation:
-    def __init__(self, event, timeout_s, client_context):
+    def __init__(self, event, client_context):
         self.id = str(uuid.uuid4())
         self.event, self.client_context = event, client_context
-        self.deadline = time.time() + timeout_s
-        self.outcome = None
+        self.deadline = self.outcome = None
 
 
 class Instance:
@@ -166,13 +165,13 @@ class Instance:
             self.changed.notify_all()
         self.signal(signal.SIGCONT)
         with self.changed:
-            due = time.monotonic() + self.function.options.timeout + (INIT_S if self.state == "INIT" else 0)
-            while not invocation.outcome and not self.init_error and self.state != "GONE":
-                if not self.changed.wait(max(0, due - time.monotonic())) and time.monotonic() >= due:
-                    self.state = "GONE"
-                    invocation.outcome = Outcome(error_body(
-                        "Sandbox.Timedout", f"{datetime.datetime.utcnow():%Y-%m-%dT%H:%M:%S.%fZ} {invocation.id} "
-                        f"Task timed out after {self.function.options.timeout:.2f} seconds"), "Unhandled")
+            over = lambda: invocation.outcome or self.init_error or self.state == "GONE"  # noqa: E731
+            self.changed.wait_for(lambda: over() or self.state == "BUSY", INIT_S)
+            if not self.changed.wait_for(over, self.function.options.timeout):
+                self.state = "GONE"
+                invocation.outcome = Outcome(error_body(
+                    "Sandbox.Timedout", f"{datetime.datetime.utcnow():%Y-%m-%dT%H:%M:%S.%fZ} {invocation.id} "
+                    f"Task timed out after {self.function.options.timeout:.2f} seconds"), "Unhandled")
             outcome = invocation.outcome
             if self.init_error:
                 outcome = Outcome(self.init_error, "Unhandled")
@@ -201,6 +200,8 @@ class Instance:
             if self.state == "GONE":
                 return None
             self.state = "BUSY"
+            self.current.deadline = time.time() + self.function.options.timeout
+            self.changed.notify_all()
             return self.current
 
     def take_outcome(self, request_id, outcome):
@@ -327,9 +328,10 @@ class Function:
         return instance
 
     def give(self, instance):
-        """Once it has asked for the next; before that, its time goes on."""
+        """Once it has asked for the next, which is the end of an invocation; who does not has a bug."""
         with instance.changed:
-            instance.changed.wait_for(lambda: instance.state in ("IDLE", "GONE"), 5)
+            if not instance.changed.wait_for(lambda: instance.state in ("IDLE", "GONE"), INIT_S):
+                instance.kill()
         with self.lock:
             self.busy -= 1
             if instance.state == "IDLE":
@@ -341,13 +343,13 @@ class Function:
         if not instance:
             return None
         is_cold, mark, began = instance.init_ms is None, len(instance.log), time.monotonic()
-        invocation = Invocation(event, self.options.timeout, client_context)
+        invocation = Invocation(event, client_context)
         outcome = instance.invoke(invocation)
         took = (time.monotonic() - began) * 1000
         report = f"REPORT RequestId: {invocation.id}\tDuration: {took:.2f} ms\tMemory Size: 512 MB"
         if is_cold and instance.init_ms:
             report += f"\tInit Duration: {instance.init_ms:.2f} ms\t"
-        threading.Thread(target=self.give, args=(instance,), daemon=True).start()
+        self.give(instance)
         return outcome, bytes(instance.log[mark:]) + report.encode() + b"\n"
 
     def stop(self):

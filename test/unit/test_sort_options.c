@@ -70,10 +70,15 @@ static void a_wrong_word_is_answered_with_the_nearest_right_one(void **state)
 		{ { "sort", "--format", "line" },
 		  "--format has no 'line'; the nearest is 'lines' of records|lines" },
 		{ { "sort", "--generate", "1M", "--platform", "proces" },
-		  "--platform has no 'proces'; the nearest is 'process' of process|openwhisk" },
+		  "--platform has no 'proces'; the nearest is 'process' of "
+		  "process|openwhisk|lambda|http|https" },
 		{ { "sort", "--generate", "1M", "--platform", "openwhisk" },
 		  "'openwhisk' is no place of OpenWhisk's; one is "
 		  "openwhisk://HOST[:PORT][/ACTION][?image=IMAGE]" },
+		{ { "sort", "--generate", "1M", "--platform", "lambda" },
+		  "'lambda' is no function of Lambda's; one is lambda://FUNCTION[:QUALIFIER]" },
+		{ { "sort", "--generate", "1M", "--platform", "http:///sort" },
+		  "'http:///sort' is no function behind HTTP; one is http://HOST[:PORT][/PATH]" },
 		{ { "sort", "--generate", "1M", "--platform", "process:7" },
 		  "--platform process has no place, and 'process:7' has one" },
 		{ { "sort", "--generate=1M", "--function-endpoint=tcp://a:1", "--store=dir:x" },
