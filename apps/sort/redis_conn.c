@@ -18,12 +18,12 @@ static int broken(struct redis_conn *c)
 	if (!c->context->err || !*why)
 		why = r == -ETIMEDOUT ? "no answer in time" : strerror(errno);
 	redis_conn_shutdown(c);
-	return problem_set(c->problem, r, "redis: %s", why);
+	return problem_set(*c->problem, r, "redis: %s", why);
 }
 
 static int refused(struct redis_conn *c, const char *error)
 {
-	return problem_set(c->problem, strncmp(error, "OOM", 3) ? -EREMOTEIO : -ENOSPC,
+	return problem_set(*c->problem, strncmp(error, "OOM", 3) ? -EREMOTEIO : -ENOSPC,
 			   "redis says: %s", error);
 }
 
@@ -44,13 +44,13 @@ static redisContext *context_open(const char *address, struct timeval timeout)
 }
 
 int redis_conn_open(struct redis_conn *c, const char *address, uint32_t timeout_ms,
-		    struct problem *problem)
+		    struct problem **problem)
 {
 	struct timeval timeout = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
 
 	*c = (struct redis_conn){ .problem = problem, .context = context_open(address, timeout) };
 	if (!c->context || c->context->err)
-		return problem_set(problem, -EHOSTUNREACH, "nobody answers at redis://%s: %s",
+		return problem_set(*problem, -EHOSTUNREACH, "nobody answers at redis://%s: %s",
 				   address, c->context ? c->context->errstr : "no memory");
 	redisSetTimeout(c->context, timeout);
 	return 0;
@@ -178,7 +178,7 @@ int redis_value_send(struct redis_conn *c, const char *key, const void *data, si
 
 	n = asprintf(&head, "*3\r\n$3\r\nSET\r\n$%zu\r\n%s\r\n$%zu\r\n", strlen(key), key, len);
 	if (n < 0)
-		return problem_set(c->problem, -ENOMEM, "no memory");
+		return problem_set(*c->problem, -ENOMEM, "no memory");
 	iov[0] = (struct iovec){ head, (size_t)n };
 	iov[1] = (struct iovec){ (void *)(uintptr_t)data, len };
 	iov[2] = (struct iovec){ CRLF, 2 };
@@ -220,7 +220,7 @@ static int line_recv(struct redis_conn *c, char *line, size_t cap)
 	line[n] = '\0';
 	len = strcspn(line, "\n");
 	if (len == (size_t)n)
-		return problem_set(c->problem, -EBADMSG, "redis: a reply that is none");
+		return problem_set(*c->problem, -EBADMSG, "redis: a reply that is none");
 	r = recv_all(c, line, len + 1);
 	line[strcspn(line, "\r\n")] = '\0';
 	return r;
@@ -236,7 +236,7 @@ int redis_value_recv(struct redis_conn *c, const char *name, void *buf, size_t l
 	if (line[0] == '-')
 		return refused(c, line + 1);
 	if (line[0] != '$' || strtoll(line + 1, NULL, 10) != (long long)len)
-		return problem_set(c->problem, -EREMOTEIO, "redis: a part of %s is gone", name);
+		return problem_set(*c->problem, -EREMOTEIO, "redis: a part of %s is gone", name);
 	r = recv_all(c, buf, len);
 	return r < 0 ? r : recv_all(c, end, 2);
 }

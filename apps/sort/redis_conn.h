@@ -21,12 +21,12 @@
 
 struct redis_conn {
 	redisContext *context;
-	struct problem *problem; /* not ours */
+	struct problem **problem; /* whose it is now, which changes; not ours */
 };
 
 /* `address`: HOST, HOST:PORT, [IPv6]:PORT, or the path of a Unix socket. */
 int redis_conn_open(struct redis_conn *c, const char *address, uint32_t timeout_ms,
-		    struct problem *problem);
+		    struct problem **problem);
 void redis_conn_close(struct redis_conn *c);
 void redis_conn_shutdown(struct redis_conn *c);
 

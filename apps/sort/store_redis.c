@@ -127,7 +127,7 @@ static int server_open(struct redis *rd, const struct store_config *config, stru
 	copy = strndup(address, query ? (size_t)(query - address) : strlen(address));
 	rd->job = config->job ? strdup(config->job) : NULL;
 	if (copy && (rd->job || !config->job))
-		r = redis_conn_open(&rd->conn, copy, config->timeout_ms, problem);
+		r = redis_conn_open(&rd->conn, copy, config->timeout_ms, &rd->store.problem);
 	else
 		r = problem_set(problem, -ENOMEM, "no memory");
 	free(copy);
@@ -142,6 +142,7 @@ static int redis_open(const struct store_config *config, struct problem *problem
 
 	if (!rd)
 		return problem_set(problem, -ENOMEM, "no memory");
+	rd->store.problem = problem;
 	r = server_open(rd, config, problem);
 	if (r < 0) {
 		redis_close(&rd->store);

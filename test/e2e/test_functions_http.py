@@ -10,6 +10,7 @@ import time
 
 import pytest
 from conftest import BUILD, LATE_S, clean_environment, until
+from test_sort import Redis, place  # noqa: F401, a fixture
 
 FUNCTION = os.path.join(BUILD, "apps/sort/wadi-sort-fn")
 GENERATE = {"op": "generate", "count": 1000, "function_memory": 32 << 20}
@@ -227,6 +228,20 @@ def test_sigterm_lets_runs_end_and_takes_no_more(store):
         assert server.process.wait(LATE_S) == 0
     finally:
         server.stop()
+
+
+def test_a_store_that_went_away_between_two_runs_is_told_by_the_second(server, place, tmp_path):
+    """The way to it was kept, and what it has to say belongs to the run that finds out."""
+    redis = Redis(place)
+    line = {"value": {"op": "sample", "function_memory": 32 << 20, "samples": 10, "input": [[str(tmp_path / "part"), 0, 1000]],
+                      "store": {"url": redis.options[1], "job": "sort-x"}}}
+    try:
+        assert server.post(generate(tmp_path))[0] == 200
+        assert [server.post(line)[0] for _ in range(2)] == [200, 200]
+    finally:
+        redis.stop()
+    status, _, body = server.post(line)
+    assert status == 500 and json.loads(body)["error"].startswith("redis: "), body
 
 
 def test_wrong_words_are_told(tmp_path):
