@@ -199,6 +199,25 @@ int get_range(struct wadi_op *op, struct got *g, uint64_t at, void *buf, uint64_
 	return r;
 }
 
+/* About what is held. Nothing is any more: its job has ended, and says so to who asks anew. */
+static int ask_of_hold(struct wadi_op *op, const struct got *g, struct question *q,
+		       const struct wcur *body)
+{
+	int r = op->w->connection == g->connection ? question_ask_once(q, body, NULL) : -ESTALE;
+
+	question_end(q);
+	return r == -ECONNRESET || r == -ENOENT ? -ESTALE : r;
+}
+
+int get_check(struct wadi_op *op, const struct got *g)
+{
+	struct question q;
+	struct wcur w = question_begin(op, &q, MSG_GET_ON);
+
+	get_on_req_put(&w, &(struct get_on_req){ .hold = g->hold });
+	return ask_of_hold(op, g, &q, &w);
+}
+
 int get_end(struct wadi_op *op, struct got *g, bool is_whole)
 {
 	struct question q;
@@ -216,12 +235,11 @@ int get_end(struct wadi_op *op, struct got *g, bool is_whole)
 	w = question_begin(op, &q, MSG_GET_END);
 	get_end_req_put(&w,
 			&(struct get_end_req){ .hold = g->hold, .is_confirmed = g->is_counted });
-	r = question_ask_once(&q, &w, NULL);
-	question_end(&q);
-	g->hold = 0;
 	/* The bytes are whole; whether the read was counted is between the proxy and the catalog.
-	 * Nothing is held any more: the job has ended meanwhile, and says so to who asks again. */
-	return r == -ECONNRESET || r == -ENOENT ? -ESTALE : r;
+	 */
+	r = ask_of_hold(op, g, &q, &w);
+	g->hold = 0;
+	return r;
 }
 
 struct get_op {
@@ -238,9 +256,11 @@ struct get_op {
 /* What did not come with the first answer: from where it is, as far as that goes. */
 static int get_rest(struct wadi_op *op, struct got *g, uint64_t from, uint8_t *buf)
 {
+	struct near_list list = { 0 };
 	uint64_t have = g->len;
-	int64_t n = near_copy(op, g, from + have, buf + have, g->want - have);
+	int64_t n = near_copy(op, g, &list, from + have, buf + have, g->want - have);
 
+	node_free(list.bytes);
 	if (n < 0)
 		return (int)n;
 	have += (uint64_t)n;

@@ -223,6 +223,8 @@ int get_begin(struct wadi_op *op, const struct get_how *how, void *buf, uint32_t
 	      struct got *ret);
 /* [at, at + len) counted from the start of the object. */
 int get_range(struct wadi_op *op, struct got *g, uint64_t at, void *buf, uint64_t len);
+/* What was copied from where it is: was it still to be read? */
+int get_check(struct wadi_op *op, const struct got *g);
 /* All has come, or nobody wants it any more. */
 int get_end(struct wadi_op *op, struct got *g, bool is_whole);
 /* The same without a fiber, in the background: what was held goes with its session otherwise. */

@@ -74,20 +74,25 @@ static int64_t copy_mapped(struct wadi_op *op, const struct near_extent *e, stru
 	return r == -EIO ? 0 : r;
 }
 
-/* What one list has of [at, end), as far as it is mapped. */
-static int64_t copy_list(struct wadi_op *op, struct rcur list, uint64_t first, unsigned count,
-			 uint64_t at, uint64_t end, uint8_t *to)
+/* What the list has of [at, end), as far as it is mapped. */
+static int64_t copy_list(struct wadi_op *op, const struct near_list *l, uint64_t at, uint64_t end,
+			 uint8_t *to)
 {
-	uint64_t begun = at;
+	struct rcur list = rcur_make(l->bytes, l->len);
+	uint64_t begun = at, first = l->first;
 
-	for (; count > 0 && at < end; count--) {
+	for (unsigned count = l->count; count > 0 && at < end; count--) {
 		struct near_extent e;
 		struct rcur sums;
 		uint64_t len;
 		int64_t r;
 
-		if (extent_take(&list, &e, &sums) < 0 || at < first || at - first >= e.len)
+		if (extent_take(&list, &e, &sums) < 0 || at < first)
 			break;
+		if (at - first >= e.len) {
+			first += e.len;
+			continue;
+		}
 		len = first + e.len < end ? first + e.len - at : end - at;
 		r = copy_mapped(op, &e, sums, (uint32_t)(at - first), to, (uint32_t)len);
 		if (r < 0)
@@ -101,17 +106,18 @@ static int64_t copy_list(struct wadi_op *op, struct rcur list, uint64_t first, u
 	return (int64_t)(at - begun);
 }
 
-static int64_t copy_more(struct wadi_op *op, struct got *g, uint64_t at, uint64_t end, uint8_t *to,
-			 uint8_t *room)
+/* From the extent with that byte on. 1: it is here; 0: it is to be had through the socket alone. */
+static int list_get(struct wadi_op *op, struct got *g, uint64_t at, struct near_list *l)
 {
 	struct get_near_rep rep;
 	struct question q;
 	struct rcur body;
 	struct wcur w = question_begin(op, &q, MSG_GET_NEAR);
-	int64_t r;
+	int r;
 
+	l->count = 0;
 	get_near_req_put(&w, &(struct get_near_req){ .hold = g->hold, .offset = at });
-	q.call.room = room;
+	q.call.room = l->bytes;
 	q.call.room_cap = NEAR_BYTES;
 	r = question_ask_once(&q, &w, NULL);
 	body = call_reply(&q.call);
@@ -121,26 +127,37 @@ static int64_t copy_more(struct wadi_op *op, struct got *g, uint64_t at, uint64_
 		r = get_near_rep_get(&body, &rep);
 	if (r == 0) {
 		g->is_near = true;
-		r = copy_list(op, rcur_make(room, q.call.room_len), rep.first, rep.count, at, end,
-			      to);
-	} else if (r != -ECANCELED) {
-		r = 0; /* why, the socket will say */
+		l->len = q.call.room_len;
+		l->first = rep.first;
+		l->count = rep.count;
 	}
 	question_end(&q);
-	return r;
+	/* Why not, the socket will say. */
+	return r == 0 ? 1 : r == -ECANCELED ? r : 0;
 }
 
-int64_t near_copy(struct wadi_op *op, struct got *g, uint64_t at, void *to, uint64_t len)
+int64_t near_copy(struct wadi_op *op, struct got *g, struct near_list *l, uint64_t at, void *to,
+		  uint64_t len)
 {
-	uint8_t *room = len >= NEAR_FROM ? node_alloc(NEAR_BYTES) : NULL;
+	bool is_new = false;
 	uint64_t done = 0;
-	int64_t r = room ? 1 : 0;
 
-	while (r > 0 && done < len && near_is_possible(op->w) &&
-	       op->w->connection == g->connection) {
-		r = copy_more(op, g, at + done, at + len, (uint8_t *)to + done, room);
-		done += r > 0 ? (uint64_t)r : 0;
+	if (len >= NEAR_FROM && !l->bytes)
+		l->bytes = node_alloc(NEAR_BYTES);
+	if (len < NEAR_FROM || !l->bytes)
+		return 0;
+	while (near_is_possible(op->w) && op->w->connection == g->connection) {
+		int64_t r = copy_list(op, l, at + done, at + len, (uint8_t *)to + done);
+
+		if (r < 0)
+			return r;
+		done += (uint64_t)r;
+		if (done == len || (r == 0 && is_new))
+			break;
+		r = list_get(op, g, at + done, l);
+		if (r <= 0)
+			return r < 0 ? r : (int64_t)done;
+		is_new = true;
 	}
-	node_free(room);
-	return r < 0 ? r : (int64_t)done;
+	return (int64_t)done;
 }

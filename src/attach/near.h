@@ -70,11 +70,20 @@ void near_fini(struct near *n);
 bool near_is_possible(const struct wadi *w);
 /* Something that came with descriptors has come: others may ask. */
 void near_wake(struct wadi *w);
+/* Where the bytes of what is held are, as the proxy said: NEAR_EXTENTs, with their sums. */
+struct near_list {
+	uint8_t *bytes; /* the owner's to free */
+	size_t len;
+	uint64_t first; /* of the object: where the first one begins */
+	uint16_t count;
+};
 /*
  * Of [at, at + len) of what is held as much as is mapped, or can be; the rest is to be asked for.
- * It is right if get_end() says so. How much, or -ECANCELED.
+ * It is right if get_check(), or get_end(), says so. How much, or -ECANCELED. The list is kept for
+ * the next time; at first it is zeroed.
  */
-int64_t near_copy(struct wadi_op *op, struct got *g, uint64_t at, void *to, uint64_t len);
+int64_t near_copy(struct wadi_op *op, struct got *g, struct near_list *l, uint64_t at, void *to,
+		  uint64_t len);
 
 /* A piece of an extent that one sum is of: [from, to) of [begin, end) is copied, then compared. */
 bool near_copy_piece(const uint8_t *extent, uint32_t begin, uint32_t end, uint32_t from,

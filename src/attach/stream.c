@@ -269,12 +269,13 @@ void wadi_writer_abandon(struct wadi_writer **take)
 	*take = node_free(wr);
 }
 
-/* reader: holds a version, and fetches ahead of what is read. */
+/* reader: holds a version, and fetches ahead of what is read, or copies it from where it is. */
 
 struct wadi_reader {
 	struct wadi *w;
 	struct get_how how;
 	struct got got;
+	struct near_list near;
 	uint64_t at, end; /* of the object: the next byte for the caller; where it stops */
 	uint8_t *buf;     /* bytes at hand: [buf + from, buf + from + have) */
 	uint32_t from, have;
@@ -291,8 +292,20 @@ struct read_op {
 static int64_t reader_open_run(struct wadi_op *op)
 {
 	struct wadi_reader *rd = container_of(op, struct read_op, op)->rd;
-	int r = get_begin(op, &rd->how, rd->buf, TRANSFER_PIECE, &rd->got);
+	struct get_room room = { .buf = rd->buf, .cap = TRANSFER_PIECE, .ret_stat = &rd->got.stat };
+	int64_t n = resident_get_prepared(op, &rd->how, &room);
+	int r;
 
+	if (n >= 0) {
+		rd->have = (uint32_t)n;
+		rd->at = rd->how.options.offset;
+		rd->end = rd->at + (uint64_t)n;
+	}
+	if (n != -ENOENT)
+		return n < 0 ? n : 0;
+	near_want_index(op->w);
+	rd->how.near_from = near_is_possible(op->w) ? NEAR_FROM : 0;
+	r = get_begin(op, &rd->how, rd->buf, TRANSFER_PIECE, &rd->got);
 	if (r < 0)
 		return r;
 	rd->have = rd->got.len;
@@ -334,6 +347,19 @@ void wadi_reader_stat(const struct wadi_reader *rd, struct wadi_stat *ret)
 	*ret = rd->got.stat;
 }
 
+/* The next `len` bytes. Each run of copying ends with a question: the job may have ended. */
+static int read_on(struct wadi_op *op, struct wadi_reader *rd, uint8_t *to, uint64_t len)
+{
+	int64_t n = near_copy(op, &rd->got, &rd->near, rd->at, to, len);
+	int r = n < 0 ? (int)n : 0;
+
+	if (r == 0 && (uint64_t)n < len)
+		r = get_range(op, &rd->got, rd->at + (uint64_t)n, to + n, len - (uint64_t)n);
+	if (r == 0 && rd->at + len == rd->end)
+		return get_end(op, &rd->got, true);
+	return r == 0 && n > 0 ? get_check(op, &rd->got) : r;
+}
+
 static int64_t read_run(struct wadi_op *op)
 {
 	struct read_op *o = container_of(op, struct read_op, op);
@@ -345,19 +371,15 @@ static int64_t read_run(struct wadi_op *op)
 		/* Straight to the caller. */
 		uint64_t n = left < o->cap ? left : o->cap;
 
-		r = get_range(op, &rd->got, rd->at, o->buf, n);
+		r = read_on(op, rd, o->buf, n);
 		if (r < 0)
 			return r;
 		rd->at += n;
-		if (rd->at == rd->end)
-			r = get_end(op, &rd->got, true);
-		return r < 0 ? r : (int64_t)n;
+		return (int64_t)n;
 	}
 	if (left > TRANSFER_PIECE)
 		left = TRANSFER_PIECE;
-	r = get_range(op, &rd->got, rd->at, rd->buf, left);
-	if (r == 0 && rd->at + left == rd->end)
-		r = get_end(op, &rd->got, true);
+	r = read_on(op, rd, rd->buf, left);
 	if (r < 0)
 		return r;
 	rd->from = 0;
@@ -396,6 +418,7 @@ void wadi_reader_close(struct wadi_reader **take)
 		get_forget(rd->w, &rd->got);
 		(void)loop_turn(rd->w->loop, 0); /* sends it */
 	}
+	node_free(rd->near.bytes);
 	node_free(rd->buf);
 	*take = node_free(rd);
 }

@@ -4,10 +4,12 @@ Once through libwadi, as every program does, and once by hand: what a function t
 descriptors and mappings has of them later.
 """
 import contextlib
+import ctypes
 import mmap
 import os
 import random
 import re
+import signal
 import socket
 import tempfile
 import time
@@ -15,8 +17,9 @@ import time
 import pytest
 import wire as protocol
 from cluster import Role
-from conftest import Client, pattern, until
+from conftest import REFUSED, Client, pattern, until
 from test_rings import Handle, library, own, start_loop  # noqa: F401, fixtures
+from test_server import http_get
 from wire import Wire, decode
 
 MB = 1 << 20
@@ -32,6 +35,12 @@ def inodes(store):
     """Of all that the server maps."""
     with open(f"/proc/{store.process.pid}/maps", encoding="utf-8") as maps:
         return set(re.findall(r"^\S+ rw-s \S+ \S+ (\d+) +/memfd:wadi-segment", maps.read(), re.M))
+
+
+class GetOptions(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_size_t), ("offset", ctypes.c_uint64), ("len", ctypes.c_uint64),
+                ("wait_ms", ctypes.c_uint32), ("timeout_ms", ctypes.c_uint32), ("read_hi", ctypes.c_uint64),
+                ("read_lo", ctypes.c_uint64)]
 
 
 class Near:
@@ -121,9 +130,90 @@ def test_large_gets_are_copied_from_where_they_are(own, library):
         until(lambda: (h.get("large", 41 * MB), mapped())[1], "a mapping")
         assert mapped() <= inodes(own)
         # What is not used is given up; its own loop has to turn for that.
-        until(lambda: (h.get("small"), not mapped())[1], "the mappings to be given up")
+        until(lambda: (library.wadi_turn(h.w, 10), not mapped())[1], "the mappings to be given up")
         assert h.get("large", 41 * MB) == pattern(size, size)
     assert mapped() == set()
+
+
+class Stream:
+    """wadi_reader, of libwadi."""
+
+    def __init__(self, h, path, **options):
+        self.h, self.rd = h, ctypes.c_void_p()
+        h.library.wadi_reader_read.restype = ctypes.c_int64
+        o = GetOptions(size=ctypes.sizeof(GetOptions), **options)
+        assert h.library.wadi_reader_open(h.w, path.encode(), ctypes.byref(o), ctypes.byref(self.rd)) == 0, h.error()
+
+    def read(self, cap):
+        """The bytes, or why not."""
+        buf = ctypes.create_string_buffer(cap)
+        n = self.h.library.wadi_reader_read(self.rd, buf, ctypes.c_size_t(cap))
+        return buf.raw[:n] if n >= 0 else self.h.error()
+
+    def rest(self, cap):
+        out = []
+        while data := self.read(cap):
+            assert isinstance(data, bytes), data
+            out.append(data)
+        return b"".join(out)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.h.library.wadi_reader_close(ctypes.byref(self.rd))
+
+
+def sent(store):
+    """Bytes that the server has sent through sockets."""
+    return int(re.search(r"^wadi_sent_bytes_total (\d+)", http_get(store.endpoints["http"].rstrip("/") + "/metrics")[1], re.M).group(1))
+
+
+def test_a_stream_is_copied_from_where_it_is(own, library):
+    w = own.job()
+    with Handle(library, own.endpoints["unix"], w.token) as h:
+        for size in (0, 1, 2048, 70_000, 131_072, MB, MB + 1, 3 * MB + 5, 40 * MB + 1):
+            h.put("x", pattern(size, size))
+            for cap in (70_001, MB, 7 * MB):
+                before = sent(own)
+                with Stream(h, "x") as rd:
+                    assert rd.rest(cap) == pattern(size, size)
+                assert sent(own) - before < 200_000, (size, cap)
+
+
+def test_a_stream_keeps_its_version_and_ends_with_its_job(own, library):
+    w = own.job()
+    with Handle(library, own.endpoints["unix"], w.token) as h:
+        h.put("x", pattern(20 * MB))
+        with Stream(h, "x") as rd:
+            begin = rd.read(MB)
+            for i in range(10):
+                h.put("x", pattern(20 * MB, i + 1))
+            assert begin + rd.rest(MB) == pattern(20 * MB)
+        # It says what it knows; and where the bytes are, it knows for more than one read.
+        with Stream(h, "x", timeout_ms=300) as rd:
+            assert rd.read(MB) == pattern(20 * MB, 10)[:MB]
+            own.process.send_signal(signal.SIGSTOP)
+            try:
+                assert "TIMEOUT" in rd.read(MB)
+            finally:
+                own.process.send_signal(signal.SIGCONT)
+        with Stream(h, "x") as rd:
+            assert rd.read(MB) == pattern(20 * MB, 10)[:MB]
+            w("job", "end", w.job)
+            assert re.search("STALE|JOBENDED", rd.read(MB))
+
+
+def test_a_stream_that_is_copied_is_counted(own, library):
+    w = own.job()
+    w("put", "-", "x", "--reads", "2", input=pattern(3 * MB))
+    with Handle(library, own.endpoints["unix"], w.token) as h:
+        with Stream(h, "x") as rd:
+            assert len(rd.read(MB)) == MB  # and no more: it is not counted
+        for _ in range(2):
+            with Stream(h, "x") as rd:
+                assert rd.rest(MB) == pattern(3 * MB)
+        w("get", "x", code=REFUSED, status="CONSUMED")
 
 
 def test_a_handle_maps_at_most_64_segments(own, library):

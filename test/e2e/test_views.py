@@ -19,17 +19,12 @@ import pytest
 import wire as protocol
 from cluster import Role, free_ports
 from conftest import REFUSED, Client, clean_environment, pattern, until
+from test_near import GetOptions
 from test_restart import again  # noqa: F401, a fixture
 from test_rings import ATTACHED, Handle, library, own  # noqa: F401, fixtures
 from wire import Wire, decode
 
 MB = 1 << 20
-
-
-class GetOptions(ctypes.Structure):
-    _fields_ = [("size", ctypes.c_size_t), ("offset", ctypes.c_uint64), ("len", ctypes.c_uint64),
-                ("wait_ms", ctypes.c_uint32), ("timeout_ms", ctypes.c_uint32), ("read_hi", ctypes.c_uint64),
-                ("read_lo", ctypes.c_uint64)]
 
 
 class Stat(ctypes.Structure):
