@@ -79,7 +79,7 @@ extern "C" {
  *	-ECANCELED      wadi_op_cancel(), or is_interrupted() of the handle's options
  *	-ETIMEDOUT      the deadline; a change may have happened all the same, and to
  *	                repeat it with the same attempt is always right
- *	-EHOSTUNREACH   nobody answers at the endpoint
+ *	-EHOSTUNREACH   nobody answers at the endpoint, or its socket is closed to this user
  *	-EIO            damaged bytes; -EREMOTEIO: lost bytes, with the reason
  *	-EBADMSG        the other end does not speak this protocol
  *	-ENOMEM -ENOBUFS -EPROTO ...  as their names say

@@ -214,7 +214,8 @@ static int say_hello(struct wadi_op *op, struct conn *c)
 		w->job_name[rep.job_name.len] = '\0';
 	} else {
 		call_detail(&call, op->why, sizeof(op->why));
-		if (!op->why[0] && (r == -EHOSTUNREACH || r == -ECONNRESET))
+		if (!op->why[0] && (r == -EHOSTUNREACH || r == -ECONNRESET) &&
+		    !socket_is_closed(&w->address, op->why, sizeof(op->why)))
 			snprintf(op->why, sizeof(op->why), "%s: %s", w->endpoint,
 				 w->why_closed ? w->why_closed : "no answer");
 	}

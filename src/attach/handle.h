@@ -4,7 +4,7 @@
  * proxy, and operations on fibers. A blocking call starts its operation and turns the
  * loop until it has ended; the others go on meanwhile.
  *
- *	handle.c   opening, the connection, errors, turning
+ *	handle.c   opening, the connection, errors, turning   closed.c   why it was not let in
  *	put.c get.c   whole objects       stream.c   writers and readers
  *	name.c     what needs no bytes: stat, remove, rename, wait, list
  *	op.c       operations in flight   job.c      jobs, tokens, totals
@@ -119,6 +119,9 @@ int op_start(struct wadi_op *op);
 int64_t op_finish(struct wadi_op *op);
 /* Sets the handle's error for a result, and returns that. */
 int64_t handle_fail(struct wadi *w, const char *verb, const char *what, int64_t r, const char *why);
+
+/* A Unix socket that this process may not connect to: why, and what to do. */
+bool socket_is_closed(const struct address *a, char *buf, size_t cap);
 
 /* The path behind the job's name; -EACCES if it names another job. */
 int path_of(struct wadi *w, const char *path, struct slice *ret, const char **ret_why);

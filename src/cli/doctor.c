@@ -197,7 +197,7 @@ static void look_at_store(struct doctor *d, const struct wadi_options *options)
 	if (r == -EHOSTUNREACH || r == -ETIMEDOUT) {
 		d->is_unreachable = true;
 		finding(d, FINDING_BAD, "store", "start one with `wadi dev`, or set WADI_ENDPOINT",
-			"nobody answers at %s", endpoint);
+			"%s", w ? wadi_strerror(w) : endpoint);
 	} else if (r < 0) {
 		finding(d, FINDING_BAD, "store", "see the reason", "%s: %s", endpoint,
 			w ? wadi_strerror(w) : strerror(-r));

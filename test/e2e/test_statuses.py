@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import time
 
 import pytest
 from cluster import Cluster
-from conftest import BUILD, DONE, LATE, REFUSED, UNREACHABLE, Client, pattern, until
+from conftest import BUILD, DONE, LATE, REFUSED, UNREACHABLE, WADI, Client, clean_environment, pattern, until
 from wire import FREE_PAYLOAD, MESSAGES, REPLY, STATUSES, Wire, encode
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -458,7 +459,7 @@ def an_answer_of_another_shape(w):
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-@says("UNREACHABLE", r"nobody answers there \(tcp://127.0.0.1:1: nobody listens there\)", UNREACHABLE)
+@says("UNREACHABLE", r"it cannot be reached \(tcp://127.0.0.1:1: nobody listens there\)", UNREACHABLE)
 def where_nobody_listens():
     return Client("tcp://127.0.0.1:1").run("get", "x")
 
@@ -475,7 +476,7 @@ def where_nobody_has_started_one():
         return Client(None).run("get", "x")
 
 
-@says("UNREACHABLE", r"nobody answers there \(the store that has its bytes does not answer; get it again\)", UNREACHABLE)
+@says("UNREACHABLE", r"it cannot be reached \(the store that has its bytes does not answer; get it again\)", UNREACHABLE)
 def a_store_that_is_gone(cluster):
     job = cluster.job("j")
     job("put", "-", "x", input=pattern(100_000))
@@ -606,3 +607,35 @@ def test_no_status_is_left_out():
     named = {row.values[0] for row in ROWS}
     assert named | set(GAPS) == set(STATUSES), named ^ set(STATUSES)
     assert not named & set(GAPS), "a gap that is closed: take it out of GAPS"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+def test_a_socket_that_is_closed_to_this_user(new_store):
+    store = new_store()
+    job, path = store.job(), f"{store.directory}/s"
+    wadi = shutil.copy(WADI, store.directory)
+    os.chmod(store.directory, 0o755)
+
+    def as_another(endpoint):
+        """As a user who owns nothing here."""
+        done = subprocess.run([wadi, "ls"], user=65534, group=65534, extra_groups=[], cwd="/", capture_output=True, timeout=30,
+                              env=clean_environment(WADI_ENDPOINT=f"unix://{endpoint}", WADI_TOKEN=job.token), check=False)
+        return done.returncode, done.stderr.decode()
+
+    code, words = as_another(path)
+    assert code == UNREACHABLE
+    assert (f"UNREACHABLE: it cannot be reached ({path} is closed to uid 65534: it is uid 0's, mode 0600; "
+            "start the proxy with --socket-for group or all)") in words
+    os.chmod(path, 0o666)
+    assert as_another(path) == (0, "")
+    # So may a directory on the way be.
+    inner = f"{store.directory}/closed"
+    os.mkdir(inner, 0o700)
+    os.rename(path, f"{inner}/s")
+    code, words = as_another(f"{inner}/s")
+    assert code == UNREACHABLE
+    assert f"({inner}/ is closed to uid 65534: it is uid 0's, mode 0700; have the socket elsewhere, with --socket)" in words
+    os.rename(f"{inner}/s", path)
+    code, words = as_another(f"{path}-not")
+    assert code == UNREACHABLE and "closed to" not in words
+    assert store.stop() == 0
