@@ -14,6 +14,7 @@ void loop_init(struct loop *l, const struct loop_ops *ops)
 	fibers_init(&l->fibers, FIBERS_PER_LOOP);
 	list_init(&l->tasks);
 	list_init(&l->following);
+	list_init(&l->finishing);
 	list_init(&l->mark);
 	list_init(&l->bells);
 	list_init(&l->closed);
@@ -84,6 +85,13 @@ void loop_follow(struct loop *l, struct task *t)
 	list_insert(&l->following, &t->link);
 }
 
+void loop_finish(struct loop *l, struct task *t)
+{
+	assert(loop_is_mine(l));
+	list_remove(&t->link);
+	list_insert(&l->finishing, &t->link);
+}
+
 void task_stop(struct task *t)
 {
 	list_remove(&t->link);
@@ -114,11 +122,13 @@ bool loop_settle(struct loop *l)
 {
 	unsigned n = 0;
 
-	while (has_followers(l) && n < LOOP_ROUNDS_TO_SETTLE) {
-		run_tasks(l, &l->following);
-		fibers_go_on(&l->fibers);
-		n++;
-	}
+	do {
+		while (has_followers(l) && n < LOOP_ROUNDS_TO_SETTLE) {
+			run_tasks(l, &l->following);
+			fibers_go_on(&l->fibers);
+			n++;
+		}
+	} while (run_tasks(l, &l->finishing) && ++n < LOOP_ROUNDS_TO_SETTLE);
 	return n > 0;
 }
 
@@ -170,9 +180,9 @@ uint64_t loop_due(const struct loop *l)
 	struct heap_link *soonest = heap_top(&l->timers);
 	uint64_t due_ns = fibers_due(&l->fibers);
 
-	if (!list_is_empty(&l->tasks) || !list_is_empty(&l->following) || l->inbox ||
-	    !mailbox_is_empty(&l->mail) || l->must_stop || !list_is_empty(&l->closed) ||
-	    bells_peek(l))
+	if (!list_is_empty(&l->tasks) || !list_is_empty(&l->following) ||
+	    !list_is_empty(&l->finishing) || l->inbox || !mailbox_is_empty(&l->mail) ||
+	    l->must_stop || !list_is_empty(&l->closed) || bells_peek(l))
 		return l->now_ns;
 	if (soonest && soonest->due < due_ns)
 		due_ns = soonest->due;
@@ -285,7 +295,8 @@ void loop_close(struct loop *l)
 	while (l->inbox || !mailbox_is_empty(&l->mail))
 		serve_mail(l);
 	free_closed(l);
-	assert(!heap_top(&l->timers) && list_is_empty(&l->tasks) && list_is_empty(&l->following));
+	assert(!heap_top(&l->timers) && list_is_empty(&l->tasks) && list_is_empty(&l->following) &&
+	       list_is_empty(&l->finishing));
 	fibers_fini(&l->fibers);
 	l->ops->close(l);
 	node_current = outer;

@@ -16,8 +16,9 @@
  *
  * To settle is to run what followed from what ran: tasks by loop_follow(), and fibers that
  * were started or woken, round by round, until there is nothing left or the rounds are used
- * up (the rest is for the next turn). So a request is answered before the next one is read,
- * while what it needs is in the caches, and a turn is not made of fifty halves.
+ * up (the rest is for the next turn); then the tasks by loop_finish(). So a request is answered
+ *before the next one is read, while what it needs is in the caches, and a turn is not made of fifty
+ *halves.
  *
  * Everything of a loop lives and dies on its thread. loop_post() is the only
  * function that another thread may call. A callback may start, stop and close
@@ -86,7 +87,7 @@ struct loop {
 	struct node *node; /* whose loop it is: node_current while it turns */
 	pthread_t thread;
 	struct heap timers;
-	struct list tasks, following, mark;
+	struct list tasks, following, finishing, mark;
 	struct list bells;  /* that are listened to: bell.h */
 	struct list closed; /* of struct closing: freed at the end of the turn */
 	struct mailbox mail;
@@ -149,6 +150,8 @@ static inline bool timer_is_running(const struct timer *t)
  */
 void loop_defer(struct loop *l, struct task *t);
 void loop_follow(struct loop *l, struct task *t);
+/* Once nothing follows any more: what is dear, and is done once for many. */
+void loop_finish(struct loop *l, struct task *t);
 void task_stop(struct task *t);
 
 /* From any thread, or a signal's handler. The order of one thread's letters is kept. */

@@ -22,6 +22,7 @@ struct conn_ring {
 	struct ring_caller caller; /* one or the other */
 	struct ring_server server;
 	struct task again; /* the server's: goes on with those that have a place by now */
+	struct task wake;  /* the other end, once for all that was written for it */
 };
 
 static struct conn_ring *ring_of(struct bell *b)
@@ -30,6 +31,7 @@ static struct conn_ring *ring_of(struct bell *b)
 }
 
 static void again(struct task *t);
+static void wake(struct task *t);
 
 static struct conn_ring *ring_new(struct conn *c, bool is_callers)
 {
@@ -37,10 +39,16 @@ static struct conn_ring *ring_new(struct conn *c, bool is_callers)
 
 	if (g)
 		*g = (struct conn_ring){
-			.conn = c, .is_callers = is_callers, .event = -1, .again = { .run = again }
+			.conn = c,
+			.is_callers = is_callers,
+			.event = -1,
+			.again = { .run = again },
+			.wake = { .run = wake },
 		};
 	if (g)
 		list_init(&g->again.link);
+	if (g)
+		list_init(&g->wake.link);
 	return g;
 }
 
@@ -50,6 +58,11 @@ void conn_ring_close(struct conn *c)
 
 	if (!g)
 		return;
+	/* Who sleeps over an answer would find it only when he next looks at the socket. */
+	if (!list_is_empty(&g->wake.link) && !g->is_callers &&
+	    ring_wake_caller(&g->server) == RING_ON_FUTEX)
+		bell_ring_word(&g->server.memory->caller);
+	task_stop(&g->wake);
 	bell_close(&g->bell);
 	task_stop(&g->again);
 	if (g->event >= 0)
@@ -234,6 +247,16 @@ static void ring_at_caller(struct conn_ring *g, enum ring_sleep how)
 				 NULL, NULL);
 }
 
+static void wake(struct task *t)
+{
+	struct conn_ring *g = container_of(t, struct conn_ring, wake);
+
+	if (!g->is_callers)
+		ring_at_caller(g, ring_wake_caller(&g->server));
+	else if (ring_wake_server(&g->caller) != RING_AWAKE)
+		bell_ring_event(g->event);
+}
+
 static void complete(struct request *r, const struct frame *f, const struct body *b,
 		     const void *payload)
 {
@@ -241,7 +264,8 @@ static void complete(struct request *r, const struct frame *f, const struct body
 	uint32_t len = frame_write(ring_place(&g->server, r->ring_slot), f, b, payload);
 
 	r->is_in_ring = false;
-	ring_at_caller(g, ring_complete(&g->server, r->ring_slot, len));
+	ring_complete(&g->server, r->ring_slot, len);
+	loop_finish(r->conn->net->loop, &g->wake);
 }
 
 void request_ring_leave(struct request *r)
@@ -401,9 +425,8 @@ bool conn_ring_call(struct conn *c, const struct frame *f, const struct body *b,
 	slot = ring_take(&g->caller, &place);
 	if (slot < 0)
 		return false;
-	if (ring_submit(&g->caller, (unsigned)slot, frame_write(place, f, b, payload)) !=
-	    RING_AWAKE)
-		bell_ring_event(g->event);
+	ring_submit(&g->caller, (unsigned)slot, frame_write(place, f, b, payload));
+	loop_finish(c->net->loop, &g->wake);
 	if (is_first)
 		bell_listen(&g->bell);
 	return true;

@@ -13,7 +13,8 @@
  *	W2  read his word               R2  read the entry
  *
  * All four are sequentially consistent. Whichever of W1 and R1 comes second in that
- * order, the read after it sees the other: he stays awake, or is woken, or both.
+ * order, the read after it sees the other: he stays awake, or is woken, or both. One W2
+ * is enough after many W1.
  *
  * W1 and R1 exchange where a store would do: it is the same instruction on x86-64, and
  * qemu-user, under which the tests of arm64 run, lets a load (ldar) pass a store (stlr).
@@ -115,10 +116,14 @@ int ring_take(struct ring_caller *c, uint8_t **ret)
 	return (int)slot;
 }
 
-enum ring_sleep ring_submit(struct ring_caller *c, unsigned slot, uint32_t len)
+void ring_submit(struct ring_caller *c, unsigned slot, uint32_t len)
 {
 	entry_put(c->memory->submitted, c->submitted++, slot, len);
 	c->out |= UINT64_C(1) << slot;
+}
+
+enum ring_sleep ring_wake_server(struct ring_caller *c)
+{
 	return wake(&c->memory->server);
 }
 
@@ -203,11 +208,15 @@ uint8_t *ring_place(const struct ring_server *s, unsigned slot)
 	return s->memory->slots[slot];
 }
 
-enum ring_sleep ring_complete(struct ring_server *s, unsigned slot, uint32_t len)
+void ring_complete(struct ring_server *s, unsigned slot, uint32_t len)
 {
 	assert(slot < RING_SLOTS && s->in >> slot & 1);
 	s->in &= ~(UINT64_C(1) << slot);
 	entry_put(s->memory->completed, s->completed++, slot, len);
+}
+
+enum ring_sleep ring_wake_caller(struct ring_server *s)
+{
 	return wake(&s->memory->caller);
 }
 

@@ -74,10 +74,10 @@ struct ring_server {
 void ring_caller_init(struct ring_caller *c, struct ring_memory *memory);
 /* A slot for a message, RING_SLOT_BYTES at *ret. -EAGAIN: all are in use. */
 int ring_take(struct ring_caller *c, uint8_t **ret);
-/* `len` bytes of it, at least 1, are a message. How the server sleeps: who is asleep is to be
- * woken.
- */
-enum ring_sleep ring_submit(struct ring_caller *c, unsigned slot, uint32_t len);
+/* `len` bytes of it, at least 1, are a message. */
+void ring_submit(struct ring_caller *c, unsigned slot, uint32_t len);
+/* After one or more of them: how the server sleeps; who is asleep is to be woken. */
+enum ring_sleep ring_wake_server(struct ring_caller *c);
 /* 1: the answer lies in *ret_slot, until ring_give(). 0: there is none. -EPROTO. */
 int ring_reap(struct ring_caller *c, unsigned *ret_slot, uint32_t *ret_len);
 const uint8_t *ring_answer(const struct ring_caller *c, unsigned slot);
@@ -101,7 +101,9 @@ bool ring_has_next(const struct ring_server *s);
 void ring_read(const struct ring_server *s, unsigned slot, uint32_t at, void *to, uint32_t len);
 /* Where the answer goes: to be written, and not to be read again. */
 uint8_t *ring_place(const struct ring_server *s, unsigned slot);
-/* `len` bytes of it, at least 1, are the answer. How the caller sleeps, likewise. */
-enum ring_sleep ring_complete(struct ring_server *s, unsigned slot, uint32_t len);
+/* `len` bytes of it, at least 1, are the answer. */
+void ring_complete(struct ring_server *s, unsigned slot, uint32_t len);
+/* After one or more of them: how the caller sleeps, likewise. */
+enum ring_sleep ring_wake_caller(struct ring_server *s);
 bool ring_server_sleep(struct ring_server *s);
 void ring_server_awake(struct ring_server *s);

@@ -8,6 +8,7 @@ import mmap
 import os
 import random
 import re
+import resource
 import signal
 import socket
 import struct
@@ -176,6 +177,22 @@ def test_frames_by_hand(own):
         # The socket goes on beside it.
         assert ring.wire.call("STAT", job=ring.hello["job"], path="a")["len"] == 5
         assert w("get", "a") == b"hello"
+
+
+def test_who_has_asked_much_is_woken_once(own, library):
+    """It sleeps as often as it has a batch on its way, and not as often as there are answers."""
+    w = own.job()
+    with Handle(library, own.endpoints["unix"], w.token) as h:
+        for i in range(CALLS):
+            h.put(f"{i}", b"x")
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+        for _ in range(50):
+            ops = [ctypes.c_void_p() for _ in range(SLOTS)]
+            for i, op in enumerate(ops):
+                assert library.wadi_start_put(h.w, b"%d" % i, b"x", ctypes.c_size_t(1), None, None, ctypes.byref(op)) == 0
+            for op in ops:
+                assert library.wadi_op_end(ctypes.byref(op)) == 0
+        assert resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before < 50 * 4
 
 
 def test_an_answer_that_does_not_fit_comes_through_the_socket(own):

@@ -43,7 +43,8 @@ static void submit(struct play *p, uint8_t byte, uint32_t len)
 	p->taken |= UINT64_C(1) << slot;
 	p->sent[slot] = byte;
 	memset(place, byte, len);
-	(void)ring_submit(&p->caller, (unsigned)slot, len);
+	ring_submit(&p->caller, (unsigned)slot, len);
+	(void)ring_wake_server(&p->caller);
 }
 
 static void serve(struct play *p)
@@ -72,7 +73,8 @@ static void complete(struct play *p, uint64_t choice, uint32_t len)
 	slot = any_of(p->with_server, choice);
 	p->with_server &= ~(UINT64_C(1) << slot);
 	memset(ring_place(&p->server, slot), (uint8_t)~p->sent[slot], len);
-	(void)ring_complete(&p->server, slot, len);
+	ring_complete(&p->server, slot, len);
+	(void)ring_wake_caller(&p->server);
 }
 
 static void reap(struct play *p)

@@ -279,6 +279,40 @@ static void what_follows_runs_in_the_same_turn(void **state)
 	expect_notes("");
 }
 
+static struct thing last;
+
+static void finish_and_follow(struct thing *t)
+{
+	loop_finish(loop, &last.task);
+	follow_other(t);
+}
+
+static void what_is_done_once_for_many_comes_after_all_that_follows(void **state)
+{
+	struct thing a = thing("a"), b = thing("b"), c = thing("c");
+
+	last = thing("last");
+	list_init(&a.task.link);
+	list_init(&b.task.link);
+	list_init(&c.task.link);
+	list_init(&last.task.link);
+	a.then = b.then = finish_and_follow;
+	a.other = &b;
+	b.other = &c;
+	loop_defer(loop, &a.task);
+	turn();
+	expect_notes("a b c last ");
+	/* What follows from that is not left for later. */
+	last.then = follow_other;
+	last.other = &c;
+	loop_finish(loop, &last.task);
+	assert_int_equal(loop_due(loop), loop->now_ns);
+	turn();
+	expect_notes("last c ");
+	turn();
+	expect_notes("");
+}
+
 /* But LOOP_ROUNDS_TO_SETTLE times. */
 static void what_follows_itself_for_ever_does_not_keep_the_turn(void **state)
 {
@@ -867,6 +901,7 @@ int main(void)
 		T(a_task_runs_once_in_the_next_turn),
 		T(what_a_task_defers_is_for_the_turn_after),
 		T(what_follows_runs_in_the_same_turn),
+		T(what_is_done_once_for_many_comes_after_all_that_follows),
 		T(what_follows_itself_for_ever_does_not_keep_the_turn),
 		T(what_follows_an_event_comes_before_the_next_event),
 		T(a_task_may_stop_one_that_was_to_run_in_the_same_turn),

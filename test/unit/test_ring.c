@@ -229,6 +229,18 @@ static void it_goes_on_past_the_end_of_its_counters_as_a_plain_model_does(void *
 
 /* Sleeping. */
 
+static enum ring_sleep submit_and_wake(unsigned slot)
+{
+	ring_submit(&caller, slot, 1);
+	return ring_wake_server(&caller);
+}
+
+static enum ring_sleep complete_and_wake(unsigned slot)
+{
+	ring_complete(&server, slot, 1);
+	return ring_wake_caller(&server);
+}
+
 static void only_who_sleeps_is_woken_and_once(void **state)
 {
 	uint8_t *place;
@@ -236,13 +248,13 @@ static void only_who_sleeps_is_woken_and_once(void **state)
 	uint32_t len;
 
 	assert_true(ring_server_sleep(&server));
-	assert_int_equal(ring_submit(&caller, a, 1), RING_ON_EVENT);
-	assert_int_equal(ring_submit(&caller, b, 1), RING_AWAKE);
+	assert_int_equal(submit_and_wake(a), RING_ON_EVENT);
+	assert_int_equal(submit_and_wake(b), RING_AWAKE);
 	assert_int_equal(ring_next(&server, &a, &len), 1);
 	assert_int_equal(ring_next(&server, &b, &len), 1);
 	assert_true(ring_caller_sleep(&caller, RING_ON_FUTEX));
-	assert_int_equal(ring_complete(&server, b, 1), RING_ON_FUTEX);
-	assert_int_equal(ring_complete(&server, a, 1), RING_AWAKE);
+	assert_int_equal(complete_and_wake(b), RING_ON_FUTEX);
+	assert_int_equal(complete_and_wake(a), RING_AWAKE);
 }
 
 static void nobody_goes_to_sleep_over_what_is_there(void **state)
@@ -271,7 +283,7 @@ static void a_word_that_is_no_way_to_sleep_is_taken_for_one(void **state)
 
 	next("a");
 	memory.caller = 0xdeadbeef;
-	assert_int_equal(ring_complete(&server, slot, 1), RING_ON_EVENT);
+	assert_int_equal(complete_and_wake(slot), RING_ON_EVENT);
 	assert_int_equal(memory.caller, RING_AWAKE);
 }
 
@@ -405,8 +417,8 @@ static void *serve(void *arg)
 			for (int i = 0; i < 16; i++)
 				number[i] = ~numbers[late_count];
 			memcpy(ring_place(&server, late[late_count]), number, sizeof(number));
-			ring_at(ring_complete(&server, late[late_count], sizeof(number)),
-				&caller_bell);
+			ring_complete(&server, late[late_count], sizeof(number));
+			ring_at(ring_wake_caller(&server), &caller_bell);
 		}
 		if (r == 0 && ring_server_sleep(&server)) {
 			slept[0]++;
@@ -433,7 +445,8 @@ static void call_all(void)
 				number[i] = sent;
 			memcpy(place, number, sizeof(number));
 			sent_in[r] = sent++;
-			ring_at(ring_submit(&caller, (unsigned)r, sizeof(number)), &server_bell);
+			ring_submit(&caller, (unsigned)r, sizeof(number));
+			ring_at(ring_wake_server(&caller), &server_bell);
 		}
 		dawdle(&seed);
 		if (r >= 0 && rand_r(&seed) % 3)
@@ -509,7 +522,7 @@ static void who_submits_sees_who_goes_to_sleep_or_is_seen(void **state)
 
 		slot = (unsigned)ring_take(&caller, &place);
 		meet(0, 2 * n);
-		woken = ring_submit(&caller, slot, 1);
+		woken = submit_and_wake(slot);
 		meet(0, 2 * n + 1);
 		missed += has_slept && woken == RING_AWAKE;
 		ring_server_awake(&server);
