@@ -147,6 +147,12 @@ static PyObject *part_released(PyObject *self, void *unused)
 	return PyBool_FromLong(!((struct part *)self)->p);
 }
 
+static PyObject *part_data(PyObject *self, void *unused)
+{
+	(void)unused;
+	return PyMemoryView_FromObject(self);
+}
+
 /* Views. */
 
 static PyObject *view_release(PyObject *self, PyObject *unused)
@@ -211,6 +217,8 @@ static PyMethodDef VIEW_METHODS[] = {
 
 static PyGetSetDef VIEW_GETTERS[] = {
 	{ "stat", view_stat, NULL, NULL, NULL },
+	{ "data", part_data, NULL, "A memoryview, which is to be released before the view is.",
+	  NULL },
 	{ "released", part_released, NULL, NULL, NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
@@ -291,6 +299,8 @@ static PyMethodDef RESERVATION_METHODS[] = {
 };
 
 static PyGetSetDef RESERVATION_GETTERS[] = {
+	{ "data", part_data, NULL, "A memoryview, which is to be released before the commit.",
+	  NULL },
 	{ "released", part_released, NULL, NULL, NULL },
 	{ NULL, NULL, NULL, NULL, NULL },
 };

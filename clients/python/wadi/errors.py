@@ -5,6 +5,7 @@ too: `except FileNotFoundError` catches a `NotFoundError`.
 """
 from __future__ import annotations
 
+import builtins
 import errno as _errno
 from typing import Optional
 
@@ -102,7 +103,7 @@ class UnsupportedError(Error):
     """Not in this build, or not through this door."""
 
 
-class TimeoutError(Error, TimeoutError):  # pylint: disable=redefined-builtin
+class TimeoutError(Error, builtins.TimeoutError):  # pylint: disable=redefined-builtin
     """The deadline. A change may have happened all the same; to repeat it with the same `attempt` is right."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import pickle
 import struct
-from typing import TYPE_CHECKING, Any, List, Tuple
+from typing import TYPE_CHECKING, Any, List, Tuple, Union
 
 from .errors import DamagedError
 
@@ -47,9 +47,9 @@ class Parts:
             room[at:end] = part
 
 
-def load(view: View) -> Any:
+def load(view: Union[View, bytes]) -> Any:
     """Arrays in it are read only, and keep the view."""
-    whole = memoryview(view)
+    whole = memoryview(view) if isinstance(view, bytes) else view.data
     if whole[:8] != MAGIC or len(whole) < 24:
         raise DamagedError(errno.EIO, "these are not the bytes of an object that put_object() has put", "DAMAGED")
     count, length = struct.unpack_from("<QQ", whole, 8)

@@ -54,7 +54,7 @@ class Store(_wadi.Store):
         """Puts a Python object by pickle's protocol 5. The large buffers of it (arrays) are copied once, into their place."""
         parts = Parts(value)
         with self.reserve(path, parts.size, **options) as room:
-            with memoryview(room) as bytes_of_it:
+            with room.data as bytes_of_it:
                 parts.write(bytes_of_it)
             return room.commit()
 
