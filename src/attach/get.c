@@ -277,7 +277,8 @@ static int64_t get_whole(struct wadi_op *op, struct get_op *g)
 	int r;
 
 	if (g->room.is_ours && !g->room.buf) {
-		g->room.buf = node_alloc(FIRST_BYTES);
+		g->room.buf =
+			node_resize(NULL, FIRST_BYTES); /* without zeros: most need little of it */
 		if (!g->room.buf)
 			return op_no_memory(op);
 	}
