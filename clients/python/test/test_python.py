@@ -20,6 +20,12 @@ def test_many_at_once(s):
     with pytest.raises(wadi.NotFoundError) as failed:
         s.get_many(["d/0001", "none", "none-either"])
     assert failed.value.path == "none" and "none" in str(failed.value)
+    large = {f"large/{number}": bytes([number]) * (16384 + number % 2 + 1000 * number) for number in range(40)}
+    s.put_many(large)
+    assert s.get_many([*large, "d/0001", *large]) == [*large.values(), objects["d/0001"], *large.values()]
+    s.put_many({"r/1": b"1", "r/2": b"2" * 100_000}, reads=1)
+    assert [len(data) for data in s.get_many(["r/1", "r/2"])] == [1, 100_000]
+    assert s.get_many(["r/1", "r/2"], default=None) == [None, None]
     assert s.get_many(["d/0003"] * 3, offset=1, length=2) == [b"\3\3"] * 3
     s.put_many([("l/1", b"x" * 3_000_000), ("l/2", b"")], ttl=60, attributes=b"a")
     assert s.get_tree("l") == {"1": b"x" * 3_000_000, "2": b""}
