@@ -1,7 +1,7 @@
 # What people type. Meson and ninja do the work, in build/; this file only names it.
 
 .DEFAULT_GOAL := all
-.PHONY: all run test style asan tsan arm64 torture torture-functions fuzz plants sim model e2e python coverage mutate openwhisk openwhisk-python lambda bench bench-long bench-attach format install prefix clean help
+.PHONY: all run test style asan tsan arm64 torture torture-functions fuzz plants sim model e2e python python-asan coverage mutate openwhisk openwhisk-python lambda bench bench-long bench-attach format install prefix clean help
 JOBS := $(shell nproc)
 PREFIX ?= /usr/local
 BENCH_PROGRAMS = bench/overwrite bench/instructions test/torture/many
@@ -74,6 +74,11 @@ torture-functions: ## 200 functions that open and close all the time, for 600 s 
 python: build/build.ninja ## the Python client's sdist and wheel, into build/dist
 	@tools/install-packages test
 	@tools/python-package build
+
+python-asan: build/build.ninja ## its tests with address and undefined behavior sanitizer, and libwadi too
+	@tools/install-packages test
+	@$(MAKE) -s all
+	@tools/python-asan build $(ARGS)
 
 coverage: ## which lines of src/ the tests run; needs a few minutes
 	@tools/install-packages test

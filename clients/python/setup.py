@@ -21,8 +21,8 @@ IS_SDIST = os.path.isdir(SOURCES)
 TREE = SOURCES if IS_SDIST else os.path.join(HERE, "../..")
 # What libwadi is made of; meson.build of src/attach has the same list.
 PARTS = ("base", "wire", "loop", "shm", "net", "core", "proxy", "direct", "attach")
-# Of these parts the sources see a header or two of others, too.
-FLAGS = ["-std=gnu11", "-O2", "-g0", "-fPIC", "-fvisibility=hidden", "-D_GNU_SOURCE"]
+SANITIZE = ["-fsanitize=" + os.environ["WADI_SANITIZE"], "-g"] if os.environ.get("WADI_SANITIZE") else []
+FLAGS = ["-std=gnu11", "-O2", "-g0", "-fPIC", "-fvisibility=hidden", "-D_GNU_SOURCE", *SANITIZE]
 
 
 def version():
@@ -122,8 +122,8 @@ setup(
         sorted(os.path.relpath(path, HERE) for path in glob.glob(f"{HERE}/csrc/*.c")),
         include_dirs=[os.path.join(os.path.relpath(TREE, HERE), "include")],
         extra_compile_args=["-std=gnu11", "-fvisibility=hidden", "-D_GNU_SOURCE", "-Wall", "-Wextra",
-                            "-Wno-missing-field-initializers"],
-        extra_link_args=["-Wl,--gc-sections", "-Wl,--exclude-libs,ALL", "-Wl,-rpath,$ORIGIN/libs", "-s"],
+                            "-Wno-missing-field-initializers", *SANITIZE],
+        extra_link_args=["-Wl,--gc-sections", "-Wl,--exclude-libs,ALL", "-Wl,-rpath,$ORIGIN/libs", *(SANITIZE or ["-s"])],
         py_limited_api=True)],
     cmdclass={"build_ext": Build, "sdist": Source},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
