@@ -120,7 +120,8 @@ struct wadi_options {
 WADI_API int wadi_open(const struct wadi_options *options, struct wadi **ret);
 
 /*
- * Drops what is in flight and frees the handle; NULL is fine. Views and readers of it must be gone.
+ * Drops what is in flight and frees the handle; NULL is fine. Views, reservations and readers of it
+ * must be gone.
  * With direct://, its connections stay for the next wadi_open() of this process with the same
  * endpoint and token; what is open at the store is given back, for which it waits, a second at
  * most.
@@ -262,11 +263,21 @@ WADI_API int wadi_wait_count(struct wadi *w, const char *directory, uint64_t cou
 
 struct wadi_reservation;
 
+/*
+ * Room for an object of `len` bytes, *ret's until its commit. In the store's memory, where this
+ * handle may share that: then the room is the job's from here on, and what the put would say of
+ * it, as -ENOSPC and -EDQUOT, is said here. Else in this process's, and the commit puts it.
+ */
 WADI_API int wadi_reserve(struct wadi *w, const char *path, size_t len,
 			  const struct wadi_put_options *options, struct wadi_reservation **ret);
-WADI_API void *wadi_reservation_data(struct wadi_reservation *r); /* `len` writable bytes */
+/* `len` writable bytes, on a cache line; what is in them is anything. */
+WADI_API void *wadi_reservation_data(struct wadi_reservation *r);
 
-/* Makes the object visible. The reservation is gone (*take is NULL) whatever is returned. */
+/*
+ * Makes the object visible: the bytes that are there now, which are not to be written any more. The
+ * reservation is gone (*take is NULL) whatever is returned. -ESTALE: so are the bytes, with their
+ * job or their server, or nobody knows what came of it: reserve again.
+ */
 WADI_API int wadi_commit(struct wadi_reservation **take, uint64_t *ret_version);
 WADI_API void wadi_abandon(struct wadi_reservation **take);
 

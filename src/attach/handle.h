@@ -6,6 +6,7 @@
  *
  *	handle.c   opening, the connection, errors, turning   closed.c   why it was not let in
  *	put.c get.c   whole objects       stream.c   writers and readers
+ *	reserve.c  objects written in place
  *	name.c     what needs no bytes: stat, remove, rename, wait, list
  *	op.c       operations in flight   job.c      jobs, tokens, totals
  *	ring.c     memory to ask through, on the proxy's host
@@ -194,6 +195,26 @@ int upload_settle(struct wadi_op *op, struct upload *u);
 int upload_commit(struct wadi_op *op, struct upload *u, uint64_t *ret_version);
 /* Cancels what is on its way, and tells the proxy. From anywhere. */
 void upload_drop(struct wadi *w, struct upload *u);
+
+/* What is open under this number is dropped, in the background. */
+void put_forget(struct wadi *w, uint64_t put);
+
+/* Room in the proxy's memory that we write ourselves, where that may be. */
+struct reserved {
+	uint64_t put; /* 0: none */
+	unsigned connection;
+	size_t len;
+	unsigned count;
+	struct reserved_part *parts;
+	struct mapping *mapping; /* of the part at hand */
+	uint8_t *data;
+};
+bool put_in_place_is_possible(const struct wadi *w, size_t len);
+/* A result of those below: without them, the bytes may be had by the proxy all the same. */
+bool is_for_the_socket(int r);
+/* One copy, straight to its place. */
+int put_in_place(struct wadi_op *op, const struct put_how *how, const void *data, size_t len,
+		 uint64_t *ret_version);
 
 struct get_how {
 	struct wadi_get_options options;

@@ -170,7 +170,8 @@ static void segment_came(struct near *n, int fd, uint32_t size)
 	} else if ((m = mapping_new(n)) != NULL) {
 		m->segment = a->segment;
 		m->generation = a->generation;
-		if (memory_join_to_read(fd, size, &m->memory) == 0)
+		m->is_to_write = a->msg == MSG_RESERVE_MAP;
+		if ((m->is_to_write ? memory_join : memory_join_to_read)(fd, size, &m->memory) == 0)
 			mapping_add(n, m);
 		else
 			node_free(m);
@@ -180,13 +181,16 @@ static void segment_came(struct near *n, int fd, uint32_t size)
 
 static int export_came(struct near *n, struct rcur body)
 {
+	bool is_to_write = n->asked.msg == MSG_RESERVE_MAP;
+	struct reserve_map_rep to_write;
 	struct export_rep rep;
-	int fd, r = export_rep_get(&body, &rep);
+	int fd, r = is_to_write ? reserve_map_rep_get(&body, &to_write)
+				: export_rep_get(&body, &rep);
 
 	if (r == 0 && conn_take_fds(n->w->conn, &fd, 1) != 1)
 		r = -EBADMSG;
 	if (r == 0)
-		segment_came(n, fd, rep.size);
+		segment_came(n, fd, is_to_write ? to_write.size : rep.size);
 	return r;
 }
 
@@ -245,6 +249,9 @@ static void ask(struct wadi *w, const struct near_asking *what, uint64_t due_ns)
 	if (what->msg == MSG_INDEX)
 		index_req_put(&body, &(struct index_req){ .reader = what->reader,
 							  .is_next = what->is_next });
+	else if (what->msg == MSG_RESERVE_MAP)
+		reserve_map_req_put(
+			&body, &(struct reserve_map_req){ .put = what->put, .index = what->index });
 	else
 		export_req_put(&body, &(struct export_req){ .segment = what->segment,
 							    .generation = what->generation });
@@ -287,15 +294,32 @@ int near_ask(struct wadi_op *op, const struct near_asking *what, bool *has_asked
 	return r < 0 ? r : 1;
 }
 
-static struct mapping *find(const struct near *n, uint64_t segment, uint32_t generation)
+static struct mapping *find(const struct near *n, const struct near_asking *what)
 {
 	for (struct list *l = n->mappings.next; l != &n->mappings; l = l->next) {
 		struct mapping *m = container_of(l, struct mapping, link);
 
-		if (m->segment == segment && m->generation == generation)
+		if (m->segment == what->segment && m->generation == what->generation &&
+		    m->is_to_write == (what->msg == MSG_RESERVE_MAP))
 			return m;
 	}
 	return NULL;
+}
+
+static int get(struct wadi_op *op, const struct near_asking *what, struct mapping **ret)
+{
+	bool has_asked = false;
+
+	for (;;) {
+		int r;
+
+		*ret = find(&op->w->near, what);
+		if (*ret)
+			return 0;
+		r = near_ask(op, what, &has_asked);
+		if (r <= 0)
+			return r;
+	}
 }
 
 int mapping_get(struct wadi_op *op, uint64_t segment, uint32_t generation, struct mapping **ret)
@@ -303,18 +327,20 @@ int mapping_get(struct wadi_op *op, uint64_t segment, uint32_t generation, struc
 	const struct near_asking what = { .msg = MSG_EXPORT,
 					  .segment = segment,
 					  .generation = generation };
-	bool has_asked = false;
 
-	for (;;) {
-		int r;
+	return get(op, &what, ret);
+}
 
-		*ret = find(&op->w->near, segment, generation);
-		if (*ret)
-			return 0;
-		r = near_ask(op, &what, &has_asked);
-		if (r <= 0)
-			return r;
-	}
+int mapping_get_to_write(struct wadi_op *op, uint64_t put, uint16_t index,
+			 const struct reserved_part *part, struct mapping **ret)
+{
+	const struct near_asking what = { .msg = MSG_RESERVE_MAP,
+					  .segment = part->segment,
+					  .generation = part->since,
+					  .put = put,
+					  .index = index };
+
+	return get(op, &what, ret);
 }
 
 static int join_piece(struct wadi_op *op, struct mapping *m, size_t at,

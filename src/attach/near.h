@@ -7,6 +7,7 @@
  *	sight.c     the index of the job, and what it leads to
  *	near.c      objects copied under a hold
  *	resident.c  small ones copied without asking anybody
+ *	reserve.c   room that the function writes
  */
 #pragma once
 
@@ -35,9 +36,11 @@ struct sight {
 
 /* What is asked for that comes as a descriptor. */
 struct near_asking {
-	uint16_t msg; /* EXPORT or INDEX */
+	uint16_t msg; /* EXPORT, RESERVE_MAP or INDEX */
 	uint64_t segment;
 	uint32_t generation;
+	uint64_t put; /* of RESERVE_MAP */
+	uint16_t index;
 	/* A piece of it, to be mapped there. NULL: all of it */
 	struct mapping *to;
 	size_t at;
@@ -62,6 +65,7 @@ struct near {
 	struct list old_sights;
 	unsigned sight_refused; /* likewise, of an index */
 	unsigned get_count;     /* gets that were asked for on this connection */
+	unsigned room_refused;  /* and of room to write */
 };
 
 void near_init(struct near *n, struct wadi *w);
@@ -92,6 +96,9 @@ bool near_copy_piece(const uint8_t *extent, uint32_t begin, uint32_t end, uint32
 /* mapping.c. On a fiber: *ret NULL: it is not to be had now. -ECANCELED, -ETIMEDOUT. */
 
 int mapping_get(struct wadi_op *op, uint64_t segment, uint32_t generation, struct mapping **ret);
+/* A part of what is reserved under `put`, to be written. */
+int mapping_get_to_write(struct wadi_op *op, uint64_t put, uint16_t index,
+			 const struct reserved_part *part, struct mapping **ret);
 int mapping_get_pieces(struct wadi_op *op, const struct mapping_part *parts, uint32_t count,
 		       struct mapping **ret);
 void mapping_use(struct near *n, struct mapping *m);

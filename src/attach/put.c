@@ -261,7 +261,7 @@ static void note_send(struct wadi *w, uint16_t msg, struct note *n, const struct
 		  w->loop->now_ns + w->timeout_ms * 1000000ull);
 }
 
-static void put_forget(struct wadi *w, uint64_t put)
+void put_forget(struct wadi *w, uint64_t put)
 {
 	struct note *n = note_new(w);
 	struct wcur body;
@@ -311,6 +311,7 @@ void get_forget(struct wadi *w, struct got *g)
 void reply_late(struct conn *c, const struct frame *f, struct rcur *body)
 {
 	struct wadi *w = c->owner;
+	struct reserve_rep reserve;
 	struct put_open_rep put;
 	struct get_rep get;
 
@@ -318,6 +319,8 @@ void reply_late(struct conn *c, const struct frame *f, struct rcur *body)
 		return;
 	if (f->msg == MSG_PUT_OPEN && put_open_rep_get(body, &put) == 0)
 		put_forget(w, put.put);
+	if (f->msg == MSG_RESERVE && reserve_rep_get(body, &reserve) == 0)
+		put_forget(w, reserve.put);
 	if (f->msg == MSG_GET && get_rep_get(body, &get) == 0 && get.hold)
 		hold_forget(w, get.hold);
 }
@@ -349,6 +352,12 @@ int64_t put_object(struct wadi_op *op, const struct put_how *how, const void *da
 	int r = -EAGAIN;
 
 	op->is_unsure |= how->is_callers;
+	if (put_in_place_is_possible(op->w, len)) {
+		r = put_in_place(op, how, data, len, ret_version);
+		if (!is_for_the_socket(r))
+			return r;
+	}
+	r = -EAGAIN;
 	if (len <= FRAME_PAYLOAD_MAX)
 		do
 			r = put_at_once(op, how, data, len, ret_version);
@@ -391,70 +400,6 @@ int wadi_put(struct wadi *w, const char *path, const void *data, size_t len,
 		return (int)handle_fail(w, "put", path, r, why);
 	op_init(&p.op, w, "put", path, p.how.options.timeout_ms, put_run);
 	return (int)op_run(&p.op);
-}
-
-/* In place: over a socket the place is a buffer of ours. */
-
-struct wadi_reservation {
-	struct wadi *w;
-	struct wadi_put_options options;
-	size_t len;
-	char *path;
-	uint8_t attributes[ATTRIBUTES_BYTES_MAX];
-	uint8_t *data; /* on a cache line, behind this struct */
-};
-
-#define DATA_ALIGN 64
-
-int wadi_reserve(struct wadi *w, const char *path, size_t len,
-		 const struct wadi_put_options *options, struct wadi_reservation **ret)
-{
-	struct wadi_reservation *r;
-	struct put_how how;
-	const char *why = "attributes have at most 512 bytes";
-	int x = put_how_init(w, &how, options);
-
-	if (x == 0)
-		x = path_of(w, path, &how.path, &why);
-	if (x < 0)
-		return (int)handle_fail(w, "reserve", path, x, why);
-	r = len <= SIZE_MAX - sizeof(*r) - DATA_ALIGN ? node_alloc(sizeof(*r) + DATA_ALIGN + len)
-						      : NULL;
-	if (!r || !(r->path = node_alloc(strlen(path) + 1))) {
-		node_free(r);
-		return (int)handle_fail(w, "reserve", path, -ENOMEM, "in this process");
-	}
-	strcpy(r->path, path);
-	r->w = w;
-	r->len = len;
-	r->data = (uint8_t *)(((uintptr_t)(r + 1) + DATA_ALIGN - 1) & ~(uintptr_t)(DATA_ALIGN - 1));
-	r->options = how.options;
-	if (r->options.attributes_len)
-		memcpy(r->attributes, r->options.attributes, r->options.attributes_len);
-	r->options.attributes = r->attributes;
-	*ret = r;
-	return 0;
-}
-
-void *wadi_reservation_data(struct wadi_reservation *r)
-{
-	return r->data;
-}
-
-int wadi_commit(struct wadi_reservation **take, uint64_t *ret_version)
-{
-	struct wadi_reservation *r = *take;
-	int x = wadi_put(r->w, r->path, r->data, r->len, &r->options, ret_version);
-
-	wadi_abandon(take);
-	return x;
-}
-
-void wadi_abandon(struct wadi_reservation **take)
-{
-	if (*take)
-		node_free((*take)->path);
-	*take = node_free(*take);
 }
 
 /* In flight. */

@@ -198,6 +198,16 @@
 #define MAPPINGS_MAX    64
 #define MAPPING_IDLE_MS 1000
 
+/*
+ * Objects that one connection has room for and has not put: it writes a few at a time, and what is
+ * reserved for the others is its job's.
+ */
+#define CONN_RESERVED_MAX 1024
+
+/* Longer ones a function writes to their place itself; these are copied by the proxy in less time.
+ */
+#define RESERVE_FROM ((64u << 10) + 1)
+
 /* Below it, to ask where the bytes are costs more than to have them sent. */
 #define NEAR_FROM (128u << 10)
 

@@ -12,6 +12,7 @@
  *	stores.c  connections to storage servers on other hosts
  *	lease.c   segments leased by this process, and when they are given back
  *	write.c   room for bytes, and extents from what was written there
+ *	place.c   room that functions of this host write themselves
  *	commit.c  objects made visible
  *	errand.c  what goes on when its asker has gone
  *	read.c    objects found, extents read and checked
@@ -146,6 +147,17 @@ int core_reach(struct core *c, uint16_t slot, uint64_t due_ns, char *why, size_t
 void core_send(struct core *c, struct call *call, uint16_t msg, uint16_t slot,
 	       const struct wcur *body, uint64_t due_ns);
 
+/*
+ * Segments that hold `need` bytes, none larger than `size`, for a put of this age, or a move.
+ * least: likewise, as little as that is of use; 0: all of it.
+ */
+struct want {
+	uint64_t job, need, least, age_ms;
+	uint64_t author; /* who writes there by itself; 0: nobody */
+	uint32_t size;
+	bool is_move, is_whole;
+};
+
 /* A piece of room in a leased segment, pinned until it is ended. */
 struct piece {
 	struct segment *segment;
@@ -164,6 +176,40 @@ int piece_reserve(struct core *c, uint64_t job, uint32_t len, uint64_t age_ms, u
 int piece_fill(struct core *c, struct piece *p, uint64_t due_ns, struct extent *ret);
 /* Committed, or never to be. Fine after a failure. */
 void piece_end(struct core *c, struct piece *p);
+
+/*
+ * place: room for an extent that a function of this host, its author, writes itself: in segments of
+ * this process's pool that it alone may write, and which it has again while it is there. Nothing is
+ * pinned: what is taken away meanwhile is STALE when it is committed.
+ */
+struct place {
+	struct piece piece;
+	uint64_t seed;
+	uint32_t since;    /* the generation since which the segment's memory is this author's */
+	bool is_all_of_it; /* nothing else is put into its segment */
+};
+/* Up to here one segment has room for what is reserved at once. */
+#define PLACE_BYTES_MAX FRAME_PAYLOAD_MAX
+/*
+ * Places for an object, one after the other: one, or from PLACE_BYTES_MAX on up to `cap`. How many.
+ * -EOPNOTSUPP: there is no such room; -EMSGSIZE: nor so much of it in one go. `want` has
+ * no size.
+ */
+int places_reserve(struct core *c, const struct want *want, uint64_t due_ns, struct place *ret,
+		   unsigned cap, char *why, size_t why_cap);
+void place_tell(const struct place *p, struct reserved_part *ret);
+/* A descriptor of its segment, to be written; the caller's. */
+int place_export(struct core *c, const struct place *p, uint32_t *ret_size);
+/* What the sums of it take: one for each CHECK_PIECE. */
+size_t place_sums_len(const struct place *p);
+/* Its author has written it, and summed it with the seed: place_sums_len() bytes, as on the wire.
+ */
+int place_fill(struct core *c, struct place *p, struct slice sums, uint64_t due_ns,
+	       struct extent *ret);
+/* Committed, or never to be. Fine after a failure. */
+void place_end(struct core *c, struct place *p);
+/* The author has ended, and has no place any more. */
+void author_over(struct core *c, uint64_t job, uint64_t author);
 
 /* How an object is put, beyond its bytes. */
 struct how {

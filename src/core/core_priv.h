@@ -64,6 +64,7 @@ struct segment {
 	struct list link; /* of the core's */
 	struct core *core;
 	uint64_t id, key, store, job;
+	uint64_t author; /* the function that it was leased for; 0: what it is not to write */
 	uint32_t generation, size;
 	uint32_t front, back; /* used are [0, front) and [back, size) */
 	enum segment_state state;
@@ -72,10 +73,10 @@ struct segment {
 	struct fiber fiber;
 };
 
-/* What this process writes for one job. */
+/* What this process writes for one job, or one function of it by itself. */
 struct writer {
 	struct hlink link;
-	uint64_t job;
+	uint64_t job, author; /* author 0: this process */
 	struct segment *open; /* for objects of one extent */
 	uint64_t wrote;       /* bytes, since it last had nothing open */
 	bool is_leasing;
@@ -173,15 +174,6 @@ void stores_close(struct core *c);
 bool segment_is_near(const struct segment *s);
 struct segment *segment_new(struct core *c, uint64_t job, const struct grant *g);
 /*
- * Segments that hold `need` bytes, none larger than `size`, for a put of this age, or a move.
- * least: likewise, as little as that is of use; 0: all of it.
- */
-struct want {
-	uint64_t job, need, least, age_ms;
-	uint32_t size;
-	bool is_move, is_whole;
-};
-/*
  * Who has its bytes and needs a little more comes before those who have none yet: it could wait
  * for one who waits for what it has. As old as no put.
  */
@@ -211,8 +203,17 @@ void leases_stop(struct core *c);
 bool leases_are_settling(const struct core *c);
 void leases_close(struct core *c);
 
+/* piece_reserve(), in what this function writes by itself. */
+int author_reserve(struct core *c, uint64_t job, uint64_t author, uint32_t len, uint64_t age_ms,
+		   uint64_t due_ns, struct piece *ret, char *why, size_t why_cap);
 /* Room for a short run of bytes that go with another extent: its table of sums. */
 int table_reserve(struct core *c, uint64_t job, uint32_t len, uint64_t due_ns, struct piece *ret);
+/*
+ * The table of a long piece goes where short objects go. `sums`: all of them, as they are to lie
+ * there; NULL: they are made of the bytes.
+ */
+int piece_table(struct core *c, struct piece *p, const void *sums, uint64_t due_ns,
+		struct extent *ret);
 /* Its bytes are where they belong, and not ours to touch any more; the room stays reserved. */
 void piece_leave(struct core *c, struct piece *p);
 /* Sends the bytes to their segment if that is elsewhere. */

@@ -20,7 +20,7 @@
 #define TRY_MS   1000
 #define PAUSE_MS 100
 
-#define ERRAND_BYTES  72
+#define ERRAND_BYTES  80
 #define BYTES_u16     2
 #define BYTES_u32     4
 #define BYTES_u64     8

@@ -86,24 +86,29 @@ static void segment_end_if_done(struct segment *s)
 	}
 }
 
-static struct writer *writer_find(struct core *c, uint64_t job)
+static struct writer *writer_find(struct core *c, uint64_t job, uint64_t author)
 {
-	for (struct hlink *l = htable_first(&c->writers, job); l; l = htable_next(l)) {
+	for (struct hlink *l = htable_first(&c->writers, job ^ author); l; l = htable_next(l)) {
 		struct writer *w = container_of(l, struct writer, link);
 
-		if (w->job == job)
+		if (w->job == job && w->author == author)
 			return w;
 	}
 	return NULL;
 }
 
-void segment_seal(struct segment *s)
+/* Nobody finds it any more who has something to put. */
+static void writer_leave(struct segment *s)
 {
-	struct writer *w = writer_find(s->core, s->job);
+	struct writer *w = writer_find(s->core, s->job, s->author);
 
-	/* Whoever seals it, nobody finds it any more when it has gone. */
 	if (w && w->open == s)
 		w->open = NULL;
+}
+
+void segment_seal(struct segment *s)
+{
+	writer_leave(s);
 	if (s->state == SEGMENT_OPEN)
 		s->state = SEGMENT_SEALING;
 	segment_end_if_done(s);
@@ -126,16 +131,13 @@ void segments_lose(struct core *c, uint64_t job, struct shard_link *link)
 {
 	for (struct list *l = c->segments.next, *next; l != &c->segments; l = next) {
 		struct segment *s = container_of(l, struct segment, link);
-		struct writer *w;
 
 		next = l->next;
 		if (link ? shard_of(c, slot_of_id(s->job)) != link : s->job != job)
 			continue;
 		if (s->state == SEGMENT_SETTLING || s->state == SEGMENT_LOST)
 			continue;
-		w = writer_find(c, s->job);
-		if (w && w->open == s)
-			w->open = NULL;
+		writer_leave(s);
 		s->state = SEGMENT_LOST;
 		segment_end_if_done(s);
 	}
@@ -145,15 +147,10 @@ void segments_fence(struct core *c, struct shard_link *link)
 {
 	for (struct list *l = c->segments.next, *next; l != &c->segments; l = next) {
 		struct segment *s = container_of(l, struct segment, link);
-		struct writer *w;
 
 		next = l->next;
-		if (s->state != SEGMENT_OPEN || shard_of(c, slot_of_id(s->job)) != link)
-			continue;
-		w = writer_find(c, s->job);
-		if (w && w->open == s)
-			w->open = NULL;
-		segment_seal(s);
+		if (s->state == SEGMENT_OPEN && shard_of(c, slot_of_id(s->job)) == link)
+			segment_seal(s);
 	}
 }
 
@@ -229,6 +226,7 @@ int segments_lease(struct core *c, const struct want *want, uint64_t due_ns, str
 				 .age_ms = want->age_ms,
 				 .need = want->need,
 				 .least = want->least,
+				 .author = want->author,
 				 .size = want->size,
 				 .tier = TIER_DRAM,
 				 .is_move = want->is_move,
@@ -298,24 +296,24 @@ static int take_open(struct core *c, struct writer *w, uint32_t len, struct piec
 
 int piece_try(struct core *c, uint64_t job, uint32_t len, struct piece *ret)
 {
-	struct writer *w = writer_find(c, job);
+	struct writer *w = writer_find(c, job, 0);
 
 	*ret = (struct piece){ 0 };
 	return w ? take_open(c, w, len, ret) : -EAGAIN;
 }
 
-static struct writer *writer_get(struct core *c, uint64_t job)
+static struct writer *writer_get(struct core *c, uint64_t job, uint64_t author)
 {
-	struct writer *w = writer_find(c, job);
+	struct writer *w = writer_find(c, job, author);
 
 	if (w)
 		return w;
 	w = htable_reserve(&c->writers) < 0 ? NULL : node_alloc(sizeof(*w));
 	if (!w)
 		return NULL;
-	*w = (struct writer){ .job = job };
+	*w = (struct writer){ .job = job, .author = author };
 	waitq_init(&w->leased, &c->loop->fibers);
-	htable_add(&c->writers, &w->link, job);
+	htable_add(&c->writers, &w->link, job ^ author);
 	return w;
 }
 
@@ -332,6 +330,7 @@ static int writer_lease(struct core *c, struct writer *w, uint32_t len, uint64_t
 			uint64_t due_ns, char *why, size_t why_cap)
 {
 	const struct want want = { .job = w->job,
+				   .author = w->author,
 				   .need = len,
 				   .age_ms = age_ms,
 				   .size = segment_size_after(len, w->wrote) };
@@ -347,6 +346,7 @@ static int writer_lease(struct core *c, struct writer *w, uint32_t len, uint64_t
 		return r;
 	if (w->open)
 		segment_seal(w->open);
+	s->author = w->author;
 	w->open = s;
 	if (s->size < len) {
 		snprintf(why, why_cap, "the largest segment of this store has %u bytes", s->size);
@@ -355,10 +355,10 @@ static int writer_lease(struct core *c, struct writer *w, uint32_t len, uint64_t
 	return 0;
 }
 
-int piece_reserve(struct core *c, uint64_t job, uint32_t len, uint64_t age_ms, uint64_t due_ns,
-		  struct piece *ret, char *why, size_t why_cap)
+int author_reserve(struct core *c, uint64_t job, uint64_t author, uint32_t len, uint64_t age_ms,
+		   uint64_t due_ns, struct piece *ret, char *why, size_t why_cap)
 {
-	struct writer *w = writer_get(c, job);
+	struct writer *w = writer_get(c, job, author);
 	int r;
 
 	*ret = (struct piece){ 0 };
@@ -376,6 +376,21 @@ int piece_reserve(struct core *c, uint64_t job, uint32_t len, uint64_t age_ms, u
 	}
 	w->user_count--;
 	return r;
+}
+
+int piece_reserve(struct core *c, uint64_t job, uint32_t len, uint64_t age_ms, uint64_t due_ns,
+		  struct piece *ret, char *why, size_t why_cap)
+{
+	return author_reserve(c, job, 0, len, age_ms, due_ns, ret, why, why_cap);
+}
+
+void author_over(struct core *c, uint64_t job, uint64_t author)
+{
+	struct writer *w = writer_find(c, job, author);
+
+	if (w && w->open)
+		segment_seal(w->open);
+	c->config.reach_ops->author_over(c->config.reach, job, author);
 }
 
 int table_reserve(struct core *c, uint64_t job, uint32_t len, uint64_t due_ns, struct piece *ret)

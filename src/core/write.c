@@ -105,10 +105,23 @@ int piece_send(struct core *c, struct piece *p, uint64_t due_ns)
 	return r;
 }
 
-/* The table of a long piece goes where short objects go. */
-static int fill_table(struct core *c, struct piece *p, uint64_t due_ns, struct extent *ret)
+static int sum_bytes(struct core *c, const struct piece *p, struct wcur *to, uint64_t seed)
 {
-	uint32_t len = extent_table_count(p->len) * 4, at = 0;
+	int r = 0;
+
+	for (uint32_t at = 0, n; at < p->len && r == 0; at += n) {
+		n = p->len - at < CHECK_PIECE ? p->len - at : CHECK_PIECE;
+		put_u32(to, crc_more(crc_begin(seed), p->ptr + at, n));
+		if ((at + n) % LOOP_PIECE == 0)
+			r = fiber_yield(&c->loop->fibers);
+	}
+	return r;
+}
+
+int piece_table(struct core *c, struct piece *p, const void *sums, uint64_t due_ns,
+		struct extent *ret)
+{
+	uint32_t len = extent_table_count(p->len) * 4;
 	struct piece table;
 	int r = table_reserve(c, p->segment->job, len, due_ns, &table);
 	struct wcur w;
@@ -116,14 +129,10 @@ static int fill_table(struct core *c, struct piece *p, uint64_t due_ns, struct e
 	if (r < 0)
 		return r;
 	w = wcur_make(table.ptr, len);
-	while (at < p->len && r == 0) {
-		uint32_t n = p->len - at < CHECK_PIECE ? p->len - at : CHECK_PIECE;
-
-		put_u32(&w, crc_more(crc_begin(ret->seed), p->ptr + at, n));
-		at += n;
-		if (at % LOOP_PIECE == 0)
-			r = fiber_yield(&c->loop->fibers);
-	}
+	if (sums)
+		put_bytes(&w, sums, len);
+	else
+		r = sum_bytes(c, p, &w, ret->seed);
 	ret->crc = crc_more(crc_begin(ret->seed), table.ptr, len);
 	ret->table_segment = table.segment->id;
 	ret->table_generation = table.segment->generation;
@@ -148,7 +157,7 @@ int piece_fill(struct core *c, struct piece *p, uint64_t due_ns, struct extent *
 	if (p->len <= CHECK_PIECE)
 		ret->crc = crc_more(crc_begin(ret->seed), p->ptr, p->len);
 	else
-		r = fill_table(c, p, due_ns, ret);
+		r = piece_table(c, p, NULL, due_ns, ret);
 	if (r == 0)
 		r = piece_send(c, p, due_ns);
 	return r;

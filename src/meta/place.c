@@ -335,6 +335,7 @@ static void asking_send(struct asking *a)
 	segment_req_put(&w,
 			&(struct segment_req){ .job = a->req.job,
 					       .request = a->request,
+					       .author = a->req.author,
 					       .stamp_ns = shard_now(s),
 					       .age_ms = a->req.age_ms + (now_ns - a->born_ns) / MS,
 					       .need = a->need,

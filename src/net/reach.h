@@ -33,6 +33,16 @@ struct reach_ops {
 	int (*export)(struct reach *p, uint64_t job, uint64_t segment, uint32_t generation,
 		      uint32_t *ret_size);
 	/*
+	 * This function may write to an open segment, of which nobody else has a part, from now on;
+	 * *ret_since is the generation since which its memory is this function's. -ESTALE.
+	 */
+	int (*let_write)(struct reach *p, uint64_t job, uint64_t segment, uint32_t generation,
+			 uint64_t key, uint64_t author, uint32_t *ret_since);
+	/* export(), to write: of what it may. */
+	int (*export_to_write)(struct reach *p, uint64_t job, uint64_t segment, uint32_t generation,
+			       uint64_t author, uint32_t *ret_size);
+	void (*author_over)(struct reach *p, uint64_t job, uint64_t author);
+	/*
 	 * Functions may still view, by a predecessor's word, what it had exported of this job: FREE
 	 * of that is not answered until they do not.
 	 */

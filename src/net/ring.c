@@ -419,7 +419,7 @@ bool conn_ring_call(struct conn *c, const struct frame *f, const struct body *b,
 	/* Pieces of one object must not overtake each other, and most are too long for a slot;
 	 * descriptors come through the stream. */
 	if (!g || !g->is_callers || frame_len(f) > RING_SLOT_BYTES || f->msg == MSG_PUT_DATA ||
-	    f->msg == MSG_EXPORT || f->msg == MSG_INDEX)
+	    f->msg == MSG_EXPORT || f->msg == MSG_INDEX || f->msg == MSG_RESERVE_MAP)
 		return false;
 	is_first = g->caller.out == 0;
 	slot = ring_take(&g->caller, &place);

@@ -384,6 +384,7 @@ static void native_closed(struct conn *c)
 	relay_drop_parked(c);
 	uploads_close(p, n);
 	readings_close(p, n);
+	native_author_close(c);
 	native_ring_close(p, n);
 	native_reader_close(n);
 	list_remove(&c->link);
@@ -419,6 +420,9 @@ static const struct service NATIVE = {
 				       .drop = put_data_drop },
 		[MESSAGE_PUT_COMMIT] = { .serve = put_commit_serve },
 		[MESSAGE_PUT_DROP] = { .serve = put_drop_serve },
+		[MESSAGE_RESERVE] = { .serve = reserve_serve },
+		[MESSAGE_RESERVE_MAP] = { .serve = reserve_map_serve },
+		[MESSAGE_RESERVE_PUT] = { .serve = reserve_put_serve },
 		[MESSAGE_GET] = { .serve = get_serve },
 		[MESSAGE_GET_ON] = { .serve = get_on_serve },
 		[MESSAGE_GET_END] = { .serve = get_end_serve },
@@ -438,6 +442,7 @@ void proxy_accept(struct proxy *p, struct stream *s)
 		return;
 	}
 	list_init(&n->uploads);
+	list_init(&n->reserved);
 	list_init(&n->readings);
 	list_init(&n->in_line);
 	waitq_init(&n->answering, &p->loop->fibers);
@@ -514,6 +519,7 @@ static void job_over_of(struct proxy *p, struct conn *c)
 	}
 	n->is_over = true;
 	uploads_close(p, n);
+	reserved_close_all(n);
 	readings_close(p, n);
 }
 

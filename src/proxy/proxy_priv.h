@@ -60,7 +60,9 @@ void region_free(struct region *g);
 /* What a native connection has open. */
 struct native {
 	struct list uploads, readings;
-	unsigned reading_count;
+	struct list reserved; /* room that it writes itself */
+	unsigned reading_count, reserved_count;
+	uint64_t author;        /* what it is called there; 0: it has had none */
 	uint64_t answer_bytes;  /* being read for it, or on their way */
 	struct waitq answering; /* operations that wait for less of them */
 	unsigned answer_count;  /* operations that have a turn: at most CONN_ANSWERS_MAX */
@@ -103,6 +105,8 @@ struct op {
 	struct piece piece;
 	/* upload.c */
 	struct upload *upload;
+	/* reserve.c */
+	struct reserved *reserved;
 	/* get.c */
 	struct reading *reading;
 	struct span span;
@@ -171,6 +175,15 @@ void put_data_drop(struct request *r);
 void put_commit_serve(struct request *r);
 void put_drop_serve(struct request *r);
 void uploads_close(struct proxy *p, struct native *n);
+
+void reserve_serve(struct request *r);
+void reserve_map_serve(struct request *r);
+void reserve_put_serve(struct request *r);
+/* None of this connection: nothing happens. */
+void reserved_drop(struct request *r, uint64_t id);
+void reserved_close_all(struct native *n);
+/* The connection has ended: what it may write is nobody's. */
+void native_author_close(struct conn *c);
 
 /* find.c. How many bytes of the object are wanted in all, from where they begin. */
 uint64_t get_wanted(const struct get_req *req, uint64_t object_len);

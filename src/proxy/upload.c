@@ -565,7 +565,7 @@ void put_commit_serve(struct request *r)
 void put_drop_serve(struct request *r)
 {
 	struct rcur body = request_body(r);
-	struct put_drop_req req;
+	struct put_drop_req req = { 0 };
 	struct upload *u = NULL;
 	struct wcur w = request_answer(r);
 
@@ -573,6 +573,8 @@ void put_drop_serve(struct request *r)
 		u = upload_find(r, req.put);
 	if (u)
 		upload_close(u);
+	else
+		reserved_drop(r, req.put);
 	request_reply(r, &w, NULL);
 }
 

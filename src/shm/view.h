@@ -27,7 +27,8 @@ struct mapping {
 	uint32_t number;
 	uint64_t segment; /* 0: pieces */
 	uint32_t generation;
-	uint32_t joined; /* so many of them are there */
+	bool is_to_write; /* our own, since that generation */
+	uint32_t joined;  /* so many of them are there */
 	unsigned user_count;
 	uint64_t used_ns;
 };

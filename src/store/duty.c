@@ -160,7 +160,8 @@ void store_segment_serve(struct request *r)
 			 .need = q.need,
 			 .size = q.size,
 			 .is_move = q.is_move != 0,
-			 .is_whole = q.is_whole != 0 },
+			 .is_whole = q.is_whole != 0,
+			 .author = q.author },
 	};
 	e = pool_ask(&s->pool, &w->ask, s->loop->now_ns, &g);
 	store_changed(s);

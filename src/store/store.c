@@ -571,6 +571,34 @@ static int near_export(struct reach *r, uint64_t job, uint64_t segment, uint32_t
 	return memory_export(&s->memory);
 }
 
+static int near_let_write(struct reach *r, uint64_t job, uint64_t segment, uint32_t generation,
+			  uint64_t key, uint64_t author, uint32_t *ret_since)
+{
+	struct segment *s;
+
+	if (pool_export_to_write(&r->store->pool, job, segment, generation, key, author, &s) < 0)
+		return -ESTALE;
+	*ret_since = s->authored;
+	return 0;
+}
+
+static int near_export_to_write(struct reach *r, uint64_t job, uint64_t segment,
+				uint32_t generation, uint64_t author, uint32_t *ret_size)
+{
+	struct segment *s;
+
+	if (pool_export(&r->store->pool, job, segment, generation, &s) < 0 || s->author != author)
+		return -ESTALE;
+	*ret_size = s->size;
+	return memory_export_to_write(&s->memory);
+}
+
+static void near_author_over(struct reach *r, uint64_t job, uint64_t author)
+{
+	pool_author_over(&r->store->pool, job, author);
+	store_changed(r->store);
+}
+
 static void near_hold_views(struct reach *r, uint64_t job, bool is_held)
 {
 	struct store *s = r->store;
@@ -585,6 +613,9 @@ static const struct reach_ops REACH_OPS = {
 	.pin_to_write = near_pin_to_write,
 	.unpin = near_unpin,
 	.export = near_export,
+	.let_write = near_let_write,
+	.export_to_write = near_export_to_write,
+	.author_over = near_author_over,
 	.hold_views = near_hold_views,
 };
 

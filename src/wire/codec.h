@@ -26,8 +26,12 @@
 #define GRANT_SIZE    32
 #define GRANTS_BYTES  (LEASE_SEGMENTS_MAX * GRANT_SIZE)
 /* With the sums of some 400 MiB: a longer object is asked for in several messages. */
-#define NEAR_BYTES        (32u << 10)
-#define NEAR_EXTENT_SIZE  32
+#define NEAR_BYTES         (32u << 10)
+#define NEAR_EXTENT_SIZE   32
+#define RESERVED_PART_SIZE 28
+#define RESERVED_BYTES     (EXTENTS_MAX * RESERVED_PART_SIZE)
+/* Of an object that a function writes itself. */
+#define SUMS_BYTES        (SEGMENT_BYTES_MAX / CHECK_PIECE * 4)
 #define MAPPING_PART_SIZE 20
 #define MAPPING_BYTES     (EXTENTS_MAX * MAPPING_PART_SIZE)
 #define PLACE_SIZE        8
@@ -80,6 +84,7 @@ struct frame { FRAME(F) };
 #define RECORDS(R)                                                            \
 	R(EXTENT,        extent)                                              \
 	R(NEAR_EXTENT,   near_extent)                                         \
+	R(RESERVED_PART, reserved_part)                                       \
 	R(MAPPING_PART,  mapping_part)                                        \
 	R(GRANT,         grant)                                               \
 	R(LIST_ENTRY,    list_entry)                                          \

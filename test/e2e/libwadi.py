@@ -23,8 +23,12 @@ LIB.wadi_put.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p, ctyp
                          ctypes.c_void_p]
 LIB.wadi_get.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p,
                          ctypes.c_void_p]
-for name in ("wadi_close", "wadi_strerror"):
+for name in ("wadi_close", "wadi_strerror", "wadi_reservation_data"):
     getattr(LIB, name).argtypes = [ctypes.c_void_p]
+LIB.wadi_reserve.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p]
+LIB.wadi_reservation_data.restype = ctypes.c_void_p
+LIB.wadi_commit.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
+LIB.wadi_abandon.argtypes = [ctypes.c_void_p]
 
 
 class Failed(Exception):
@@ -50,8 +54,43 @@ class Handle:
         size = self.check(LIB.wadi_get(self.w, path.encode(), room, cap, None, None))
         return room.raw[:size]
 
+    def reserve(self, path, size):
+        return Reservation(self, path, size)
+
     def close(self):
         LIB.wadi_close(self.w)
+
+
+class Reservation:
+    """Of an object that is written in place."""
+
+    def __init__(self, handle, path, size):
+        self.handle, self.size, self.r = handle, size, ctypes.c_void_p()
+        handle.check(LIB.wadi_reserve(handle.w, path.encode(), size, None, ctypes.byref(self.r)))
+        self.at = LIB.wadi_reservation_data(self.r)
+
+    def write(self, data, offset=0):
+        assert offset + len(data) <= self.size
+        ctypes.memmove(self.at + offset, data, len(data))
+        return self
+
+    def commit(self):
+        self.handle.check(LIB.wadi_commit(ctypes.byref(self.r), None))
+        assert not self.r
+
+    def abandon(self):
+        LIB.wadi_abandon(ctypes.byref(self.r))
+        assert not self.r
+
+    def inode(self):
+        """Of the memory that it lies in, if that is shared."""
+        with open("/proc/self/maps", encoding="utf-8") as maps:
+            for line in maps:
+                span, rights, _, _, inode = line.split()[:5]
+                begin, end = (int(x, 16) for x in span.split("-"))
+                if begin <= self.at < end:
+                    return int(inode) if rights == "rw-s" and "memfd:wadi-segment" in line else 0
+        return 0
 
 
 def sockets():
@@ -79,7 +118,7 @@ threads, done = [], []
 
 
 def main():
-    kept = {"Handle": Handle, "pattern": pattern, "sockets": sockets, "os": os, "run": run, "threads": threads,
+    kept = {"Handle": Handle, "keep": {}, "pattern": pattern, "sockets": sockets, "os": os, "run": run, "threads": threads,
             "done": done}
     for line in sys.stdin:
         try:

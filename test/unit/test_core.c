@@ -9,8 +9,10 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/container.h"
+#include "base/hash.h"
 #include "base/node.h"
 #include "core/core_priv.h"
 #include "meta/meta.h"
@@ -540,6 +542,121 @@ static void damaged_bytes_are_never_handed_on(void **state)
 				   "find:0 pin:0 read:-5 ");
 }
 
+/* As a function does: through a descriptor that it was given, with the sums of its own. */
+static void write_place(const struct place *p, const uint8_t *from, uint8_t *sums)
+{
+	struct wcur w = wcur_make(sums, place_sums_len(p));
+	struct reserved_part part;
+	struct memory theirs;
+	uint32_t size;
+	int fd = place_export(core, p, &size);
+
+	place_tell(p, &part);
+	if (fd < 0 || memory_join(fd, size, &theirs) < 0) {
+		note("not mapped ");
+		return;
+	}
+	memcpy(theirs.ptr + part.offset, from, part.len);
+	for (uint32_t at = 0; at < part.len; at += CHECK_PIECE)
+		put_u32(&w, crc_more(crc_begin(part.seed), from + at,
+				     part.len - at < CHECK_PIECE ? part.len - at : CHECK_PIECE));
+	media_memfd.free(&theirs);
+	close(fd);
+}
+
+static int reserve(uint64_t author, uint64_t len, struct place *ret, unsigned cap)
+{
+	const struct want want = { .job = job, .author = author, .need = len };
+
+	return places_reserve(core, &want, due(), ret, cap, why, sizeof(why));
+}
+
+static void play_places(void)
+{
+	struct how how = how_of("p");
+	struct reserved_part a, b, c, d;
+	struct place places[4];
+	struct extent extents[2];
+	struct committed done;
+	uint8_t sums[64];
+	struct piece p;
+
+	note("two:%d,%d ", reserve(8, 200000, &places[0], 1), reserve(8, 65536, &places[1], 1));
+	note("other:%d ", reserve(9, 65536, &places[2], 1));
+	note("ours:%d ", piece_reserve(core, job, 70000, 0, due(), &p, why, sizeof(why)));
+	note("more:%d ", reserve(8, 1000, &places[3], 1));
+	place_tell(&places[0], &a);
+	place_tell(&places[1], &b);
+	place_tell(&places[2], &c);
+	place_tell(&places[3], &d);
+	note("apart:%d ", c.segment != a.segment && c.segment != b.segment &&
+				  c.segment != d.segment && d.segment != p.segment->id);
+	for (int i = 0; i < 2; i++) {
+		uint32_t at = i == 0 ? 0 : 200000;
+
+		write_place(&places[i], sample + at, sums);
+		note("fill:%d ", place_fill(core, &places[i],
+					    (struct slice){ sums, place_sums_len(&places[i]) },
+					    due(), &extents[i]));
+	}
+	/* Where they may not write: their sums, and what we put. */
+	note("table:%d ", extents[0].table_segment != a.segment &&
+				  extents[0].table_segment != b.segment &&
+				  extents[0].table_segment != c.segment);
+	note("commit:%d ",
+	     object_commit(core, job, &how, extents, 2, due(), &done, why, sizeof(why)));
+	note("find:%d ", find("p", 0, &found));
+	note("read:%d ",
+	     read_all(&found, 0, 265536, back) == 265536 && memcmp(back, sample, 265536) == 0);
+	object_release(core, &found, false);
+	piece_end(core, &p);
+	for (int i = 0; i < 4; i++)
+		place_end(core, &places[i]);
+	author_over(core, job, 8);
+	author_over(core, job, 9);
+}
+
+static void what_a_function_writes_lies_where_nobody_else_writes(void **state)
+{
+	play(play_places);
+	assert_string_equal(notes,
+			    "job:0 two:1,1 other:1 ours:0 more:1 apart:1 fill:0 fill:0 table:1 "
+			    "commit:0 find:0 read:1 ");
+}
+
+/* Segments of its own, all but the last of them full; and one that is taken away. */
+static void play_large_place(void)
+{
+	struct place places[EXTENTS_MAX];
+	struct reserved_part part;
+	struct extent e;
+	uint8_t sums[4096];
+	uint64_t len = 0;
+	int n = reserve(8, 5u << 20, places, EXTENTS_MAX);
+
+	note("many:%d ", n > 1);
+	for (int i = 0; i < n; i++) {
+		place_tell(&places[i], &part);
+		len += part.len;
+		if (part.offset != 0 || (i + 1 < n && part.len % CHECK_PIECE != 0))
+			note("%d:%u+%u ", i, part.offset, part.len);
+	}
+	note("all:%d ", len == 5u << 20);
+	note("too few:%d ", reserve(9, 5u << 20, places + n, 1));
+	segments_lose(core, job, NULL);
+	note("stale:%d ",
+	     place_fill(core, &places[0], (struct slice){ sums, place_sums_len(&places[0]) }, due(),
+			&e));
+	for (int i = 0; i < n; i++)
+		place_end(core, &places[i]);
+}
+
+static void what_is_taken_away_from_a_function_is_stale(void **state)
+{
+	play(play_large_place);
+	assert_string_equal(notes, "job:0 many:1 all:1 too few:-90 stale:-116 ");
+}
+
 static void play_hold(void)
 {
 	struct span s;
@@ -883,6 +1000,8 @@ int main(void)
 		CORE_TEST(parts_are_put_in_the_order_of_their_numbers),
 		CORE_TEST(extents_are_found_by_range),
 		CORE_TEST(damaged_bytes_are_never_handed_on),
+		CORE_TEST(what_a_function_writes_lies_where_nobody_else_writes),
+		CORE_TEST(what_is_taken_away_from_a_function_is_stale),
 		CORE_TEST(what_is_held_outlives_its_name_and_no_more),
 		CORE_TEST(what_was_taken_is_forgotten_when_it_is_replaced),
 		CORE_TEST(what_is_forgotten_before_it_is_heard_of_is_not_taken),

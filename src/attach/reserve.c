@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * reserve: objects that are written where they are to lie: in segments of the proxy's that only
+ * this handle may write, if it may map any; else in a buffer of ours, which is put at the commit.
+ *
+ * Nobody waits for what we write, so it may be taken away before it is committed: by the end of the
+ * job, or of the proxy. Then the commit is STALE, and a put sends its bytes through the socket.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "attach/handle.h"
+#include "base/cleanup.h"
+#include "base/container.h"
+#include "base/hash.h"
+#include "base/node.h"
+
+#define DATA_ALIGN 64
+#define COPY_BYTES 4096
+
+/* So many bytes have sums in one message; a reservation is in one piece. */
+#define PUT_BYTES_MAX     ((size_t)SUMS_BYTES / 4 * CHECK_PIECE)
+#define RESERVE_BYTES_MAX FRAME_PAYLOAD_MAX
+
+static bool is_possible(const struct wadi *w, size_t len, size_t most)
+{
+	return len >= RESERVE_FROM && len <= most && near_is_possible(w) &&
+	       w->near.room_refused != w->connection;
+}
+
+bool put_in_place_is_possible(const struct wadi *w, size_t len)
+{
+	return is_possible(w, len, PUT_BYTES_MAX);
+}
+
+bool is_for_the_socket(int r)
+{
+	return r == -EACCES || r == -EOPNOTSUPP || r == -EMSGSIZE || r == -EUSERS || r == -ESTALE ||
+	       r == -ECONNRESET;
+}
+
+static void leave(struct wadi *w, struct reserved *v)
+{
+	if (v->mapping)
+		mapping_leave(&w->near, TAKE_PTR(v->mapping));
+}
+
+/* It stays mapped until leave(). */
+static int map(struct wadi_op *op, struct reserved *v, unsigned index)
+{
+	const struct reserved_part *part = &v->parts[index];
+	struct mapping *m;
+	int r = mapping_get_to_write(op, v->put, (uint16_t)index, part, &m);
+
+	if (r == 0 && !m)
+		r = -EUSERS;
+	if (r == 0 && (uint64_t)part->offset + part->len > m->len)
+		r = -EBADMSG;
+	if (r < 0)
+		return r;
+	v->mapping = m;
+	mapping_use(&op->w->near, m);
+	v->data = m->memory.ptr + part->offset;
+	return 0;
+}
+
+static int take_parts(struct reserved *v, unsigned count, struct rcur *list)
+{
+	size_t len = 0;
+
+	if (count == 0 || count > EXTENTS_MAX)
+		return -EBADMSG;
+	v->parts = node_alloc(count * sizeof(*v->parts));
+	if (!v->parts)
+		return -ENOMEM;
+	for (; v->count < count; v->count++) {
+		reserved_part_get(list, &v->parts[v->count]);
+		len += v->parts[v->count].len;
+		if (v->count + 1 < count && v->parts[v->count].len % CHECK_PIECE != 0)
+			return -EBADMSG;
+	}
+	return rcur_finish(list) == 0 && len == v->len ? 0 : -EBADMSG;
+}
+
+static int ask_for_room(struct wadi_op *op, uint64_t begun_ns, struct reserved *v)
+{
+	uint64_t now_ns = op->w->loop->now_ns;
+	uint8_t room[RESERVED_BYTES];
+	struct reserve_rep rep;
+	struct question q;
+	struct rcur body, parts;
+	struct wcur w = question_begin(op, &q, MSG_RESERVE);
+	int r;
+
+	reserve_req_put(&w, &(struct reserve_req){ .len = v->len,
+						   .age_ms = now_ns > begun_ns
+								     ? (now_ns - begun_ns) / 1000000
+								     : 0 });
+	q.call.room = room;
+	q.call.room_cap = sizeof(room);
+	r = question_ask(&q, &w, NULL);
+	body = call_reply(&q.call);
+	if (r == 0)
+		r = reserve_rep_get(&body, &rep);
+	if (r == 0) {
+		v->put = rep.put;
+		v->connection = op->w->connection;
+		parts = rcur_make(room, q.call.room_len);
+		r = take_parts(v, rep.count, &parts);
+	}
+	question_end(&q);
+	return r;
+}
+
+static void reserved_end(struct wadi *w, struct reserved *v)
+{
+	leave(w, v);
+	if (v->put && v->connection == w->connection && w->conn)
+		put_forget(w, v->put);
+	v->put = 0;
+	v->parts = node_free(v->parts);
+}
+
+static int reserved_begin(struct wadi_op *op, size_t len, uint64_t begun_ns, struct reserved *ret)
+{
+	int r;
+
+	*ret = (struct reserved){ .len = len };
+	r = ask_for_room(op, begun_ns, ret);
+	if (r == -EACCES || r == -EOPNOTSUPP)
+		op->w->near.room_refused = op->w->connection;
+	if (r < 0)
+		reserved_end(op->w, ret);
+	return r;
+}
+
+/*
+ * Summed, then copied, so little at a time that it is still in the nearest cache: that takes no
+ * longer than the copy alone. What its owner changes in between is found DAMAGED.
+ */
+static uint32_t copy_and_sum(uint8_t *to, const uint8_t *from, size_t len, uint64_t seed)
+{
+	uint32_t crc = crc_begin(seed);
+
+	for (size_t at = 0, n; at < len; at += n) {
+		n = len - at < COPY_BYTES ? len - at : COPY_BYTES;
+		crc = crc_more(crc, from + at, n);
+		memcpy(to + at, from + at, n);
+	}
+	return crc;
+}
+
+/* With `data`, or with what is there already. */
+static int fill_part(struct wadi_op *op, const struct reserved *v, const struct reserved_part *part,
+		     const uint8_t *data, struct wcur *sums)
+{
+	for (size_t at = 0, n; at < part->len; at += n) {
+		n = part->len - at < CHECK_PIECE ? part->len - at : CHECK_PIECE;
+		put_u32(sums, data ? copy_and_sum(v->data + at, data + at, n, part->seed)
+				   : crc_more(crc_begin(part->seed), v->data + at, n));
+		if ((at + n) % LOOP_PIECE == 0 && fiber_yield(&op->w->loop->fibers) < 0)
+			return -ECANCELED;
+	}
+	return 0;
+}
+
+static int fill(struct wadi_op *op, struct reserved *v, const uint8_t *data, struct wcur *sums)
+{
+	int r = data ? 0 : fill_part(op, v, &v->parts[0], NULL, sums);
+
+	for (unsigned i = 0; data && r == 0 && i < v->count; i++) {
+		r = map(op, v, i);
+		if (r == 0)
+			r = fill_part(op, v, &v->parts[i], data, sums);
+		leave(op->w, v);
+		data += v->parts[i].len;
+		op_progress(op);
+	}
+	return r;
+}
+
+static int say_what_it_is(struct wadi_op *op, struct reserved *v, const struct put_how *how,
+			  uint64_t since, const struct payload *sums, uint64_t *ret_version)
+{
+	struct reserve_put_req req = { .put = v->put };
+	struct reserve_put_rep rep;
+	struct put_req what;
+	struct question q;
+	struct rcur body;
+	struct wcur w;
+	int r;
+
+	if (op->w->connection != v->connection)
+		return -ESTALE;
+	w = question_begin(op, &q, MSG_RESERVE_PUT);
+	put_req_fill(&what, how, op->w->loop->now_ns);
+	req.attempt_hi = what.attempt_hi;
+	req.attempt_lo = what.attempt_lo;
+	req.since = since;
+	req.if_version = what.if_version;
+	req.ttl_ms = what.ttl_ms;
+	req.reads = what.reads;
+	req.flags = what.flags;
+	req.tier = what.tier;
+	req.copies = what.copies;
+	req.path = what.path;
+	req.attributes = what.attributes;
+	reserve_put_req_put(&w, &req);
+	r = question_ask_once(&q, &w, sums);
+	body = call_reply(&q.call);
+	if (r == 0)
+		r = reserve_put_rep_get(&body, &rep);
+	if (r == 0)
+		handle_heard(op->w, rep.changes);
+	if (r == 0 && ret_version)
+		*ret_version = rep.version;
+	question_end(&q);
+	if (op->w->connection == v->connection && r != -ECANCELED)
+		v->put = 0; /* whatever was answered, it is not reserved any more */
+	return r == -ECONNRESET ? -ESTALE : r;
+}
+
+static int reserved_put(struct wadi_op *op, struct reserved *v, const struct put_how *how,
+			const void *data, uint64_t since, uint64_t *ret_version)
+{
+	size_t len = (v->len + CHECK_PIECE - 1) / CHECK_PIECE * 4;
+	struct payload sums = { .len = len };
+	uint8_t *buf = node_alloc(len);
+	struct wcur w = wcur_make(buf, buf ? len : 0);
+	int r = buf ? fill(op, v, data, &w) : op_no_memory(op);
+
+	sums.ptr = buf;
+	if (r == 0)
+		r = say_what_it_is(op, v, how, since, &sums, ret_version);
+	node_free(buf);
+	return r;
+}
+
+int put_in_place(struct wadi_op *op, const struct put_how *how, const void *data, size_t len,
+		 uint64_t *ret_version)
+{
+	uint64_t since = op_since(op);
+	struct reserved v;
+	int r = reserved_begin(op, len, how->begun_ns, &v);
+
+	if (r == 0)
+		r = reserved_put(op, &v, how, data, since, ret_version);
+	reserved_end(op->w, &v);
+	return r;
+}
+
+struct wadi_reservation {
+	struct wadi *w;
+	struct wadi_put_options options;
+	struct put_how how; /* of an op that runs */
+	char *path;
+	uint8_t attributes[ATTRIBUTES_BYTES_MAX];
+	struct reserved room;
+	uint8_t *buffer; /* where there is no room; our own */
+};
+
+/* Both calls. */
+struct reserve_op {
+	struct wadi_op op;
+	struct wadi_reservation *r;
+	uint64_t *ret_version;
+};
+
+static int64_t reserve_run(struct wadi_op *op)
+{
+	struct wadi_reservation *r = container_of(op, struct reserve_op, op)->r;
+	int x = reserved_begin(op, r->room.len, r->how.begun_ns, &r->room);
+
+	if (x == 0)
+		x = map(op, &r->room, 0);
+	if (x < 0)
+		reserved_end(op->w, &r->room);
+	return x;
+}
+
+static int64_t commit_run(struct wadi_op *op)
+{
+	struct reserve_op *o = container_of(op, struct reserve_op, op);
+	struct wadi_reservation *r = o->r;
+
+	if (op->w->connection != r->room.connection)
+		return -ESTALE;
+	return reserved_put(op, &r->room, &r->how, NULL, op_since_lately(op), o->ret_version);
+}
+
+static int keep_what_was_given(struct wadi_reservation *r, const char *path)
+{
+	r->path = node_alloc(strlen(path) + 1);
+	if (!r->path)
+		return -ENOMEM;
+	strcpy(r->path, path);
+	r->options = r->how.options;
+	if (r->options.attributes_len)
+		memcpy(r->attributes, r->options.attributes, r->options.attributes_len);
+	r->options.attributes = r->attributes;
+	return 0;
+}
+
+/* On a cache line, as in a segment. */
+static int take_buffer(struct wadi_reservation *r)
+{
+	size_t len = r->room.len;
+
+	r->buffer = len <= SIZE_MAX - DATA_ALIGN ? node_alloc(len + DATA_ALIGN) : NULL;
+	if (!r->buffer)
+		return -ENOMEM;
+	r->room.data =
+		(uint8_t *)(((uintptr_t)r->buffer + DATA_ALIGN - 1) & ~(uintptr_t)(DATA_ALIGN - 1));
+	return 0;
+}
+
+/* In the proxy's memory, or else in ours; *ret_is_said: what went wrong, the handle has words for.
+ */
+static int take_room(struct wadi_reservation *r, bool *ret_is_said)
+{
+	struct reserve_op o = { .r = r };
+	int x = -EOPNOTSUPP;
+
+	if (is_possible(r->w, r->room.len, RESERVE_BYTES_MAX)) {
+		op_init(&o.op, r->w, "reserve", r->path, r->options.timeout_ms, reserve_run);
+		x = (int)op_run(&o.op);
+		*ret_is_said = x < 0 && !is_for_the_socket(x);
+	}
+	return is_for_the_socket(x) ? take_buffer(r) : x;
+}
+
+int wadi_reserve(struct wadi *w, const char *path, size_t len,
+		 const struct wadi_put_options *options, struct wadi_reservation **ret)
+{
+	struct wadi_reservation *r = node_alloc(sizeof(*r));
+	const char *why = "attributes have at most 512 bytes";
+	bool is_said = false;
+	int x = r ? put_how_init(w, &r->how, options) : -ENOMEM;
+
+	if (x == 0)
+		x = path_of(w, path, &r->how.path, &why);
+	if (x == 0)
+		x = keep_what_was_given(r, path);
+	if (x == 0) {
+		r->w = w;
+		r->room.len = len;
+		x = take_room(r, &is_said);
+	}
+	if (x == 0) {
+		*ret = r;
+		return 0;
+	}
+	wadi_abandon(&r);
+	if (is_said)
+		return x;
+	return (int)handle_fail(w, "reserve", path, x, x == -ENOMEM ? "in this process" : why);
+}
+
+void *wadi_reservation_data(struct wadi_reservation *r)
+{
+	return r->room.data;
+}
+
+static int commit_in_place(struct wadi_reservation *r, uint64_t *ret_version)
+{
+	struct reserve_op o = { .r = r, .ret_version = ret_version };
+	const char *why = "";
+	int x = put_how_init(r->w, &r->how, &r->options);
+
+	if (x == 0)
+		x = path_of(r->w, r->path, &r->how.path, &why);
+	if (x < 0)
+		return (int)handle_fail(r->w, "commit", r->path, x, why);
+	op_init(&o.op, r->w, "commit", r->path, r->options.timeout_ms, commit_run);
+	return (int)op_run(&o.op);
+}
+
+int wadi_commit(struct wadi_reservation **take, uint64_t *ret_version)
+{
+	struct wadi_reservation *r = *take;
+	int x = r->buffer ? wadi_put(r->w, r->path, r->room.data, r->room.len, &r->options,
+				     ret_version)
+			  : commit_in_place(r, ret_version);
+
+	wadi_abandon(take);
+	return x;
+}
+
+void wadi_abandon(struct wadi_reservation **take)
+{
+	struct wadi_reservation *r = *take;
+
+	*take = NULL;
+	if (!r)
+		return;
+	if (r->w && handle_check(r->w) == 0)
+		reserved_end(r->w, &r->room);
+	node_free(r->path);
+	node_free(r->buffer);
+	node_free(r);
+}

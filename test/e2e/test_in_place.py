@@ -1,0 +1,273 @@
+"""Objects that a function writes where they are to lie: in memory of the proxy that nobody else writes.
+
+Once through libwadi, as every program does, and once by hand: what a function that holds on to its
+descriptors and mappings, and goes on writing there, can do with them.
+"""
+import mmap
+import os
+import signal
+import socket
+
+import pytest
+import wire as protocol
+from conftest import REFUSED, build_target, pattern, until
+from test_direct import Program
+from test_near import inodes, not_dev
+from test_restart import again  # noqa: F401, a fixture
+from test_rings import own  # noqa: F401, a fixture
+from wire import Wire, decode, decode_all
+
+MB = 1 << 20
+
+
+@pytest.fixture(scope="session")
+def lib():
+    build_target("src/attach/libwadi.so.0.1.0")
+    import libwadi  # pylint: disable=import-outside-toplevel
+    return libwadi
+
+
+class Writer:
+    """A function by hand, which keeps what it is given."""
+
+    def __init__(self, endpoint, token):
+        self.wire = Wire.at(endpoint)
+        assert self.wire.hello(secret=token).status == "OK"
+        self.fds, self.maps = [], []
+
+    def reserve(self, size):
+        """The number that it has, and its only part."""
+        reply = self.wire.call("RESERVE", len=size)
+        if reply.status != "OK":
+            return reply.status, None
+        part, = decode_all("RESERVED_PART", reply.payload)
+        assert reply["count"] == 1 and part["len"] == size
+        return reply["put"], part
+
+    def map(self, put, index=0):
+        call = self.wire.start("RESERVE_MAP", put=put, index=index)
+        data, fds, _, _ = socket.recv_fds(self.wire.socket, 1 << 16, 4)
+        frame, _ = decode("FRAME", data[4:36])
+        assert frame["call"] == call
+        self.wire.early.pop(call)
+        status = protocol.STATUS_NAMES[frame["status"]]
+        assert len(fds) == (status == "OK")
+        if status != "OK":
+            return status
+        self.fds += fds
+        self.maps.append(mmap.mmap(fds[0], decode("RESERVE_MAP_REP", data[36:])[0]["size"]))
+        return self.maps[-1]
+
+    def put(self, put, path, sums, **how):
+        return self.wire.call("RESERVE_PUT", sums, put=put, path=path, **how)
+
+    def pages(self):
+        return sum(os.fstat(fd).st_blocks for fd in self.fds)
+
+    def close(self):
+        self.wire.close()
+        for one in self.maps:
+            one.close()
+        for fd in self.fds:
+            os.close(fd)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def test_an_object_is_written_where_it_lies(own, lib):
+    w = own.job()
+    h = lib.Handle(own.endpoints["unix"], w.token)
+    seen = set()
+    for turn, size in enumerate((65_537, MB, 3 * MB + 5, MB, MB, MB, MB)):
+        r = h.reserve("x", size).write(pattern(size, turn))
+        assert r.inode() in {int(i) for i in inodes(own)}
+        seen.add(r.inode())
+        r.commit()
+        assert h.get("x", size) == pattern(size, turn)
+        assert w("get", "x") == pattern(size, turn)
+    h.reserve("x", MB).write(b"?" * MB).abandon()
+    assert w("get", "x") == pattern(MB, 6)
+    h.put("y", pattern(MB, 1))  # a plain put goes there as well
+    assert w("get", "y") == pattern(MB, 1)
+    for path in "xy":
+        w("rm", path)
+    h.close()
+    until(lambda: w.held() == 0, "its segments")
+    until(lambda: not seen & {int(i) for i in inodes(own)}, "its memory is given back")
+    own.client()("doctor")
+
+
+def test_large_ones_lie_in_segments_side_by_side(own, lib):
+    """All of them full but the last, so that they are one range of addresses for who looks at them."""
+    w = own.job()
+    h = lib.Handle(own.endpoints["unix"], w.token)
+    for size in (4 * MB + 1, 23 * MB + 7, 64 * MB + 1):  # the last one goes through the socket
+        h.put("x", pattern(size, size & 255))
+        assert h.get("x", size) == pattern(size, size & 255)
+    with Writer(own.endpoints["unix"], w.token) as n:
+        reply = n.wire.call("RESERVE", len=9 * MB + 5)
+        parts = decode_all("RESERVED_PART", reply.payload)
+        assert len(parts) == reply["count"] > 1 and sum(p["len"] for p in parts) == 9 * MB + 5
+        assert all(p["offset"] == 0 and p["len"] % 65_536 == 0 for p in parts[:-1])
+        for i, part in enumerate(parts):
+            n.map(reply["put"], i)[:part["len"]] = bytes([i]) * part["len"]
+        assert n.map(reply["put"], len(parts)) == "STALE"
+        assert n.put(reply["put"], "y", b"\0" * 4 * 145).status == "OK"
+        assert w.json("stat", "y")["length"] == 9 * MB + 5
+        w("get", "y", code=REFUSED, status="DAMAGED")  # it was not summed
+    for path in "xy":
+        w("rm", path)
+    h.close()
+    until(lambda: w.held() == 0, "its segments")
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "direct"])
+def test_where_memory_is_not_shared_it_is_a_buffer(own, lib, scheme):
+    w = own.job()
+    h = lib.Handle(own.endpoints[scheme], w.token)
+    r = h.reserve("x", 3 * MB).write(pattern(3 * MB))
+    assert r.inode() == 0
+    r.commit()
+    assert w("get", "x") == pattern(3 * MB)
+    h.close()
+
+
+def test_who_may_not_map_writes_to_a_buffer(lib):
+    with not_dev() as endpoint:
+        h = lib.Handle(endpoint)
+        for _ in range(2):
+            r = h.reserve("x", MB).write(pattern(MB))
+            assert r.inode() == 0
+            r.commit()
+            assert h.get("x", MB) == pattern(MB)
+        h.close()
+
+
+def test_what_is_not_committed_goes_with_its_function(own, lib):
+    """Killed, or gone with its connection; whatever it still maps then is nobody's."""
+    w = own.job()
+    with Program(own.endpoints["unix"], w.token) as f:
+        assert f("[h := Handle(), h.put('kept', pattern(100_000)), h.reserve('x', 1 << 20).write(b'a' * 1000).inode()][2] != 0") == "True"
+        assert w.held() > MB
+        f.process.kill()
+        f.process.wait()
+        until(lambda: w.held() < 4 * 65_536, "what was reserved")
+    assert w("get", "kept") == pattern(100_000)
+    with Writer(own.endpoints["unix"], w.token) as n:
+        n.map(n.reserve(MB)[0])[:4] = b"mine"
+        assert n.pages() == 2 * MB // 1024
+        n.wire.close()
+        until(lambda: n.pages() == 0, "its memory is punched")
+        n.maps[0][:4] = b"mine"  # what it writes there now is charged to it, and nobody sees it
+    w("rm", "kept")
+    until(lambda: w.held() == 0, "its segments")
+    own.client()("doctor")
+
+
+def test_a_job_that_ends_while_its_function_is_stopped(own, lib):
+    w = own.job()
+    before = own.client().top()["dram_used"]
+    with Program(own.endpoints["unix"], w.token) as f:
+        f("[h := Handle(), keep.update(h=h, r=h.reserve('x', 4 << 20).write(b'a' * 1000))]")
+        inode = f("keep['r'].inode()")
+        assert inode in inodes(own)
+        f.process.send_signal(signal.SIGSTOP)
+        w("job", "end", w.job)
+        until(lambda: own.client().top()["dram_used"] <= before, "its memory", late_s=2)
+        assert inode not in inodes(own)
+        f.process.send_signal(signal.SIGCONT)
+        assert f("keep['r'].write(b'b' * 1000).commit()").startswith("STALE")
+        assert f("keep['h'].put('x', b'x')").startswith("JOBENDED")
+    own.client()("doctor")
+
+
+def test_nobody_else_has_its_memory(own, lib):
+    """Neither the job's other functions, while it lives, nor another job after it."""
+    w, other = own.job(), own.job()
+    with Writer(own.endpoints["unix"], w.token) as n:
+        put, part = n.reserve(MB)
+        mine = n.map(put)
+        mine[:] = b"\x11" * len(mine)
+        assert n.put(put, "x", b"\0" * 64).status == "OK"
+        assert n.put(put, "x", b"\0" * 64).status == "STALE"
+        assert n.map(put) == "STALE"
+        w("rm", "x")
+        until(lambda: w.held() == 0, "it is free")
+        # It has it again, as it is.
+        put, again = n.reserve(MB)
+        assert (again["segment"], again["since"]) == (part["segment"], part["since"])
+        assert n.map(put)[:] == mine[:]
+        assert n.wire.call("PUT_DROP", put=put).status == "OK"
+        w("put", "-", "mine", input=b"\x22" * (MB - 4096))
+        with Writer(own.endpoints["unix"], w.token) as second:
+            assert second.map(put) == "STALE"
+            assert second.put(put, "x", b"\0" * 64).status == "STALE"
+            theirs = second.map(second.reserve(MB)[0])
+            theirs[:] = b"\x33" * len(theirs)
+            assert {os.fstat(fd).st_ino for fd in n.fds}.isdisjoint({os.fstat(fd).st_ino for fd in second.fds})
+        other("put", "-", "theirs", input=b"\x44" * (3 * MB))
+        assert set(mine[:]) == {0x11}
+        n.wire.close()
+        until(lambda: n.pages() == 0, "its memory is punched")
+        other("put", "-", "more", input=b"\x55" * (3 * MB))
+        assert set(mine[:]) == {0}
+
+
+def test_an_author_spoils_what_is_its_own(own, lib):
+    """Its sums lie where it cannot write, so nobody takes what it wrote later for what it put."""
+    w = own.job()
+    w("put", "-", "other", input=pattern(100_000))
+    with Program(own.endpoints["unix"], w.token) as f:
+        f("[h := Handle(), keep.update(h=h, r=h.reserve('x', 1 << 20).write(pattern(1 << 20)))]")
+        f("keep.update(at=keep['r'].at)")
+        f("keep['r'].commit()")
+        assert w("get", "x") == pattern(MB)
+        f("[__import__('ctypes').memset(keep['at'] + 70_000, 1, 10)]")
+        w("get", "x", code=REFUSED, status="DAMAGED")
+        assert f("keep['h'].get('x')").startswith("DAMAGED")
+        assert w("get", "other") == pattern(100_000)
+        f("keep['h'].put('x', pattern(1 << 20, 1))")
+        assert w("get", "x") == pattern(MB, 1)
+
+
+def test_requests_that_make_no_sense(own):
+    w = own.job()
+    with Writer(own.endpoints["unix"], w.token) as n:
+        for size, status in ((0, "TOOLARGE"), (1 << 40, "TOOLARGE"), ((64 << 20) + 1, "TOOLARGE")):
+            assert n.reserve(size)[0] == status
+        assert n.map(77) == "STALE"
+        assert n.put(77, "x", b"").status == "STALE"
+        put, part = n.reserve(100_000)
+        assert n.map(put, index=1) == "STALE"
+        assert n.put(put, "x", b"\0" * 4, flags=99).status == "INVALID"
+        assert n.put(put, "", b"\0" * 8).status == "INVALID"
+        assert n.put(put, "x", b"\0" * 4).status == "INVALID"  # a sum is missing; and then it is gone
+        assert n.put(put, "x", b"\0" * 8).status == "STALE"
+        puts = [n.reserve(1)[0] for _ in range(1024)]
+        assert n.reserve(1)[0] == "LIMIT"
+        assert n.wire.call("PUT_DROP", put=puts[5]).status == "OK"
+        assert n.reserve(1)[0] not in ("LIMIT", *puts)
+    until(lambda: w.held() == 0, "what was reserved")
+    with Writer(own.endpoints["tcp"], w.token) as n:
+        assert n.reserve(MB)[0] == "UNSUPPORTED"
+
+
+def test_a_proxy_that_is_killed_meanwhile(again, lib, tmp_path):  # noqa: F811
+    """What was not committed is stale, what was is there, and what a function could write nobody has after it."""
+    server = again("--socket", str(tmp_path / "s"))
+    client = server.start()
+    h = lib.Handle(f"unix://{tmp_path}/s")
+    h.put("kept", pattern(MB))
+    r = h.reserve("x", MB).write(pattern(MB))
+    server.kill()
+    server.start()
+    with pytest.raises(lib.Failed, match="STALE"):
+        r.commit()
+    assert h.get("kept", MB) == pattern(MB)
+    h.reserve("x", MB).write(pattern(MB, 1)).commit()
+    assert client("get", "x") == pattern(MB, 1)
+    h.close()
