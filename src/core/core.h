@@ -208,6 +208,8 @@ int place_fill(struct core *c, struct place *p, struct slice sums, uint64_t due_
 	       struct extent *ret);
 /* Committed, or never to be. Fine after a failure. */
 void place_end(struct core *c, struct place *p);
+/* Others wait for space: a place is not kept for longer than HOLD_MS_MAX. */
+bool places_are_short(struct core *c);
 /* The author has ended, and has no place any more. */
 void author_over(struct core *c, uint64_t job, uint64_t author);
 

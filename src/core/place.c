@@ -68,14 +68,15 @@ static int reserve_many(struct core *c, const struct want *want, uint64_t due_ns
 int places_reserve(struct core *c, const struct want *want, uint64_t due_ns, struct place *ret,
 		   unsigned cap, char *why, size_t why_cap)
 {
-	int r;
+	int r = -EOPNOTSUPP;
 
 	memset(ret, 0, cap * sizeof(*ret));
-	snprintf(why, why_cap, "this process has no pool, or the store has it put elsewhere");
-	if (!core_has_pool(c))
-		return -EOPNOTSUPP;
-	r = want->need <= PLACE_BYTES_MAX ? reserve_one(c, want, due_ns, ret, why, why_cap)
-					  : reserve_many(c, want, due_ns, ret, cap, why, why_cap);
+	if (core_has_pool(c))
+		r = want->need <= PLACE_BYTES_MAX
+			    ? reserve_one(c, want, due_ns, ret, why, why_cap)
+			    : reserve_many(c, want, due_ns, ret, cap, why, why_cap);
+	if (r == -EOPNOTSUPP)
+		snprintf(why, why_cap, "it would not lie in this process");
 	for (int i = 0, n = r; i < n && r > 0; i++) {
 		int x = let_write(c, want->author, &ret[i]);
 
@@ -137,4 +138,9 @@ void place_end(struct core *c, struct place *p)
 	if (p->is_all_of_it && p->piece.segment)
 		segment_seal(p->piece.segment);
 	piece_end(c, &p->piece);
+}
+
+bool places_are_short(struct core *c)
+{
+	return c->config.reach_ops->is_short(c->config.reach);
 }

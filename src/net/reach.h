@@ -42,6 +42,8 @@ struct reach_ops {
 	int (*export_to_write)(struct reach *p, uint64_t job, uint64_t segment, uint32_t generation,
 			       uint64_t author, uint32_t *ret_size);
 	void (*author_over)(struct reach *p, uint64_t job, uint64_t author);
+	/* Somebody waits for space that is not there. */
+	bool (*is_short)(struct reach *p);
 	/*
 	 * Functions may still view, by a predecessor's word, what it had exported of this job: FREE
 	 * of that is not answered until they do not.

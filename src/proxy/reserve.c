@@ -15,10 +15,14 @@ struct reserved {
 	struct native *native;
 	struct core *core;
 	uint64_t id;
-	bool is_busy; /* it is being put: whoever does frees it */
+	bool is_busy;      /* it is being put: whoever does frees it */
+	struct timer held; /* for long enough, if others wait for space */
 	unsigned count, cap;
 	struct place places[];
 };
+
+/* What is held for longer than it may be is looked at so often. */
+#define LOOK_MS 1000
 
 /* So many bytes have sums in one message. */
 #define BYTES_MAX ((uint64_t)SUMS_BYTES / 4 * CHECK_PIECE)
@@ -49,9 +53,22 @@ static void reserved_free(struct reserved *v)
 static void reserved_close(struct reserved *v)
 {
 	list_remove(&v->link);
+	timer_stop(core_loop(v->core), &v->held);
 	v->native->reserved_count--;
 	if (!v->is_busy)
 		reserved_free(v);
+}
+
+/* Who was stopped for so long finds it STALE when he puts it. */
+static void held_for_long(struct timer *t)
+{
+	struct reserved *v = container_of(t, struct reserved, held);
+
+	if (places_are_short(v->core))
+		reserved_close(v);
+	else
+		timer_start(core_loop(v->core), t,
+			    core_loop(v->core)->now_ns + LOOK_MS * 1000000ull);
 }
 
 void reserved_drop(struct request *r, uint64_t id)
@@ -159,6 +176,8 @@ static void reserve_run(struct fiber *self)
 	n->reserved_count++;
 	list_init(&v->link);
 	list_insert(&n->reserved, &v->link);
+	v->held = (struct timer){ .fire = held_for_long };
+	timer_start(op->proxy->loop, &v->held, op->proxy->loop->now_ns + HOLD_MS_MAX * 1000000ull);
 	w = request_answer(r);
 	reserve_rep_put(&w, &(struct reserve_rep){ .put = v->id, .count = (uint16_t)v->count });
 	request_reply(r, &w, parts);

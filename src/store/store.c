@@ -599,6 +599,11 @@ static void near_author_over(struct reach *r, uint64_t job, uint64_t author)
 	store_changed(r->store);
 }
 
+static bool near_is_short(struct reach *r)
+{
+	return pool_lacking(&r->store->pool) > 0;
+}
+
 static void near_hold_views(struct reach *r, uint64_t job, bool is_held)
 {
 	struct store *s = r->store;
@@ -616,6 +621,7 @@ static const struct reach_ops REACH_OPS = {
 	.let_write = near_let_write,
 	.export_to_write = near_export_to_write,
 	.author_over = near_author_over,
+	.is_short = near_is_short,
 	.hold_views = near_hold_views,
 };
 

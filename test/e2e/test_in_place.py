@@ -178,7 +178,7 @@ def test_a_job_that_ends_while_its_function_is_stopped(own, lib):
         f.process.send_signal(signal.SIGSTOP)
         w("job", "end", w.job)
         until(lambda: own.client().top()["dram_used"] <= before, "its memory", late_s=2)
-        assert inode not in inodes(own)
+        until(lambda: inode not in inodes(own), "its memory is unmade")
         f.process.send_signal(signal.SIGCONT)
         assert f("keep['r'].write(b'b' * 1000).commit()").startswith("STALE")
         assert f("keep['h'].put('x', b'x')").startswith("JOBENDED")
@@ -234,6 +234,21 @@ def test_an_author_spoils_what_is_its_own(own, lib):
         assert w("get", "x") == pattern(MB, 1)
 
 
+@pytest.mark.skipif(not os.environ.get("WADI_TEST_LARGE"), reason="a minute; WADI_TEST_LARGE runs it")
+def test_what_is_reserved_for_a_minute_is_given_to_who_waits(new_store):
+    store = new_store(memory="128M")
+    a, b = store.job(), store.job()
+    with Writer(store.endpoints["unix"], a.token) as n:
+        puts = []
+        while len(puts) < 500 and (got := n.reserve(MB))[0] != "NOSPACE":
+            puts.append(got[0])
+        assert len(puts) > 20
+        b("put", "-", "x", "--timeout", "100s", input=pattern(8 * MB))
+        assert n.put(puts[0], "x", b"\0" * 64).status == "STALE"
+    assert b("get", "x") == pattern(8 * MB)
+    assert store.stop() == 0
+
+
 def test_requests_that_make_no_sense(own):
     w = own.job()
     with Writer(own.endpoints["unix"], w.token) as n:
@@ -254,6 +269,9 @@ def test_requests_that_make_no_sense(own):
     until(lambda: w.held() == 0, "what was reserved")
     with Writer(own.endpoints["tcp"], w.token) as n:
         assert n.reserve(MB)[0] == "UNSUPPORTED"
+    for narrow in (("--prefix", "a/"), ("--rights", "read"), ("--rights", "write")):  # to map is to read
+        with Writer(own.endpoints["unix"], w("job", "token", *narrow).decode().strip()) as n:
+            assert n.reserve(MB)[0] == "DENIED"
 
 
 def test_a_proxy_that_is_killed_meanwhile(again, lib, tmp_path):  # noqa: F811
