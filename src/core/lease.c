@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/container.h"
+#include "base/due.h"
 #include "base/node.h"
 #include "base/plant.h"
 #include "core/core_priv.h"
@@ -334,12 +335,14 @@ static int writer_lease(struct core *c, struct writer *w, uint32_t len, uint64_t
 				   .need = len,
 				   .age_ms = age_ms,
 				   .size = segment_size_after(len, w->wrote) };
+	bool is_first = !w->is_leasing;
 	struct segment *s;
 	int r;
 
 	w->is_leasing = true;
 	r = segments_lease(c, &want, due_ns, &s, 1, why, why_cap);
-	w->is_leasing = false;
+	if (is_first)
+		w->is_leasing = false;
 	while (waitq_wake(&w->leased))
 		;
 	if (r < 0)
@@ -358,6 +361,8 @@ static int writer_lease(struct core *c, struct writer *w, uint32_t len, uint64_t
 int author_reserve(struct core *c, uint64_t job, uint64_t author, uint32_t len, uint64_t age_ms,
 		   uint64_t due_ns, struct piece *ret, char *why, size_t why_cap)
 {
+	/* Then it asks beside who does, who may wait for longer than it can. */
+	uint64_t own_ns = due_again(c->loop->now_ns, due_ns);
 	struct writer *w = writer_get(c, job, author);
 	int r;
 
@@ -369,9 +374,11 @@ int author_reserve(struct core *c, uint64_t job, uint64_t author, uint32_t len, 
 		r = take_open(c, w, len, ret);
 		if (r != -EAGAIN)
 			break;
-		r = w->is_leasing ? waitq_wait(&w->leased, due_ns)
-				  : writer_lease(c, w, len, age_ms, due_ns, why, why_cap);
-		if (r < 0)
+		if (w->is_leasing && c->loop->now_ns < own_ns)
+			r = waitq_wait(&w->leased, own_ns);
+		else
+			r = writer_lease(c, w, len, age_ms, due_ns, why, why_cap);
+		if (r < 0 && (r != -ETIMEDOUT || c->loop->now_ns >= due_ns))
 			break;
 	}
 	w->user_count--;

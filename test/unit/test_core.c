@@ -33,7 +33,7 @@ static struct reach *reach;
 static const struct reach_ops *reach_ops;
 static struct reach_ops counting_ops; /* which count */
 static unsigned turn_count, pinned_in, pinned_count, pinned_together;
-static uint64_t job;
+static uint64_t job, quota;
 static uint8_t *sample, *back;
 static char notes[512], why[160];
 
@@ -79,7 +79,8 @@ static void make_job(void)
 	struct ask a;
 	struct wcur w = ask_begin(core, &a, MSG_JOB_CREATE, slot_of_name(name));
 
-	job_create_req_put(&w, &(struct job_create_req){ .lease_ms = 60000, .name = name });
+	job_create_req_put(&w, &(struct job_create_req){
+				       .lease_ms = 60000, .quota_dram = quota, .name = name });
 	note("job:%d ", ask_wait(&a, &w, NULL, due()));
 	body = ask_reply(&a);
 	if (job_create_rep_get(&body, &rep) == 0)
@@ -989,6 +990,49 @@ static void long_sums_are_made_in_pieces_with_turns_for_others_between(void **st
 
 #define CORE_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
+/* Of a quota that has room for one. */
+#define PIECE_LEN 60000
+
+static void wait_for_long(struct fiber *self)
+{
+	char words[160];
+	struct piece p;
+	int r = piece_reserve(core, job, PIECE_LEN, 0, loop->now_ns + 4 * SECOND_NS, &p, words,
+			      sizeof(words));
+
+	note("long:%d ", r);
+}
+
+static void play_beside_who_waits(void)
+{
+	struct scene other = { .has_ended = false };
+	struct piece first, second;
+	uint64_t began_ns;
+	int r;
+
+	note("first:%d ", piece_reserve(core, job, PIECE_LEN, 0, due(), &first, why, sizeof(why)));
+	(void)fiber_start(&loop->fibers, &other.fiber, wait_for_long, scene_ended);
+	core_sleep(core, loop->now_ns + 100000000);
+	began_ns = loop->now_ns;
+	r = piece_reserve(core, job, PIECE_LEN, 0, loop->now_ns + SECOND_NS, &second, why,
+			  sizeof(why));
+	note("short:%d ", r);
+	note("%s ", strstr(why, "of its quota of") ? "words" : why);
+	note("%s ", loop->now_ns - began_ns < SECOND_NS ? "early" : "late");
+	while (!other.has_ended)
+		core_sleep(core, loop->now_ns + 100000000);
+	piece_end(core, &first);
+}
+
+/* Whoever asks for all of a writer's puts may wait for longer than one of them can. */
+static void who_has_less_time_hears_in_his_own(void **state)
+{
+	quota = SEGMENT_BYTES_MIN;
+	play(play_beside_who_waits);
+	quota = 0;
+	assert_string_equal(notes, "job:0 first:0 short:-122 words early long:-122 ");
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -1006,6 +1050,7 @@ int main(void)
 		CORE_TEST(what_was_taken_is_forgotten_when_it_is_replaced),
 		CORE_TEST(what_is_forgotten_before_it_is_heard_of_is_not_taken),
 		CORE_TEST(what_may_have_to_be_undone_is_limited),
+		CORE_TEST(who_has_less_time_hears_in_his_own),
 		CORE_TEST(a_wrong_shard_names_the_right_one),
 		cmocka_unit_test_setup_teardown(
 			who_writes_while_a_store_is_restarted_does_not_notice, far_setup,
