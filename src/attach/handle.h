@@ -209,7 +209,7 @@ struct reserved {
 	struct mapping *mapping; /* of the part at hand */
 	uint8_t *data;
 };
-bool put_in_place_is_possible(const struct wadi *w, size_t len);
+bool reserved_is_possible(const struct wadi *w, size_t len);
 /* A result of those below: without them, the bytes may be had by the proxy all the same. */
 bool is_for_the_socket(int r);
 /* One copy, straight to its place. */

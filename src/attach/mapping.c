@@ -166,7 +166,9 @@ static void segment_came(struct near *n, int fd, uint32_t size)
 		/* Whole pages, the last one too: segments have nothing else. */
 		size_t len = (a->len + SEGMENT_PAGE - 1) & ~(size_t)(SEGMENT_PAGE - 1);
 
-		m->joined += memory_join_part(&m->memory, a->at, fd, a->offset, len) == 0;
+		m->joined +=
+			(a->msg == MSG_RESERVE_MAP ? memory_join_part_to_write : memory_join_part)(
+				&m->memory, a->at, fd, a->offset, len) == 0;
 	} else if ((m = mapping_new(n)) != NULL) {
 		m->segment = a->segment;
 		m->generation = a->generation;
@@ -343,36 +345,68 @@ int mapping_get_to_write(struct wadi_op *op, uint64_t put, uint16_t index,
 	return get(op, &what, ret);
 }
 
-static int join_piece(struct wadi_op *op, struct mapping *m, size_t at,
-		      const struct mapping_part *part)
+/* What is to lie side by side, to be read or to be written. */
+struct pieces {
+	const struct mapping_part *parts;
+	const struct reserved_part *reserved; /* else these, of `put` */
+	uint64_t put;
+	uint32_t count;
+};
+
+static struct near_asking piece_of(const struct pieces *p, uint32_t i)
 {
-	const struct near_asking what = { .msg = MSG_EXPORT,
-					  .segment = part->segment,
-					  .generation = part->generation,
-					  .to = m,
-					  .at = at,
-					  .offset = part->offset,
-					  .len = part->len };
-	uint32_t before = m->joined;
+	if (p->parts)
+		return (struct near_asking){ .msg = MSG_EXPORT,
+					     .segment = p->parts[i].segment,
+					     .generation = p->parts[i].generation,
+					     .offset = p->parts[i].offset,
+					     .len = p->parts[i].len };
+	return (struct near_asking){ .msg = MSG_RESERVE_MAP,
+				     .put = p->put,
+				     .index = (uint16_t)i,
+				     .offset = p->reserved[i].offset,
+				     .len = p->reserved[i].len };
+}
+
+static int join_piece(struct wadi_op *op, const struct near_asking *what)
+{
+	uint32_t before = what->to->joined;
 	bool has_asked = false;
 	int r = 1;
 
-	while (r > 0 && m->joined == before)
-		r = near_ask(op, &what, &has_asked);
-	return r < 0 ? r : m->joined > before ? 0 : -ENOENT;
+	while (r > 0 && what->to->joined == before)
+		r = near_ask(op, what, &has_asked);
+	return r < 0 ? r : what->to->joined > before ? 0 : -ENOENT;
 }
 
-int mapping_get_pieces(struct wadi_op *op, const struct mapping_part *parts, uint32_t count,
-		       struct mapping **ret)
+static int join_all(struct wadi_op *op, const struct pieces *p, struct mapping *m)
+{
+	size_t at = 0;
+
+	for (uint32_t i = 0; i < p->count; i++) {
+		struct near_asking what = piece_of(p, i);
+		int r;
+
+		what.to = m;
+		what.at = at;
+		at += what.len;
+		r = join_piece(op, &what);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int get_pieces(struct wadi_op *op, const struct pieces *p, struct mapping **ret)
 {
 	struct near *n = &op->w->near;
 	struct mapping *m = mapping_new(n);
-	size_t len = 0, at = 0;
+	size_t len = 0;
 	int r;
 
 	*ret = NULL;
-	for (uint32_t i = 0; i < count; i++)
-		len += parts[i].len;
+	for (uint32_t i = 0; i < p->count; i++)
+		len += piece_of(p, i).len;
 	r = m ? memory_span((len + SEGMENT_PAGE - 1) & ~(size_t)(SEGMENT_PAGE - 1), &m->memory)
 	      : -ENOENT;
 	if (r < 0) {
@@ -381,11 +415,23 @@ int mapping_get_pieces(struct wadi_op *op, const struct mapping_part *parts, uin
 	}
 	mapping_add(n, m);
 	mapping_use(n, m);
-	for (uint32_t i = 0; i < count && r == 0; at += parts[i].len, i++)
-		r = join_piece(op, m, at, &parts[i]);
+	r = join_all(op, p, m);
 	mapping_leave(n, m);
 	if (r == 0)
 		*ret = m;
 	return r == -ENOENT ? 0
 			    : r; /* what is not whole goes when it has not been used for a while */
+}
+
+int mapping_get_pieces(struct wadi_op *op, const struct mapping_part *parts, uint32_t count,
+		       struct mapping **ret)
+{
+	return get_pieces(op, &(struct pieces){ .parts = parts, .count = count }, ret);
+}
+
+int mapping_get_reserved(struct wadi_op *op, uint64_t put, const struct reserved_part *parts,
+			 uint32_t count, struct mapping **ret)
+{
+	return get_pieces(op, &(struct pieces){ .reserved = parts, .put = put, .count = count },
+			  ret);
 }

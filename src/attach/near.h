@@ -101,6 +101,9 @@ int mapping_get_to_write(struct wadi_op *op, uint64_t put, uint16_t index,
 			 const struct reserved_part *part, struct mapping **ret);
 int mapping_get_pieces(struct wadi_op *op, const struct mapping_part *parts, uint32_t count,
 		       struct mapping **ret);
+/* All parts of it side by side, of which all but the last are whole pages. */
+int mapping_get_reserved(struct wadi_op *op, uint64_t put, const struct reserved_part *parts,
+			 uint32_t count, struct mapping **ret);
 void mapping_use(struct near *n, struct mapping *m);
 void mapping_leave(struct near *n, struct mapping *m);
 /* It has this number there. False: it has another one that somebody views it by. */

@@ -352,7 +352,7 @@ int64_t put_object(struct wadi_op *op, const struct put_how *how, const void *da
 	int r = -EAGAIN;
 
 	op->is_unsure |= how->is_callers;
-	if (put_in_place_is_possible(op->w, len)) {
+	if (reserved_is_possible(op->w, len)) {
 		r = put_in_place(op, how, data, len, ret_version);
 		if (!is_for_the_socket(r))
 			return r;

@@ -18,19 +18,13 @@
 #define DATA_ALIGN 64
 #define COPY_BYTES 4096
 
-/* So many bytes have sums in one message; a reservation is in one piece. */
-#define PUT_BYTES_MAX     ((size_t)SUMS_BYTES / 4 * CHECK_PIECE)
-#define RESERVE_BYTES_MAX FRAME_PAYLOAD_MAX
+/* So many bytes have sums in one message. */
+#define BYTES_MAX ((size_t)SUMS_BYTES / 4 * CHECK_PIECE)
 
-static bool is_possible(const struct wadi *w, size_t len, size_t most)
+bool reserved_is_possible(const struct wadi *w, size_t len)
 {
-	return len >= RESERVE_FROM && len <= most && near_is_possible(w) &&
+	return len >= RESERVE_FROM && len <= BYTES_MAX && near_is_possible(w) &&
 	       w->near.room_refused != w->connection;
-}
-
-bool put_in_place_is_possible(const struct wadi *w, size_t len)
-{
-	return is_possible(w, len, PUT_BYTES_MAX);
 }
 
 bool is_for_the_socket(int r)
@@ -45,23 +39,39 @@ static void leave(struct wadi *w, struct reserved *v)
 		mapping_leave(&w->near, TAKE_PTR(v->mapping));
 }
 
-/* It stays mapped until leave(). */
-static int map(struct wadi_op *op, struct reserved *v, unsigned index)
+/* What was mapped of it stays so until leave(). */
+static int mapped(struct wadi_op *op, struct reserved *v, struct mapping *m, uint64_t offset,
+		  uint64_t len)
+{
+	if (!m)
+		return -EUSERS;
+	if (offset + len > m->memory.size)
+		return -EBADMSG;
+	v->mapping = m;
+	mapping_use(&op->w->near, m);
+	v->data = m->memory.ptr + offset;
+	return 0;
+}
+
+static int map_part(struct wadi_op *op, struct reserved *v, unsigned index)
 {
 	const struct reserved_part *part = &v->parts[index];
 	struct mapping *m;
 	int r = mapping_get_to_write(op, v->put, (uint16_t)index, part, &m);
 
-	if (r == 0 && !m)
-		r = -EUSERS;
-	if (r == 0 && (uint64_t)part->offset + part->len > m->len)
-		r = -EBADMSG;
-	if (r < 0)
-		return r;
-	v->mapping = m;
-	mapping_use(&op->w->near, m);
-	v->data = m->memory.ptr + part->offset;
-	return 0;
+	return r < 0 ? r : mapped(op, v, m, part->offset, part->len);
+}
+
+/* As one range of addresses; to copy to its parts is cheaper, they may be mapped already. */
+static int map_all(struct wadi_op *op, struct reserved *v)
+{
+	struct mapping *m;
+	int r;
+
+	if (v->count == 1)
+		return map_part(op, v, 0);
+	r = mapping_get_reserved(op, v->put, v->parts, v->count, &m);
+	return r < 0 ? r : mapped(op, v, m, 0, v->len);
 }
 
 static int take_parts(struct reserved *v, unsigned count, struct rcur *list)
@@ -150,31 +160,36 @@ static uint32_t copy_and_sum(uint8_t *to, const uint8_t *from, size_t len, uint6
 	return crc;
 }
 
-/* With `data`, or with what is there already. */
-static int fill_part(struct wadi_op *op, const struct reserved *v, const struct reserved_part *part,
+/* With `data`, or with what is at `to` already. */
+static int fill_part(struct wadi_op *op, const struct reserved_part *part, uint8_t *to,
 		     const uint8_t *data, struct wcur *sums)
 {
 	for (size_t at = 0, n; at < part->len; at += n) {
 		n = part->len - at < CHECK_PIECE ? part->len - at : CHECK_PIECE;
-		put_u32(sums, data ? copy_and_sum(v->data + at, data + at, n, part->seed)
-				   : crc_more(crc_begin(part->seed), v->data + at, n));
+		put_u32(sums, data ? copy_and_sum(to + at, data + at, n, part->seed)
+				   : crc_more(crc_begin(part->seed), to + at, n));
 		if ((at + n) % LOOP_PIECE == 0 && fiber_yield(&op->w->loop->fibers) < 0)
 			return -ECANCELED;
 	}
+	op_progress(op);
 	return 0;
 }
 
+/* `data` NULL: it is mapped, and written. */
 static int fill(struct wadi_op *op, struct reserved *v, const uint8_t *data, struct wcur *sums)
 {
-	int r = data ? 0 : fill_part(op, v, &v->parts[0], NULL, sums);
+	size_t at = 0;
+	int r = 0;
 
-	for (unsigned i = 0; data && r == 0 && i < v->count; i++) {
-		r = map(op, v, i);
+	for (unsigned i = 0; r == 0 && i < v->count; at += v->parts[i].len, i++) {
+		if (!data) {
+			r = fill_part(op, &v->parts[i], v->data + at, NULL, sums);
+			continue;
+		}
+		r = map_part(op, v, i);
 		if (r == 0)
-			r = fill_part(op, v, &v->parts[i], data, sums);
+			r = fill_part(op, &v->parts[i], v->data, data + at, sums);
 		leave(op->w, v);
-		data += v->parts[i].len;
-		op_progress(op);
 	}
 	return r;
 }
@@ -272,7 +287,7 @@ static int64_t reserve_run(struct wadi_op *op)
 	int x = reserved_begin(op, r->room.len, r->how.begun_ns, &r->room);
 
 	if (x == 0)
-		x = map(op, &r->room, 0);
+		x = map_all(op, &r->room);
 	if (x < 0)
 		reserved_end(op->w, &r->room);
 	return x;
@@ -321,7 +336,7 @@ static int take_room(struct wadi_reservation *r, bool *ret_is_said)
 	struct reserve_op o = { .r = r };
 	int x = -EOPNOTSUPP;
 
-	if (is_possible(r->w, r->room.len, RESERVE_BYTES_MAX)) {
+	if (reserved_is_possible(r->w, r->room.len)) {
 		op_init(&o.op, r->w, "reserve", r->path, r->options.timeout_ms, reserve_run);
 		x = (int)op_run(&o.op);
 		*ret_is_said = x < 0 && !is_for_the_socket(x);

@@ -171,7 +171,8 @@ int memory_span(size_t size, struct memory *ret)
 	return 0;
 }
 
-int memory_join_part(struct memory *m, size_t at, int fd, size_t from, size_t len)
+static int join_part(struct memory *m, size_t at, int fd, size_t from, size_t len, int rights,
+		     int flags)
 {
 	struct stat st;
 
@@ -179,10 +180,20 @@ int memory_join_part(struct memory *m, size_t at, int fd, size_t from, size_t le
 	    from > (size_t)st.st_size || len > (size_t)st.st_size - from ||
 	    (at | from | len) % SEGMENT_PAGE != 0)
 		return -EBADF;
-	if (mmap(m->ptr + at, len, PROT_READ, MAP_SHARED | MAP_FIXED, fd, (off_t)from) ==
+	if (mmap(m->ptr + at, len, rights, MAP_SHARED | MAP_FIXED | flags, fd, (off_t)from) ==
 	    MAP_FAILED)
 		return -errno;
 	return 0;
+}
+
+int memory_join_part(struct memory *m, size_t at, int fd, size_t from, size_t len)
+{
+	return join_part(m, at, fd, from, len, PROT_READ, 0);
+}
+
+int memory_join_part_to_write(struct memory *m, size_t at, int fd, size_t from, size_t len)
+{
+	return join_part(m, at, fd, from, len, PROT_READ | PROT_WRITE, MAP_POPULATE);
 }
 
 /* Ours can write; and a description that is shared could be told things, leases and flags. */

@@ -108,6 +108,10 @@ def test_large_ones_lie_in_segments_side_by_side(own, lib):
     for size in (4 * MB + 1, 23 * MB + 7, 64 * MB + 1):  # the last one goes through the socket
         h.put("x", pattern(size, size & 255))
         assert h.get("x", size) == pattern(size, size & 255)
+        r = h.reserve("y", size).write(pattern(size, size & 127))
+        assert (r.inode() != 0) == (size <= 64 * MB)
+        r.commit()
+        assert h.get("y", size) == pattern(size, size & 127)
     with Writer(own.endpoints["unix"], w.token) as n:
         reply = n.wire.call("RESERVE", len=9 * MB + 5)
         parts = decode_all("RESERVED_PART", reply.payload)

@@ -206,6 +206,15 @@ static void parts_of_regions_are_mapped_side_by_side(void **state)
 	b.ptr[8192] = 9;
 	assert_int_equal(span.ptr[8192], 9);
 	assert_int_equal(mprotect(span.ptr, 4096, PROT_READ | PROT_WRITE), -1);
+	fd = memory_export(&b);
+	assert_int_equal(memory_join_part_to_write(&span, 0, fd, 0, 4096), -EACCES);
+	close(fd);
+	fd = memory_export_to_write(&b);
+	assert_int_equal(memory_join_part_to_write(&span, 0, fd, 1, 4096), -EBADF);
+	assert_int_equal(memory_join_part_to_write(&span, 3 * 4096, fd, 4096, 4096), 0);
+	close(fd);
+	span.ptr[3 * 4096] = 7;
+	assert_int_equal(b.ptr[4096], 7);
 	media_memfd.free(&span);
 	media_memfd.free(&a);
 	media_memfd.free(&b);
