@@ -1,5 +1,6 @@
 """A library in a strange host: threads, forks, signals, garbage, and the end of the interpreter."""
 import gc
+import os
 import signal
 import subprocess
 import sys
@@ -87,7 +88,12 @@ def test_garbage_in_any_order(endpoint, w):
         assert gone() is None
 
 
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
 def test_a_view_outlives_its_store(endpoint, w):
+    before = descriptors()
     with wadi.open(endpoint, w.token) as store:
         store.put("x", b"v" * 150_000)
         view, reader = store.view("x"), store.reader("x")
@@ -97,8 +103,10 @@ def test_a_view_outlives_its_store(endpoint, w):
     room = bytearray(10)
     assert reader.readinto(room) == 10 and room == b"v" * 10
     view.release()
-    assert view.released
+    assert view.released and descriptors() > before
     reader.close()
+    del view, reader
+    assert descriptors() == before
 
 
 def test_a_view_keeps_its_bytes(store, w):

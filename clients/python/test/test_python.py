@@ -54,6 +54,13 @@ def test_calls_in_flight(s):
     waits[1].cancel()
     with pytest.raises(wadi.CanceledError):
         waits[1].result()
+    data = bytearray(b"d" * 100_000)
+    put = s.start_put("x", data)
+    with pytest.raises(BufferError):
+        data.append(1)  # it may not move before it was sent
+    put.result()
+    data.append(1)
+    assert s.get("x") == b"d" * 100_000
     s.start_remove("x1")  # that nobody keeps
     while s.turn(timeout=1) == 0:
         pass
