@@ -1,7 +1,7 @@
 # What people type. Meson and ninja do the work, in build/; this file only names it.
 
 .DEFAULT_GOAL := all
-.PHONY: all run test style asan tsan arm64 torture torture-functions fuzz plants sim model e2e python python-asan coverage mutate openwhisk openwhisk-python lambda bench bench-long bench-attach format install prefix clean help
+.PHONY: all run test style asan tsan arm64 torture torture-functions fuzz plants sim model e2e python python-asan coverage mutate openwhisk openwhisk-python lambda bench bench-long bench-attach bench-python format install prefix clean help
 JOBS := $(shell nproc)
 PREFIX ?= /usr/local
 BENCH_PROGRAMS = bench/overwrite bench/instructions test/torture/many
@@ -104,6 +104,11 @@ bench-attach: ## the ways to attach a function beside each other, into doc/attac
 	@tools/install-packages test
 	@$(MAKE) -s all
 	@bench/run --attach $(ARGS)
+
+bench-python: ## the Python client beside redis-py, into doc/python.md, in three minutes
+	@tools/install-packages test
+	@$(MAKE) -s all python
+	@bench/run --python
 
 format: ## lay out all C as .clang-format says
 	@tools/format
