@@ -71,12 +71,17 @@ const struct ask *pool_oldest(const struct pool *p)
 	return NULL;
 }
 
+static uint64_t less(uint64_t bytes, uint64_t there_is)
+{
+	return bytes > there_is ? bytes - there_is : 0;
+}
+
 uint64_t pool_lacking(const struct pool *p)
 {
 	const struct ask *a = pool_oldest(p);
-	uint64_t need = a ? pool_ask_bytes(a) : 0, room = a ? pool_ask_room(p, a, false, 0) : 0;
+	uint64_t lent = less(less(p->lend_wanted, p->lent), less(p->limit, p->used));
 
-	return need > room ? need - room : 0;
+	return lent + (a ? less(pool_ask_bytes(a), pool_ask_room(p, a, false, 0)) : 0);
 }
 
 /*

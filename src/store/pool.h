@@ -223,7 +223,7 @@ void pool_fini(struct pool *p, const struct media *media);
 int pool_ask(struct pool *p, struct ask *a, uint64_t now_ns, struct grants *ret);
 /* One whose waiting is over, with its result, 0 or an error; NULL if there is none. */
 struct ask *pool_next(struct pool *p, uint64_t now_ns, struct grants *ret, int *ret_result);
-/* What the oldest of those who wait lacks; 0: nothing. */
+/* What the oldest of those who wait lacks, and whoever is lent to; 0: nothing. */
 uint64_t pool_lacking(const struct pool *p);
 /* Waits no more. */
 void pool_forget(struct pool *p, struct ask *a);

@@ -1299,6 +1299,22 @@ static void the_last_segments_are_only_for_moves_which_come_before_all_others(vo
 	pool_forget(&p, &old);
 }
 
+static void what_is_lacking_to_be_lent_is_told_though_nobody_asks(void **state)
+{
+	struct grant list[64];
+	unsigned n = fill(JOB_A, list, 64);
+
+	/* What is clean, and nobody's, comes without that. */
+	(void)pool_lend(&p, LIMIT - 60 * MB);
+	assert_int_equal(pool_lacking(&p), 0);
+	(void)pool_lend(&p, LIMIT - 54 * MB);
+	assert_int_equal(pool_lacking(&p), 6 * MB);
+	for (unsigned i = 0; i < 6; i++)
+		assert_int_equal(free_it(&list[--n], 1), 0);
+	assert_int_equal(pool_lacking(&p), 0);
+	pool_lend(&p, 0);
+}
+
 static void what_the_oldest_lacks_is_told_but_not_what_a_move_does(void **state)
 {
 	struct grant list[64];
@@ -1978,6 +1994,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			the_last_segments_are_only_for_moves_which_come_before_all_others,
 			open_pool_for_moves, close_pool),
+		TEST(what_is_lacking_to_be_lent_is_told_though_nobody_asks),
 		TEST(what_the_oldest_lacks_is_told_but_not_what_a_move_does),
 		TEST(the_fuller_the_pool_the_smaller_what_is_open),
 		TEST(who_needs_all_of_it_takes_nothing_before_that_is_there),
