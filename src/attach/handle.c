@@ -54,7 +54,7 @@ int64_t handle_fail(struct wadi *w, const char *verb, const char *what, int64_t 
 
 int handle_check(struct wadi *w)
 {
-	if (w->pid != getpid())
+	if (forked_since(&w->forked))
 		return (int)handle_fail(w, "wadi", NULL, -EOWNERDEAD,
 					"open another in this process");
 	if (w->is_poisoned)
@@ -467,7 +467,9 @@ struct wadi_attempt attempt_next(struct wadi *w)
 int handle_init(struct wadi *w, struct loop *l)
 {
 	w->loop = l;
-	w->pid = getpid();
+	/* In the simulator, whose kills leave no page behind, nobody has begun. */
+	if (!w->forked.pid)
+		w->forked.pid = getpid();
 	waitq_init(&w->connected, &l->fibers);
 	node_random(&w->attempt, sizeof(w->attempt));
 	w->attempt.hi |= 1; /* all zeros would be none */
@@ -516,7 +518,7 @@ int wadi_open(const struct wadi_options *options, struct wadi **ret)
 		return -ENOMEM;
 	if (options)
 		memcpy(&o, options, options->size < sizeof(o) ? options->size : sizeof(o));
-	w->pid = getpid();
+	forked_begin(&w->forked);
 	r = configure(w, &o);
 	if (r < 0)
 		return r;
@@ -536,17 +538,20 @@ int wadi_open(const struct wadi_options *options, struct wadi **ret)
 
 void wadi_close(struct wadi *w)
 {
+	bool is_forked;
+
 	if (!w)
 		return;
+	is_forked = forked_since(&w->forked);
 	/* After a fork the descriptors are the parent's as well: what is told to the loop is told
 	 * to it. */
-	if (w->pid == getpid() && w->loop) {
+	if (!is_forked && w->loop) {
 		loop_adopt(w->loop);
 		conn_close(w->conn);
 		conn_close(w->opening);
 	}
 	/* Of a poisoned handle the rest is left to the end of the process: its loop is broken. */
-	if (w->pid == getpid() && w->loop && !w->is_poisoned) {
+	if (!is_forked && w->loop && !w->is_poisoned) {
 		(void)loop_turn(w->loop, 0);
 		near_fini(&w->near);
 		if (w->direct) {
@@ -556,6 +561,7 @@ void wadi_close(struct wadi *w)
 			loop_close(w->loop);
 		}
 	}
+	forked_end(&w->forked);
 	node_free(w);
 }
 
@@ -581,7 +587,7 @@ int wadi_turn(struct wadi *w, uint32_t timeout_ms)
 	}
 	if (r == -ECANCELED)
 		return (int)handle_fail(w, "turn", NULL, r, "");
-	if (r < 0 && !w->is_poisoned && w->pid == getpid()) {
+	if (r < 0 && !w->is_poisoned && !forked_since(&w->forked)) {
 		w->is_poisoned = true;
 		r = (int)handle_fail(w, "turn", NULL, -ENOTRECOVERABLE, strerror(-r));
 	}

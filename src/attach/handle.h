@@ -21,6 +21,7 @@
 #include "attach/near.h"
 #include "direct/direct.h"
 #include "net/conn.h"
+#include "shm/forked.h"
 #include "wadi/wadi.h"
 #include "wire/codec.h"
 #include "wire/extent.h"
@@ -42,7 +43,7 @@ struct wadi {
 	struct address address;
 	char endpoint[ADDRESS_TEXT_MAX], token[TOKEN_BYTES_MAX + 1];
 	uint32_t timeout_ms;
-	int pid;
+	struct forked forked;              /* since it was opened */
 	bool (*is_interrupted)(void *arg); /* of its options; may be NULL */
 	void *interrupt_arg;
 	bool is_poisoned, is_saying_hello;

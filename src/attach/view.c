@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "attach/handle.h"
 #include "base/container.h"
@@ -230,7 +229,7 @@ int wadi_release(struct wadi_view **take)
 	if (!v)
 		return 0;
 	/* After a fork the pin is the parent's: nothing of it is given back here. */
-	if (v->w->pid != getpid())
+	if (forked_since(&v->w->forked))
 		return handle_check(v->w);
 	loop_adopt(v->w->loop);
 	if (v->sight) {
