@@ -32,10 +32,11 @@ static bool is_text(const char *s, size_t max)
 
 int lambda_url_check(const char *url, struct problem *problem)
 {
-	const char *name = url + strlen(SCHEME), *qualifier = NULL;
+	const char *name = "", *qualifier = NULL;
 	size_t len = 0;
 
 	if (strncmp(url, SCHEME, strlen(SCHEME)) == 0) {
+		name = url + strlen(SCHEME);
 		len = strcspn(name, ":");
 		qualifier = name[len] ? name + len + 1 : NULL;
 	}
@@ -72,7 +73,7 @@ static int environment_check(const struct lambda_environment *env, struct proble
 int lambda_parse(const char *url, const struct lambda_environment *env, struct lambda *ret,
 		 struct problem *problem)
 {
-	const char *name = url + strlen(SCHEME), *colon = strchr(name, ':');
+	const char *name, *colon;
 	char endpoint[640];
 	size_t len;
 	int r = lambda_url_check(url, problem);
@@ -81,6 +82,8 @@ int lambda_parse(const char *url, const struct lambda_environment *env, struct l
 		r = environment_check(env, problem);
 	if (r < 0)
 		return r;
+	name = url + strlen(SCHEME);
+	colon = strchr(name, ':');
 	if (env->endpoint)
 		snprintf(endpoint, sizeof(endpoint), "%s", env->endpoint);
 	else
