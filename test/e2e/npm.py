@@ -10,8 +10,9 @@ from conftest import BUILD
 NPM_S = 120
 
 
-def modules(package):
-    """The directory of modules that has `name@version`; a test without it is skipped, and says why."""
+def modules(package, *more, is_built=False):
+    """The directory of modules that has `name@version`, and `more`; a test without it is skipped, and says why. One that
+    `is_built` runs its scripts, since it is C++."""
     if not shutil.which("npm") or not shutil.which("node"):
         pytest.skip("no npm here")
     directory = os.path.join(BUILD, "npm", package.replace("/", "-"))
@@ -20,9 +21,10 @@ def modules(package):
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not os.path.exists(os.path.join(directory, "done")):
             try:
-                done = subprocess.run(["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", directory,
-                                       package], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                      text=True, timeout=NPM_S, check=False)
+                done = subprocess.run(["npm", "install", *([] if is_built else ["--ignore-scripts"]), "--no-audit", "--no-fund",
+                                       "--legacy-peer-deps", "--prefix", directory, package, *more],
+                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                      text=True, timeout=NPM_S * (5 if is_built else 1), check=False)
             except subprocess.TimeoutExpired:
                 pytest.skip(f"npm did not bring {package} within {NPM_S} s")
             if done.returncode != 0:
