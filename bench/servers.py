@@ -26,6 +26,13 @@ def role(name, *options, **how):
         process.wait()
 
 
+def free_port():
+    """For a server that is told its port and does not say which one it has."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
 def doors(directory):
     return ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--redis", "127.0.0.1:0", "--socket",
             os.path.join(directory, "s")]
@@ -41,9 +48,7 @@ def dev(directory, *options, **how):
 @contextlib.contextmanager
 def apart(directory, has_proxy, **how):
     """Metadata and a store, and perhaps a proxy, as processes of their own: their pids, and the endpoint."""
-    with socket.socket() as probe:  # a port that the kernel finds free
-        probe.bind(("127.0.0.1", 0))
-        at = f"127.0.0.1:{probe.getsockname()[1]}"
+    at = f"127.0.0.1:{free_port()}"
     key = os.path.join(directory, "key")
     with open(key, "w", encoding="ascii") as file:
         file.write(os.urandom(32).hex())
