@@ -7,7 +7,6 @@
 #include "base/container.h"
 #include "base/hash.h"
 #include "base/node.h"
-#include "base/plant.h"
 
 uint32_t pool_size_within(uint64_t bytes)
 {
@@ -23,17 +22,11 @@ unsigned pool_class_of(uint32_t size)
 	return (unsigned)__builtin_ctz(size) - (unsigned)__builtin_ctz(SEGMENT_BYTES_MIN);
 }
 
-static bool is_used(const struct segment *s)
-{
-	return s->state == SEGMENT_OPEN || s->state == SEGMENT_SEALED ||
-	       s->state == SEGMENT_FREEING;
-}
-
 static struct row row_of(const struct segment *s)
 {
 	struct row row = { .generation = s->generation };
 
-	if (!is_used(s))
+	if (!segment_is_used(s))
 		return row;
 	row.job = s->job->id;
 	row.request = s->request;
@@ -51,8 +44,7 @@ static struct row row_of(const struct segment *s)
 	return row;
 }
 
-/* Before anybody hears of a change that a successor must know, it is written down. */
-static void note(struct pool *p, const struct segment *s)
+void pool_note(struct pool *p, const struct segment *s)
 {
 	struct row row;
 
@@ -123,9 +115,18 @@ void pool_hold(struct pool *p, struct segment *s, uint32_t held)
 	assert(p->reserved <= p->limit);
 }
 
-static struct segment *segment_at(const struct pool *p, unsigned index)
+struct segment *pool_segment_at(const struct pool *p, unsigned index)
 {
 	return &p->chunks[index / CHUNK_SEGMENTS][index % CHUNK_SEGMENTS];
+}
+
+struct segment *pool_lookup(const struct pool *p, uint64_t id)
+{
+	uint64_t index = id & ((1u << SEGMENT_POOL_SHIFT) - 1);
+
+	return pool_of_segment(id) == p->number && index < p->segment_count
+		       ? pool_segment_at(p, (unsigned)index)
+		       : NULL;
 }
 
 static struct segment *segment_add(struct pool *p)
@@ -138,7 +139,7 @@ static struct segment *segment_add(struct pool *p)
 		*chunk = node_alloc(CHUNK_SEGMENTS * sizeof(**chunk));
 	if (!*chunk)
 		return NULL;
-	s = segment_at(p, p->segment_count);
+	s = pool_segment_at(p, p->segment_count);
 	*s = (struct segment){
 		.index = p->segment_count,
 		.id = p->number << SEGMENT_POOL_SHIFT | p->segment_count,
@@ -188,7 +189,7 @@ int pool_init(struct pool *p, uint64_t number, uint64_t limit, unsigned segment_
 	return p->chunks ? 0 : -ENOMEM;
 }
 
-static uint64_t hash_of(const struct pool *p, uint64_t job, uint64_t request)
+uint64_t pool_request_hash(const struct pool *p, uint64_t job, uint64_t request)
 {
 	uint64_t key[2] = { job, request };
 
@@ -197,7 +198,8 @@ static uint64_t hash_of(const struct pool *p, uint64_t job, uint64_t request)
 
 struct pool_job *pool_job_find(const struct pool *p, uint64_t id)
 {
-	for (struct hlink *l = htable_first(&p->jobs, hash_of(p, id, 0)); l; l = htable_next(l)) {
+	for (struct hlink *l = htable_first(&p->jobs, pool_request_hash(p, id, 0)); l;
+	     l = htable_next(l)) {
 		struct pool_job *j = container_of(l, struct pool_job, by_id);
 
 		if (j->id == id)
@@ -206,7 +208,7 @@ struct pool_job *pool_job_find(const struct pool *p, uint64_t id)
 	return NULL;
 }
 
-static void job_unref(struct pool *p, struct pool_job *j)
+void pool_job_unref(struct pool *p, struct pool_job *j)
 {
 	if (--j->count > 0)
 		return;
@@ -215,7 +217,7 @@ static void job_unref(struct pool *p, struct pool_job *j)
 	node_free(j);
 }
 
-static struct pool_job *job_ref(struct pool *p, uint64_t id)
+struct pool_job *pool_job_ref(struct pool *p, uint64_t id)
 {
 	struct pool_job *j = pool_job_find(p, id);
 
@@ -228,7 +230,7 @@ static struct pool_job *job_ref(struct pool *p, uint64_t id)
 		list_init(&j->link);
 		for (unsigned i = 0; i < POOL_CLASSES; i++)
 			list_init(&j->warm[i]);
-		htable_add(&p->jobs, &j->by_id, hash_of(p, id, 0));
+		htable_add(&p->jobs, &j->by_id, pool_request_hash(p, id, 0));
 	}
 	j->count++;
 	return j;
@@ -237,14 +239,14 @@ static struct pool_job *job_ref(struct pool *p, uint64_t id)
 void pool_disown(struct pool *p, struct segment *s)
 {
 	list_remove(&s->of_job);
-	job_unref(p, s->job);
+	pool_job_unref(p, s->job);
 	s->job = NULL;
 }
 
 void pool_fini(struct pool *p, const struct media *media)
 {
 	for (unsigned i = 0; i < p->segment_count; i++) {
-		struct segment *s = segment_at(p, i);
+		struct segment *s = pool_segment_at(p, i);
 
 		assert(!s->is_away && s->pin_count == 0);
 		media->free(&s->memory);
@@ -259,330 +261,11 @@ void pool_fini(struct pool *p, const struct media *media)
 	htable_fini(&p->requests);
 }
 
-static struct grant grant_of(const struct pool *p, const struct segment *s)
-{
-	return (struct grant){ .segment = s->id,
-			       .generation = s->generation,
-			       .size = s->size,
-			       .key = s->key,
-			       .store = p->number };
-}
-
-bool pool_granted(const struct pool *p, const struct ask *a, struct grants *ret)
-{
-	struct hlink *l = htable_first(&p->requests, hash_of(p, a->job, a->request));
-
-	ret->count = 0;
-	for (; l; l = htable_next(l)) {
-		struct segment *s = container_of(l, struct segment, by_request);
-
-		if (s->job->id != a->job || s->request != a->request || s->state == SEGMENT_FREEING)
-			continue;
-		ret->stamp_ns = s->stamp_ns;
-		ret->list[ret->count++] = grant_of(p, s);
-	}
-	return ret->count > 0;
-}
-
-/* What its author wrote last, or the last of those without one; the job may be NULL: not here yet.
- */
-static struct segment *find_warm(const struct pool_job *j, unsigned class_of_size, uint64_t author)
-{
-	const struct list *warm = j ? &j->warm[class_of_size] : NULL;
-	struct segment *s;
-
-	if (!warm || list_is_empty(warm))
-		return NULL;
-	for (const struct list *l = warm->next; author && l != warm; l = l->next) {
-		s = container_of((struct list *)l, struct segment, of_job);
-		if (s->author == author)
-			return s;
-		if (!s->author)
-			break;
-	}
-	s = container_of(warm->prev, struct segment, of_job);
-	return s->author ? NULL : s;
-}
-
-/* One of its own job's, as it is, or a clean one. */
-static struct segment *find_free(const struct pool *p, const struct pool_job *j,
-				 unsigned class_of_size, uint64_t author)
-{
-	const struct list *clean = &p->clean[class_of_size];
-	struct segment *s = find_warm(j, class_of_size, author);
-
-	if (s || list_is_empty(clean))
-		return s;
-	return container_of(clean->next, struct segment, link);
-}
-
-/* Less than this part of what was asked for would be full, and another needed, too soon. */
-#define NEAR_SHARE 4
-
-/*
- * Where to make one would take memory from others, another size that the job has back is better:
- * twice as large, if so much was asked for, or smaller, if what is at hand fits.
- */
-static struct segment *find_near(const struct pool *p, const struct pool_job *j,
-				 const struct ask *a, uint64_t room, unsigned class_of_size)
-{
-	uint32_t size = class_size(class_of_size), least = segment_size_for(a->need);
-	struct segment *s = NULL;
-
-	if (!j || !pool_is_short(p, size))
-		return NULL;
-	if (least < size / NEAR_SHARE)
-		least = size / NEAR_SHARE;
-	if (2 * size <= a->size_most && 2 * size <= room)
-		s = find_warm(j, class_of_size + 1, a->author);
-	while (!s && class_of_size > 0 && class_size(class_of_size - 1) >= least)
-		s = find_warm(j, --class_of_size, a->author);
-	return s;
-}
-
-static void give(struct pool *p, struct segment *s, struct pool_job *j, const struct ask *a,
-		 uint64_t stamp_ns)
-{
-	if (s->state == SEGMENT_DIRTY) {
-		p->counters.warm_count++;
-		list_remove(&s->of_job);
-	} else {
-		s->job = j;
-		j->count++;
-	}
-	list_insert(&j->used, &s->of_job);
-	s->key = node_random_u64();
-	s->request = a->request;
-	s->stamp_ns = stamp_ns;
-	s->front = 0;
-	s->back = s->size;
-	s->is_revoked = s->was_sealed = false;
-	pool_enter(p, s, SEGMENT_OPEN);
-	htable_add(&p->requests, &s->by_request, hash_of(p, a->job, a->request));
-	note(p, s);
-	book_add(&p->book, s->size, stamp_ns);
-	p->counters.granted_count++;
-	p->counters.granted_bytes += s->size;
-}
-
-static bool is_for(const struct segment *s, const struct ask *a)
-{
-	return !s->author || s->author == a->author;
-}
-
-/* Is there one of each? */
-static bool has_all(const struct pool *p, const struct pool_job *j, const struct ask *a,
-		    const uint8_t *classes, unsigned n)
-{
-	unsigned lack[POOL_CLASSES] = { 0 };
-
-	for (unsigned i = 0; i < n; i++)
-		lack[classes[i]]++;
-	for (unsigned c = 0; c < POOL_CLASSES; c++) {
-		struct list *l = j ? j->warm[c].next : NULL;
-
-		lack[c] -= lack[c] < p->clean_count[c] ? lack[c] : p->clean_count[c];
-		for (; lack[c] > 0 && l && l != &j->warm[c]; l = l->next)
-			lack[c] -= is_for(container_of(l, struct segment, of_job), a);
-		if (lack[c] > 0)
-			return false;
-	}
-	return true;
-}
-
-int pool_grant(struct pool *p, const struct ask *a, uint64_t room, uint64_t now_ns,
-	       struct grants *ret)
-{
-	uint8_t classes[LEASE_SEGMENTS_MAX];
-	unsigned n = pool_ask_classes(a, room, classes);
-	struct pool_job *j = pool_job_find(p, a->job);
-	struct segment *first;
-
-	ret->count = 0;
-	ret->stamp_ns = a->stamp_ns + (now_ns - a->arrived_ns);
-	first = n > 0 ? find_free(p, j, classes[0], a->author) : NULL;
-	if (!first && n == 1)
-		first = find_near(p, j, a, room, classes[0]);
-	if (!first || (a->is_whole && n > 1 && !has_all(p, j, a, classes, n)))
-		return -EAGAIN;
-	j = htable_reserve(&p->requests) < 0 ? NULL : job_ref(p, a->job);
-	if (!j)
-		return -ENOMEM;
-	for (unsigned i = 0; i < n; i++) {
-		struct segment *s = i == 0 ? first : find_free(p, j, classes[i], a->author);
-
-		if (!s)
-			break;
-		/* What a job has back needs no stock. */
-		if (s->state == SEGMENT_CLEAN)
-			pool_demand_add(p, classes[i], now_ns);
-		give(p, s, j, a, ret->stamp_ns);
-		ret->list[ret->count++] = grant_of(p, s);
-	}
-	job_unref(p, j);
-	p->granted_ns = now_ns;
-	return 0;
-}
-
-/* NULL: not of this pool, or never there. */
-static struct segment *lookup(const struct pool *p, uint64_t id)
-{
-	uint64_t index = id & ((1u << SEGMENT_POOL_SHIFT) - 1);
-
-	return pool_of_segment(id) == p->number && index < p->segment_count
-		       ? segment_at(p, (unsigned)index)
-		       : NULL;
-}
-
-int pool_find(struct pool *p, uint64_t id, uint32_t generation, struct segment **ret)
-{
-	struct segment *s = lookup(p, id);
-
-	if (!s || s->generation != generation ||
-	    (s->state != SEGMENT_OPEN && s->state != SEGMENT_SEALED))
-		return -ESTALE;
-	*ret = s;
-	return 0;
-}
-
-struct segment *pool_pinned(struct pool *p, uint64_t id)
-{
-	struct segment *s = lookup(p, id);
-
-	assert(s && s->pin_count > 0);
-	return s;
-}
-
-struct segment *pool_view_over(struct pool *p, unsigned *at)
-{
-	while (*at < p->segment_count) {
-		struct segment *s = segment_at(p, (*at)++);
-
-		if (s->is_viewed && !s->job->has_views) {
-			s->is_viewed = false;
-			return s;
-		}
-	}
-	return NULL;
-}
-
-void pool_hold_views(struct pool *p, uint64_t job, bool is_held)
-{
-	struct pool_job *j = pool_job_find(p, job);
-
-	if (j)
-		j->has_views = is_held;
-}
-
-/* What a segment is booked with: all of it while it is open. */
-static uint32_t booked(const struct segment *s)
-{
-	return segment_booked(s->size, s->front, s->back);
-}
-
-/* To read in the punched middle would bring pages back that nobody counts. */
-static bool is_inside(const struct segment *s, uint32_t offset, uint32_t len)
-{
-	uint64_t end = (uint64_t)offset + len;
-
-	if (end > s->size)
-		return false;
-	return s->state == SEGMENT_OPEN || booked(s) == s->size || end <= middle_begin(s) ||
-	       offset >= middle_end(s);
-}
-
-/* One in use that is this job's, while the job is not over. */
-static int find_of_job(struct pool *p, uint64_t job, uint64_t id, uint32_t generation,
-		       struct segment **ret)
-{
-	int r = pool_find(p, id, generation, ret);
-
-	if (r < 0)
-		return r;
-	if ((*ret)->job->id != job)
-		return -ESTALE;
-	return (*ret)->job->is_over ? -EIDRM : 0;
-}
-
-int pool_pin(struct pool *p, uint64_t job, uint64_t id, uint32_t generation, uint32_t offset,
-	     uint32_t len, struct segment **ret, uint8_t **ret_bytes)
-{
-	struct segment *s;
-	int r = find_of_job(p, job, id, generation, &s);
-
-	if (r < 0)
-		return r;
-	if (!is_inside(s, offset, len))
-		return -ERANGE;
-	s->pin_count++;
-	*ret = s;
-	*ret_bytes = s->memory.ptr + offset;
-	return 0;
-}
-
-int pool_pin_to_write(struct pool *p, uint64_t job, uint64_t id, uint32_t generation, uint64_t key,
-		      uint32_t offset, uint32_t len, struct segment **ret, uint8_t **ret_bytes)
-{
-	struct segment *s;
-	int r;
-
-	if (planted(FENCE_LEFT_OUT) && (s = lookup(p, id)) != NULL && is_used(s)) {
-		job = s->job->id;
-		key = s->key;
-		generation = s->generation;
-	}
-	r = pool_find(p, id, generation, &s);
-	if (r < 0)
-		return r;
-	if (s->job->id == job && (s->key != key || s->state != SEGMENT_OPEN || s->is_revoked))
-		return -EACCES;
-	r = pool_pin(p, job, id, generation, offset, len, ret, ret_bytes);
-	if (r == 0)
-		s->writer_count++;
-	return r;
-}
-
-int pool_export(struct pool *p, uint64_t job, uint64_t id, uint32_t generation,
-		struct segment **ret)
-{
-	struct segment *s;
-	int r = find_of_job(p, job, id, generation, &s);
-
-	if (r < 0)
-		return r;
-	if (!s->is_exported) {
-		s->is_exported = true;
-		p->counters.exported_count++;
-		note(p, s);
-	}
-	*ret = s;
-	return 0;
-}
-
-int pool_export_to_write(struct pool *p, uint64_t job, uint64_t id, uint32_t generation,
-			 uint64_t key, uint64_t author, struct segment **ret)
-{
-	struct segment *s;
-	int r = find_of_job(p, job, id, generation, &s);
-
-	if (r < 0)
-		return r;
-	if (s->key != key || s->state != SEGMENT_OPEN || s->is_revoked ||
-	    (s->author && s->author != author))
-		return -EACCES;
-	if (!s->author)
-		s->authored = generation;
-	s->author = author;
-	if (s->authored == generation)
-		note(p, s);
-	return pool_export(p, job, id, generation, ret);
-}
-
 /* The middle of a sealed segment goes, once nobody can be writing there. */
 static void consider_punch(struct pool *p, struct segment *s, uint64_t now_ns)
 {
 	if (s->state != SEGMENT_SEALED || s->writer_count > 0 || s->is_away ||
-	    s->held == booked(s) || !list_is_empty(&s->link))
+	    s->held == segment_booked_now(s) || !list_is_empty(&s->link))
 		return;
 	s->since_ns = now_ns;
 	list_insert(&p->punches, &s->link);
@@ -634,9 +317,9 @@ void pool_author_over(struct pool *p, uint64_t job, uint64_t author)
 			s->author = AUTHOR_GONE;
 	}
 	for (unsigned c = 0; c < POOL_CLASSES; c++)
-		for (struct segment *s; (s = find_warm(j, c, author)) && s->author == author;)
+		for (struct segment *s; (s = pool_find_warm(j, c, author)) && s->author == author;)
 			unmake(p, s);
-	job_unref(p, j);
+	pool_job_unref(p, j);
 }
 
 /* Warm for its job, or its author: not if that may still write what was taken from it, or is gone.
@@ -663,7 +346,7 @@ static void settle(struct pool *p, struct segment *s, uint64_t now_ns)
 	list_remove(&s->of_job);
 	close_row(p, s->index, &row);
 	if (s->job->is_over && !list_is_empty(&s->job->used))
-		note(p, container_of(s->job->used.next, struct segment, of_job));
+		pool_note(p, container_of(s->job->used.next, struct segment, of_job));
 	s->generation++;
 	s->key = 0;
 	p->counters.freed_count++;
@@ -709,8 +392,8 @@ int pool_seal(struct pool *p, uint64_t id, uint32_t generation, uint32_t front, 
 	s->sealed_ns = stamp_ns;
 	s->was_sealed = true;
 	pool_enter(p, s, SEGMENT_SEALED);
-	note(p, s);
-	book_add(&p->book, (int64_t)booked(s) - s->size, stamp_ns);
+	pool_note(p, s);
+	book_add(&p->book, (int64_t)segment_booked_now(s) - s->size, stamp_ns);
 	consider_punch(p, s, now_ns);
 	return 0;
 }
@@ -722,7 +405,7 @@ int pool_revoke(struct pool *p, uint64_t id, uint32_t generation, struct segment
 	if (pool_find(p, id, generation, &s) < 0)
 		return 0;
 	s->is_revoked = true;
-	note(p, s);
+	pool_note(p, s);
 	if (s->writer_count == 0)
 		return 0;
 	*ret = s;
@@ -732,19 +415,20 @@ int pool_revoke(struct pool *p, uint64_t id, uint32_t generation, struct segment
 int pool_free(struct pool *p, uint64_t id, uint32_t generation, uint64_t stamp_ns, uint64_t now_ns,
 	      struct segment **ret)
 {
-	struct segment *s = lookup(p, id);
+	struct segment *s = pool_lookup(p, id);
 
-	if (!s || s->generation != generation || !is_used(s))
+	if (!s || s->generation != generation || !segment_is_used(s))
 		return 0;
 	*ret = s;
 	if (stamp_ns == 0)
 		stamp_ns = s->stamp_ns;
 	if (s->state != SEGMENT_FREEING) {
-		book_add(&p->book, -(int64_t)(s->state == SEGMENT_OPEN ? s->size : booked(s)),
+		book_add(&p->book,
+			 -(int64_t)(s->state == SEGMENT_OPEN ? s->size : segment_booked_now(s)),
 			 stamp_ns);
 		s->freed_ns = stamp_ns;
 		pool_enter(p, s, SEGMENT_FREEING);
-		note(p, s);
+		pool_note(p, s);
 	}
 	if (s->pin_count > 0)
 		return -EAGAIN;
@@ -769,7 +453,7 @@ void pool_job_over(struct pool *p, uint64_t job)
 		return;
 	j->is_over = true;
 	if (!list_is_empty(&j->used))
-		note(p, container_of(j->used.next, struct segment, of_job));
+		pool_note(p, container_of(j->used.next, struct segment, of_job));
 	list_insert(&p->over,
 		    &j->link); /* what it left goes; so does the link, if that is nothing */
 }
@@ -777,7 +461,7 @@ void pool_job_over(struct pool *p, uint64_t job)
 static int restore_used(struct pool *p, struct segment *s, const struct row *row,
 			struct memory *memory, uint32_t held)
 {
-	struct pool_job *j = htable_reserve(&p->requests) < 0 ? NULL : job_ref(p, row->job);
+	struct pool_job *j = htable_reserve(&p->requests) < 0 ? NULL : pool_job_ref(p, row->job);
 
 	if (!j)
 		return -ENOMEM;
@@ -799,7 +483,7 @@ static int restore_used(struct pool *p, struct segment *s, const struct row *row
 	s->memory = *memory;
 	*memory = (struct memory){ .fd = -1 };
 	list_insert(&j->used, &s->of_job);
-	htable_add(&p->requests, &s->by_request, hash_of(p, row->job, row->request));
+	htable_add(&p->requests, &s->by_request, pool_request_hash(p, row->job, row->request));
 	pool_hold(p, s, held);
 	pool_enter(p, s, s->was_sealed ? SEGMENT_SEALED : SEGMENT_OPEN);
 	consider_punch(p, s, 0);
@@ -831,21 +515,22 @@ void pool_write_table(struct pool *p)
 {
 	table_set_closed(&p->table, &p->closed);
 	for (unsigned i = 0; i < p->segment_count; i++)
-		if (is_used(segment_at(p, i)) || segment_at(p, i)->generation > 1)
-			note(p, segment_at(p, i));
+		if (segment_is_used(pool_segment_at(p, i)) || pool_segment_at(p, i)->generation > 1)
+			pool_note(p, pool_segment_at(p, i));
 }
 
 unsigned pool_list(const struct pool *p, uint16_t of_slot, uint64_t after,
 		   struct segment_entry *list, unsigned cap, bool *ret_has_more)
 {
-	const struct segment *s = lookup(p, after);
+	const struct segment *s = pool_lookup(p, after);
 	unsigned n = 0;
 
 	*ret_has_more = false;
 	for (unsigned i = after ? (s ? s->index + 1 : p->segment_count) : 0; i < p->segment_count;
 	     i++) {
-		s = segment_at(p, i);
-		if (!is_used(s) || (of_slot != UINT16_MAX && slot_of_id(s->job->id) != of_slot))
+		s = pool_segment_at(p, i);
+		if (!segment_is_used(s) ||
+		    (of_slot != UINT16_MAX && slot_of_id(s->job->id) != of_slot))
 			continue;
 		if (n == cap) {
 			*ret_has_more = true;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pool_priv: what the files of a pool share. pool.c has the segments, ask.c those
- * who wait, plan.c what the janitor is to do.
+ * pool_priv: what the files of a pool share. pool.c has the segments and their life, grant.c who is
+ * given one, pin.c who may touch it, ask.c those who wait, plan.c what the janitor is to do.
  */
 #pragma once
 
@@ -36,6 +36,18 @@ static inline uint32_t class_size(unsigned class_of_size)
 	return SEGMENT_BYTES_MIN << class_of_size;
 }
 
+static inline bool segment_is_used(const struct segment *s)
+{
+	return s->state == SEGMENT_OPEN || s->state == SEGMENT_SEALED ||
+	       s->state == SEGMENT_FREEING;
+}
+
+/* What a segment is booked with: all of it while it is open. */
+static inline uint32_t segment_booked_now(const struct segment *s)
+{
+	return segment_booked(s->size, s->front, s->back);
+}
+
 /* The largest power of two that is not above `bytes`; 0 if that would be no segment. */
 uint32_t pool_size_within(uint64_t bytes);
 unsigned pool_class_of(uint32_t size);
@@ -50,12 +62,25 @@ void pool_keep_warm(struct pool *p, struct segment *s, uint64_t now_ns);
 /* A DIRTY one is its job's no more. */
 void pool_disown(struct pool *p, struct segment *s);
 
+/* NULL: not of this pool, or never there. */
+struct segment *pool_lookup(const struct pool *p, uint64_t id);
+struct segment *pool_segment_at(const struct pool *p, unsigned index);
+/* Before anybody hears of a change that a successor must know, it is written down. */
+void pool_note(struct pool *p, const struct segment *s);
+
 struct pool_job *pool_job_find(const struct pool *p, uint64_t id);
+/* Counted for a segment, or while somebody works with it. NULL: no memory. */
+struct pool_job *pool_job_ref(struct pool *p, uint64_t id);
+void pool_job_unref(struct pool *p, struct pool_job *j);
+uint64_t pool_request_hash(const struct pool *p, uint64_t job, uint64_t request);
 
 /* Grants what is there of what `a` needs, with at most `room` more bytes in use. -EAGAIN: nothing
  * is. */
 int pool_grant(struct pool *p, const struct ask *a, uint64_t room, uint64_t now_ns,
 	       struct grants *ret);
+/* What its author wrote last, or the last of those without one; the job may be NULL: not here yet.
+ */
+struct segment *pool_find_warm(const struct pool_job *j, unsigned class_of_size, uint64_t author);
 /* The grants that were made for a request. False: none. */
 bool pool_granted(const struct pool *p, const struct ask *a, struct grants *ret);
 
