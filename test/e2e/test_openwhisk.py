@@ -9,6 +9,7 @@ import glob
 import http.client
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -502,8 +503,8 @@ def podman():
 
 
 @pytest.mark.skipif(not IS_LARGE, reason="takes minutes where podman's storage is slow; WADI_TEST_LARGE is not set")
-def test_an_image_runs_in_a_container(tmp_path, podman):
-    """By the Dockerfile, where podman builds and runs here."""
+def test_an_image_runs_in_containers_that_are_frozen(place, tmp_path, podman, whisk, store):
+    """By the Dockerfile, where podman builds and runs here; the socket of the store is in a volume."""
     root = str(tmp_path / "root")
     subprocess.run([os.path.join(ROOT, "tools/container-image"), "--directory", root], check=True)
     built = subprocess.run([*podman, "build", "-q", "--isolation=chroot", "--pull=never", "-t", "wadi-sort-openwhisk", "-f",
@@ -514,19 +515,19 @@ def test_an_image_runs_in_a_container(tmp_path, podman):
     # The port is the kernel's choice, and the network is ours only so that there is one to ask over.
     told = ""
     for runtime in ("crun", "runc"):
-        run = [*podman, "--runtime", runtime, "run", "--rm", "--network=host", "--ulimit=nofile=1024:1024",
-               "--ulimit=nproc=1024:1024", "wadi-sort-openwhisk", "--openwhisk=127.0.0.1:0"]
+        run = [*podman, "--runtime", runtime, "run", "--rm", "--name={name}", "--network=host", "--ulimit=nofile=1024:1024",
+               "--ulimit=nproc=1024:1024", f"-v{place}:{place}", f"-v{store.directory}:{store.directory}", "wadi-sort-openwhisk",
+               "--openwhisk=127.0.0.1:0"]
         try:
-            server = Server(run)
+            Server([word.replace("{name}", "first") for word in run]).end()
         except AssertionError as e:
             told = str(e)
             continue
-        try:
-            assert Loop.post(server, "/init", {"value": {}}) == (200, {"ok": True})
-            request = {"op": "generate", "output": "/tmp/part", "count": 10, "function_memory": 33554432, "first": "0"}
-            assert Loop.post(server, "/run", {"value": request})[1]["count"] == 10
-        finally:
-            server.end()
+        platform = whisk("--pause-grace-ms", 0, "--container", "wadi/sort=" + shlex.join(run))
+        assert platform.ask("PUT", "/api/v1/namespaces/_/actions/docked", {"exec": {"kind": "blackbox", "image": "wadi/sort"}})[0] == 200
+        report = sort(place, "--generate", "3M", "--maps", 2, "--reduces", 2, "--parallel", 2, "--platform",
+                      platform.where + "/docked", env={**platform.env, "WADI_ENDPOINT": store.endpoints["unix"]})
+        assert starts(report)["warm"] > 0 and platform.counts()["thawed"] > 0
         return
     pytest.skip("podman runs nothing here: " + told[-200:])
 

@@ -3,7 +3,8 @@
 
 usage: openwhisk.py --auth UUID:KEY [OPTION ...]         prints `endpoint=openwhisk://127.0.0.1:N` when it listens
 
-An action's container is a process group of actionloop.py, or of the program that --image has for its image. It runs one activation at a time, is stopped (SIGSTOP) when it
+An action's container is a process group of actionloop.py, or of the program that --image has for its image, or podman's,
+by the command that --container has for it. It runs one activation at a time, is stopped (SIGSTOP) when it
 has had none for --pause-grace-ms, continued before the next, and removed after --idle-s. Limits are OpenWhisk's own
 defaults. --fault KIND:N has every N-th invocation go wrong: 429, 502, 503 or 500 is answered and nothing runs; `lost` runs it
 and closes the connection instead of an answer; `killed` kills the container in the middle. Counts of what happened are
@@ -18,6 +19,7 @@ import os
 import re
 import resource
 import secrets
+import shlex
 import shutil
 import signal
 import ssl
@@ -65,11 +67,17 @@ class Container:
         self.log = open(os.path.join(self.directory, "log"), "w+b")
         self.is_stopped, self.used = False, time.monotonic()
         env = {"OW_WAIT_FOR_ACK": "1", "__OW_API_HOST": "http://127.0.0.1", **dict(platform.args.env)}
-        image = dict(platform.args.image).get(action["exec"].get("image"))
-        command = [sys.executable, os.path.join(HERE, "actionloop.py"), "--directory", os.path.join(self.directory, "action")]
-        if image:
-            command = [image, "--openwhisk=127.0.0.1:0"]
+        image = action["exec"].get("image")
+        program, container = dict(platform.args.image).get(image), dict(platform.args.container).get(image)
+        command, self.podman, self.name = [sys.executable, os.path.join(HERE, "actionloop.py"), "--directory",
+                                           os.path.join(self.directory, "action")], None, os.path.basename(self.directory)
+        if program:
+            command = [program, "--openwhisk=127.0.0.1:0"]
             env.pop("OW_WAIT_FOR_ACK")
+        elif container:
+            command = shlex.split(container.replace("{name}", self.name))
+            self.podman = command[:command.index("run")]
+            env = None
         self.process = subprocess.Popen(
             command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, start_new_session=True,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024)))
@@ -100,14 +108,21 @@ class Container:
         except ProcessLookupError:
             pass
 
+    def freeze(self, word, number):
+        """A container by its freezer, a process group by a signal."""
+        if self.podman:
+            subprocess.run([*self.podman, word, self.name], stdout=subprocess.DEVNULL, check=True)
+        else:
+            self.signal(number)
+
     def stop(self):
         self.is_stopped = True
-        self.signal(signal.SIGSTOP)
+        self.freeze("pause", signal.SIGSTOP)
         self.platform.count("frozen")
 
     def go_on(self):
         if self.is_stopped:
-            self.signal(signal.SIGCONT)
+            self.freeze("unpause", signal.SIGCONT)
             self.platform.count("thawed")
         self.is_stopped = False
 
@@ -119,6 +134,8 @@ class Container:
         return [line for line in data.splitlines() if line != MARKER][-100:]
 
     def remove(self):
+        if self.podman:
+            subprocess.run([*self.podman, "rm", "-f", "-t", "0", self.name], stdout=subprocess.DEVNULL, check=False)
         self.signal(signal.SIGKILL)
         self.process.wait()
         self.log.close()
@@ -457,6 +474,8 @@ def main():
     parser.add_argument("--env", type=pair("="), action="append", default=[], help="NAME=VALUE for every container")
     parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"))
     parser.add_argument("--image", type=pair("="), action="append", default=[], help="IMAGE=PROGRAM that is all of it")
+    parser.add_argument("--container", type=pair("="), action="append", default=[],
+                        help="IMAGE=COMMAND that runs one in the foreground, with {name} for its name")
     parser.add_argument("--fault", type=fault, action="append", default=[])
     args = parser.parse_args()
     platform = Handler.platform = Platform(args)
