@@ -20,7 +20,7 @@ import threading
 import time
 
 import pytest
-from cluster import Cluster
+from cluster import Cluster, is_there
 from conftest import BUILD, LATE_S, REFUSED, ROOT, UNREACHABLE, build_target, clean_environment, until
 from npm import modules
 from test_sort import FUNCTION, IS_LARGE, SORT, place, sort, start  # noqa: F401, a fixture among them
@@ -81,6 +81,12 @@ class Whisk(Program):
 
     def counts(self):
         return self.ask("GET", "/counts")[1]
+
+    def end(self):
+        """Whatever ran there has ended, too."""
+        groups = children(self.process.pid)
+        super().end()
+        assert [pid for pid in groups if is_there(pid)] == []
 
 
 @pytest.fixture
@@ -341,7 +347,7 @@ def test_the_functions_may_be_in_python(place, whisk, directory_of_parts):
     report = sort(place, *options, *there, env=platform.env)
     assert (report["sum"], report["count"]) == ("3a9272607591", 30000) and starts(report) == {"cold": 2, "warm": 8}
     assert report["attaching"]["runs"] == 2 and report["attaching"]["kept"] == 6
-    told = sort(place, "--generate", "1M", *there, env=platform.env, code=REFUSED)
+    told = sort(place, "--generate", "1M", "--maps", 1, *there, env=platform.env, code=REFUSED)
     assert told == 'wadi sort: generate 0: these functions sort records of files, and know no "generate"\n'
 
 

@@ -81,7 +81,14 @@ class Container:
         self.process = subprocess.Popen(
             command, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self.log, start_new_session=True,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024)))
-        self.port = int(re.search(rb"(\d+)\n", self.process.stdout.readline()).group(1))
+        with platform.lock:
+            platform.containers.add(self)
+            is_over = platform.is_over
+        told = re.search(rb"(\d+)\n", self.process.stdout.readline())
+        if is_over or not told:
+            self.remove()
+            raise Gone("The container did not start.")
+        self.port = int(told.group(1))
         threading.Thread(target=self.drain, daemon=True).start()
 
     def drain(self):
@@ -134,8 +141,12 @@ class Container:
         return [line for line in data.splitlines() if line != MARKER][-100:]
 
     def remove(self):
-        if self.podman:
-            subprocess.run([*self.podman, "rm", "-f", "-t", "0", self.name], stdout=subprocess.DEVNULL, check=False)
+        with self.platform.lock:
+            if self not in self.platform.containers:
+                return  # somebody else does it
+            self.platform.containers.remove(self)
+        for words in (["unpause", self.name], ["rm", "-f", "-t", "0", self.name]) if self.podman else ():
+            subprocess.run([*self.podman, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
         self.signal(signal.SIGKILL)
         self.process.wait()
         self.log.close()
@@ -148,9 +159,9 @@ class Platform:
         self.directory = tempfile.mkdtemp(prefix="openwhisk-")
         self.lock = threading.Lock()
         self.actions, self.activations = {}, {}
-        self.idle = []  # containers
+        self.containers, self.idle = set(), []  # all of them; those that run nothing
         self.running, self.invoked, self.minute = 0, 0, []
-        self.counts = {}
+        self.counts, self.is_over = {}, False
 
     def count(self, what):
         with self.lock:
@@ -325,8 +336,10 @@ class Platform:
         return {"status": "success", "statusCode": 0, "success": True, "result": answer}
 
     def close(self):
+        """Nothing is left of those that run, either."""
         with self.lock:
-            containers, self.idle = self.idle, []
+            self.is_over = True
+            containers = list(self.containers)
         for container in containers:
             container.remove()
         shutil.rmtree(self.directory, ignore_errors=True)
