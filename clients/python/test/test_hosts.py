@@ -167,8 +167,8 @@ def test_ctrl_c_ends_a_wait(env, call):
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(f"""
         import wadi
         store = wadi.open()
-        print("waits", flush=True)
         try:
+            print("waits", flush=True)
             {call}
         except KeyboardInterrupt:
             store.put("x", b"1")
