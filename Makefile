@@ -125,4 +125,4 @@ clean: ## remove all that was built
 	@rm -rf build
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9 ]+:.*## / { printf "make %-40s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9 -]+:.*## / { printf "make %-40s %s\n", $$1, $$2 }' Makefile

@@ -35,8 +35,9 @@ struct function {
  *	"op", "index", "attempt", "count", "sum" (hexadecimal), "read_bytes",
  *	"written_bytes", "wall_ns", "io_ns", "wait_ns" (in the store, and there for
  *	others), "store_read_bytes", "store_written_bytes", "peak_memory",
- *	"run" (of the instance: 1 is a cold start), and with a store "attach_ns" (part of io_ns; 0:
- *it was kept) or	"error" and "is_final".
+ *	"run" (of the instance: 1 is a cold start), and with a store "attach_ns" (part of
+ *	io_ns; 0: it was kept)
+ * or	"error" and "is_final".
  */
 char *function_run(struct instance *i, const char *line, size_t len);
 

@@ -130,11 +130,14 @@ static int64_t op_give_up(struct wadi_op *op, int r)
 static int turn(struct wadi *w, uint64_t due_ns)
 {
 	unsigned before = w->loop->signal_count;
-	uint64_t look_ns = node_now_ns() + INTERRUPT_LOOK_MS * 1000000ull;
-	int r = loop_turn(w->loop, w->is_interrupted && look_ns < due_ns ? look_ns : due_ns);
+	uint64_t look_ns;
+	int r;
 
-	if (r < 0 || !w->is_interrupted ||
-	    (w->loop->signal_count == before && w->loop->now_ns < look_ns))
+	if (!w->is_interrupted)
+		return loop_turn(w->loop, due_ns);
+	look_ns = node_now_ns() + INTERRUPT_LOOK_MS * 1000000ull;
+	r = loop_turn(w->loop, look_ns < due_ns ? look_ns : due_ns);
+	if (r < 0 || (w->loop->signal_count == before && w->loop->now_ns < look_ns))
 		return r;
 	return w->is_interrupted(w->interrupt_arg) ? -ECANCELED : 0;
 }

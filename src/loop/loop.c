@@ -128,7 +128,8 @@ bool loop_settle(struct loop *l)
 			fibers_go_on(&l->fibers);
 			n++;
 		}
-	} while (run_tasks(l, &l->finishing) && ++n < LOOP_ROUNDS_TO_SETTLE);
+	} while (!list_is_empty(&l->finishing) && run_tasks(l, &l->finishing) &&
+		 ++n < LOOP_ROUNDS_TO_SETTLE);
 	return n > 0;
 }
 

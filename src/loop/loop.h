@@ -16,9 +16,9 @@
  *
  * To settle is to run what followed from what ran: tasks by loop_follow(), and fibers that
  * were started or woken, round by round, until there is nothing left or the rounds are used
- * up (the rest is for the next turn); then the tasks by loop_finish(). So a request is answered
- *before the next one is read, while what it needs is in the caches, and a turn is not made of fifty
- *halves.
+ * up (the rest is for the next turn); then the tasks by loop_finish(). So a request is
+ * answered before the next one is read, while what it needs is in the caches, and a turn is
+ * not made of fifty halves.
  *
  * Everything of a loop lives and dies on its thread. loop_post() is the only
  * function that another thread may call. A callback may start, stop and close
