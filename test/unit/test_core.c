@@ -310,7 +310,7 @@ static void play_move(void)
 
 	for (unsigned i = 0; i < 300; i++) {
 		snprintf(path, sizeof(path), "move/%u", i);
-		note(put(path, sample + i, 3000) == 0 ? "" : why);
+		note("%s", put(path, sample + i, 3000) == 0 ? "" : why);
 	}
 	note("find:%d ", find("move/100", 0, &found));
 	before = found.u.extents[0];
