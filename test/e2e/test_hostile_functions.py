@@ -16,8 +16,8 @@ import time
 
 import pytest
 import wire as protocol
-from conftest import build_target, clean_environment, until
-from test_rings import CALLER_WORD, DATA_AT, RING_BYTES, SERVER_WORD, SLOTS, Ring, descriptors, own, rings  # noqa: F401
+from conftest import BUILD, build_target, clean_environment, until
+from test_rings import CALLER_WORD, DATA_AT, RING_BYTES, SERVER_WORD, SLOTS, Ring, descriptors, rings
 from wire import MAGIC, decode, encode
 
 SECONDS = float(os.environ.get("WADI_HOSTILE_S", "3"))
@@ -154,6 +154,16 @@ class Honest:
         _, told = self.process.communicate(timeout=60)
         assert self.process.returncode == 0, told
         return struct.unpack_from("<Q", self.table, LINE)[0]
+
+
+@pytest.fixture
+def own(new_store):
+    # A sanitizer keeps what was freed, and all that a process has is of its --memory.
+    store = new_store(memory="4G" if "asan" in BUILD else "512M")
+    yield store
+    log = store.log()
+    assert store.is_alive() and store.stop() == 0, log
+    assert not re.search(r"^\S+ error ", log, re.M), log
 
 
 def test_nothing_that_functions_write_harms_anybody(own, tmp_path):
