@@ -142,7 +142,7 @@ functions: {{sort: {{handler: function.handler}}}}
                                    stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                                    env=clean_environment(HOME=str(tmp_path), **KEYS))
     try:
-        until(lambda: "Server ready" in (tmp_path / "log").read_text(), "serverless-offline", late_s=10 * LATE_S)
+        until(lambda: "exposed for local invocation" in (tmp_path / "log").read_text(), "serverless-offline", late_s=10 * LATE_S)
         report = sort(place, *small(), "--platform", "lambda://wadi-dev-sort",
                       env={**KEYS, "AWS_ENDPOINT_URL_LAMBDA": f"http://127.0.0.1:{lambda_port}"})
         assert report["starts"]["warm"]["runs"] > 2
