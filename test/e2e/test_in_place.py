@@ -5,6 +5,7 @@ descriptors and mappings, and goes on writing there, can do with them.
 """
 import mmap
 import os
+import re
 import signal
 import socket
 
@@ -276,6 +277,17 @@ def test_requests_that_make_no_sense(own):
     for narrow in (("--prefix", "a/"), ("--rights", "read"), ("--rights", "write")):  # to map is to read
         with Writer(own.endpoints["unix"], w("job", "token", *narrow).decode().strip()) as n:
             assert n.reserve(MB)[0] == "DENIED"
+
+
+def test_a_connection_has_room_for_so_many_objects(own):
+    w = own.job()
+    most = int(re.search(r"CONN_RESERVED_MAX (\d+)", protocol.read("base/limits.h"))[1])
+    with Writer(own.endpoints["unix"], w.token) as f:
+        puts = [f.reserve(1)[0] for _ in range(most)]
+        assert f.reserve(1)[0] == "LIMIT"
+        assert f.wire.call("PUT_DROP", put=puts[0]).status == "OK"
+        assert isinstance(f.reserve(1)[0], int)
+        assert f.reserve(1)[0] == "LIMIT"
 
 
 def test_a_proxy_that_is_killed_meanwhile(again, lib, tmp_path):  # noqa: F811

@@ -421,9 +421,12 @@ def test_functions_may_have_another_way_to_wadi_than_the_driver(place, whisk, st
 def test_an_image_is_an_action_as_well(place, whisk):
     platform = whisk("--pause-grace-ms", 0, "--image", "wadi/sort=" + FUNCTION)
     assert platform.ask("PUT", "/api/v1/namespaces/_/actions/docked", {"exec": {"kind": "blackbox", "image": "wadi/sort"}})[0] == 200
-    report = sort(place, "--generate", "3M", "--maps", 2, "--reduces", 2, "--platform", platform.where + "/docked",
-                  env=platform.env)
-    assert report["starts"]["warm"]["runs"] > 0 and platform.counts()["thawed"] > 0
+    options = ["--generate", "3M", "--maps", 2, "--reduces", 2, "--platform", platform.where + "/docked"]
+    report = sort(place, *options, env=platform.env)
+    assert report["starts"]["warm"]["runs"] > 0
+    until(lambda: platform.counts().get("frozen", 0) > 0, "containers to be frozen")
+    assert sort(place, *options, env=platform.env)["starts"]["warm"]["runs"] > 0
+    assert platform.counts()["thawed"] > 0
 
 
 class Server:

@@ -24,6 +24,7 @@ static json_t *reply_to(const char *line, size_t len)
 	reply = json_loads(text, 0, NULL);
 	assert_true(json_is_object(reply));
 	free(text);
+	instance_fini(&instance);
 	return reply;
 }
 
