@@ -2,12 +2,14 @@
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 
 import pytest
 from conftest import BUILD
 
 NPM_S = 120
+BUILT_S = 300
 
 
 def modules(package, *more, is_built=False):
@@ -20,14 +22,18 @@ def modules(package, *more, is_built=False):
     with open(os.path.join(directory, "lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not os.path.exists(os.path.join(directory, "done")):
+            most_s = BUILT_S if is_built else NPM_S
+            npm = subprocess.Popen(["npm", "install", *([] if is_built else ["--ignore-scripts"]), "--no-audit", "--no-fund",
+                                    "--legacy-peer-deps", "--prefix", directory, package, *more],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   text=True, start_new_session=True)
             try:
-                done = subprocess.run(["npm", "install", *([] if is_built else ["--ignore-scripts"]), "--no-audit", "--no-fund",
-                                       "--legacy-peer-deps", "--prefix", directory, package, *more],
-                                      stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                      text=True, timeout=NPM_S * (5 if is_built else 1), check=False)
+                said, _ = npm.communicate(timeout=most_s)
             except subprocess.TimeoutExpired:
-                pytest.skip(f"npm did not bring {package} within {NPM_S} s")
-            if done.returncode != 0:
-                pytest.skip(f"npm cannot bring {package}: {done.stdout.strip().splitlines()[-1:]}")
+                os.killpg(npm.pid, signal.SIGKILL)  # and the compilers that it started
+                npm.communicate()
+                pytest.skip(f"npm did not bring {package} within {most_s} s")
+            if npm.returncode != 0:
+                pytest.skip(f"npm cannot bring {package}: {said.strip().splitlines()[-1:]}")
             open(os.path.join(directory, "done"), "w").close()
     return os.path.join(directory, "node_modules")

@@ -121,7 +121,6 @@ def test_a_sort_by_the_bootstrap_of_the_bundle_on_vercels_fun(place, tmp_path):
     until(lambda: not started_from(tmp_path), "all bootstraps have ended")
 
 
-@pytest.mark.skipif(not IS_LARGE, reason="WADI_TEST_LARGE is not set: serverless-offline has 136 MB")
 def test_a_sort_by_functions_of_serverless_offline(place, tmp_path):
     path = modules("serverless-offline@14.8.2", "osls@4.3.1")
     for name in ("function.js", "package.json"):
@@ -161,7 +160,6 @@ exports.handler = async (event, context) => {
 """
 
 
-@pytest.mark.skipif(not IS_LARGE, reason="WADI_TEST_LARGE is not set: aws-lambda-ric is built for a minute")
 def test_the_official_runtime_client_finds_its_api(tmp_path):
     """The other way round: what AWS's own runtime makes of the Runtime API of our small platform."""
     if not all(map(shutil.which, ("autoreconf", "libtoolize", "cmake", "g++"))):
