@@ -464,9 +464,13 @@ int oplog_open(struct oplog *l, const struct oplog_config *config, struct loop *
 	r = l->open ? 0 : first_leaf(l);
 	if (r == 0)
 		r = helper_open(loop, "log", &l->helper);
-	if (r == 0)
-		make_begin(l);
-	return r;
+	if (r < 0)
+		return r;
+	make_begin(l);
+	/* What was read may have been wanted safe already, and perhaps nothing else comes. */
+	if (l->wanted_lsn > l->synced_lsn)
+		file_begin(l);
+	return 0;
 }
 
 static void close_files(struct oplog *l)

@@ -319,6 +319,18 @@ static void what_is_said_at_a_deadline_is_heard_and_true(void **state)
 	}
 }
 
+/*
+ * The end of a durable job was read at a restart, before the log could be written, and nothing came
+ * after it: nobody made it safe, so nobody was told, and JOB_END was never answered.
+ */
+static void an_end_that_was_read_at_a_restart_is_made_safe(void **state)
+{
+	static struct outcome_of o;
+
+	simulate(80005934, "power:meta@4197+35761=601", &o);
+	assert_string_equal(o.failure, "");
+}
+
 static uint64_t quota; /* of job `small` */
 
 static int64_t join_small(struct wadi_op *o)
@@ -1198,6 +1210,7 @@ int main(void)
 		cmocka_unit_test(an_upload_of_known_length_may_come_in_odd_pieces),
 		cmocka_unit_test(that_the_quota_is_used_up_is_heard_before_the_deadline),
 		cmocka_unit_test(what_is_said_at_a_deadline_is_heard_and_true),
+		cmocka_unit_test(an_end_that_was_read_at_a_restart_is_made_safe),
 		cmocka_unit_test(odd_parts_take_no_more_than_they_need),
 		cmocka_unit_test(a_grant_whose_answer_was_lost_is_no_stray),
 		cmocka_unit_test(a_store_that_comes_back_fast_has_lost_its_bytes),
