@@ -459,6 +459,9 @@ int oplog_open(struct oplog *l, const struct oplog_config *config, struct loop *
 		list_init(&l->snapshot);
 	}
 	l->synced_lsn = config->archive ? 0 : l->lsn;
+	/* What a predecessor has made safe is written over, and may be torn until that is safe. */
+	if (config->archive && l->open)
+		l->wanted_lsn = l->lsn;
 	if (!config->media)
 		return 0;
 	r = l->open ? 0 : first_leaf(l);

@@ -331,6 +331,21 @@ static void an_end_that_was_read_at_a_restart_is_made_safe(void **state)
 	assert_string_equal(o.failure, "");
 }
 
+/*
+ * A successor wrote the log's file anew, from its beginning, and the power was cut before that was
+ * synced: what its predecessor had made safe there was gone.
+ */
+static void what_is_safe_is_not_written_over_and_left_so(void **state)
+{
+	static struct outcome_of o;
+
+	simulate(81008627,
+		 "stall:client4-host1@1626+1,pause:meta@4988+22488,kill:meta@19752#7+3850,"
+		 "power:meta@24673#34+1=693,power:meta@27729+1=91",
+		 &o);
+	assert_string_equal(o.failure, "");
+}
+
 static uint64_t quota; /* of job `small` */
 
 static int64_t join_small(struct wadi_op *o)
@@ -1211,6 +1226,7 @@ int main(void)
 		cmocka_unit_test(that_the_quota_is_used_up_is_heard_before_the_deadline),
 		cmocka_unit_test(what_is_said_at_a_deadline_is_heard_and_true),
 		cmocka_unit_test(an_end_that_was_read_at_a_restart_is_made_safe),
+		cmocka_unit_test(what_is_safe_is_not_written_over_and_left_so),
 		cmocka_unit_test(odd_parts_take_no_more_than_they_need),
 		cmocka_unit_test(a_grant_whose_answer_was_lost_is_no_stray),
 		cmocka_unit_test(a_store_that_comes_back_fast_has_lost_its_bytes),
