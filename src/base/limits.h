@@ -98,6 +98,16 @@
 /* Of one pool: each is a descriptor and a mapping, and the kernel has 65,530 of those. */
 #define POOL_SEGMENTS_MAX 32768
 
+/*
+ * Segments that were given back and that functions map still, watched for pages that those make
+ * there: a descriptor each, so where there are few of those it is less. As many as sixteen
+ * functions map at most; one that is pushed out has what is touched of it until its holder ends.
+ */
+#define RETIRED_MAX 1024
+
+/* They are looked at so often. */
+#define RETIRED_LOOK_MS 1000
+
 /* Asks for segments that wait at one pool for space; the next one is told to come again. */
 #define POOL_ASKS_MAX 16384
 

@@ -83,6 +83,9 @@ static void pool_metrics(struct text *t, const struct pool_counters *c)
 #define C(name, help) metric(t, "counter", "pool_" #name, "Of the pool: " help ".", c->name);
 	POOL_COUNTERS(C)
 #undef C
+#define C(name, help) metric(t, "gauge", "pool_" #name, "Of the pool: " help ".", c->name);
+	POOL_GAUGES(C)
+#undef C
 }
 
 /* Prometheus text format 0.0.4. */

@@ -9,5 +9,6 @@
 #define C(name, help) uint64_t name;
 struct pool_counters {
 	POOL_COUNTERS(C)
+	POOL_GAUGES(C)
 };
 #undef C

@@ -3,6 +3,9 @@
 
 #include "base/container.h"
 
+/* A look that was cut short, so that others have their turn, goes on after so long. */
+#define LOOK_ON_NS 10000000ull
+
 /* Nobody is granted what a successor could not find. */
 static int make(const struct media *media, struct keep *keep, struct step *s)
 {
@@ -15,7 +18,19 @@ static int make(const struct media *media, struct keep *keep, struct step *s)
 	return r;
 }
 
-void janitor_step(const struct media *media, struct keep *keep, struct step *s)
+/* Its last piece. What functions touch from now on is nobody's. */
+static void end(const struct media *media, struct keep *keep, struct retired *retired,
+		struct step *s)
+{
+	keep_drop(keep, segment_name(s->index));
+	if (s->is_exported)
+		retired_add(retired, media, &s->memory);
+	else
+		media->free(&s->memory);
+}
+
+void janitor_step(const struct media *media, struct keep *keep, struct retired *retired,
+		  struct step *s)
 {
 	s->result = 0;
 	switch (s->kind) {
@@ -36,10 +51,8 @@ void janitor_step(const struct media *media, struct keep *keep, struct step *s)
 		 */
 		if (s->memory.ptr)
 			(void)media->punch(&s->memory, s->from, s->to);
-		if (s->to == s->size) {
-			keep_drop(keep, segment_name(s->index));
-			media->free(&s->memory);
-		}
+		if (s->to == s->size)
+			end(media, keep, retired, s);
 		break;
 	}
 }
@@ -49,7 +62,46 @@ static void run(struct work *w)
 	struct batch *b = container_of(w, struct batch, work);
 
 	for (unsigned i = 0; i < b->count; i++)
-		janitor_step(b->janitor->media, b->janitor->keep, &b->steps[i]);
+		janitor_step(b->janitor->media, b->janitor->keep, b->janitor->retired,
+			     &b->steps[i]);
+	b->retired = b->janitor->retired->tally;
+}
+
+/* How it was when the helper had done something; while there are any, it is to look again. */
+static void tell(struct janitor *j, const struct retired_tally *t, uint64_t again_ns)
+{
+	struct pool_counters *c = &j->pool->counters;
+
+	c->retired_count = t->count;
+	c->lingering_bytes = t->lingering_bytes;
+	c->punched_again_bytes = t->punched_bytes;
+	c->let_go_count = t->let_go_count;
+	if (t->count > 0 && !j->look.is_away && !timer_is_running(&j->again))
+		timer_start(j->loop, &j->again, j->loop->now_ns + again_ns);
+}
+
+static void look(struct work *w)
+{
+	struct look *k = container_of(w, struct look, work);
+
+	k->is_over = retired_look(k->janitor->retired, BATCH_BYTES);
+	k->retired = k->janitor->retired->tally;
+}
+
+static void looked(struct work *w)
+{
+	struct look *k = container_of(w, struct look, work);
+
+	k->is_away = false;
+	tell(k->janitor, &k->retired, k->is_over ? RETIRED_LOOK_MS * 1000000ull : LOOK_ON_NS);
+}
+
+static void look_again(struct timer *t)
+{
+	struct janitor *j = container_of(t, struct janitor, again);
+
+	j->look.is_away = true;
+	helper_do(j->helper, &j->look.work);
 }
 
 static void done(struct work *w)
@@ -59,19 +111,30 @@ static void done(struct work *w)
 
 	pool_done(j->pool, b->steps, b->count, j->loop->now_ns);
 	b->count = 0;
+	tell(j, &b->retired, RETIRED_LOOK_MS * 1000000ull);
 	j->reported(j);
 }
 
 int janitor_open(struct janitor *j, struct loop *l, struct pool *p, const struct media *media,
-		 struct keep *keep, void (*reported)(struct janitor *j))
+		 struct keep *keep, struct retired *retired, void (*reported)(struct janitor *j))
 {
-	*j = (struct janitor){
-		.loop = l, .pool = p, .media = media, .keep = keep, .reported = reported
-	};
+	int r;
+
+	*j = (struct janitor){ .loop = l,
+			       .pool = p,
+			       .media = media,
+			       .keep = keep,
+			       .retired = retired,
+			       .reported = reported };
 	for (unsigned i = 0; i < JANITOR_BATCHES; i++)
 		j->batches[i] =
 			(struct batch){ .janitor = j, .work = { .run = run, .done = done } };
-	return helper_open(l, "janitor", &j->helper);
+	j->look = (struct look){ .janitor = j, .work = { .run = look, .done = looked } };
+	j->again.fire = look_again;
+	r = helper_open(l, "janitor", &j->helper);
+	if (r == 0)
+		tell(j, &retired->tally, 0); /* what a predecessor gave back */
+	return r;
 }
 
 void janitor_turn(struct janitor *j)
@@ -90,7 +153,9 @@ void janitor_turn(struct janitor *j)
 
 void janitor_close(struct janitor *j)
 {
-	if (j->helper)
-		helper_close(j->helper);
+	if (!j->helper)
+		return;
+	helper_close(j->helper); /* and what it had done is told */
 	j->helper = NULL;
+	timer_stop(j->loop, &j->again);
 }

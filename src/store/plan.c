@@ -398,7 +398,8 @@ static struct step step_of(enum step_kind kind, struct segment *s, uint32_t from
 			      .memory = s->memory,
 			      .size = s->size,
 			      .from = from,
-			      .to = to };
+			      .to = to,
+			      .is_exported = s->is_exported };
 }
 
 /* What is begun of it ends here. */

@@ -160,6 +160,7 @@ struct step {
 	uint32_t index;          /* of the segment */
 	struct memory memory;
 	uint32_t size, from, to; /* bytes; `from` 0 begins, `to` == size ends */
+	bool is_exported;        /* functions may map it */
 	int result;
 };
 

@@ -96,15 +96,17 @@ static void take(struct keep *keep, const struct media *media, uint32_t index,
 }
 
 /* It is free, and functions may map it still: they have nothing of it left. */
-static void punch_exported(struct keep *keep, const struct media *media, uint32_t index,
-			   const struct row *row)
+static void retire(struct keep *keep, const struct media *media, struct retired *retired,
+		   uint32_t index, const struct row *row)
 {
 	struct memory memory;
 
 	take(keep, media, index, row, &memory);
-	if (memory.ptr)
-		(void)media->punch(&memory, 0, memory.size);
-	media->free(&memory);
+	if (!memory.ptr)
+		return;
+	(void)media->punch(&memory, 0, memory.size);
+	keep_drop(keep, segment_name(index));
+	retired_add(retired, media, &memory);
 }
 
 /* It is free from now on, in the book too; unless that had come there already. */
@@ -122,7 +124,8 @@ static void close_row(struct pool *p, uint32_t index, struct row *row, uint64_t 
 }
 
 static int restore_row(struct pool *p, const struct table *t, unsigned index, struct keep *keep,
-		       const struct media *media, uint64_t wall_ns, struct restored *ret)
+		       const struct media *media, struct retired *retired, uint64_t wall_ns,
+		       struct restored *ret)
 {
 	struct memory memory = { .fd = -1 };
 	struct row row;
@@ -137,7 +140,7 @@ static int restore_row(struct pool *p, const struct table *t, unsigned index, st
 		ret->lost += !memory.ptr;
 		ret->count += memory.ptr != NULL;
 	} else if (row.flags & ROW_EXPORTED) {
-		punch_exported(keep, media, index, &row);
+		retire(keep, media, retired, index, &row);
 	}
 	if (row.flags & ROW_USED && !memory.ptr)
 		close_row(p, index, &row, wall_ns);
@@ -148,13 +151,14 @@ static int restore_row(struct pool *p, const struct table *t, unsigned index, st
 }
 
 static int restore_all(struct pool *p, const struct table *t, unsigned count, struct keep *keep,
-		       const struct media *media, uint64_t wall_ns, struct restored *ret)
+		       const struct media *media, struct retired *retired, uint64_t wall_ns,
+		       struct restored *ret)
 {
 	struct row row;
 	int r = table_closed(t, &p->closed);
 
 	for (unsigned i = 0; i < count && r == 0; i++)
-		r = restore_row(p, t, i, keep, media, wall_ns, ret);
+		r = restore_row(p, t, i, keep, media, retired, wall_ns, ret);
 	for (unsigned i = 0; i < count && r == 0; i++)
 		if (get_row(t, i, &row) == 0 && row.flags & ROW_USED && row.flags & ROW_OVER)
 			pool_job_over(p, row.job);
@@ -180,8 +184,8 @@ static int make_table(struct pool *p, struct keep *keep, const struct media *med
 	return keep_put(keep, TABLE, &p->table.memory);
 }
 
-int pool_open(struct pool *p, struct keep *keep, const struct media *media, uint64_t limit,
-	      uint64_t wall_ns, struct restored *ret)
+int pool_open(struct pool *p, struct keep *keep, const struct media *media, struct retired *retired,
+	      uint64_t limit, uint64_t wall_ns, struct restored *ret)
 {
 	struct memory memory = { .fd = -1 };
 	unsigned count = 0, most = segments_for(media, limit);
@@ -201,7 +205,7 @@ int pool_open(struct pool *p, struct keep *keep, const struct media *media, uint
 	}
 	r = pool_init(p, ret->is_again ? number : new_number(), limit, most);
 	if (r == 0 && ret->is_again)
-		r = restore_all(p, &found, count, keep, media, wall_ns, ret);
+		r = restore_all(p, &found, count, keep, media, retired, wall_ns, ret);
 	if (r == 0 && keep)
 		r = make_table(p, keep, media);
 	media->free(&memory);

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "shm/keep.h"
+#include "shm/retired.h"
 #include "store/pool.h"
 
 struct restored {
@@ -19,7 +20,7 @@ struct restored {
 /*
  * pool_init(), with the predecessor's number, or a new one. `wall_ns` is the time that is
  * booked as the end of what is lost. Without a keeper there is no table. After an error
- * pool_fini() is due all the same.
+ * pool_fini() is due all the same. What is free and functions may map still comes to `retired`.
  */
-int pool_open(struct pool *p, struct keep *keep, const struct media *media, uint64_t limit,
-	      uint64_t wall_ns, struct restored *ret);
+int pool_open(struct pool *p, struct keep *keep, const struct media *media, struct retired *retired,
+	      uint64_t limit, uint64_t wall_ns, struct restored *ret);

@@ -114,12 +114,13 @@ static int init(struct store *s, const struct store_config *config)
 	if (!s->name || !s->key || !s->token_key || !s->address || !s->reach)
 		return -ENOMEM;
 	s->reach->store = s;
-	r = pool_open(&s->pool, config->keep, s->media, config->limit_bytes, s->opened_wall_ns,
-		      &restored);
+	retired_init(&s->retired);
+	r = pool_open(&s->pool, config->keep, s->media, &s->retired, config->limit_bytes,
+		      s->opened_wall_ns, &restored);
 	if (r < 0)
 		return r;
 	tell_restored(s, &restored);
-	return janitor_open(&s->janitor, s->loop, &s->pool, s->media, config->keep,
+	return janitor_open(&s->janitor, s->loop, &s->pool, s->media, config->keep, &s->retired,
 			    janitor_reported);
 }
 
@@ -704,6 +705,7 @@ void store_close(struct store *s)
 	}
 	end_views(s);
 	janitor_close(&s->janitor);
+	retired_fini(&s->retired);
 	task_stop(&s->turn);
 	timer_stop(s->loop, &s->due);
 	timer_stop(s->loop, &s->patience);

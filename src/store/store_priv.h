@@ -14,6 +14,7 @@
 struct store {
 	struct pool pool;
 	struct janitor janitor;
+	struct retired retired;
 	struct loop *loop;
 	struct net *net;
 	char *name, *key, *address;

@@ -65,6 +65,7 @@ HELD = {
     "STREAM_FDS_UNREAD": ("test_socket", "size"),
     "RING_SLOT_BYTES": ("test_ring", "size"),
     "DUTY_AGAIN_MS": ("test_shard", "period"),
+    "RETIRED_MAX": ("test_retired", "size"),
     "SESSION_HEARTBEAT_MS": ("test_shard", "period"),
 }
 
@@ -99,6 +100,7 @@ GAPS = {
     "DIRECT_WARM_MAX": "test_direct.py: a process keeps few clients warm",
     "CONN_RESERVED_MAX": "test_in_place.py: a connection has room for so many objects",
     "RESERVE_FROM": "test_in_place.py: an object is written where it lies, from 65,537 bytes on",
+    "RETIRED_LOOK_MS": "test_in_place.py: what is touched again is punched, and again",
     "COPIES_BYTES": "test_resident.py: more values than there is room for",
     "COPIES_MAX": "the same",
     "INDEX_AFTER": "test_resident.py: nobody is asked for what was got twice",

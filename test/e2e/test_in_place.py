@@ -16,6 +16,7 @@ from test_direct import Program
 from test_near import inodes, not_dev
 from test_restart import again  # noqa: F401, a fixture
 from test_rings import own  # noqa: F401, a fixture
+from test_server import http_get
 from wire import Wire, decode, decode_all
 
 MB = 1 << 20
@@ -26,6 +27,10 @@ def lib():
     build_target("src/attach/libwadi.so.0.1.0")
     import libwadi  # pylint: disable=import-outside-toplevel
     return libwadi
+
+
+def metric(store, name):
+    return int(re.search(rf"^wadi_{name} (\d+)", http_get(store.endpoints["http"].rstrip("/") + "/metrics")[1], re.M).group(1))
 
 
 class Writer:
@@ -167,7 +172,14 @@ def test_what_is_not_committed_goes_with_its_function(own, lib):
         assert n.pages() == 2 * MB // 1024
         n.wire.close()
         until(lambda: n.pages() == 0, "its memory is punched")
-        n.maps[0][:4] = b"mine"  # what it writes there now is charged to it, and nobody sees it
+        for i in range(3):
+            # What it writes there now is charged to it, nobody sees it, and it is not there for long.
+            n.maps[0][i * MB // 4:i * MB // 4 + 4] = b"mine"
+            until(lambda: metric(own, "pool_retired_count") == 1, "it to be watched")
+            until(lambda: n.pages() == 0, "what it touches again is punched")
+        until(lambda: metric(own, "pool_punched_again_bytes") >= 3 * 4096, "it to be told")
+    until(lambda: metric(own, "pool_retired_count") == 0, "nobody to hold it")
+    assert metric(own, "pool_let_go_count") == 0
     w("rm", "kept")
     until(lambda: w.held() == 0, "its segments")
     own.client()("doctor")

@@ -77,6 +77,7 @@ struct flight {
 };
 
 static struct pool p;
+static struct retired retired;
 static struct sim *sim;
 static struct sim_node *process, *home; /* the keeper's memory is of a node of its own */
 static struct keep_heap *keeper;
@@ -543,7 +544,7 @@ static void janitor_ends(void)
 	struct flight *f = &flights[roll(FLIGHTS)];
 
 	for (unsigned i = 0; i < f->count; i++) {
-		janitor_step(&media, keep, &f->steps[i]);
+		janitor_step(&media, keep, &retired, &f->steps[i]);
 		did.fails += f->steps[i].result < 0;
 		did.refills += f->steps[i].kind == STEP_REFILL && f->steps[i].result == 0;
 	}
@@ -583,7 +584,7 @@ static void kill_in_the_middle(void)
 {
 	for (unsigned k = 0; k < FLIGHTS; k++) {
 		for (unsigned i = 0; i < flights[k].count && roll(4); i++)
-			janitor_step(&media, keep, &flights[k].steps[i]);
+			janitor_step(&media, keep, &retired, &flights[k].steps[i]);
 		flights[k].count = 0;
 	}
 	sim_node_kill(process);
@@ -604,14 +605,14 @@ static void restart(void)
 	kill_in_the_middle();
 	if (roll(4) == 0)
 		lose_some(wall_ns);
-	r = pool_open(&p, keep, &media, LIMIT, wall_ns, &restored);
+	r = pool_open(&p, keep, &media, &retired, LIMIT, wall_ns, &restored);
 	if (r < 0) {
 		/* No memory to start with; all is still there for who has some. */
 		CHECK(r == -ENOMEM && machine_is_full);
 		sim_node_kill(process);
 		keep_heap_owner_gone(keeper);
 		machine_is_full = false;
-		r = pool_open(&p, keep, &media, LIMIT, wall_ns, &restored);
+		r = pool_open(&p, keep, &media, &retired, LIMIT, wall_ns, &restored);
 	}
 	CHECK(r == 0 && restored.is_again && p.number == number && p.limit == LIMIT);
 	keep_drop_rest(keep);
@@ -766,7 +767,8 @@ int main(int argc, char **argv)
 	CHECK(keep_heap_open(sim_node_of(home), &keeper) == 0);
 	keep = keep_heap_keep(keeper);
 	node_current = sim_node_of(process);
-	CHECK(pool_open(&p, keep, &media, LIMIT, now, &restored) == 0 && !restored.is_again);
+	CHECK(pool_open(&p, keep, &media, &retired, LIMIT, now, &restored) == 0 &&
+	      !restored.is_again);
 	for (step = 0; step < step_count; step++) {
 		one_step();
 		check_pool();

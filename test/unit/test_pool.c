@@ -29,6 +29,7 @@
 static struct pool p;
 static uint64_t now;
 static const struct media *media;
+static struct retired retired;
 
 /* Everything that the janitor has to do, until nothing is left. */
 static unsigned work(void)
@@ -39,7 +40,7 @@ static unsigned work(void)
 	while ((n = pool_plan(&p, steps, 8, 8 * MB, now)) > 0) {
 		for (unsigned i = 0; i < n; i++) {
 			assert_true(steps[i].from < steps[i].to);
-			janitor_step(media, NULL, &steps[i]);
+			janitor_step(media, NULL, &retired, &steps[i]);
 		}
 		pool_done(&p, steps, n, now);
 		assert_true(p.reserved <= p.limit);
@@ -656,7 +657,7 @@ static void what_is_refilled_for_a_job_that_ends_is_scrubbed_for_others(void **s
 	assert_int_equal(n, 1);
 	assert_int_equal(steps[0].kind, STEP_REFILL);
 	pool_job_over(&p, JOB_A);
-	janitor_step(media, NULL, &steps[0]);
+	janitor_step(media, NULL, &retired, &steps[0]);
 	pool_done(&p, steps, n, now);
 	work();
 	assert_int_equal(scrubbed_bytes, MB);
@@ -1477,13 +1478,13 @@ static void a_large_segment_is_made_in_pieces_so_that_a_small_one_need_not_wait_
 	assert_true(steps[0].to - steps[0].from < 64 * MB);
 	assert_int_equal(pool_ask(&p, &small, now, &g), -EAGAIN);
 	for (unsigned i = 0; i < n; i++)
-		janitor_step(media, NULL, &steps[i]);
+		janitor_step(media, NULL, &retired, &steps[i]);
 	pool_done(&p, steps, n, now);
 	/* Within the next two rounds of it. */
 	for (unsigned k = 0; k < 2; k++) {
 		n = pool_plan(&p, steps, 8, 8 * MB, now);
 		for (unsigned i = 0; i < n; i++)
-			janitor_step(media, NULL, &steps[i]);
+			janitor_step(media, NULL, &retired, &steps[i]);
 		pool_done(&p, steps, n, now);
 	}
 	assert_ptr_equal(pool_next(&p, now, &g, &r), &small);

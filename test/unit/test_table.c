@@ -62,8 +62,12 @@ static int shelf_put(struct keep *k, struct keep_name name, const struct memory 
 	return 0;
 }
 
+static unsigned dropped; /* a bit for each segment */
+
 static void shelf_drop(struct keep *k, struct keep_name name)
 {
+	if (name.kind == KEEP_SEGMENT && name.number < SEGMENTS)
+		dropped |= 1u << name.number;
 }
 
 static bool shelf_find(struct keep *k, struct keep_name from, struct keep_name *ret)
@@ -110,6 +114,7 @@ static const struct keep_ops FOUND_OPS = {
 };
 
 static struct pool p;
+static struct retired retired;
 static struct shelf shelf;
 static uint64_t now;
 
@@ -120,7 +125,7 @@ static void work(struct pool *pool, const struct media *media, struct keep *keep
 
 	while ((n = pool_plan(pool, steps, 8, 8 * MB, now)) > 0) {
 		for (unsigned i = 0; i < n; i++)
-			janitor_step(media, keep, &steps[i]);
+			janitor_step(media, keep, &retired, &steps[i]);
 		pool_done(pool, steps, n, now);
 	}
 }
@@ -132,7 +137,8 @@ static int setup(void **state)
 
 	now = 10 * SECOND;
 	shelf = (struct shelf){ .keep.ops = &SHELF_OPS };
-	assert_int_equal(pool_open(&p, &shelf.keep, &media_memfd, LIMIT, WALL, &restored), 0);
+	assert_int_equal(pool_open(&p, &shelf.keep, &media_memfd, &retired, LIMIT, WALL, &restored),
+			 0);
 	work(&p, &media_memfd, &shelf.keep);
 	assert_int_equal(p.clean_count[0], 4);
 	shelf.is_found = true;
@@ -191,7 +197,8 @@ static struct restored successor(struct shelf *from, uint64_t limit, struct pool
 	struct restored restored;
 
 	found.keep.ops = &FOUND_OPS;
-	assert_int_equal(pool_open(ret, &found.keep, &media_heap, limit, WALL, &restored), 0);
+	assert_int_equal(pool_open(ret, &found.keep, &media_heap, &retired, limit, WALL, &restored),
+			 0);
 	return restored;
 }
 
@@ -479,8 +486,9 @@ static void what_was_exported_stays_so_or_is_punched(void **state)
 		s.segments[i] = region(64 * KB);
 	counting.punch = count_punched;
 	punched = 0;
+	dropped = 0;
 	s.keep.ops = &FOUND_OPS;
-	assert_int_equal(pool_open(&next, &s.keep, &counting, LIMIT, WALL, &r), 0);
+	assert_int_equal(pool_open(&next, &s.keep, &counting, &retired, LIMIT, WALL, &r), 0);
 	assert_true(r.is_again && r.count == 2 && r.lost == 0);
 	assert_int_equal(next.chunks[0][0].is_exported, false);
 	assert_int_equal(next.chunks[0][1].is_exported, true);
@@ -489,6 +497,7 @@ static void what_was_exported_stays_so_or_is_punched(void **state)
 	assert_true(next.chunks[0][1].author == AUTHOR_GONE);
 	assert_int_equal(next.chunks[0][2].generation, 9);
 	assert_int_equal(punched, 64 * KB);
+	assert_int_equal(dropped, 1u << 2);
 	assert_int_equal(pool_view_over(&next, &at)->index, 1);
 	assert_null(pool_view_over(&next, &at));
 	pool_unpin(&next, &next.chunks[0][1], false, now);
@@ -513,7 +522,7 @@ static void what_a_predecessor_had_exported_is_not_used_again_at_once(void **sta
 	s.segments[0] = region(64 * KB);
 	s.segments[1] = region(64 * KB);
 	s.keep.ops = &FOUND_OPS;
-	assert_int_equal(pool_open(&next, &s.keep, &media_heap, LIMIT, WALL, &r), 0);
+	assert_int_equal(pool_open(&next, &s.keep, &media_heap, &retired, LIMIT, WALL, &r), 0);
 	assert_int_equal(
 		pool_free(&next, next.chunks[0][0].id, row.generation, WALL, now, &segment), 0);
 	assert_int_equal(
@@ -694,13 +703,14 @@ static void one_wrong_byte_invents_nothing(void **state)
 		struct pool next;
 
 		t.memory.ptr[i] ^= 0x41;
-		if (pool_open(&next, NULL, &media_heap, LIMIT, WALL, &r) == 0)
+		if (pool_open(&next, NULL, &media_heap, &retired, LIMIT, WALL, &r) == 0)
 			pool_fini(&next, &media_heap);
 		{
 			struct shelf found = s;
 
 			found.keep.ops = &FOUND_OPS;
-			if (pool_open(&next, &found.keep, &media_heap, LIMIT, WALL, &r) == 0 &&
+			if (pool_open(&next, &found.keep, &media_heap, &retired, LIMIT, WALL, &r) ==
+				    0 &&
 			    r.is_again && r.count == 1) {
 				const struct segment *g = &next.chunks[0][1];
 
