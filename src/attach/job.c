@@ -287,6 +287,7 @@ static int64_t store_run(struct wadi_op *op)
 			.parked_count = rep.parked_count,
 			.uptime_ms = rep.uptime_ms,
 			.is_partial = rep.is_partial != 0,
+			.lingering_bytes = rep.lingering_bytes,
 		};
 		to_byte_ms(rep.byte_ns_hi, rep.byte_ns_lo, &ret->dram_byte_ms_hi,
 			   &ret->dram_byte_ms_lo);

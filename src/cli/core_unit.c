@@ -128,6 +128,7 @@ static void add_info(void *owner, struct info_rep *info)
 	info->dram_used = one.dram_used;
 	info->dram_clean = one.dram_clean;
 	info->segment_count = one.segment_count;
+	info->lingering_bytes = one.lingering_bytes;
 	info_add_integral(info, &one);
 	info->moment_ns = one.moment_ns;
 	info->moved_bytes = mover_counters(s->mover)->moved_bytes;

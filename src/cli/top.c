@@ -22,7 +22,7 @@
 #define REFRESH_MS 1000
 
 /* Of a page, beside those of jobs: the store, headings, "and more", the keys. */
-#define OTHER_ROWS 8
+#define OTHER_ROWS 9
 
 struct top {
 	const struct invocation *in;
@@ -87,7 +87,7 @@ static void put_store(const struct top *t, unsigned width)
 {
 	const struct wadi_store_info *s = &t->store;
 	char used[QUANTITY_TEXT_MAX], clean[QUANTITY_TEXT_MAX], limit[QUANTITY_TEXT_MAX];
-	char values[QUANTITY_TEXT_MAX], up[QUANTITY_TEXT_MAX];
+	char values[QUANTITY_TEXT_MAX], up[QUANTITY_TEXT_MAX], lingering[QUANTITY_TEXT_MAX];
 	unsigned cells = width >= 100 ? 40 : width >= 76 ? 20 : 10;
 
 	printf("up %s, %llu jobs, %llu objects, %llu sessions, %llu waiting\n",
@@ -100,6 +100,9 @@ static void put_store(const struct top *t, unsigned width)
 	printf("     %llu segments, %s ahead, %s of small values\n",
 	       (unsigned long long)s->segment_count, bytes_rough(s->dram_clean, clean),
 	       bytes_rough(s->value_bytes, values));
+	if (s->lingering_bytes)
+		printf("     %s touched again by functions after it was given back\n",
+		       bytes_rough(s->lingering_bytes, lingering));
 }
 
 static void put_job(const struct wadi_job_info *job, unsigned width)
@@ -146,6 +149,7 @@ static void put_json(const struct top *t)
 	json_exact(&j, "forgotten_byte_ms",
 		   byte_ms(s->forgotten_byte_ms_hi, s->forgotten_byte_ms_lo));
 	json_bool(&j, "is_partial", s->is_partial);
+	json_number(&j, "lingering_bytes", s->lingering_bytes);
 	json_number(&j, "segments", s->segment_count);
 	json_number(&j, "objects", s->object_count);
 	json_number(&j, "sessions", s->session_count);

@@ -425,6 +425,7 @@ static void add_store(void *owner, const struct info_rep *one)
 	sum->dram_used += one->dram_used;
 	sum->dram_clean += one->dram_clean;
 	sum->segment_count += one->segment_count;
+	sum->lingering_bytes += one->lingering_bytes;
 	info_add_integral(sum, one);
 	sum->moment_ns = one->moment_ns;
 }

@@ -681,6 +681,7 @@ void store_info(const struct store *s, struct info_rep *ret)
 		.parked_count = s->pool.ask_count,
 		.uptime_ms = (s->loop->now_ns - s->opened_ns) / 1000000,
 		.moment_ns = moment_ns,
+		.lingering_bytes = s->pool.counters.lingering_bytes,
 	};
 }
 

@@ -176,6 +176,7 @@ def test_what_is_not_committed_goes_with_its_function(own, lib):
             # What it writes there now is charged to it, nobody sees it, and it is not there for long.
             n.maps[0][i * MB // 4:i * MB // 4 + 4] = b"mine"
             until(lambda: metric(own, "pool_retired_count") == 1, "it to be watched")
+            until(lambda: own.client().top()["lingering_bytes"] >= 4096, "it to be seen")
             until(lambda: n.pages() == 0, "what it touches again is punched")
         until(lambda: metric(own, "pool_punched_again_bytes") >= 3 * 4096, "it to be told")
     until(lambda: metric(own, "pool_retired_count") == 0, "nobody to hold it")
