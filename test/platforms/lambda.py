@@ -113,7 +113,7 @@ class Instance:
         self.state, self.current, self.init_error = "INIT", None, None
         self.log = bytearray()
         self.began = time.monotonic()
-        self.init_ms = None
+        self.init_ms, self.has_run = None, False
         self.server = RuntimeServer(self)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "TZ": ":UTC", "_HANDLER": function.handler,
@@ -342,7 +342,8 @@ class Function:
         instance = self.take()
         if not instance:
             return None
-        is_cold, mark, began = instance.init_ms is None, len(instance.log), time.monotonic()
+        is_cold, mark, began = not instance.has_run, len(instance.log), time.monotonic()
+        instance.has_run = True
         invocation = Invocation(event, client_context)
         outcome = instance.invoke(invocation)
         took = (time.monotonic() - began) * 1000

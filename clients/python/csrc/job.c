@@ -134,11 +134,12 @@ PyObject *store_info(PyObject *self, PyObject *unused)
 	store_leave(s);
 	if (store_result(s, r, NULL) < 0)
 		return NULL;
-	return PyObject_CallFunction(s->m->store_info, "KKKKKKKKKKKKKK", i.dram_limit, i.dram_used,
-				     i.dram_clean, i.value_bytes, i.segment_count, i.object_count,
-				     i.job_count, i.session_count, i.parked_count, i.uptime_ms,
-				     i.dram_byte_ms_hi, i.dram_byte_ms_lo, i.forgotten_byte_ms_hi,
-				     i.forgotten_byte_ms_lo);
+	return PyObject_CallFunction(s->m->store_info, "KKKKKKKKKKKKKKiK", i.dram_limit,
+				     i.dram_used, i.dram_clean, i.value_bytes, i.segment_count,
+				     i.object_count, i.job_count, i.session_count, i.parked_count,
+				     i.uptime_ms, i.dram_byte_ms_hi, i.dram_byte_ms_lo,
+				     i.forgotten_byte_ms_hi, i.forgotten_byte_ms_lo,
+				     (int)i.is_partial, i.lingering_bytes);
 }
 
 PyObject *token_narrow(PyObject *module, PyObject *args, PyObject *kwargs)

@@ -205,7 +205,9 @@ def test_jobs_and_tokens(store, s):
                     reader.put("a/x", b"")
             names = [job.name for job in admin.job_list()]
             assert "of-python" in names and s.job in names
-            assert admin.info().jobs >= 2 and admin.info().dram_limit > 0
+            info = admin.info()
+            assert info.jobs >= 2 and info.dram_limit > 0
+            assert (info.is_partial, info.lingering_bytes) == (False, 0)
         finally:
             admin.job_end("of-python")
         with pytest.raises(wadi.NoJobError):

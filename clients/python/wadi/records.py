@@ -47,6 +47,8 @@ class StoreInfo(NamedTuple):
     uptime: float
     dram_byte_ms: int
     forgotten_byte_ms: int
+    is_partial: bool
+    lingering_bytes: int
 
 
 def job_info_of(id: int, name: str, has_ended: bool, lease_left_ms: int, objects: int, object_bytes: int,
@@ -57,4 +59,4 @@ def job_info_of(id: int, name: str, has_ended: bool, lease_left_ms: int, objects
 
 def store_info_of(*n: int) -> StoreInfo:
     return StoreInfo(n[0], n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8], n[9] / 1000, n[10] << 64 | n[11],
-                     n[12] << 64 | n[13])
+                     n[12] << 64 | n[13], bool(n[14]), n[15])
