@@ -148,6 +148,15 @@ void answer_leave(struct op *op);
 	"this proxy has " TEXT_OF(FIBERS_PER_LOOP) " operations in progress, which is its limit; " \
 						   "try again"
 
+/* What any request that puts says of how: HOW of messages.def, as the core has it. */
+#define HOW_OF(req)                                                                              \
+	{                                                                                        \
+		.attempt_hi = (req)->attempt_hi, .attempt_lo = (req)->attempt_lo,                \
+		.since = (req)->since, .if_version = (req)->if_version, .ttl_ms = (req)->ttl_ms, \
+		.reads = (req)->reads, .flags = (req)->flags, .tier = (req)->tier,               \
+		.copies = (req)->copies, .path = (req)->path, .attributes = (req)->attributes    \
+	}
+
 /* A path that may be put: else why not. */
 int check_put(struct slice path, uint16_t flags, uint16_t tier, uint16_t copies,
 	      struct slice attributes, const char **ret_why);

@@ -104,17 +104,7 @@ static void commit(struct fiber *self)
 	struct put_req req;
 	const char *why = "";
 	int x = decode(r, &req, &why);
-	struct how how = { .attempt_hi = req.attempt_hi,
-			   .attempt_lo = req.attempt_lo,
-			   .if_version = req.if_version,
-			   .since = req.since,
-			   .ttl_ms = req.ttl_ms,
-			   .reads = req.reads,
-			   .flags = req.flags,
-			   .tier = req.tier,
-			   .copies = req.copies,
-			   .path = req.path,
-			   .attributes = req.attributes };
+	struct how how = HOW_OF(&req);
 
 	if (x == 0 && !op->piece.segment) {
 		x = object_commit_value(core, op->job, &how, r->payload, r->payload_len, r->due_ns,

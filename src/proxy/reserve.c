@@ -286,17 +286,7 @@ static void put_run(struct fiber *self)
 	const char *why = "";
 	struct wcur w;
 	int x = decode_put(r, &req, &why);
-	struct how how = { .attempt_hi = req.attempt_hi,
-			   .attempt_lo = req.attempt_lo,
-			   .if_version = req.if_version,
-			   .since = req.since,
-			   .ttl_ms = req.ttl_ms,
-			   .reads = req.reads,
-			   .flags = req.flags,
-			   .tier = req.tier,
-			   .copies = req.copies,
-			   .path = req.path,
-			   .attributes = req.attributes };
+	struct how how = HOW_OF(&req);
 
 	snprintf(op->why, sizeof(op->why), "%s", why);
 	if (x == 0)

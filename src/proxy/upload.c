@@ -496,20 +496,11 @@ static void commit_run(struct fiber *self)
 	struct rcur body = request_body(r);
 	struct put_commit_req req;
 	int x = put_commit_req_get(&body, &req);
-	struct how how = { .attempt_hi = u->req.attempt_hi,
-			   .attempt_lo = u->req.attempt_lo,
-			   .if_version = u->req.if_version,
-			   .since = req.since,
-			   .ttl_ms = u->req.ttl_ms,
-			   .reads = u->req.reads,
-			   .flags = u->req.flags,
-			   .tier = u->req.tier,
-			   .copies = u->req.copies,
-			   .path = u->req.path,
-			   .attributes = u->req.attributes };
+	struct how how = HOW_OF(&u->req);
 	struct committed done;
 	struct wcur w;
 
+	how.since = req.since; /* of this attempt to commit it */
 	/* No more room is wanted, so whoever waits for it need not. */
 	if (u->is_leasing)
 		fiber_cancel(&u->leaser);
