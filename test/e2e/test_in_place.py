@@ -7,17 +7,16 @@ import mmap
 import os
 import re
 import signal
-import socket
 
 import pytest
 import wire as protocol
 from conftest import REFUSED, build_target, pattern, until
 from test_direct import Program
-from test_near import inodes, not_dev
+from test_near import Keeping, inodes, not_dev
 from test_restart import again  # noqa: F401, a fixture
 from test_rings import own  # noqa: F401, a fixture
 from test_server import http_get
-from wire import Wire, decode, decode_all
+from wire import decode_all
 
 MB = 1 << 20
 
@@ -33,13 +32,8 @@ def metric(store, name):
     return int(re.search(rf"^wadi_{name} (\d+)", http_get(store.endpoints["http"].rstrip("/") + "/metrics")[1], re.M).group(1))
 
 
-class Writer:
-    """A function by hand, which keeps what it is given."""
-
-    def __init__(self, endpoint, token):
-        self.wire = Wire.at(endpoint)
-        assert self.wire.hello(secret=token).status == "OK"
-        self.fds, self.maps = [], []
+class Writer(Keeping):
+    """It writes where it was given room."""
 
     def reserve(self, size):
         """The number that it has, and its only part."""
@@ -51,37 +45,10 @@ class Writer:
         return reply["put"], part
 
     def map(self, put, index=0):
-        call = self.wire.start("RESERVE_MAP", put=put, index=index)
-        data, fds, _, _ = socket.recv_fds(self.wire.socket, 1 << 16, 4)
-        frame, _ = decode("FRAME", data[4:36])
-        assert frame["call"] == call
-        self.wire.early.pop(call)
-        status = protocol.STATUS_NAMES[frame["status"]]
-        assert len(fds) == (status == "OK")
-        if status != "OK":
-            return status
-        self.fds += fds
-        self.maps.append(mmap.mmap(fds[0], decode("RESERVE_MAP_REP", data[36:])[0]["size"]))
-        return self.maps[-1]
+        return self.given("RESERVE_MAP", mmap.PROT_READ | mmap.PROT_WRITE, put=put, index=index)
 
     def put(self, put, path, sums, **how):
         return self.wire.call("RESERVE_PUT", sums, put=put, path=path, **how)
-
-    def pages(self):
-        return sum(os.fstat(fd).st_blocks for fd in self.fds)
-
-    def close(self):
-        self.wire.close()
-        for one in self.maps:
-            one.close()
-        for fd in self.fds:
-            os.close(fd)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
 
 def test_an_object_is_written_where_it_lies(own, lib):

@@ -43,13 +43,49 @@ class GetOptions(ctypes.Structure):
                 ("read_lo", ctypes.c_uint64)]
 
 
-class Near:
+class Keeping:
     """A function by hand, which keeps what it is given."""
 
     def __init__(self, endpoint, token):
         self.wire = Wire.at(endpoint)
         assert self.wire.hello(secret=token).status == "OK"
         self.fds, self.maps = [], []
+
+    def given(self, message, access=mmap.PROT_READ, **fields):
+        """What a descriptor leads to that comes with the answer, mapped; or the status."""
+        call = self.wire.start(message, **fields)
+        data, fds, _, _ = socket.recv_fds(self.wire.socket, 1 << 16, 4)
+        frame, _ = decode("FRAME", data[4:36])
+        assert frame["call"] == call
+        self.wire.early.pop(call)
+        status = protocol.STATUS_NAMES[frame["status"]]
+        assert len(fds) == (status == "OK")
+        if status != "OK":
+            return status
+        size = decode(message + "_REP", data[36:])[0]["size"]
+        self.fds += fds
+        self.maps.append(mmap.mmap(fds[0], size, mmap.MAP_SHARED, access))
+        return self.maps[-1]
+
+    def pages(self):
+        return sum(os.fstat(fd).st_blocks for fd in self.fds)
+
+    def close(self):
+        self.wire.close()
+        for one in self.maps:
+            one.close()
+        for fd in self.fds:
+            os.close(fd)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+class Near(Keeping):
+    """It finds where objects lie."""
 
     def hold(self, path):
         reply = self.wire.call("GET", path=path, take=1)
@@ -78,19 +114,7 @@ class Near:
         return out
 
     def export(self, segment, generation):
-        call = self.wire.start("EXPORT", segment=segment, generation=generation)
-        data, fds, _, _ = socket.recv_fds(self.wire.socket, 1 << 16, 4)
-        frame, n = decode("FRAME", data[4:36])
-        assert frame["call"] == call
-        self.wire.early.pop(call)
-        status = protocol.STATUS_NAMES[frame["status"]]
-        assert len(fds) == (status == "OK")
-        if status != "OK":
-            return status
-        size = decode("EXPORT_REP", data[36:])[0]["size"]
-        self.fds += fds
-        self.maps.append(mmap.mmap(fds[0], size, mmap.MAP_SHARED, mmap.PROT_READ))
-        return self.maps[-1]
+        return self.given("EXPORT", segment=segment, generation=generation)
 
     def take(self, path):
         """Every segment of an object, mapped; and its bytes, put together from there."""
@@ -99,22 +123,6 @@ class Near:
             where = self.export(extent["segment"], extent["generation"])
             out += where[extent["offset"]:extent["offset"] + extent["len"]]
         return out
-
-    def pages(self):
-        return sum(os.fstat(fd).st_blocks for fd in self.fds)
-
-    def close(self):
-        self.wire.close()
-        for one in self.maps:
-            one.close()
-        for fd in self.fds:
-            os.close(fd)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
 
 def test_large_gets_are_copied_from_where_they_are(own, library):

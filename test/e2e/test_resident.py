@@ -45,7 +45,7 @@ class Got(Handle):
 
 class Hand(Reader):
     """A function by hand."""
-    export = Near.export
+    given, export = Near.given, Near.export
 
     def __init__(self, store, token):
         super().__init__(store, token)

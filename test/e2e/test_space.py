@@ -16,6 +16,29 @@ def limit_of(store):
     return limit - 2 * largest
 
 
+def let_in(w, writers, removable):
+    """The order in which writers of new/NUMBER end, all of them well, while one piece after the other is removed: of
+    `removable`, and then what they have put. Metadata's own log may take one, too, so not each brings somebody in."""
+    ended = []
+
+    def finished():
+        for i, writer in enumerate(writers):
+            if i not in ended and writer.poll() is not None:
+                ended.append(i)
+        return len(ended)
+
+    while finished() < len(writers):
+        before = len(ended)
+        assert removable, ended
+        w("rm", removable.pop(0))
+        due = time.monotonic() + 0.5
+        while finished() == before and time.monotonic() < due:
+            time.sleep(0.01)
+        removable += [f"new/{i}" for i in ended[before:]]
+    assert all(finish(writer)[0] == 0 for writer in writers)
+    return ended
+
+
 def test_a_hundred_writers_into_a_full_store_finish_in_the_order_in_which_they_came(new_store, tmp_path):
     store = new_store(memory="96M")
     w = store.job()
@@ -30,25 +53,7 @@ def test_a_hundred_writers_into_a_full_store_finish_in_the_order_in_which_they_c
         writers.append(w.start("put", "--timeout", "120s", tmp_path / "new", f"new/{i}"))
         # The first few may find what is left; all others come while those before them wait.
         until(lambda: w.top()["waiting"] >= sum(one.poll() is None for one in writers), f"writer {i} to wait")
-    ended = []
-
-    def finished():
-        for i, writer in enumerate(writers):
-            if i not in ended and writer.poll() is not None:
-                ended.append(i)
-        return len(ended)
-
-    # One piece after the other. Metadata's own log may take one, too, so not each brings somebody in.
-    removable = [f"old/{i}" for i in range(room)]
-    while finished() < 100:
-        before = len(ended)
-        assert removable, ended
-        w("rm", removable.pop(0))
-        due = time.monotonic() + 0.5
-        while finished() == before and time.monotonic() < due:
-            time.sleep(0.01)
-        removable += [f"new/{i}" for i in ended[before:]]
-    assert all(finish(writer)[0] == 0 for writer in writers)
+    ended = let_in(w, writers, [f"old/{i}" for i in range(room)])
     # One piece was freed at a time; who ends close behind another may be seen with it.
     late = [i for place, i in enumerate(ended) if abs(place - i) > 4]
     assert not late, ended
@@ -66,24 +71,7 @@ def test_writers_who_wait_for_a_quota_finish_in_the_order_in_which_they_came(new
         (tmp_path / f"new{i}").write_bytes(pattern(900_000 if i % 3 else 300_000))
         writers.append(w.start("put", "--timeout", "120s", tmp_path / f"new{i}", f"new/{i}"))
         until(lambda: w.top()["waiting"] >= sum(one.poll() is None for one in writers), f"writer {i} to wait")
-    ended = []
-
-    def finished():
-        for i, writer in enumerate(writers):
-            if i not in ended and writer.poll() is not None:
-                ended.append(i)
-        return len(ended)
-
-    removable = [f"old/{i}" for i in range(8)]
-    while finished() < 20:
-        before = len(ended)
-        assert removable, ended
-        w("rm", removable.pop(0))
-        due = time.monotonic() + 0.5
-        while finished() == before and time.monotonic() < due:
-            time.sleep(0.01)
-        removable += [f"new/{i}" for i in ended[before:]]
-    assert all(finish(writer)[0] == 0 for writer in writers)
+    ended = let_in(w, writers, [f"old/{i}" for i in range(8)])
     late = [i for place, i in enumerate(ended) if abs(place - i) > 2]
     assert not late, ended
 
