@@ -19,6 +19,7 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include "dice.h"
 #include <wadi/wadi.h>
 
 #define PATHS_MAX  256
@@ -43,16 +44,9 @@ static struct wadi *w;
 static uint64_t counts[8], bytes, longest_ms;
 enum { PUTS, STREAMS, GETS, REMOVES, UNKNOWNS, REPEATS };
 
-static uint64_t mix(uint64_t z)
-{
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-	return z ^ (z >> 31);
-}
-
 static uint64_t roll(uint64_t below)
 {
-	return mix(state += 0x9e3779b97f4a7c15ull) % below;
+	return dice_roll(&state, below);
 }
 
 static uint64_t now_ms(void)

@@ -22,6 +22,7 @@
 #include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
+#include "dice.h"
 #include <wadi/wadi.h>
 
 #define OBJECTS_MAX 10000
@@ -60,16 +61,9 @@ static unsigned held_count;
 static uint8_t *out, *in;
 static struct wadi *w;
 
-static uint64_t mix(uint64_t z)
-{
-	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-	z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-	return z ^ (z >> 31);
-}
-
 static uint64_t roll(uint64_t below)
 {
-	return mix(state += 0x9e3779b97f4a7c15ull) % below;
+	return dice_roll(&state, below);
 }
 
 static uint64_t now_us(void)

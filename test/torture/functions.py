@@ -28,6 +28,7 @@ import sys
 import tempfile
 import time
 
+from kills import wait_for
 from many import BUILD, Store, number
 from cluster import keepers
 from conftest import clean_environment
@@ -42,17 +43,6 @@ REST_S = 300  # a shorter run does not come to rest: each job remembers its last
 GROWTH = 1.05  # from the second third to the last: what is put and removed at random is never the same
 SLACK = {"fds": 20, "maps": 40, "kB": 4096}
 SPARE_KB = (4 + 1) * 1028  # metadata has so many pieces of a megabyte ready, and with pages once they were used
-
-
-def until(condition, what, late_s=LATE_S):
-    due = time.monotonic() + late_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > due:
-            raise SystemExit(f"waited {late_s} s for {what}")
-        time.sleep(0.01)
 
 
 def read(path):
@@ -206,7 +196,7 @@ class Functions:
             if i in self.stopped or not self.line(i)["at0"]:
                 continue
             self.stop(i, float("inf"))
-            until(lambda: has_stopped(self.processes[i].pid), "a stop")  # pylint: disable=cell-var-from-loop
+            wait_for(lambda: has_stopped(self.processes[i].pid), "a stop", LATE_S)  # pylint: disable=cell-var-from-loop
             if self.views_in_place(i) > 0:
                 return i
             self.go_on(i)
@@ -214,14 +204,14 @@ class Functions:
 
     def end_a_job(self):
         """While one of its functions is stopped, with views in place."""
-        i = until(self.one_that_views, "a function with views")
+        i = wait_for(self.one_that_views, "a function with views", LATE_S)
         j, pid = i % self.o.jobs, self.processes[i].pid
         members = range(j, self.o.functions, self.o.jobs)
         count, spans = self.views_in_place(i), segments_of(pid)
         before = mapped_bytes(pid, spans)
         begun = time.monotonic()
         self.store.client("job", "end", self.job(j))
-        until(lambda: mapped_bytes(pid, spans) == 0, "what a stopped function maps", AT_ONCE_S)
+        wait_for(lambda: mapped_bytes(pid, spans) == 0, "what a stopped function maps", AT_ONCE_S)
         took = time.monotonic() - begun
         for k in members:
             if k in self.stopped:
@@ -230,8 +220,8 @@ class Functions:
             line = self.wait(k, JOB_HAS_ENDED)
             if k == i and line["revoked"] < count:
                 raise SystemExit(f"function {i} had {count} views in place, of which {line['revoked']} were revoked")
-        until(lambda: all(job["dram_bytes"] == 0 for job in self.store.client.json("top")["jobs"]
-                          if job["name"] == self.job(j)), "the bytes of a job that has ended", AT_ONCE_S)
+        wait_for(lambda: all(job["dram_bytes"] == 0 for job in self.store.client.json("top")["jobs"]
+                             if job["name"] == self.job(j)), "the bytes of a job that has ended", AT_ONCE_S)
         self.counts["jobs ended"] += 1
         self.job_lives[j] += 1
         self.start_job(j)
@@ -328,21 +318,21 @@ def harm(store, functions, seconds, pause_s):
 def check_empty(store, functions, before):
     """Nothing is left of anybody, but for what the server has learned to keep ready."""
     c = store.client
-    until(lambda: c.json("top")["sessions"] == before["sessions"], "sessions of functions to be over")
+    wait_for(lambda: c.json("top")["sessions"] == before["sessions"], "sessions of functions to be over", LATE_S)
     found = c.run("doctor").stdout.decode()
     if "ok    bills" not in found:
         raise SystemExit(f"doctor: {found}")
     print("  doctor: " + re.search(r"^ok    bills +(.*\n.*)", found, re.M)[1].replace("\n                 ", ""))
     for j in range(functions.o.jobs):
         c("job", "end", functions.job(j))
-    until(lambda: (t := c.json("top"))["segments"] == 0 and t["dram_used"] == 0 and t["waiting"] == 0, "its segments")
+    wait_for(lambda: (t := c.json("top"))["segments"] == 0 and t["dram_used"] == 0 and t["waiting"] == 0, "its segments", LATE_S)
     pid = store.process.pid
     # A leaf has two descriptors, one of them with the helper that writes it: as the ring of the log was.
-    until(lambda: descriptors(pid) - shared_without_log(store)[1] <= before["server fds"] - before["leaves"] + 2,
-          "descriptors")
+    wait_for(lambda: descriptors(pid) - shared_without_log(store)[1] <= before["server fds"] - before["leaves"] + 2,
+             "descriptors", LATE_S)
     if store.group.path:
-        until(lambda: shared_without_log(store)[0] <= before["without log kB"] + SPARE_KB,
-              f"shared memory: {before['without log kB']} kB before, now {shared_without_log(store)[0]} kB")
+        wait_for(lambda: shared_without_log(store)[0] <= before["without log kB"] + SPARE_KB,
+                 f"shared memory: {before['without log kB']} kB before, now {shared_without_log(store)[0]} kB", LATE_S)
     after = sample(store, None)
     print("  before and after: " + ", ".join(f"{k} {before[k]} {after[k]}" for k in after))
 
@@ -360,7 +350,7 @@ def torture(o, dice, directory):
             begun = time.monotonic()
             for i in range(o.functions):
                 functions.start(i)
-            until(lambda: (functions.are_well(), all(line["is_ready"] for line in functions.lines()))[1], "all objects", 600)
+            wait_for(lambda: (functions.are_well(), all(line["is_ready"] for line in functions.lines()))[1], "all objects", 600)
             print(f"  {o.functions * o.objects} objects were there after {time.monotonic() - begun:.1f} s", flush=True)
             if o.kills:
                 harm(store, functions, o.seconds, o.pause)
