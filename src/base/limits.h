@@ -351,7 +351,10 @@
 #define CONNS_MAX        40000
 #define CONNS_TURNED_MAX 256
 
-/* Bytes that a loop copies or sums before it lets others run. */
+/*
+ * Bytes that a loop copies or sums, takes from a connection or gives to it, before others have
+ * their turn: some 50 us.
+ */
 #define LOOP_PIECE (256u << 10)
 
 /* What one turn takes from each source; the rest waits for the next, so nobody starves. */
@@ -368,9 +371,11 @@
 
 /*
  * Turns in a row that have work anyway, and so do not ask the kernel for more: to ask is
- * dearer than what most of them do.
+ * dearer than what most of them do. Those that move long values are no such turns: they
+ * may take so long together, and then whoever else has come is heard.
  */
 #define LOOP_TURNS_UNASKED 16
+#define LOOP_UNASKED_NS    50000
 
 /* Kept of one kind of memory for requests, when they are over: as many as one turn has. */
 #define SPARES_MAX 128

@@ -166,7 +166,12 @@ static bool may_leave_unasked(struct epoll_loop *el)
 {
 	struct loop *l = &el->loop;
 
-	return !l->is_waited_for && l->is_needed_soon && el->unasked++ < LOOP_TURNS_UNASKED;
+	if (l->is_waited_for || !l->is_needed_soon)
+		return false;
+	if (el->unasked == 0)
+		el->unasked_from_ns = l->now_ns;
+	return el->unasked++ < LOOP_TURNS_UNASKED &&
+	       l->now_ns - el->unasked_from_ns < LOOP_UNASKED_NS;
 }
 
 static int epoll_poll(struct loop *l, uint64_t due_ns)

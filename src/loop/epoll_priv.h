@@ -24,8 +24,9 @@ struct source {
 struct epoll_loop {
 	struct loop loop;
 	int epoll_fd;
-	bool has_only_ms;     /* a kernel before 5.11 */
-	unsigned unasked;     /* turns since epoll was asked */
+	bool has_only_ms; /* a kernel before 5.11 */
+	unsigned unasked; /* turns since epoll was asked */
+	uint64_t unasked_from_ns;
 	unsigned short_waits; /* the last ones that were over before a sleep would have paid */
 	long core_count;      /* of this machine; 0: not known yet */
 	uint64_t rest_ns;     /* until then no wait stays awake: others want the core */

@@ -402,7 +402,7 @@ static ssize_t receive(struct conn *c)
 		return twin_receive(c);
 	room = intake_want(&p->intake);
 	if (p->intake.state == INTAKE_PAYLOAD && room.len >= SCRATCH_BYTES / 8) {
-		n = receive_bytes(c, room.ptr, room.len);
+		n = receive_bytes(c, room.ptr, room.len < LOOP_PIECE ? room.len : LOOP_PIECE);
 		if (n > 0) {
 			(void)intake_got(&p->intake, (size_t)n); /* breaks on headers only */
 			(void)step(c);
@@ -445,7 +445,7 @@ static void conn_serve(struct conn *c)
 	while (feed_stash(c) && may_read(c)) {
 		ssize_t n;
 
-		if (done >= TURN_BYTES) {
+		if (done >= LOOP_PIECE) {
 			loop_defer(c->net->loop, &p->again);
 			break;
 		}

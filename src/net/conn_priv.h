@@ -14,9 +14,6 @@
 /* One system call brings up to so much; a longer payload then goes straight to its place. */
 #define SCRATCH_BYTES (64u << 10)
 
-/* Bytes taken from, and given to, one connection before others have their turn. */
-#define TURN_BYTES (1u << 20)
-
 struct net {
 	struct loop *loop;
 	struct net_counters counters;

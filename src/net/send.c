@@ -81,16 +81,22 @@ struct gather {
 	size_t len;
 };
 
-/* Adds [at, len) of a part; `at` becomes what is left of it for the parts behind. */
+/*
+ * Adds [at, len) of a part, or what a turn has room for; `at` becomes what is left of it for
+ * the parts behind.
+ */
 static void add(struct gather *g, const void *ptr, size_t len, uint64_t *at)
 {
+	size_t n, room = LOOP_PIECE - g->len;
+
 	if (*at >= len) {
 		*at -= len;
 		return;
 	}
-	if (g->count < IOV_MAX_PIECES) {
-		g->iov[g->count++] = (struct iovec){ (char *)ptr + *at, len - *at };
-		g->len += len - *at;
+	n = len - *at < room ? len - *at : room;
+	if (n > 0 && g->count < IOV_MAX_PIECES) {
+		g->iov[g->count++] = (struct iovec){ (char *)ptr + *at, n };
+		g->len += n;
 	}
 	*at = 0;
 }
@@ -160,13 +166,13 @@ void send_queue(struct conn *c)
 
 		g.count = 0;
 		g.len = 0;
-		if (done >= TURN_BYTES) {
+		if (done >= LOOP_PIECE) {
 			loop_defer(c->net->loop, &p->flush);
 			return;
 		}
 		/* Once the pieces are used up, a frame in the middle must not be left out. */
 		for (struct list *l = p->queue.next;
-		     l != &p->queue && g.count < IOV_MAX_PIECES - 4 && g.len < TURN_BYTES;
+		     l != &p->queue && g.count < IOV_MAX_PIECES - 4 && g.len < LOOP_PIECE;
 		     l = l->next) {
 			struct sending *s = container_of(l, struct sending, link);
 

@@ -81,6 +81,7 @@ GAPS = {
     "LOOP_AWAKE_NS_MAX": "the same",
     "LOOP_AWAKE_REST_MS": "the same",
     "LOOP_TURNS_UNASKED": "the same",
+    "LOOP_UNASKED_NS": "the same",
     "BELL_QUIET_NS": "test_bell.c: one that is silent is not looked at",
     "BELL_WORD_NS": "test_bell.c: an event is not forgotten over a word",
     "RINGS_MAX": "test_rings.py: with the share of memory that comes first",

@@ -452,11 +452,11 @@ static void a_turn_has_an_order(void **state)
 }
 
 /* Who turns has perhaps got what he waits for, and to ask the kernel takes as long as a request. */
-static void a_turn_that_has_run_something_leaves_the_kernel_alone(void **state)
+/* Turns that run this, until the kernel is asked, and tells of a byte that has come. */
+static unsigned turns_unasked(struct thing *a)
 {
 	struct listener lr = { .accepted = accepted };
 	struct iovec iov = { (void *)"x", 1 };
-	struct thing a = thing("a");
 	struct stream *near;
 	struct address at;
 	unsigned unasked = 0;
@@ -472,18 +472,41 @@ static void a_turn_that_has_run_something_leaves_the_kernel_alone(void **state)
 	notes[0] = '\0';
 
 	assert_int_equal(stream_send(near, &iov, 1), 1);
-	list_init(&a.task.link);
+	list_init(&a->task.link);
 	while (!strstr(notes, "ready") && unasked < 1000) {
-		loop_defer(loop, &a.task);
+		loop_defer(loop, &a->task);
 		turn();
 		unasked++;
 	}
-	assert_int_equal(unasked, LOOP_TURNS_UNASKED + 1); /* but not for ever */
 	stream_close(near);
 	stream_close(far);
 	listener_close(&lr);
 	turn_for(5 * MS);
 	notes[0] = '\0';
+	return unasked;
+}
+
+static void a_turn_that_has_run_something_leaves_the_kernel_alone(void **state)
+{
+	struct thing a = thing("a");
+
+	assert_int_equal(turns_unasked(&a), LOOP_TURNS_UNASKED + 1); /* but not for ever */
+}
+
+static void take_long(struct thing *t)
+{
+	uint64_t begin_ns = node_now_ns();
+
+	while (node_now_ns() - begin_ns < LOOP_UNASKED_NS)
+		;
+}
+
+static void turns_that_take_long_ask_the_kernel_between_them(void **state)
+{
+	struct thing a = thing("a");
+
+	a.then = take_long;
+	assert_int_equal(turns_unasked(&a), 2);
 }
 
 static struct thing then_this;
@@ -919,6 +942,7 @@ int main(void)
 	};
 	const struct CMUnitTest real[] = {
 		T(a_turn_that_has_run_something_leaves_the_kernel_alone),
+		T(turns_that_take_long_ask_the_kernel_between_them),
 		T(letters_of_other_threads_wake_the_loop),
 		T(somebody_else_s_loop_may_wait_for_ours),
 		T(the_longest_stall_is_known_and_a_wait_is_none),
