@@ -63,6 +63,7 @@ void alone_give(struct alone *a, const char *op, double object_bytes)
 		.client_cpu_us = NAN,
 		.least_share = NAN,
 		.object_bytes = object_bytes,
+		.beside_mb_per_s = NAN,
 		.behind_cpu_us = NAN,
 	};
 

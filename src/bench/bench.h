@@ -34,8 +34,9 @@ struct bench_row {
 	double p50_us, p99_us, p999_us, max_us;
 	double ops_per_s, mb_per_s;          /* 1 MB is 10^6 bytes */
 	double server_cpu_us, client_cpu_us; /* of a request; NAN: not known */
-	double least_share;  /* what the slowest client got, of the mean; NAN: there is one */
-	double object_bytes; /* of the catalog: memory of an object; else NAN */
+	double least_share;     /* what the slowest client got, of the mean; NAN: there is one */
+	double object_bytes;    /* of the catalog: memory of an object; else NAN */
+	double beside_mb_per_s; /* what another client moved meanwhile; NAN: there is none */
 
 	/* Wadi to this one, pair by pair: of the medians of latency, and of operations per second.
 	 */

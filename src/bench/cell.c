@@ -111,7 +111,7 @@ static void member_init(struct run *run, unsigned i, const struct cell *c, const
 			 'a' + (int)(i % 26));
 	m->cpus = cpus_of(CPUS_CLIENT, b->threads);
 	/* Who measures is not to wait for who only makes work. */
-	m->nice = is_beside ? 10 : 0;
+	m->is_in_background = is_beside;
 	m->worker.peer = run->peer;
 	m->worker.slice_ns = b->row_ns / b->pairs;
 	m->worker.tally = &run->tallies[i];
@@ -272,6 +272,16 @@ static double least_share(const struct run *run)
 	return clients > 1 && sum ? (double)least * clients / (double)sum : NAN;
 }
 
+/* Of whoever works beside those that are measured. */
+static double beside_mb_per_s(const struct run *run)
+{
+	const struct tally *t = &run->tallies[run->main_count];
+
+	if (run->crew_count == run->main_count)
+		return NAN;
+	return (double)t->bytes * 1e3 / (double)t->elapsed_ns;
+}
+
 static void row_make(const struct bench *b, const struct cell *c, const struct run *run,
 		     struct bench_row *ret)
 {
@@ -309,6 +319,7 @@ static void row_make(const struct bench *b, const struct cell *c, const struct r
 		.client_cpu_us = c->load.by > LOAD_OPENED ? NAN : (double)cpu_ns / count / 1e3,
 		.least_share = least_share(run),
 		.object_bytes = NAN,
+		.beside_mb_per_s = beside_mb_per_s(run),
 		.behind_cpu_us =
 			run->peer->behind[0] ? (double)run->behind_cpu_ns / count / 1e3 : NAN,
 		.is_by_attach = c->kind == BENCH_KIND_ATTACH,

@@ -47,11 +47,16 @@ cpu_set_t cpus_pin(const cpu_set_t *cpus)
 	return before;
 }
 
+void cpus_leave_to_others(void)
+{
+	sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){ 0 });
+}
+
 static void *spin(void *arg)
 {
 	struct awake *a = arg;
 
-	sched_setscheduler(0, SCHED_IDLE, &(struct sched_param){ 0 });
+	cpus_leave_to_others();
 	while (!atomic_load_explicit(&a->must_stop, memory_order_relaxed))
 		;
 	return NULL;

@@ -20,6 +20,8 @@ enum cpus_part { CPUS_SERVER, CPUS_CLIENT };
 cpu_set_t cpus_of(enum cpus_part part, unsigned threads);
 /* This thread; what it had before. */
 cpu_set_t cpus_pin(const cpu_set_t *cpus);
+/* This thread runs when nobody else wants its core (SCHED_IDLE). */
+void cpus_leave_to_others(void);
 
 #define AWAKE_MAX 256
 struct awake {

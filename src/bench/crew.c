@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
 #include "bench/worker.h"
 
@@ -12,8 +10,8 @@ static void *run(void *arg)
 	bool is_over = false;
 
 	cpus_pin(&m->cpus);
-	/* Of this thread, as Linux has it. */
-	setpriority(PRIO_PROCESS, (id_t)gettid(), m->nice);
+	if (m->is_in_background)
+		cpus_leave_to_others();
 	while (!is_over) {
 		while (sem_wait(&m->go) < 0)
 			; /* a signal */

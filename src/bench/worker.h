@@ -74,7 +74,7 @@ enum crew_work { CREW_OPEN, CREW_SLICE, CREW_EACH, CREW_CLOSE };
 struct crew_member {
 	struct worker worker;
 	cpu_set_t cpus;
-	int nice;
+	bool is_in_background; /* it has its core when nobody else wants it */
 	pthread_t thread;
 	sem_t go, done;
 	enum crew_work work;

@@ -35,6 +35,7 @@ void bench_json(FILE *f, const struct bench_row *row)
 	json_maybe(&j, "client_cpu_us", row->client_cpu_us, 3);
 	json_word(&j, "mode", row->mode);
 	json_maybe(&j, "behind_cpu_us", row->behind_cpu_us, 3);
+	json_maybe(&j, "beside_mb_per_s", row->beside_mb_per_s, 3);
 	json_end(&j);
 }
 
@@ -106,6 +107,8 @@ void bench_table_row(struct bench_table *t, const struct bench_row *row, unsigne
 	}
 	if (!isnan(row->object_bytes))
 		fprintf(t->f, "  %.0f bytes of memory per object", row->object_bytes);
+	if (!isnan(row->beside_mb_per_s))
+		fprintf(t->f, "  beside %.0f MB/s", row->beside_mb_per_s);
 	fputc('\n', t->f);
 	fflush(t->f);
 }

@@ -17,7 +17,8 @@ from cluster import is_there
 from conftest import DONE, REFUSED, UNREACHABLE, USAGE, WADI, clean_environment, run_wadi, until
 
 FIELDS = ["bench", "op", "system", "attach", "size", "clients", "depth", "p50_us", "p99_us",
-          "p999_us", "max_us", "ops_per_s", "mb_per_s", "server_cpu_us", "client_cpu_us", "mode", "behind_cpu_us"]
+          "p999_us", "max_us", "ops_per_s", "mb_per_s", "server_cpu_us", "client_cpu_us", "mode", "behind_cpu_us",
+          "beside_mb_per_s"]
 QUICK = ["--pairs", "2", "--seconds", "1", "--memory", "512M"]
 
 
@@ -51,6 +52,8 @@ def test_every_bench_of_the_store_runs():
     found = {r["bench"]: r for r in rows(*names, "--attach", "host")}
     assert list(found) == names
     assert found["mixed"]["op"] == found["open"]["op"] == "get"
+    assert found["mixed"]["ops_per_s"] == pytest.approx(1000, rel=0.2) and found["mixed"]["beside_mb_per_s"] > 10
+    assert all(r["beside_mb_per_s"] is None for r in found.values() if r["bench"] != "mixed")
     assert all(r["attach"] == "host" and r["ops_per_s"] > 0 for r in found.values())
     batch = rows("batch", "--sizes", "64", "--depth", "16")
     assert [(r["op"], r["depth"]) for r in batch] == [("get", 16), ("put", 16)]
