@@ -31,6 +31,7 @@ struct upload {
 	bool is_busy;        /* bytes are being put away, or it is being committed */
 	unsigned user_count; /* fibers that look at it */
 	int lease_result;
+	int refused; /* why bytes of it could not be taken; those behind them go on from there */
 	uint64_t due_ns; /* of the lease */
 	char why[160];
 	struct list waiting; /* of struct waiter: answers without room */
@@ -310,14 +311,22 @@ void put_open_serve(struct request *r)
 	op_serve(op, r, open_run);
 }
 
+/* Whoever sent bytes in a wrong order may send others; what was in order is missing for good. */
+static int upload_refuse(struct upload *u, int x)
+{
+	if (u->refused == 0 && x < 0 && x != -EINVAL)
+		u->refused = x;
+	return x;
+}
+
 /* The next bytes of a frame have no place yet: those before them are put away first. */
 static int place_next(struct request *r, struct upload *u, const struct put_data_req *req,
 		      uint64_t due_ns)
 {
 	uint32_t done = r->payload_len - request_payload_left(r);
-	int x = 0;
+	int x = u->refused;
 
-	if (u->piece.segment)
+	if (x == 0 && u->piece.segment)
 		x = fill_add(u->fill, &u->piece, due_ns);
 	if (x == 0)
 		x = fill_take(u->fill, req->part, req->offset + done, request_payload_left(r),
@@ -377,7 +386,7 @@ static void place_run(struct fiber *self)
 		x = -ECANCELED;
 	if (x == 0)
 		x = place_or_lease(r, u, &req);
-	if (x < 0)
+	if (upload_refuse(u, x) < 0)
 		request_sink(r, x, "the bytes have no place%s%s", u->why[0] ? ": " : "", u->why);
 	u->user_count--;
 	upload_free_if_done(u);
@@ -398,10 +407,14 @@ void put_data_place(struct request *r)
 	r->owner = u;
 	if (!u->is_busy && (!u->piece.segment || !u->piece.is_buffer)) {
 		x = place_next(r, u, &req, r->due_ns);
-		if (x < 0 && x != -ENOBUFS)
-			request_sink(r, x, "the bytes have no place, or are not the next ones");
-		if (x != -ENOBUFS)
+		if (x != -ENOBUFS || u->refused) {
+			if (upload_refuse(u, x) < 0)
+				request_sink(r, x,
+					     "the bytes are not the next ones, or those "
+					     "before them had no place%s%s",
+					     u->why[0] ? ": " : "", u->why);
 			return;
+		}
 	}
 	op = op_new(proxy_of(r), r);
 	if (op)
@@ -420,7 +433,7 @@ static void add_run(struct fiber *self)
 	struct upload *u = op->upload;
 	int x = fill_add(u->fill, &u->piece, op->request->due_ns);
 
-	if (x < 0)
+	if (upload_refuse(u, x) < 0)
 		request_fail(op->request, x, "%s",
 			     core_words(op->proxy->core, x, "the bytes did not reach their store"));
 	else if (u->is_closed)
@@ -447,7 +460,7 @@ void put_data_serve(struct request *r)
 	}
 	if (!u->piece.is_buffer) {
 		x = fill_add(u->fill, &u->piece, r->due_ns); /* in place: it does not wait */
-		if (x < 0)
+		if (upload_refuse(u, x) < 0)
 			request_fail(r, x, "the bytes did not reach their place");
 		else
 			answer_data(r, u);

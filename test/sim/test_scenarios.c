@@ -255,6 +255,50 @@ static int64_t odd_pieces(struct wadi_op *o)
 	return 0;
 }
 
+static int64_t odd_pieces_alone(struct wadi_op *o)
+{
+	struct upload *u = node_alloc(sizeof(*u));
+	int r = open_upload(o, u, "b", 400000);
+
+	for (unsigned i = 0; i < SHAPE_PROXIES; i++)
+		sim_cut(cluster.sim, cluster.meta->id, cluster.proxies[i]->id, true);
+	for (uint32_t at = 0; at < 200000 && r == 0; at += 1000) {
+		for (unsigned part = 0; part < 2 && r == 0; part++) {
+			struct lane *lane = upload_lane(o, u);
+
+			r = lane ? upload_send(o, u, lane, part, at, bytes + at, 1000) : u->result;
+		}
+	}
+	/* And what was on its way behind that? */
+	results[0] = 0;
+	for (unsigned i = 0; i < LANES; i++) {
+		if (!u->lanes[i].is_busy)
+			continue;
+		call_wait(&u->lanes[i].call);
+		results[0] += u->lanes[i].call.result == -EINVAL;
+		results[1]++;
+	}
+	upload_drop(o->w, u);
+	node_free(u);
+	return r;
+}
+
+/*
+ * Frames of an upload are on their way behind one whose bytes cannot have a place: they do not go
+ * on where it would have ended, and that is not their sender's fault.
+ */
+static void frames_behind_one_that_has_no_place_are_told_why(void **state)
+{
+	for (uint64_t seed = 1; seed <= 10; seed++) {
+		cluster_begin(seed, 500000);
+		client_runs(odd_pieces_alone);
+		assert_int_equal(op.result, -EHOSTUNREACH);
+		assert_true(results[1] >= 1);
+		assert_int_equal(results[0], 0);
+		cluster_close(&cluster);
+	}
+}
+
 static void an_upload_of_known_length_may_come_in_odd_pieces(void **state)
 {
 	static const int64_t expected[] = { 0, 216000, 0, 0, 260000, 0 };
@@ -1223,6 +1267,7 @@ int main(void)
 		cmocka_unit_test(an_object_of_small_parts_is_read_whole),
 		cmocka_unit_test(a_small_value_is_read_in_pieces),
 		cmocka_unit_test(an_upload_of_known_length_may_come_in_odd_pieces),
+		cmocka_unit_test(frames_behind_one_that_has_no_place_are_told_why),
 		cmocka_unit_test(that_the_quota_is_used_up_is_heard_before_the_deadline),
 		cmocka_unit_test(what_is_said_at_a_deadline_is_heard_and_true),
 		cmocka_unit_test(an_end_that_was_read_at_a_restart_is_made_safe),
