@@ -354,6 +354,7 @@ static void begin(struct fault *f, struct cluster *c, struct model *m,
 			break;
 		hooks->killed(hooks->owner, a);
 		process_cut_power(a, (uint64_t)f->amount);
+		m->is_ahead_believed = true;
 		if (!c->shape.is_durable)
 			model_power(m, now_ns);
 		break;
@@ -395,6 +396,8 @@ static void begin(struct fault *f, struct cluster *c, struct model *m,
 		node_current = sim_node_of(a->node);
 		sim_node_set_wall(a->node, node_wall_ns() + (uint64_t)f->amount * MS);
 		node_current = outer;
+		if (a->archive && f->amount > 0)
+			m->ahead_ns += (uint64_t)f->amount * MS;
 		break;
 	}
 	case FAULT_SLOW:

@@ -104,6 +104,13 @@ void model_power(struct model *m, uint64_t at_ns)
 		gen_power(m->gens[i], at_ns);
 }
 
+uint64_t model_lasts_until(const struct model *m, uint64_t until_ns)
+{
+	uint64_t ahead_ns = m->is_ahead_believed ? m->ahead_ns : 0;
+
+	return until_ns > ahead_ns ? until_ns - ahead_ns : 0;
+}
+
 struct gen *model_gen(struct model *m, const char *name)
 {
 	struct gen *g = must_alloc(calloc(1, sizeof(*g)));
@@ -253,11 +260,11 @@ static void path_raise(struct gen *g, unsigned path, const struct write *w)
 		p->floor = w->version;
 }
 
-void model_gone(struct gen *g, unsigned path, uint64_t version)
+void model_gone(struct gen *g, unsigned path, uint64_t version, uint64_t begun_ns)
 {
 	struct path *p = &g->paths[path];
 
-	if (p->floor <= version)
+	if (begun_ns > g->power_ns && p->floor <= version)
 		p->floor = version + 1;
 }
 
@@ -324,7 +331,7 @@ void absence_took(struct model *m, struct gen *g, unsigned path, struct absence 
 		model_fail(m, "job %s path %u: version %llu was removed, which was at path %u",
 			   g->name, path, (unsigned long long)version, w->path);
 	if (version)
-		model_gone(g, path, version);
+		model_gone(g, path, version, a->begun_ns);
 }
 
 void absence_failed(struct absence *a)
@@ -486,9 +493,9 @@ struct write *look_got(struct look *l, uint64_t version, uint64_t len, uint64_t 
 }
 
 /* Could this write be gone by itself by now? */
-static bool ends_by_itself(const struct write *w, uint64_t now_ns)
+static bool ends_by_itself(const struct model *m, const struct write *w, uint64_t now_ns)
 {
-	return (w->ttl_ms && w->begun_ns + w->ttl_ms * MS <= now_ns) ||
+	return (w->ttl_ms && model_lasts_until(m, w->begun_ns + w->ttl_ms * MS) <= now_ns) ||
 	       (w->reads && w->begun_reads >= w->reads);
 }
 
@@ -510,7 +517,7 @@ static bool is_explained(const struct look *l, uint64_t now_ns)
 	}
 	for (const struct write *w = p->writes; w; w = w->next)
 		if (w->state != WRITE_FAILED && (!w->version || w->version >= top->version) &&
-		    ends_by_itself(w, now_ns))
+		    ends_by_itself(l->m, w, now_ns))
 			return true;
 	return false;
 }
@@ -528,7 +535,7 @@ void look_missed(struct look *l, uint64_t now_ns, const char *verb)
 			verb, l->path, l->g->name, (unsigned long long)l->top->version,
 			l->top->number, (unsigned long long)l->top->len);
 	if (l->top)
-		model_gone(l->g, l->path, l->top->version);
+		model_gone(l->g, l->path, l->top->version, l->begun_ns);
 }
 
 void look_lost(struct look *l, uint64_t now_ns, const char *verb)

@@ -87,6 +87,9 @@ struct model {
 	unsigned trouble_count;
 	uint64_t losses_ns[TROUBLES_MAX]; /* a store lost its bytes */
 	unsigned loss_count;
+	/* How far metadata's wall clock was set ahead, and whether it started from files alone. */
+	uint64_t ahead_ns;
+	bool is_ahead_believed;
 	bool is_tight; /* pool or quotas are small: NOSPACE and QUOTA may come */
 	uint64_t gets, puts, checks;
 };
@@ -103,6 +106,9 @@ void model_loss(struct model *m, uint64_t at_ns);
  * a job too. Bytes are whole, of their job and their path, all the same.
  */
 void model_power(struct model *m, uint64_t at_ns);
+
+/* Metadata's host was without power: what time it is, it hears from its wall clock alone. */
+uint64_t model_lasts_until(const struct model *m, uint64_t until_ns);
 
 struct gen *model_gen(struct model *m, const char *name);
 
@@ -143,5 +149,5 @@ struct absence *absence_begin(struct gen *g, unsigned path, uint64_t now_ns);
 void absence_took(struct model *m, struct gen *g, unsigned path, struct absence *a,
 		  uint64_t version, uint64_t now_ns);
 void absence_failed(struct absence *a);
-/* No version up to this one is at the path any more. */
-void model_gone(struct gen *g, unsigned path, uint64_t version);
+/* No version up to this one is at the path any more: heard by an operation of that beginning. */
+void model_gone(struct gen *g, unsigned path, uint64_t version, uint64_t begun_ns);

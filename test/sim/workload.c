@@ -112,10 +112,10 @@ enum meaning {
 	OVER,    /* the job is */
 };
 
-static bool may_be_over(const struct gen *g, uint64_t now_ns)
+static bool may_be_over(const struct model *m, const struct gen *g, uint64_t now_ns)
 {
-	return g->end_begun_ns <= now_ns || now_ns >= g->renewed_ns + g->lease_ns ||
-	       g->power_ns > 0;
+	return g->end_begun_ns <= now_ns ||
+	       now_ns >= model_lasts_until(m, g->renewed_ns + g->lease_ns) || g->power_ns > 0;
 }
 
 struct
@@ -151,7 +151,7 @@ static enum meaning meaning_of(struct script *s, struct try *t, const char *verb
 	if (r >= 0)
 		return YES;
 	if (r == -EIDRM || r == -ENXIO || (r == -EKEYREJECTED && s->gen)) {
-		if (!may_be_over(s->gen, now(s)))
+		if (!may_be_over(s->wl->m, s->gen, now(s)))
 			model_fail(m, "%s %s of job %s: %s %s, but nobody ended it", verb,
 				   path_name(path, name), s->gen->name, wadi_status_name(r),
 				   s->op.why);
@@ -163,7 +163,7 @@ static enum meaning meaning_of(struct script *s, struct try *t, const char *verb
 	for (; *may; may++)
 		if (r == *may)
 			return is_trouble || t->is_uncertain ? UNKNOWN : NO;
-	if (!is_trouble && !may_be_over(s->gen, now(s)))
+	if (!is_trouble && !may_be_over(s->wl->m, s->gen, now(s)))
 		model_fail(m, "%s %s of job %s: %s %s, and nothing was wrong", verb,
 			   path_name(path, name), s->gen->name, wadi_status_name(r), s->op.why);
 	return UNKNOWN;
@@ -497,7 +497,9 @@ static void do_held(struct script *s, unsigned path)
 		if (n > got.stat.len - at)
 			n = got.stat.len - at;
 		nap(s, below(s, 2) ? 0 : below(s, 3000));
-		on.begun_ns = now(s);
+		/* A version that was held before the power was cut may be another's now. */
+		if (l.begun_ns > s->gen->power_ns)
+			on.begun_ns = now(s);
 		op_progress(&s->op);
 		r = get_range(&s->op, &got, at, s->buf, n);
 		/* What is removed by its own time is no reason: it is held. */
@@ -687,7 +689,7 @@ static void do_rename(struct script *s)
 		look_missed(&at, now(s), "rename to");
 	write_acked(m, w, rep.version, now(s));
 	absence_took(m, s->gen, from, a, 0, now(s));
-	model_gone(s->gen, from, rep.version);
+	model_gone(s->gen, from, rep.version, a->begun_ns);
 }
 
 static void do_remove_tree(struct script *s)
@@ -738,7 +740,7 @@ static void do_remove_tree(struct script *s)
 	for (unsigned i = 0; i < LARGE - TREE && what == YES; i++) {
 		absence_took(m, s->gen, TREE + i, absences[i], 0, now(s));
 		if (looks[i].top)
-			model_gone(s->gen, TREE + i, looks[i].top->version);
+			model_gone(s->gen, TREE + i, looks[i].top->version, looks[i].begun_ns);
 	}
 }
 
@@ -957,7 +959,7 @@ static void job_renew(struct script *s, struct gen *g)
 	say(s, "renew %s: %s", g->name, wadi_status_name(r));
 	if (r == 0)
 		g->renewed_ns = begun_ns;
-	else if ((r == -EIDRM || r == -ENXIO) && !may_be_over(g, now(s)))
+	else if ((r == -EIDRM || r == -ENXIO) && !may_be_over(s->wl->m, g, now(s)))
 		model_fail(s->wl->m, "renewal of job %s: %s, but nobody ended it", g->name,
 			   wadi_status_name(r));
 	if (r == -EIDRM || r == -ENXIO) {
@@ -1022,7 +1024,7 @@ static void read_all(struct script *s, struct gen *g)
 {
 	for (unsigned path = 0; path < PATHS && !s->wl->m->failure[0] && g->state == GEN_LIVING;
 	     path++) {
-		if (may_be_over(g, now(s) + 2000 * MS))
+		if (may_be_over(s->wl->m, g, now(s) + 2000 * MS))
 			return;
 		use_job(s, g);
 		do_get(s, path, false);
