@@ -242,6 +242,8 @@ int fill_open(struct core *c, uint64_t job, uint64_t len_hint, uint64_t age_ms, 
 	      struct fill **ret, char *why, size_t why_cap);
 /* How many bytes may come in all; grows with fill_ahead(). */
 uint64_t fill_room(const struct fill *f);
+/* The last fill_ahead() had less than it asked for, which is what the job's quota has. */
+bool fill_is_short(const struct fill *f);
 /* True if as much as a writer has in flight may come without a lease. */
 bool fill_is_ahead(const struct fill *f);
 /* More is to come than was said: from here on its length is unknown. */

@@ -45,7 +45,7 @@ struct fill_part {
 struct fill {
 	struct core *core;
 	uint64_t job, len_hint, taken;
-	bool is_spoiled;
+	bool is_spoiled, is_short;
 
 	struct segment **segments; /* all reserved; [now] is being filled */
 	unsigned segment_count, segment_cap, now;
@@ -103,6 +103,11 @@ bool fill_is_ahead(const struct fill *f)
 	return want > 0 ? have >= want || have >= AHEAD_BYTES : have >= AHEAD_BYTES_MIN;
 }
 
+bool fill_is_short(const struct fill *f)
+{
+	return f->is_short;
+}
+
 uint64_t fill_room(const struct fill *f)
 {
 	uint64_t have = free_bytes(f);
@@ -147,9 +152,8 @@ static struct want want_more(const struct fill *f, uint64_t age_ms)
  */
 int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size_t why_cap)
 {
-	bool is_short = false;
-
-	while (!fill_is_ahead(f) && !is_short) {
+	f->is_short = false;
+	while (!fill_is_ahead(f) && !f->is_short) {
 		struct segment *got[LEASE_SEGMENTS_MAX];
 		struct want want = want_more(f, age_ms);
 		uint64_t have = free_bytes(f);
@@ -170,7 +174,7 @@ int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size
 		if (f->is_spoiled)
 			return -ECANCELED;
 		/* Who waits for room hears of what there is before more is waited for. */
-		is_short = want.least > 0 && free_bytes(f) < have + want.need;
+		f->is_short = want.least > 0 && free_bytes(f) < have + want.need;
 	}
 	return 0;
 }

@@ -135,10 +135,15 @@ static bool put_off(struct waiter *w, int result)
 	return true;
 }
 
+static struct waiter *waiter_of(struct list *l)
+{
+	return container_of(l, struct waiter, link);
+}
+
 static void answer_waiting(struct upload *u, int result)
 {
 	while (!list_is_empty(&u->waiting)) {
-		struct waiter *w = container_of(u->waiting.next, struct waiter, link);
+		struct waiter *w = waiter_of(u->waiting.next);
 		struct request *r;
 
 		if (result == 0 && !has_room(u, w->need))
@@ -168,6 +173,18 @@ static void lease_ahead(struct fiber *self)
 
 static void lease_if_needed(struct upload *u, uint64_t due_ns);
 
+/* There was less than was asked for, and what another lease says would be heard too late. */
+static bool is_out_of_quota(const struct upload *u)
+{
+	const struct waiter *w;
+
+	if (u->is_closed || u->lease_result < 0 || !fill_is_short(u->fill) ||
+	    list_is_empty(&u->waiting))
+		return false;
+	w = waiter_of(u->waiting.next);
+	return u->proxy->loop->now_ns >= due_again(w->begun_ns, w->request->due_ns);
+}
+
 static void leaser_ended(struct fiber *self)
 {
 	struct upload *u = container_of(self, struct upload, leaser);
@@ -176,11 +193,14 @@ static void leaser_ended(struct fiber *self)
 	waitq_wake(&u->idle);
 	if (!u->is_closed)
 		answer_waiting(u, u->lease_result);
-	if (!u->is_closed && !list_is_empty(&u->waiting)) {
-		struct waiter *w = container_of(u->waiting.next, struct waiter, link);
-
-		lease_if_needed(u, w->request->due_ns);
+	if (is_out_of_quota(u)) {
+		snprintf(u->why, sizeof(u->why),
+			 "of the quota of its job there were %llu bytes for it, and no more",
+			 (unsigned long long)fill_room(u->fill));
+		answer_waiting(u, -EDQUOT);
 	}
+	if (!u->is_closed && !list_is_empty(&u->waiting))
+		lease_if_needed(u, waiter_of(u->waiting.next)->request->due_ns);
 	upload_free_if_done(u);
 }
 

@@ -351,10 +351,12 @@ static void that_the_quota_is_used_up_is_heard_before_the_deadline(void **state)
  * 200007351: a piece of a stream waits for a lease that was asked for just before it came. QUOTA,
  * asked for once more when that was refused, came too late, so it was TIMEOUT.
  * 777002317: a put had room in its quota in the moment of its deadline, and heard NOSPACE.
+ * 300065495: a stream waited for most of its time, had a part of what it needs, and began another
+ * wait, whose end it did not hear: TIMEOUT.
  */
 static void what_is_said_at_a_deadline_is_heard_and_true(void **state)
 {
-	static const uint64_t seeds[] = { 200007351, 777002317, 3995390913 };
+	static const uint64_t seeds[] = { 200007351, 777002317, 3995390913, 300065495 };
 	static struct outcome_of o;
 
 	for (size_t i = 0; i < sizeof(seeds) / sizeof(seeds[0]); i++) {
