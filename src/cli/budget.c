@@ -102,8 +102,9 @@ static void look(struct timer *t)
 		lent = store_lend(b->store, wanted);
 	is_full = used + used / SPARE_SHARE + SPARE_BYTES > b->share_bytes + lent;
 	if (is_full && !b->is_told)
-		log_warning("Metadata and data use all memory: what is new is refused until "
-			    "something is given back; remove objects, end jobs, or raise --memory "
+		log_warning("Metadata and data use all memory: what is new waits until its "
+			    "deadline for something to be given back; remove objects, end jobs, or "
+			    "raise --memory "
 			    "memory=%llu metadata=%llu data=%llu",
 			    (unsigned long long)b->memory_bytes, (unsigned long long)used,
 			    (unsigned long long)pool);

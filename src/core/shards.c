@@ -533,12 +533,18 @@ static int ask_once(struct ask *a, size_t len, const struct payload *payload, ui
 	return r;
 }
 
+/* Full, until something is given back. A LEASE has waited for that at the shard already. */
+static bool is_full(const struct ask *a, int r)
+{
+	return r == -EAGAIN || (r == -ENOSPC && a->msg != MSG_LEASE);
+}
+
 /* A log that is full for a moment only writes what it has; one that stays so has no disk. */
 static bool is_worth_repeating(const struct ask *a, int r, uint64_t begun_ns)
 {
 	if (r == -ENOBUFS)
 		return a->core->loop->now_ns - begun_ns < LOGFULL_MS * 1000000ull;
-	return r == -ECONNRESET || r == -EHOSTUNREACH || r == -ENOLINK || r == -EAGAIN;
+	return r == -ECONNRESET || r == -EHOSTUNREACH || r == -ENOLINK || is_full(a, r);
 }
 
 static uint64_t sooner(uint64_t a_ns, uint64_t b_ns)
@@ -559,7 +565,7 @@ int ask_wait(struct ask *a, const struct wcur *body, const struct payload *paylo
 		r = ask_once(a, (size_t)len, payload, due_ns);
 		if (a->is_unheard || !is_worth_repeating(a, r, begun_ns) || a->core->is_closing)
 			break;
-		if (r == -EAGAIN && a->core->loop->now_ns + pause_ns >= early_ns)
+		if (is_full(a, r) && a->core->loop->now_ns + pause_ns >= early_ns)
 			break;
 		a->core->waiting_count++;
 		sleep = core_sleep(a->core, sooner(a->core->loop->now_ns + pause_ns, due_ns));
@@ -570,7 +576,7 @@ int ask_wait(struct ask *a, const struct wcur *body, const struct payload *paylo
 			break;
 		pause_ns = 2 * pause_ns < PAUSE_NS_MAX ? 2 * pause_ns : PAUSE_NS_MAX;
 	}
-	/* Of the catalog's, only a quota that is used up for now is worth asking again. */
+	/* What the catalog says of a quota that is used up only for now. */
 	if (r == -EAGAIN)
 		r = -EDQUOT;
 	if (r < 0 && !a->is_unheard)

@@ -370,7 +370,9 @@ int catalog_commit(struct catalog *c, const struct commit_req *req, struct slice
 	ret->rep.commit = (struct commit_rep){ .object = m->object, .version = m->version };
 	r = effect_reserve(c, &e);
 	if (r < 0)
-		return r == -ENOSPC ? refuse(ret, r, "no memory for another value segment") : r;
+		return r == -ENOSPC && !ret->detail[0]
+			       ? refuse(ret, r, "no memory for another value segment")
+			       : r;
 	/* The bytes first: the record says that they are there. */
 	if (content_of(m) == CONTENT_VALUE)
 		value_write(c, value, payload);

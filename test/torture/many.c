@@ -2,7 +2,8 @@
 /*
  * many: a great number of one thing, in one client.
  *
- *	many objects N    puts N objects of 100 bytes, DEPTH in flight, and says how fast
+ *	many objects N [TIMEOUT_MS]
+ *			  puts N objects of 100 bytes, DEPTH in flight, and says how fast
  *	many check N      gets them all, and checks every byte
  *	many waiters N    N requests that wait for an object that does not come, over as many
  *			  connections as descriptors allow; prints `waiting` and how many those
@@ -71,11 +72,11 @@ static void value_of(uint64_t i, uint8_t value[VALUE])
 	memcpy(value, &i, sizeof(i));
 }
 
-static void objects(uint64_t n, int is_check)
+static void objects(uint64_t n, uint32_t timeout_ms, int is_check)
 {
 	static struct wadi_op *ops[DEPTH];
 	static uint8_t values[DEPTH][VALUE];
-	struct wadi *w = begin(60000);
+	struct wadi *w = begin(timeout_ms);
 	double begun = now_s();
 
 	for (uint64_t i = 0; i < n + DEPTH; i++) {
@@ -251,12 +252,13 @@ static void read_all(uint64_t size)
 
 int main(int argc, char **argv)
 {
-	uint64_t n = argc == 3 ? strtoull(argv[2], NULL, 0) : 0;
+	uint64_t n = argc == 3 || argc == 4 ? strtoull(argv[2], NULL, 0) : 0;
+	uint32_t timeout_ms = argc == 4 ? (uint32_t)strtoul(argv[3], NULL, 0) : 60000;
 
 	if (n > 0 && strcmp(argv[1], "objects") == 0)
-		objects(n, 0);
+		objects(n, timeout_ms, 0);
 	else if (n > 0 && strcmp(argv[1], "check") == 0)
-		objects(n, 1);
+		objects(n, timeout_ms, 1);
 	else if (n > 0 && strcmp(argv[1], "waiters") == 0)
 		waiters(n);
 	else if (n > 0 && n % (4ull * FLOOR_EVERY) == 0 && strcmp(argv[1], "stream") == 0)
@@ -264,6 +266,8 @@ int main(int argc, char **argv)
 	else if (n > 0 && n % PIECE == 0 && strcmp(argv[1], "read") == 0)
 		read_all(n);
 	else
-		return fprintf(stderr, "usage: many objects|check|waiters|stream|read N\n"), 2;
+		return fprintf(stderr,
+			       "usage: many objects|check|waiters|stream|read N [TIMEOUT_MS]\n"),
+		       2;
 	return 0;
 }

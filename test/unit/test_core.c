@@ -7,6 +7,7 @@
  */
 #include "test.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -34,6 +35,7 @@ static const struct reach_ops *reach_ops;
 static struct reach_ops counting_ops; /* which count */
 static unsigned turn_count, pinned_in, pinned_count, pinned_together;
 static uint64_t job, quota;
+static atomic_bool is_full; /* the memory of metadata */
 static uint8_t *sample, *back;
 static char notes[512], why[160];
 
@@ -131,6 +133,7 @@ static int setup(void **state)
 	struct shard_config config = { .count = 4,
 				       .is_open_loopback = true,
 				       .token_key = { token_key, 32 },
+				       .is_full = &is_full,
 				       .addresses = { "tcp://a:1", "tcp://b:2", "tcp://c:3",
 						      "tcp://d:4" } };
 	struct store_config pool = {
@@ -1033,6 +1036,37 @@ static void who_has_less_time_hears_in_his_own(void **state)
 	assert_string_equal(notes, "job:0 first:0 short:-122 words early long:-122 ");
 }
 
+static void give_back(struct timer *t)
+{
+	is_full = false;
+}
+
+static void play_full_metadata(void)
+{
+	struct timer room = { .fire = give_back };
+	uint64_t began_ns = loop->now_ns;
+	int r;
+
+	is_full = true;
+	timer_start(loop, &room, loop->now_ns + SECOND_NS / 2);
+	r = put("waits", sample, 100);
+	timer_stop(loop, &room);
+	note("put:%d %s ", r, loop->now_ns >= began_ns + SECOND_NS / 2 ? "later" : "at once");
+	is_full = true;
+	began_ns = loop->now_ns;
+	r = put("in vain", sample, 100);
+	note("put:%d %s ", r, strstr(why, "metadata and data use all memory") ? "words" : why);
+	note("%s ", loop->now_ns > began_ns + 4 * SECOND_NS ? "late" : "at once");
+	note("%s ", loop->now_ns < began_ns + 5 * SECOND_NS ? "in time" : "too late");
+	is_full = false;
+}
+
+static void a_value_waits_for_memory_of_metadata(void **state)
+{
+	play(play_full_metadata);
+	assert_string_equal(notes, "job:0 put:0 later put:-28 words late in time ");
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -1051,6 +1085,7 @@ int main(void)
 		CORE_TEST(what_is_forgotten_before_it_is_heard_of_is_not_taken),
 		CORE_TEST(what_may_have_to_be_undone_is_limited),
 		CORE_TEST(who_has_less_time_hears_in_his_own),
+		CORE_TEST(a_value_waits_for_memory_of_metadata),
 		CORE_TEST(a_wrong_shard_names_the_right_one),
 		cmocka_unit_test_setup_teardown(
 			who_writes_while_a_store_is_restarted_does_not_notice, far_setup,
