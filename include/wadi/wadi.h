@@ -157,7 +157,9 @@ enum wadi_tier { WADI_TIER_ANY, WADI_TIER_DRAM, WADI_TIER_NVMF, WADI_TIER_BLOCK 
  * Names one try to change something: equal values mean a repeat of the same. Zero: the library
  * makes one. A job remembers its last 65,536 changes. What the library repeats by itself after
  * more than that is -ESTALE, and never done twice; a caller who brings an attempt of his own
- * again is to do so before.
+ * again is to do so before. A refusal is not remembered: an attempt that is sent again after one
+ * is decided anew, and the refusal of a repeat says nothing of what was sent before it, and not
+ * answered.
  */
 struct wadi_attempt {
 	uint64_t hi, lo;

@@ -107,6 +107,29 @@ static void a_removed_version_still_answers_both_attempts(void **state)
 	assert_int_equal(look("a"), 0);
 }
 
+static void a_refusal_leaves_no_record_and_its_repeat_is_decided_anew(void **state)
+{
+	struct commit_req create = {
+		.job = job, .attempt_hi = 7, .attempt_lo = 1, .since = 0, .flags = PUT_CREATE
+	};
+
+	assert_int_equal(put_as(9, "a", "there"), 0);
+	assert_int_equal(slot_put(&t, create, "a", "x"), -EEXIST);
+	assert_int_equal(slot_put(&t, create, "a", "x"), -EEXIST);
+	assert_int_equal(remove_as(2, "b"), -ENOENT);
+	assert_int_equal(job_changes(catalog_job_find(t.c, job)), 0);
+	assert_int_equal(remove_as(3, "a"), 0);
+	assert_int_equal(slot_put(&t, create, "a", "x"), 0);
+	assert_int_equal(t.out.rep.commit.version, 2);
+	/* Now that it was made, it is made once. */
+	assert_int_equal(remove_as(4, "a"), 0);
+	assert_int_equal(slot_put(&t, create, "a", "x"), 0);
+	assert_int_equal(t.out.rep.commit.version, 2);
+	assert_int_equal(look("a"), -ENOENT);
+	assert_int_equal(put_as(10, "b", "y"), 0);
+	assert_int_equal(remove_as(2, "b"), 0);
+}
+
 static void what_rm_r_removed_still_answers(void **state)
 {
 	struct remove_tree_req req = { .job = job, .up_to = UINT64_MAX, .directory = text("d") };
@@ -286,6 +309,7 @@ int main(void)
 		T(a_repeat_beats_create_and_if_version),
 		T(a_replaced_version_still_answers_its_attempt),
 		T(a_removed_version_still_answers_both_attempts),
+		T(a_refusal_leaves_no_record_and_its_repeat_is_decided_anew),
 		T(what_rm_r_removed_still_answers),
 		T(a_renamed_version_answers_under_its_old_path),
 		T(an_expired_version_answers_and_is_not_made_again),
