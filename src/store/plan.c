@@ -165,6 +165,7 @@ bool pool_refill(struct pool *p, struct segment *s, uint64_t now_ns)
 	s->done = middle_begin(s);
 	s->urgency = POOL_WARMED;
 	list_insert(&p->begun[POOL_WARMED], &s->link);
+	list_insert(&s->job->refilling, &s->of_job);
 	return true;
 }
 

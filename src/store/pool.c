@@ -227,6 +227,7 @@ struct pool_job *pool_job_ref(struct pool *p, uint64_t id)
 			return NULL;
 		j->id = id;
 		list_init(&j->used);
+		list_init(&j->refilling);
 		list_init(&j->link);
 		for (unsigned i = 0; i < POOL_CLASSES; i++)
 			list_init(&j->warm[i]);
@@ -282,17 +283,6 @@ static void close_row(struct pool *p, unsigned index, const struct row *row)
 	table_set_closed(&p->table, &p->closed);
 }
 
-void pool_keep_warm(struct pool *p, struct segment *s, uint64_t now_ns)
-{
-	struct list *warm = &s->job->warm[s->class_of_size];
-
-	s->since_ns = now_ns;
-	list_insert(s->author ? warm->next : warm, &s->of_job);
-	pool_enter(p, s, SEGMENT_DIRTY);
-	if (s->job->is_over && list_is_empty(&s->job->link))
-		list_insert(&p->over, &s->job->link);
-}
-
 static void unmake(struct pool *p, struct segment *s)
 {
 	pool_disown(p, s);
@@ -303,6 +293,33 @@ static void unmake(struct pool *p, struct segment *s)
 		list_insert(&p->begun[POOL_CLEARED], &s->link);
 }
 
+void pool_keep_warm(struct pool *p, struct segment *s, uint64_t now_ns)
+{
+	struct list *warm = &s->job->warm[s->class_of_size];
+
+	if (s->author == AUTHOR_GONE) {
+		unmake(p, s);
+		return;
+	}
+	s->since_ns = now_ns;
+	list_remove(&s->of_job);
+	list_insert(s->author ? warm->next : warm, &s->of_job);
+	pool_enter(p, s, SEGMENT_DIRTY);
+	if (s->job->is_over && list_is_empty(&s->job->link))
+		list_insert(&p->over, &s->job->link);
+}
+
+/* Those of a list of its job's become nobody's when they are free. */
+static void author_leaves(struct list *of, uint64_t author)
+{
+	for (struct list *l = of->next; l != of; l = l->next) {
+		struct segment *s = container_of(l, struct segment, of_job);
+
+		if (s->author == author)
+			s->author = AUTHOR_GONE;
+	}
+}
+
 void pool_author_over(struct pool *p, uint64_t job, uint64_t author)
 {
 	struct pool_job *j = pool_job_find(p, job);
@@ -310,12 +327,8 @@ void pool_author_over(struct pool *p, uint64_t job, uint64_t author)
 	if (!j)
 		return;
 	j->count++;
-	for (struct list *l = j->used.next; l != &j->used; l = l->next) {
-		struct segment *s = container_of(l, struct segment, of_job);
-
-		if (s->author == author)
-			s->author = AUTHOR_GONE;
-	}
+	author_leaves(&j->used, author);
+	author_leaves(&j->refilling, author);
 	for (unsigned c = 0; c < POOL_CLASSES; c++)
 		for (struct segment *s; (s = pool_find_warm(j, c, author)) && s->author == author;)
 			unmake(p, s);
@@ -328,7 +341,7 @@ static bool stays_warm(const struct segment *s)
 {
 	if (s->is_away || s->generation == UINT32_MAX)
 		return false;
-	return !s->author || (s->author != AUTHOR_GONE && !s->is_revoked && s->held == s->size);
+	return !s->author || (s->author != AUTHOR_GONE && !s->is_revoked);
 }
 
 /*

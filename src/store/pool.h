@@ -122,6 +122,7 @@ struct pool_job {
 	struct hlink by_id;
 	unsigned count;                 /* of its segments, DIRTY ones too */
 	struct list used;               /* OPEN, SEALED, FREEING */
+	struct list refilling;          /* REFILLING */
 	struct list warm[POOL_CLASSES]; /* DIRTY; those with an author first */
 	struct list link;               /* of `over`: it is, and has DIRTY ones */
 };

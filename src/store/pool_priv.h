@@ -57,7 +57,7 @@ void pool_enter(struct pool *p, struct segment *s, enum segment_state state);
 void pool_hold(struct pool *p, struct segment *s, uint32_t held);
 /* A VOID one; NULL if there are POOL_SEGMENTS_MAX, or no memory. */
 struct segment *pool_segment_new(struct pool *p);
-/* It waits for its job, which may have it as it is. */
+/* It waits for its job, or its author if it has one, who may have it as it is. */
 void pool_keep_warm(struct pool *p, struct segment *s, uint64_t now_ns);
 /* A DIRTY one is its job's no more. */
 void pool_disown(struct pool *p, struct segment *s);

@@ -592,23 +592,76 @@ static void a_function_that_has_ended_leaves_nothing_warm(void **state)
 		assert_int_equal(p.chunks[0][i].author, 0);
 }
 
-/* It was fenced, and its author may not have heard of it; or it would have to be made whole. */
+/* It was fenced, and its author may not have heard of it. */
 static void what_an_author_may_still_write_is_not_used_again(void **state)
 {
-	struct grant revoked = get_one(JOB_A, 1, MB), punched = get_one(JOB_A, 2, MB);
+	struct grant revoked = get_one(JOB_A, 1, MB);
 	struct segment *s;
 
 	assert_int_equal(let_write(&revoked, JOB_A, 8, &s), 0);
-	assert_int_equal(let_write(&punched, JOB_A, 8, &s), 0);
 	assert_int_equal(pool_revoke(&p, revoked.segment, revoked.generation, &s), 0);
 	assert_int_equal(free_it(&revoked, 2000000), 0);
-	assert_int_equal(seal(&punched, 0, MB - 4 * KB, 2000000), 0);
+	assert_int_equal(p.dirty_count[4], 0);
+	work();
+	assert_int_equal(p.counters.unmade_bytes, MB);
+}
+
+/* Author 8 of JOB_A's, which lacks `gone` bytes when it is freed. */
+static struct grant free_punched(uint64_t request, uint32_t gone)
+{
+	struct grant g = get_one(JOB_A, request, MB);
+	struct segment *s;
+
+	assert_int_equal(let_write(&g, JOB_A, 8, &s), 0);
+	assert_int_equal(seal(&g, 0, gone, 2000000), 0);
 	work_later();
-	assert_int_equal(free_it(&punched, 3000000), 0);
+	assert_int_equal(free_it(&g, 3000000), 0);
+	assert_int_equal(p.dirty_count[4], 0);
+	return g;
+}
+
+static void what_was_punched_is_refilled_for_its_author(void **state)
+{
+	struct grant g = free_punched(1, 300 * KB), again;
+	struct segment *s;
+
+	work();
+	assert_int_equal(p.counters.refilled_bytes, 300 * KB);
+	assert_int_equal(p.counters.unmade_bytes, 0);
+	assert_int_equal(p.dirty_count[4], 1);
+	/* And for nobody else, of its job either. */
+	assert_true(get_one(JOB_A, 2, MB).segment != g.segment);
+	again = get_for(JOB_A, 3, 8);
+	assert_int_equal(again.segment, g.segment);
+	/* What it has mapped is the same memory. */
+	assert_int_equal(let_write(&again, JOB_A, 8, &s), 0);
+	assert_int_equal(s->authored, 1);
+}
+
+static void what_is_refilled_for_an_author_that_ends_is_nobodys(void **state)
+{
+	struct step steps[8];
+	unsigned n;
+
+	/* Before the janitor has it, and while it does. */
+	free_punched(1, 300 * KB);
+	pool_author_over(&p, JOB_A, 8);
+	work();
+	assert_int_equal(p.counters.refilled_bytes, 300 * KB);
+	assert_int_equal(p.counters.unmade_bytes, MB);
+	free_punched(2, 200 * KB);
+	n = pool_plan(&p, steps, 8, 8 * MB, now);
+	assert_int_equal(n, 1);
+	assert_int_equal(steps[0].kind, STEP_REFILL);
+	pool_author_over(&p, JOB_A, 9);
+	pool_author_over(&p, JOB_A, 8);
+	janitor_step(media, NULL, &retired, &steps[0]);
+	pool_done(&p, steps, n, now);
 	assert_int_equal(p.dirty_count[4], 0);
 	work();
 	assert_int_equal(p.counters.unmade_bytes, 2 * MB);
-	assert_int_equal(p.counters.refilled_bytes, 0);
+	assert_int_equal(p.counters.scrubbed_bytes, 0);
+	assert_int_equal(p.jobs.count, 0);
 }
 
 static void only_who_was_granted_an_open_segment_lets_a_function_write_there(void **state)
@@ -1964,6 +2017,8 @@ int main(void)
 		TEST(all_that_was_asked_for_is_not_there_if_others_may_write_it),
 		TEST(a_function_that_has_ended_leaves_nothing_warm),
 		TEST(what_an_author_may_still_write_is_not_used_again),
+		TEST(what_was_punched_is_refilled_for_its_author),
+		TEST(what_is_refilled_for_an_author_that_ends_is_nobodys),
 		TEST(only_who_was_granted_an_open_segment_lets_a_function_write_there),
 		TEST(an_ended_jobs_memory_is_gone_though_a_function_maps_it),
 		TEST(large_holes_are_filled_in_pieces),
