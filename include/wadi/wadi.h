@@ -139,9 +139,9 @@ WADI_API const char *wadi_job_name(const struct wadi *w);
 WADI_API const char *wadi_version(void);
 
 /*
- * For event loops: a descriptor that polls readable when wadi_turn() has work, and
- * the work. wadi_turn() waits up to `timeout_ms` (0: not at all) and returns how
- * many operations ended, or a negative errno.
+ * For event loops: a descriptor that polls readable as long as wadi_turn() has work, by level
+ * as poll() tells and not by edges (EPOLLET), and the work. wadi_turn() waits up to `timeout_ms`
+ * (0: not at all) and returns how many operations ended, or a negative errno.
  */
 WADI_API int wadi_fd(struct wadi *w);
 WADI_API int wadi_turn(struct wadi *w, uint32_t timeout_ms);

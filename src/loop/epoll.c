@@ -160,13 +160,13 @@ static int wait_until(struct epoll_loop *el, struct epoll_event *events, uint64_
 
 /*
  * The next turn has work of its own, or there will be none, so what the kernel has may wait a
- * little; but not where somebody outside asks our descriptor what there is.
+ * little; who waits for our descriptor is told of it all the same, for as long as it is there.
  */
 static bool may_leave_unasked(struct epoll_loop *el)
 {
 	struct loop *l = &el->loop;
 
-	if (l->is_waited_for || !l->is_needed_soon)
+	if (!l->is_needed_soon)
 		return false;
 	if (el->unasked == 0)
 		el->unasked_from_ns = l->now_ns;

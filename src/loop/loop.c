@@ -239,7 +239,8 @@ static int turn(struct loop *l, uint64_t due_ns, bool is_watched)
 	has_run |= look_at_bells(l);
 	own_ns = loop_due(l);
 	has_run &= is_watched;
-	l->is_needed_soon = has_run || own_ns <= l->now_ns;
+	/* Mail is served in this turn: who waits outside is not to come back for its alarm. */
+	l->is_needed_soon = has_run || (own_ns <= l->now_ns && !l->is_waited_for);
 	if (has_run)
 		due_ns = l->now_ns;
 	r = l->ops->poll(l, own_ns < due_ns ? own_ns : due_ns);

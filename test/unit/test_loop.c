@@ -875,6 +875,25 @@ static void somebody_else_s_loop_may_wait_for_ours(void **state)
 	}
 }
 
+/* The descriptor goes on telling of it, so the kernel need not be asked by who has just sent. */
+static void what_a_turn_leaves_unasked_the_descriptor_still_tells(void **state)
+{
+	struct thing a = thing("a"), b = thing("b");
+	pthread_t thread;
+	int fd = loop_fd(loop);
+
+	turn();
+	pthread_create(&thread, NULL, post_one, &b.letter);
+	pthread_join(thread, NULL);
+	list_init(&a.task.link);
+	loop_defer(loop, &a.task);
+	turn();
+	expect_notes("a b ");
+	assert_true(is_readable(fd, 10000));
+	turn();
+	assert_false(is_readable(fd, 5));
+}
+
 static void sleep_ms(struct thing *t)
 {
 	nanosleep(&(struct timespec){ .tv_nsec = 30 * (long)MS }, NULL);
@@ -945,6 +964,7 @@ int main(void)
 		T(turns_that_take_long_ask_the_kernel_between_them),
 		T(letters_of_other_threads_wake_the_loop),
 		T(somebody_else_s_loop_may_wait_for_ours),
+		T(what_a_turn_leaves_unasked_the_descriptor_still_tells),
 		T(the_longest_stall_is_known_and_a_wait_is_none),
 		T(who_may_stay_awake_does_so_in_a_conversation),
 		T(who_waits_long_sleeps),
