@@ -246,14 +246,19 @@ void catalog_compare_begin(struct catalog *c, uint64_t store);
 bool catalog_compare(struct catalog *c, const struct segment_entry *e);
 bool catalog_compare_end(struct catalog *c, uint64_t store, uint64_t now_ns, struct outcome *ret);
 /*
- * Where a store is that the slot has segments of: in the log, for a successor of ours. Nothing
- * happens if it has none, or knows.
+ * Where a store is that the slot has segments of, or had: in the log, for a successor of ours.
+ * Nothing happens if it never had any, or knows.
  */
 int catalog_store_known(struct catalog *c, uint64_t store, struct slice address, uint64_t now_ns,
 			struct outcome *ret);
 /* Has it anything of the slot's that is neither lost nor given back? */
 bool catalog_store_has(const struct catalog *c, uint64_t store);
-/* Each store that has; address "": not known. Until `each` is not 0. */
+/*
+ * It does not come back, and the slot has nothing of it any more: what it has counted is missing
+ * from now on.
+ */
+int catalog_store_gone(struct catalog *c, uint64_t store, uint64_t now_ns, struct outcome *ret);
+/* Each that has, or had and is not gone; address "": not known. Until `each` is not 0. */
 int catalog_stores(const struct catalog *c,
 		   int (*each)(void *owner, uint64_t store, const char *address), void *owner);
 /* Bytes that the slot has of a store, until it has freed them. */
@@ -290,7 +295,7 @@ struct catalog_sums {
 	unsigned __int128 value_byte_ns;     /* their integral */
 	unsigned __int128 byte_ns;           /* of all jobs that ever were */
 	unsigned __int128 forgotten_byte_ns; /* of those of them that are not listed any more */
-	bool has_lost;                       /* segments: what their store counted is unknown */
+	bool has_lost; /* segments, or a store: what that counted is unknown */
 };
 void catalog_sums(const struct catalog *c, uint64_t now_ns, struct catalog_sums *ret);
 

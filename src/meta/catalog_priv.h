@@ -520,8 +520,6 @@ struct pool *catalog_pool_find(const struct catalog *c, uint64_t store);
 int catalog_pool_reserve(struct catalog *c, uint64_t store);
 /* From an image. -EBADMSG, -ENOMEM. */
 int catalog_pool_restore(struct catalog *c, uint64_t store, struct slice address);
-/* A segment has left it; perhaps it was the last. */
-void catalog_pool_rest(struct catalog *c, struct pool *p);
 
 /* segment.c */
 

@@ -111,7 +111,7 @@ static void compared(struct comparing *k)
 	compare_stop(st);
 	/* If there was no memory, or no room in the log, for all of it: at the next look. */
 	if (is_lost && !store_has_any(st))
-		store_forget(st);
+		store_gone(st);
 }
 
 static void go_on(struct task *t)

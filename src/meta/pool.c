@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pool: what a slot has of one store, and where that is.
+ * pool: what a slot has of one store, and where that is. That is remembered until the store is
+ * given up, whether the slot has anything of it or not: its count is to be missed.
  */
 #include "base/node.h"
 #include "meta/catalog_priv.h"
@@ -61,13 +62,18 @@ static void set_address(struct pool *p, struct slice text)
 	p->address[text.len] = '\0';
 }
 
+/* Was there ever anything of it? */
+static bool is_of_use(const struct pool *p)
+{
+	return p && (p->address[0] != '\0' || !list_is_empty(&p->segments));
+}
+
 int store_known_reserve(struct catalog *c, struct effect *e)
 {
 	const struct store_known_effect *m = &e->u.store_known;
-	struct pool *p = catalog_pool_find(c, m->store);
 
-	e->at.pool = p;
-	return p && !list_is_empty(&p->segments) && is_address(m->address) ? 0 : -EBADMSG;
+	e->at.pool = catalog_pool_find(c, m->store);
+	return is_of_use(e->at.pool) && is_address(m->address) ? 0 : -EBADMSG;
 }
 
 void store_known_apply(struct catalog *c, struct effect *e)
@@ -83,7 +89,7 @@ int catalog_store_known(struct catalog *c, uint64_t store, struct slice address,
 	const struct pool *p = catalog_pool_find(c, store);
 
 	outcome_begin(c, ret);
-	if (!p || list_is_empty(&p->segments) || !is_address(address) || is_at(p, address))
+	if (!is_of_use(p) || !is_address(address) || is_at(p, address))
 		return 0;
 	e.u.store_known = (struct store_known_effect){ .store = store, .address = address };
 	return effect_do(c, &e);
@@ -104,14 +110,6 @@ int catalog_pool_restore(struct catalog *c, uint64_t store, struct slice address
 	return 0;
 }
 
-void catalog_pool_rest(struct catalog *c, struct pool *p)
-{
-	if (!list_is_empty(&p->segments))
-		return;
-	SNAPSHOT(pool, p);
-	p->address[0] = '\0';
-}
-
 static bool has_any(const struct pool *p)
 {
 	for (const struct list *l = p->segments.next; l != &p->segments; l = l->next) {
@@ -130,6 +128,35 @@ bool catalog_store_has(const struct catalog *c, uint64_t store)
 	return p && has_any(p);
 }
 
+/* STORE_GONE */
+
+int store_gone_reserve(struct catalog *c, struct effect *e)
+{
+	struct pool *p = catalog_pool_find(c, e->u.store_gone.store);
+
+	e->at.pool = p;
+	return is_of_use(p) && !has_any(p) ? 0 : -EBADMSG;
+}
+
+void store_gone_apply(struct catalog *c, struct effect *e)
+{
+	SNAPSHOT(pool, e->at.pool);
+	e->at.pool->address[0] = '\0';
+	c->has_lost = true;
+}
+
+int catalog_store_gone(struct catalog *c, uint64_t store, uint64_t now_ns, struct outcome *ret)
+{
+	struct effect e = { .kind = EFFECT_STORE_GONE, .at_ns = now_ns };
+	const struct pool *p = catalog_pool_find(c, store);
+
+	outcome_begin(c, ret);
+	if (!p || p->address[0] == '\0')
+		return 0;
+	e.u.store_gone.store = store;
+	return effect_do(c, &e);
+}
+
 int catalog_stores(const struct catalog *c,
 		   int (*each)(void *owner, uint64_t store, const char *address), void *owner)
 {
@@ -138,7 +165,7 @@ int catalog_stores(const struct catalog *c,
 	for (struct list *l = c->pools.next; l != &c->pools && r == 0; l = l->next) {
 		const struct pool *p = container_of(l, struct pool, link);
 
-		if (has_any(p))
+		if (p->address[0] != '\0' || has_any(p))
 			r = each(owner, p->store, p->address);
 	}
 	return r;

@@ -258,7 +258,6 @@ static void segment_free(struct catalog *c, struct segment *s)
 	list_remove(&s->of_job);
 	SNAPSHOT(leave, &s->of_pool);
 	list_remove(&s->of_pool);
-	catalog_pool_rest(c, s->pool);
 	htable_remove(&c->segments, &s->by_id);
 	c->segment_count--;
 	node_free(s);

@@ -496,8 +496,7 @@ void shard_info(const struct shard *s, struct info_rep *ret)
 	*ret = (struct info_rep){ .session_count = s->presences.count,
 				  .parked_count = s->waiter_count + s->asking_count,
 				  .uptime_ms = (s->loop->now_ns - s->opened_ns) / MS,
-				  .moment_ns = now_ns,
-				  .is_partial = s->has_lost_store };
+				  .moment_ns = now_ns };
 	for (int i = 0; i < SLOT_COUNT; i++) {
 		struct catalog_sums sums;
 

@@ -168,12 +168,11 @@ struct shard {
 	struct task late;
 	unsigned late_turns;
 	bool is_closing, is_retrying;
-	bool is_left;        /* to a successor */
-	bool has_gone_on;    /* from what a predecessor left */
-	bool is_blank;       /* it goes on from files alone: small values are not in memory */
-	bool is_lacking;     /* a predecessor did, and was in turn killed: some are still lost */
-	bool was_blank;      /* likewise, and it has: what happened last is perhaps forgotten */
-	bool has_lost_store; /* one was given up */
+	bool is_left;     /* to a successor */
+	bool has_gone_on; /* from what a predecessor left */
+	bool is_blank;    /* it goes on from files alone: small values are not in memory */
+	bool is_lacking;  /* a predecessor did, and was in turn killed: some are still lost */
+	bool was_blank;   /* likewise, and it has: what happened last is perhaps forgotten */
 
 	struct htable waited, looking, job_waits; /* looking: LOOKUPs, by session and request */
 	struct list all_waited, woken;
@@ -328,6 +327,11 @@ void stores_renew(struct shard *s);
 /* Has any slot something of it that is neither lost nor given back? */
 bool store_has_any(const struct store *st);
 void store_forget(struct store *st);
+/*
+ * It is given up, and nothing is left of it: that is noted, and it is forgotten. If there is no
+ * room in the log, at the next look.
+ */
+void store_gone(struct store *st);
 
 /* place.c */
 

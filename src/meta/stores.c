@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * stores: storage servers, connected or away. Those that slots have segments of are in the
- * log, with their addresses, so that a successor of ours knows whom to wait for.
+ * stores: storage servers, connected or away. Those that slots have, or had, segments of are in
+ * the log, with their addresses, so that a successor of ours knows whom to wait for, and whose
+ * count it misses.
  *
  *	away --says HELLO--> connected --its connection ends--> away
  *	  +--another one is at its address, or nothing was heard of it for store_gone_ms-->
@@ -94,12 +95,22 @@ bool store_has_any(const struct store *st)
 	return false;
 }
 
+void store_gone(struct store *st)
+{
+	struct shard *s = st->shard;
+
+	for (int i = 0; i < SLOT_COUNT; i++)
+		if (s->slots[i] &&
+		    catalog_store_gone(s->slots[i]->catalog, st->id, shard_now(s), &s->out) < 0)
+			return;
+	store_forget(st);
+}
+
 /* What it had is lost. */
 static void give_up(struct store *st, const char *why)
 {
-	st->shard->has_lost_store = true;
 	if (!store_has_any(st)) {
-		store_forget(st);
+		store_gone(st);
 		return;
 	}
 	if (!st->comparing)

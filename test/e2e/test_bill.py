@@ -38,6 +38,23 @@ def test_the_bills_of_all_jobs_are_the_stores_own_count(new_store, tmp_path):
     assert 0 <= counted - billed <= len(bills), (counted, billed)
 
 
+def test_a_store_that_was_stopped_and_begins_anew_has_not_counted_what_was_before(new_store, tmp_path):
+    options = ["--data", str(tmp_path / "data")]
+    store = new_store(*options)
+    w = store.client()
+    w("put", "-", "x", input=b"x" * 3_000_000)
+    w("rm", "x")
+    until(lambda: w.json("top")["segments"] == 0, "the memory to be taken back")
+    assert not w.json("top")["is_partial"]
+    for _ in range(2):
+        assert store.stop() == 0
+        store = new_store(*options)
+        w = store.client()
+        told = " ".join(w.run("doctor").stdout.decode().split())
+        assert "ok bills" in told and "one that is away, or was lost, has counted the rest" in told, told
+        assert w.json("top")["is_partial"]
+
+
 ENDED_JOBS_MAX = 256  # of a slot; older bills are forgotten
 
 

@@ -116,6 +116,28 @@ def test_a_store_that_never_comes_back_is_given_up(new_cluster, kills_meta):
     assert agrees(c)
 
 
+def test_a_store_of_which_nothing_is_left_is_missed_all_the_same(new_cluster):
+    """The bills have what it had counted, whoever restarts, before it is given up and after."""
+    c = new_cluster(store_gone="3s")
+    w = c.job("j")
+    w("put", "-", "x", input=pattern(3_000_000))
+    w("rm", "x")
+    with c.to_store() as store:
+        until(lambda: store.call("INFO")["dram_used"] == 0, "its segments to be freed")
+    assert not agrees(c)
+    lose_host(c)
+    restart_meta(c)
+    assert agrees(c)
+
+    def is_given_up():
+        with c.to_meta() as meta:
+            return meta.call("MAP")["store_count"] == 0
+    until(is_given_up, "the store to be given up")
+    assert agrees(c)
+    restart_meta(c)
+    assert agrees(c)
+
+
 def test_a_job_that_has_ended_does_not_wait_for_its_store_for_ever(new_cluster):
     c = new_cluster(store_gone="3s")
     w = c.job("j")
