@@ -2,6 +2,11 @@
 /*
  * duties: SEAL, REVOKE and FREE on their way to stores. They follow from the state of
  * the slots, and are sent again until they are answered.
+ *
+ * They do not wait for the disk: a power cut may take the record of what a FREE follows from, and
+ * the slot would then have a segment whose bytes are gone. Nothing of a durable job lies in one:
+ * check_durable() in object.c refuses extents. Where it does not any more (a tier of flash), FREE
+ * of a durable job's has to wait until its record is synced, as JOB_OVER does (over.c).
  */
 #include "base/node.h"
 #include "meta/shard_priv.h"

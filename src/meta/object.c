@@ -281,7 +281,7 @@ static int choose_value(const struct catalog *c, const struct job *j, const stru
 	return is_new ? job_charge(j, VALUE_BLOCK_BYTES, ret) : 0;
 }
 
-/* Until there is a tier of flash, what is durable lies in the log. */
+/* Until there is a tier of flash, what is durable lies in the log. Duties rely on it (duties.c). */
 static int check_durable(struct catalog *c, const struct commit_req *req, struct outcome *ret)
 {
 	if (req->open || req->extent_count > 0)
