@@ -74,7 +74,8 @@ extern "C" {
  *	-ENXIO          no such job; -EIDRM: the job has ended
  *	-EINVAL         an argument, named by wadi_strerror()
  *	-EMSGSIZE       larger than a limit, named by wadi_strerror()
- *	-EUSERS         too many of something; the limit is named by wadi_strerror()
+ *	-EUSERS         too many of something; the limit is named by wadi_strerror(). Of
+ *	                connections to a server: still, at the deadline
  *	-EOPNOTSUPP     not in this build or not through this door
  *	-ECANCELED      wadi_op_cancel(), or is_interrupted() of the handle's options
  *	-ETIMEDOUT      the deadline; a change may have happened all the same, and to

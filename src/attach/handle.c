@@ -8,11 +8,14 @@
 
 #include "base/cleanup.h"
 #include "base/container.h"
+#include "base/due.h"
 #include "base/node.h"
 
 #define ENDPOINT_DEFAULT "tcp://127.0.0.1:4870"
 #define PAUSE_NS_MIN     1000000ull
 #define PAUSE_NS_MAX     200000000ull
+/* Who finds no room comes again less often: there may be many like him. */
+#define PAUSE_NS_FULL 1000000000ull
 
 const char *wadi_version(void)
 {
@@ -241,6 +244,7 @@ static void conn_closed(struct conn *c)
 
 static const struct service CLIENT = { .closed = conn_closed, .late = reply_late };
 
+/* -EAGAIN: there is no room at the other end at this moment. */
 static int connect_once(struct wadi_op *op)
 {
 	struct wadi *w = op->w;
@@ -265,13 +269,31 @@ static int connect_once(struct wadi_op *op)
 		r = -EHOSTUNREACH;
 	if (r < 0) {
 		conn_close(c);
-		return r;
+		return r == -EUSERS ? -EAGAIN : r;
 	}
 	w->conn = c;
 	w->connection++;
 	w->asked_count = 0;
 	w->near.get_count = 0;
 	return 0;
+}
+
+/* Full means wait: the other end has as many as it may, and somebody may leave in time. */
+static int connect_in_time(struct wadi_op *op)
+{
+	const struct loop *l = op->w->loop;
+	uint64_t pause_ns = PAUSE_NS_MIN, early_ns = due_early(l->now_ns, op->due_ns);
+	int r = connect_once(op), sleep;
+
+	while (r == -EAGAIN && l->now_ns + pause_ns < early_ns) {
+		sleep = sleep_ns(op, pause_ns);
+		if (sleep < 0)
+			return sleep;
+		pause_ns = 2 * pause_ns < PAUSE_NS_FULL ? 2 * pause_ns : PAUSE_NS_FULL;
+		op->why[0] = '\0';
+		r = connect_once(op);
+	}
+	return r == -EAGAIN ? -EUSERS : r;
 }
 
 int handle_conn(struct wadi_op *op, struct conn **ret)
@@ -283,7 +305,7 @@ int handle_conn(struct wadi_op *op, struct conn **ret)
 		r = waitq_wait(&w->connected, op->due_ns);
 	if (r == 0 && !w->conn) {
 		w->is_saying_hello = true;
-		r = connect_once(op);
+		r = connect_in_time(op);
 		w->is_saying_hello = false;
 		while (waitq_wake(&w->connected))
 			;

@@ -1025,7 +1025,7 @@ def test_connections(new_store):
     count = int(re.search(r"\d+", told).group())
     assert len(some) <= count + 1 <= 200 and count < LIMITS["CONNS_MAX"]
     assert some.pop().is_closed_by_peer()
-    done = w.run("ls")
+    done = w.run("ls", "--timeout", "300ms")
     assert done.returncode == REFUSED and b": LIMIT: " in done.stderr, done.stderr
     # Those who are there do not notice.
     assert some[0].call("PING").status == "OK"

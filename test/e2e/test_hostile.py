@@ -454,11 +454,15 @@ def test_the_connection_after_the_last_is_told_and_closed(tmp_path, new_store):
         assert len(conns) >= limit // 8
         assert inside.call("PUT", b"value", path="x").status == "OK"
         assert inside.call("GET", path="x", take=100).payload == b"value"
-        done = store.client(w.token).run("get", "x")
+        done = store.client(w.token).run("get", "x", "--timeout", "300ms")
         assert done.returncode != DONE and b"LIMIT: " in done.stderr, done.stderr
+        # Who has time waits for somebody to leave.
+        waits = w.start("get", "x", "--timeout", "30s")
+        time.sleep(0.2)
+        assert waits.poll() is None
         for wire in conns:
             wire.close()
-        until(lambda: w.run("get", "x").returncode == DONE, "room for others again")
+        assert finish(waits) == (DONE, b"value", b"")
         inside.close()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
