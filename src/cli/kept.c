@@ -297,11 +297,23 @@ static int about_open(struct kept *k)
 	return about_make(k);
 }
 
+/* Whoever ends as it should takes its socket along. */
+static void tell_of_the_dead(const struct kept *k)
+{
+	log_warning("A server of this directory and its keeper were both killed: what they held is "
+		    "lost, and so is which user's functions may still map memory of which job; end "
+		    "functions that were started before, or those of one user may be given memory "
+		    "of two jobs directory=%s",
+		    k->dir.path);
+}
+
 static int meet_keeper(struct kept *k)
 {
 	int fd = connect_to(k->dir.path);
 
 	k->is_again = !is_nobody(fd);
+	if (fd == -ECONNREFUSED)
+		tell_of_the_dead(k);
 	if (is_nobody(fd))
 		fd = start_keeper(k);
 	return fd < 0 ? fd : keep_client_open(fd, k->is_again, &k->client);

@@ -115,6 +115,23 @@ def test_after_a_kill_everything_small_is_there(again):
     assert "went on from what was left" in server.log()
 
 
+def test_who_was_killed_with_his_keeper_is_told_of(again):
+    """Nobody knows any more who maps what. After an orderly end, and with a keeper, nobody is told."""
+    told = "A server of this directory and its keeper were both killed"
+    server = again()
+    server.start()
+    server.kill()
+    server.start()
+    server.stop()
+    server.start()
+    assert told not in server.log()
+    server.kill()
+    server.kill_keeper()
+    server.start()
+    assert server.log().count(told) == 1
+    assert "end functions that were started before" in server.log()
+
+
 def test_twenty_kills_with_snapshots_between(again):
     server = again("--snapshot", "1M")
     client = server.start()
