@@ -100,8 +100,9 @@
 
 /*
  * Segments that were given back and that functions map still, watched for pages that those make
- * there: a descriptor each, so where there are few of those it is less. As many as sixteen
- * functions map at most; one that is pushed out has what is touched of it until its holder ends.
+ * there: a descriptor each, and one of the keeper's, so where there are few of those it is less. As
+ * many as sixteen functions map at most; one that is pushed out has what is touched of it until its
+ * holder ends.
  */
 #define RETIRED_MAX 1024
 

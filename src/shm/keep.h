@@ -40,9 +40,10 @@ enum keep_kind {
 	KEEP_LOG,       /* owner: the shard, here and below */
 	KEEP_SNAPSHOT,
 	KEEP_VALUE,
-	KEEP_INDEX, /* owner: its place among those of the proxy; number: its job */
-	KEEP_PINS,  /* owner: that of their index; number: the reader */
-	KEEP_UIDS,  /* of a proxy: users, and the job whose memory theirs may have */
+	KEEP_INDEX,   /* owner: its place among those of the proxy; number: its job */
+	KEEP_PINS,    /* owner: that of their index; number: the reader */
+	KEEP_UIDS,    /* of a proxy: users, and the job whose memory theirs may have */
+	KEEP_RETIRED, /* number: the owner's to choose; a segment that is nobody's any more */
 	KEEP_KINDS,
 };
 

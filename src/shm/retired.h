@@ -9,12 +9,15 @@
  * makes, a keeper's too, are not counted; what is exported is. Where a kernel gives no
  * leases, a region stays until others push it out.
  *
+ * A keeper has them as well, by the very description that is ours, so that whoever comes after
+ * us goes on watching.
+ *
  * It blocks: it is for a helper's thread, and one thread's at a time.
  */
 #pragma once
 
 #include "base/limits.h"
-#include "shm/memory.h"
+#include "shm/keep.h"
 
 struct retired_tally {
 	unsigned count;
@@ -23,19 +26,26 @@ struct retired_tally {
 	uint64_t let_go_count;    /* were pushed out, or found no descriptor */
 };
 
-struct retired {
-	struct retired_tally tally;
-	unsigned most;        /* no more than that */
-	unsigned next;        /* to be looked at */
-	uint64_t found;       /* in this round, up to there */
-	int fds[RETIRED_MAX]; /* the oldest first */
+struct watched {
+	int fd;
+	uint64_t number; /* with the keeper */
 };
 
-/* One that is all zeros watches nothing. */
-void retired_init(struct retired *r);
+struct retired {
+	struct retired_tally tally;
+	struct keep *keep; /* not ours; NULL: they are not kept */
+	uint64_t next_number;
+	unsigned most;                    /* no more than that */
+	unsigned next;                    /* to be looked at */
+	uint64_t found;                   /* in this round, up to there */
+	struct watched list[RETIRED_MAX]; /* the oldest first */
+};
+
+/* What a predecessor watched comes first. One that is all zeros watches nothing. */
+void retired_init(struct retired *r, struct keep *keep);
 /* Takes a punched region of `media`. Plain memory, and what nobody else has, is freed at once. */
 void retired_add(struct retired *r, const struct media *media, struct memory *m);
 /* At all that are left of this round, or until so much is punched. True: the round is over. */
 bool retired_look(struct retired *r, uint64_t bytes);
-/* They are watched no more. */
+/* They are watched no more, but for whoever finds them with the keeper. */
 void retired_fini(struct retired *r);

@@ -114,7 +114,7 @@ static int init(struct store *s, const struct store_config *config)
 	if (!s->name || !s->key || !s->token_key || !s->address || !s->reach)
 		return -ENOMEM;
 	s->reach->store = s;
-	retired_init(&s->retired);
+	retired_init(&s->retired, config->keep);
 	r = pool_open(&s->pool, config->keep, s->media, &s->retired, config->limit_bytes,
 		      s->opened_wall_ns, &restored);
 	if (r < 0)

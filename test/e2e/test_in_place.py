@@ -16,6 +16,7 @@ from test_near import Keeping, inodes, not_dev
 from test_restart import again  # noqa: F401, a fixture
 from test_rings import own  # noqa: F401, a fixture
 from test_server import http_get
+from test_views import killable
 from wire import decode_all
 
 MB = 1 << 20
@@ -122,6 +123,19 @@ def test_who_may_not_map_writes_to_a_buffer(lib):
             r.commit()
             assert h.get("x", MB) == pattern(MB)
         h.close()
+
+
+def test_a_successor_watches_what_its_predecessor_had_taken_back(again):
+    with killable(again) as (server, w), Writer(server.endpoints["unix"], w.token) as n:
+        n.map(n.reserve(MB)[0])[:4] = b"mine"
+        n.wire.close()
+        until(lambda: n.pages() == 0, "its memory is punched")
+        for _ in range(2):
+            n.maps[0][:4] = b"mine"
+            until(lambda: w.top()["lingering_bytes"] >= 4096, "it to be watched")
+            until(lambda: n.pages() == 0, "what it touches again is punched")
+            server.kill()
+            server.start()
 
 
 def test_what_is_not_committed_goes_with_its_function(own, lib):

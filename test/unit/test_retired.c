@@ -48,9 +48,89 @@ static void retire(struct memory *m)
 	assert_null(m->ptr);
 }
 
+/* A keeper, for a few regions: it has the very descriptions that it is given. */
+#define KEPT 8
+
+static struct {
+	struct keep_name name;
+	int fd; /* -1: none */
+	bool is_found;
+} kept[KEPT];
+
+static int keeper_put(struct keep *k, struct keep_name name, const struct memory *m)
+{
+	for (unsigned i = 0; i < KEPT; i++) {
+		if (kept[i].fd >= 0)
+			continue;
+		kept[i].name = name;
+		kept[i].fd = dup(m->fd);
+		return 0;
+	}
+	return -ENOSPC;
+}
+
+static void keeper_drop(struct keep *k, struct keep_name name)
+{
+	for (unsigned i = 0; i < KEPT; i++) {
+		if (kept[i].fd < 0 || kept[i].name.number != name.number)
+			continue;
+		close(kept[i].fd);
+		kept[i].fd = -1;
+	}
+}
+
+static bool keeper_find(struct keep *k, struct keep_name from, struct keep_name *ret)
+{
+	bool is_there = false;
+
+	for (unsigned i = 0; i < KEPT; i++) {
+		if (kept[i].fd < 0 || !kept[i].is_found || kept[i].name.number < from.number ||
+		    (is_there && kept[i].name.number > ret->number))
+			continue;
+		*ret = kept[i].name;
+		is_there = true;
+	}
+	return is_there;
+}
+
+static int keeper_take(struct keep *k, struct keep_name name, struct memory *ret)
+{
+	for (unsigned i = 0; i < KEPT; i++) {
+		if (kept[i].fd < 0 || kept[i].name.number != name.number)
+			continue;
+		kept[i].is_found = false;
+		return memory_adopt(dup(kept[i].fd), ret);
+	}
+	return -ENOENT;
+}
+
+static const struct keep_ops KEEPER_OPS = {
+	.put = keeper_put, .drop = keeper_drop, .find = keeper_find, .take = keeper_take
+};
+static struct keep the_keeper = { .ops = &KEEPER_OPS };
+
+static unsigned kept_count(void)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < KEPT; i++)
+		n += kept[i].fd >= 0;
+	return n;
+}
+
+static void kill_and_begin_anew(void)
+{
+	retired_fini(&r);
+	for (unsigned i = 0; i < KEPT; i++)
+		kept[i].is_found = kept[i].fd >= 0;
+	retired_init(&r, &the_keeper);
+}
+
 static int setup(void **state)
 {
-	retired_init(&r);
+	for (unsigned i = 0; i < KEPT; i++)
+		kept[i].fd = -1;
+	retired_init(&r, NULL);
 	return 0;
 }
 
@@ -159,6 +239,41 @@ static void a_look_is_short_and_goes_on(void **state)
 	unmap(writers[2]);
 }
 
+static void a_successor_goes_on_watching(void **state)
+{
+	volatile uint8_t *writers[3];
+	struct memory m;
+
+	retired_init(&r, &the_keeper);
+	for (unsigned i = 0; i < 3; i++) {
+		m = make();
+		writers[i] = map(&m, true);
+		retire(&m);
+	}
+	assert_int_equal(kept_count(), 3);
+	writers[0][0] = writers[1][0] = 1;
+	unmap(writers[2]); /* while nobody looks */
+	kill_and_begin_anew();
+	assert_int_equal(r.tally.count, 2);
+	assert_int_equal(kept_count(), 2);
+	assert_true(retired_look(&r, 2 * SIZE));
+	assert_int_equal(r.tally.lingering_bytes, 2 * SEGMENT_PAGE);
+	assert_int_equal(writers[0][0], 0);
+	assert_int_equal(writers[1][0], 0);
+	/* What comes later has a name of its own, and all go when nobody holds them. */
+	m = make();
+	writers[2] = map(&m, true);
+	retire(&m);
+	kill_and_begin_anew();
+	assert_int_equal(r.tally.count, 3);
+	for (unsigned i = 0; i < 3; i++)
+		unmap(writers[i]);
+	assert_true(retired_look(&r, SIZE));
+	assert_int_equal(r.tally.count, 0);
+	assert_int_equal(kept_count(), 0);
+	assert_int_equal(r.tally.let_go_count, 0);
+}
+
 /* A process with few descriptors watches fewer. */
 static void the_oldest_is_pushed_out(void **state)
 {
@@ -169,7 +284,7 @@ static void the_oldest_is_pushed_out(void **state)
 	few = before;
 	few.rlim_cur = 4 * 16;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
-	retired_init(&r);
+	retired_init(&r, NULL);
 	assert_int_equal(r.most, 4);
 	for (unsigned i = 0; i < 5; i++) {
 		struct memory m = make();
@@ -208,6 +323,7 @@ int main(void)
 		TEST(it_is_watched_until_nobody_holds_it),
 		TEST(a_keeper_is_nobody_who_touches_it),
 		TEST(a_look_is_short_and_goes_on),
+		TEST(a_successor_goes_on_watching),
 		TEST(the_oldest_is_pushed_out),
 		TEST(there_are_never_more_than_the_limit),
 	};
