@@ -30,13 +30,9 @@
 
 #define EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP)
 
+/* What a request touches comes first. */
 struct socket {
-	struct stream stream;
 	struct source source;
-	struct timer again; /* tries once more to connect, or tells that it failed */
-	struct closing closing;
-	bool is_connecting;
-	int error; /* why it could not connect; sticks */
 	/*
 	 * What we know without asking: less came than we had room for, or nothing, so nothing
 	 * is left; unless the last event told of an end or an error, which is still to be
@@ -44,13 +40,17 @@ struct socket {
 	 * call whose answer is EAGAIN.
 	 */
 	bool is_drained, is_at_end;
+	bool is_connecting, takes_fds;
+	int error; /* why it could not connect; sticks */
 	/* Descriptors on their way to the peer, and from it; ours until they are sent, or taken. */
 	struct fds {
 		int fd[STREAM_FDS_MAX];
 		unsigned count;
 	} out, in;
 	unsigned passed; /* since the peer had read everything */
-	bool takes_fds;
+	struct stream stream;
+	struct timer again; /* tries once more to connect, or tells that it failed */
+	struct closing closing;
 };
 
 /* The control part of a message, with room for as many as may go with it. */

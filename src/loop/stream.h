@@ -74,11 +74,11 @@ struct stream_ops {
 struct stream {
 	const struct stream_ops *ops;
 	struct loop *loop;
-	struct peer peer;
-	struct stream *other; /* of a pair: the other end, while both are open; else NULL */
 	/* The owner's, set before anything can happen: right after open or in accepted(). */
 	void (*ready)(struct stream *s);
-	void *owner; /* not ours; what ready() is about */
+	void *owner;          /* not ours; what ready() is about */
+	struct stream *other; /* of a pair: the other end, while both are open; else NULL */
+	struct peer peer;
 };
 
 static inline ssize_t stream_recv(struct stream *s, void *buf, size_t len)

@@ -112,14 +112,12 @@ struct conn {
 	struct net *net;
 	const struct service *service; /* NULL: the peer may not call */
 	void *owner;                   /* not ours: the server's or client's */
-	void *state;           /* the service's own, of this connection; freed in its closed() */
-	struct access *access; /* NULL until HELLO; freed with the connection by node_free() */
-	struct list link;      /* the owner's, for a list of its connections */
-	struct peer peer;
+	void *state;            /* the service's own, of this connection; freed in its closed() */
+	struct access *access;  /* NULL until HELLO; freed with the connection by node_free() */
+	struct conn_priv *priv; /* net's own */
 	bool is_closed;
-
-	/* net's own. */
-	struct conn_priv *priv;
+	struct list link; /* the owner's, for a list of its connections */
+	struct peer peer;
 };
 
 /* Takes the stream. NULL: no memory, or far too many; the stream is closed then too. */

@@ -42,32 +42,30 @@ struct sending {
 	bool is_filled;           /* zeros instead of the payload: it is taken back */
 };
 
+/* Of thousands of connections each request finds its own cold, so what it touches comes first. */
 struct conn_priv {
 	struct conn *conn;
 	struct stream *stream;
 	struct intake intake;
 	bool is_connected, is_held, is_serving;
-	const char *why_closed;
-	struct closing closing;
-	struct timer hello;
+	bool is_half;        /* the frame is there, the one that confirms it is not */
 	bool is_counted;     /* of conns_max */
 	bool is_turned_away; /* there are too many: what it asks first is refused, then it ends */
 	bool has_been_told;
 
 	/* Receiving. */
-	struct task again;    /* goes on where a turn's share was used up */
-	struct list requests; /* that are not answered */
 	unsigned request_count;
+	struct list requests;       /* that are not answered */
 	struct request *incoming;   /* whose frame is being received */
 	struct call *incoming_call; /* whose reply is being received; NULL with a late one */
+	uint8_t *stash;             /* bytes behind a frame that waits for its place */
 	struct body *late;          /* of a late reply that the service wants to hear of */
-	struct frame late_frame;
-	bool is_half;   /* the frame is there, the one that confirms it is not */
-	uint8_t *stash; /* bytes behind a frame that waits for its place */
-	size_t stash_len, stash_at;
-	struct timer half; /* runs while a frame is half received */
 	uint64_t received_ns;
-	struct list parked;
+
+	/* The other end of a pair, if it is of our net: each takes its frames out of the other's
+	 * queue, and nothing goes through the stream. NULL: it is not, or is closed. */
+	struct conn *twin;
+	struct sending *taking; /* of the twin's queue: `incoming` is made of it */
 
 	/* Sending. */
 	struct list queue;
@@ -76,16 +74,20 @@ struct conn_priv {
 	struct task flush;
 
 	/* Calls. */
+	struct conn_ring *ring; /* NULL: all goes through the stream */
 	struct htable calls;
 	uint32_t next_call;
 	unsigned call_count;
 
-	struct conn_ring *ring; /* NULL: all goes through the stream */
-
-	/* The other end of a pair, if it is of our net: each takes its frames out of the other's
-	 * queue, and nothing goes through the stream. NULL: it is not, or is closed. */
-	struct conn *twin;
-	struct sending *taking; /* of the twin's queue: `incoming` is made of it */
+	/* What a request does not touch. */
+	struct task again; /* goes on where a turn's share was used up */
+	size_t stash_len, stash_at;
+	struct frame late_frame;
+	struct timer half; /* runs while a frame is half received */
+	struct timer hello;
+	struct list parked;
+	const char *why_closed;
+	struct closing closing;
 };
 
 /* Takes `body`, which may be NULL. NULL: no memory; the connection is closing then. */
