@@ -46,22 +46,28 @@ void stat_from(struct wadi_stat *ret, const struct stat_rep *rep)
 		memcpy(ret->attributes, rep->attributes.ptr, n);
 }
 
+static void stat_got(struct wadi_stat *ret, const struct get_rep *rep)
+{
+	stat_from(ret, &(struct stat_rep){
+			       .object = rep->object,
+			       .version = rep->version,
+			       .len = rep->len,
+			       .age_ms = rep->age_ms,
+			       .ttl_left_ms = rep->ttl_left_ms,
+			       .reads_left = rep->reads_left,
+			       .extent_count = rep->extent_count,
+			       .tier = rep->tier,
+			       .attributes = rep->attributes,
+		       });
+}
+
 static void got_from(struct got *g, const struct get_rep *rep, const struct wadi_get_options *o)
 {
-	struct stat_rep stat = {
-		.object = rep->object,
-		.version = rep->version,
-		.len = rep->len,
-		.age_ms = rep->age_ms,
-		.ttl_left_ms = rep->ttl_left_ms,
-		.reads_left = rep->reads_left,
-		.extent_count = rep->extent_count,
-		.tier = rep->tier,
-		.attributes = rep->attributes,
-	};
 	uint64_t left = o->offset < rep->len ? rep->len - o->offset : 0;
 
-	stat_from(&g->stat, &stat);
+	if (g->ret_stat)
+		stat_got(g->ret_stat, rep);
+	g->version = rep->version;
 	g->hold = rep->hold;
 	g->is_in_index = rep->is_in_index != 0;
 	g->want = o->len && o->len < left ? o->len : left;
@@ -272,7 +278,7 @@ static int64_t get_whole(struct wadi_op *op, struct get_op *g)
 {
 	uint32_t most = g->room.is_ours ? FIRST_BYTES : TRANSFER_PIECE;
 	uint32_t cap = !g->room.is_ours && g->room.cap < most ? (uint32_t)g->room.cap : most;
-	struct got got = { 0 };
+	struct got got = { .ret_stat = g->room.ret_stat };
 	void *grown;
 	int r;
 
@@ -287,9 +293,7 @@ static int64_t get_whole(struct wadi_op *op, struct get_op *g)
 	r = get_begin(op, &g->how, g->room.buf, cap, &got);
 	if (r < 0)
 		return r;
-	g->is_whole = g->is_whole && got.stat.version == g->whole_version;
-	if (g->room.ret_stat)
-		*g->room.ret_stat = got.stat;
+	g->is_whole = g->is_whole && got.version == g->whole_version;
 	g->is_in_index = got.is_in_index;
 	if (g->is_in_index)
 		return 0;
@@ -306,7 +310,7 @@ static int64_t get_whole(struct wadi_op *op, struct get_op *g)
 		r = get_rest(op, &got, g->how.options.offset, g->room.buf);
 	if (r == 0) {
 		g->is_whole = true;
-		g->whole_version = got.stat.version;
+		g->whole_version = got.version;
 		g->whole_len = got.want;
 		r = get_end(op, &got, true);
 	}

@@ -33,32 +33,32 @@
 /* Pieces of one transfer that are on their way at once: the credit of a connection. */
 #define LANES (CONN_CREDIT / TRANSFER_PIECE)
 
+/* A program may have a thousand of them in turn, so what each operation touches comes first. */
 struct wadi {
 	struct direct *direct; /* whose are loop and net, and the proxy; NULL: it is elsewhere */
 	struct loop *loop;
 	struct net *net;
 	struct conn *conn;
-	struct conn *opening;   /* that has not been answered yet */
-	const char *why_closed; /* the last one that was closed */
-	struct address address;
-	char endpoint[ADDRESS_TEXT_MAX], token[TOKEN_BYTES_MAX + 1];
-	uint32_t timeout_ms;
 	struct forked forked;              /* since it was opened */
 	bool (*is_interrupted)(void *arg); /* of its options; may be NULL */
-	void *interrupt_arg;
 	bool is_poisoned, is_saying_hello;
-	struct waitq connected;
-	unsigned connection;  /* counts up with each: what was open on an earlier one is gone */
-	unsigned asked_count; /* questions on this one */
-	struct call ring;     /* asks for one */
-	struct near near;
-
-	struct wadi_attempt attempt;     /* the last one that we made up */
-	uint64_t job, changes, heard_ns; /* changes: of the job, and when we heard of them */
-	char job_name[JOB_NAME_BYTES_MAX + 1];
-
+	uint32_t timeout_ms;
 	unsigned ended_count; /* operations, for wadi_turn() */
 	unsigned op_count;
+	unsigned connection;  /* counts up with each: what was open on an earlier one is gone */
+	unsigned asked_count; /* questions on this one */
+	struct wadi_attempt attempt;     /* the last one that we made up */
+	uint64_t job, changes, heard_ns; /* changes: of the job, and when we heard of them */
+	struct address address;
+	struct near near;
+
+	char job_name[JOB_NAME_BYTES_MAX + 1];
+	struct conn *opening;   /* that has not been answered yet */
+	const char *why_closed; /* the last one that was closed */
+	void *interrupt_arg;
+	struct waitq connected;
+	struct call ring; /* asks for one */
+	char endpoint[ADDRESS_TEXT_MAX], token[TOKEN_BYTES_MAX + 1];
 	char why[WHY_BYTES]; /* words about an argument, for path_of() */
 	char error[PATH_BYTES_MAX + WHY_BYTES + 300];
 };
@@ -234,9 +234,10 @@ int64_t get_object_new(struct wadi_op *op, const struct get_how *how, void **ret
 		       struct wadi_stat *ret_stat, bool *ret_is_in_index);
 /* What a GET found. */
 struct got {
+	struct wadi_stat *ret_stat; /* in: NULL if nobody wants to know */
 	uint64_t hold;
 	unsigned connection;
-	struct wadi_stat stat;
+	uint64_t version;
 	uint64_t want;   /* bytes from the offset on that the caller asked for */
 	uint32_t len;    /* that came with the first answer */
 	bool is_counted; /* a `reads` object: the read is to be confirmed */

@@ -50,22 +50,21 @@ struct near_asking {
 };
 
 struct near {
+	struct sight *sight;    /* of the last connection that had one */
+	unsigned get_count;     /* gets that were asked for on this connection */
+	unsigned refused;       /* on this connection nothing is to be had */
+	unsigned sight_refused; /* likewise, of an index */
+	unsigned room_refused;  /* and of room to write */
 	struct wadi *w;
 	struct list mappings; /* used last, last */
 	unsigned count;
-	unsigned refused; /* on this connection nothing is to be had */
 	/* Asks for one: one at a time, so its descriptor is the one that came. */
 	struct call call;
 	unsigned asked_on;
 	struct near_asking asked;
 	struct waitq came;
 	struct timer idle;
-
-	struct sight *sight; /* of the last connection that had one */
 	struct list old_sights;
-	unsigned sight_refused; /* likewise, of an index */
-	unsigned get_count;     /* gets that were asked for on this connection */
-	unsigned room_refused;  /* and of room to write */
 };
 
 void near_init(struct near *n, struct wadi *w);

@@ -275,6 +275,7 @@ struct wadi_reader {
 	struct wadi *w;
 	struct get_how how;
 	struct got got;
+	struct wadi_stat stat;
 	struct near_list near;
 	uint64_t at, end; /* of the object: the next byte for the caller; where it stops */
 	uint8_t *buf;     /* bytes at hand: [buf + from, buf + from + have) */
@@ -292,7 +293,7 @@ struct read_op {
 static int64_t reader_open_run(struct wadi_op *op)
 {
 	struct wadi_reader *rd = container_of(op, struct read_op, op)->rd;
-	struct get_room room = { .buf = rd->buf, .cap = TRANSFER_PIECE, .ret_stat = &rd->got.stat };
+	struct get_room room = { .buf = rd->buf, .cap = TRANSFER_PIECE, .ret_stat = &rd->stat };
 	int64_t n = resident_get_prepared(op, &rd->how, &room);
 	int r;
 
@@ -305,6 +306,7 @@ static int64_t reader_open_run(struct wadi_op *op)
 		return n < 0 ? n : 0;
 	near_want_index(op->w);
 	rd->how.near_from = near_is_possible(op->w) ? NEAR_FROM : 0;
+	rd->got.ret_stat = &rd->stat;
 	r = get_begin(op, &rd->how, rd->buf, TRANSFER_PIECE, &rd->got);
 	if (r < 0)
 		return r;
@@ -344,7 +346,7 @@ int wadi_reader_open(struct wadi *w, const char *path, const struct wadi_get_opt
 
 void wadi_reader_stat(const struct wadi_reader *rd, struct wadi_stat *ret)
 {
-	*ret = rd->got.stat;
+	*ret = rd->stat;
 }
 
 /* The next `len` bytes. Each run of copying ends with a question: the job may have ended. */

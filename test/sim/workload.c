@@ -479,7 +479,8 @@ static void do_held(struct script *s, unsigned path)
 	struct look l = look_begin(s->wl->m, s->gen, path, now(s)), on = l;
 	struct try t = try_begin(s);
 	struct get_how how;
-	struct got got = { 0 };
+	struct wadi_stat stat;
+	struct got got = { .ret_stat = &stat };
 	char name[24];
 	int r;
 
@@ -491,11 +492,11 @@ static void do_held(struct script *s, unsigned path)
 		looked(s, &l, r, "hold");
 		return;
 	}
-	look_got(&l, got.stat.version, got.stat.len, 0, s->buf, got.len, now(s), "hold");
-	for (uint64_t at = got.len, n; at < got.stat.len && !s->wl->m->failure[0]; at += n) {
+	look_got(&l, stat.version, stat.len, 0, s->buf, got.len, now(s), "hold");
+	for (uint64_t at = got.len, n; at < stat.len && !s->wl->m->failure[0]; at += n) {
 		n = 1 + below(s, 400000);
-		if (n > got.stat.len - at)
-			n = got.stat.len - at;
+		if (n > stat.len - at)
+			n = stat.len - at;
 		nap(s, below(s, 2) ? 0 : below(s, 3000));
 		/* A version that was held before the power was cut may be another's now. */
 		if (l.begun_ns > s->gen->power_ns)
@@ -505,7 +506,7 @@ static void do_held(struct script *s, unsigned path)
 		/* What is removed by its own time is no reason: it is held. */
 		if (meaning_of(s, &t, "held", path, r, none) != YES)
 			break;
-		look_got(&on, got.stat.version, got.stat.len, at, s->buf, n, now(s), "held");
+		look_got(&on, stat.version, stat.len, at, s->buf, n, now(s), "held");
 	}
 	get_forget(s->op.w, &got);
 }
