@@ -127,6 +127,16 @@ static int count_pin(struct reach *r, uint64_t of, uint64_t segment, uint32_t ge
 	return reach_ops->pin(r, of, segment, generation, offset, len, ret);
 }
 
+static uint64_t fenced; /* a segment that nobody may write to any more */
+
+static int pin_unless_fenced(struct reach *r, uint64_t of, uint64_t segment, uint32_t generation,
+			     uint64_t key, uint32_t offset, uint32_t len, uint8_t **ret)
+{
+	if (segment == fenced)
+		return -ESTALE;
+	return reach_ops->pin_to_write(r, of, segment, generation, key, offset, len, ret);
+}
+
 static int setup(void **state)
 {
 	static const uint8_t token_key[32] = { 1 };
@@ -158,6 +168,7 @@ static int setup(void **state)
 	c.reach = reach;
 	counting_ops = *reach_ops;
 	counting_ops.pin = count_pin;
+	counting_ops.pin_to_write = pin_unless_fenced;
 	c.reach_ops = &counting_ops;
 	c.reach_store = store_incarnation(store);
 	assert_int_equal(core_open(net, &c, &core), 0);
@@ -661,6 +672,39 @@ static void what_is_taken_away_from_a_function_is_stale(void **state)
 	assert_string_equal(notes, "job:0 many:1 all:1 too few:-90 stale:-116 ");
 }
 
+static bool has_segment(uint64_t id)
+{
+	for (struct list *l = core->segments.next; l != &core->segments; l = l->next)
+		if (container_of(l, struct segment, link)->id == id)
+			return true;
+	return false;
+}
+
+static void play_fenced(void)
+{
+	uint64_t first;
+
+	note("put:%d ", put("a", sample, 10000));
+	note("find:%d ", find("a", 0, &found));
+	object_release(core, &found, false);
+	first = fenced = found.u.extents[0].segment;
+	note("has:%d ", has_segment(first));
+	note("put:%d ", put("a", sample + 1, 10000));
+	note("find:%d ", find("a", 0, &found));
+	object_release(core, &found, false);
+	note("elsewhere:%d ", found.u.extents[0].segment != first);
+	core_sleep(core, loop->now_ns + SECOND_NS / 10);
+	note("has:%d ", has_segment(first));
+	fenced = 0;
+}
+
+/* What is put goes elsewhere, and the segment is given back though its job lives on. */
+static void a_segment_that_was_fenced_is_given_back(void **state)
+{
+	play(play_fenced);
+	assert_string_equal(notes, "job:0 put:0 find:0 has:1 put:0 find:0 elsewhere:1 has:0 ");
+}
+
 static void play_hold(void)
 {
 	struct span s;
@@ -1080,6 +1124,7 @@ int main(void)
 		CORE_TEST(damaged_bytes_are_never_handed_on),
 		CORE_TEST(what_a_function_writes_lies_where_nobody_else_writes),
 		CORE_TEST(what_is_taken_away_from_a_function_is_stale),
+		CORE_TEST(a_segment_that_was_fenced_is_given_back),
 		CORE_TEST(what_is_held_outlives_its_name_and_no_more),
 		CORE_TEST(what_was_taken_is_forgotten_when_it_is_replaced),
 		CORE_TEST(what_is_forgotten_before_it_is_heard_of_is_not_taken),
