@@ -1082,6 +1082,42 @@ static void a_hold_that_nobody_was_told_of_is_given_back(void **state)
 			}
 }
 
+static void stall_proxies(struct process *const *others, unsigned count, bool is_stalled)
+{
+	for (unsigned i = 0; i < SHAPE_PROXIES; i++)
+		for (unsigned k = 0; k < count; k++)
+			sim_stall(cluster.sim, others[k]->id, cluster.proxies[i]->id, is_stalled);
+}
+
+/*
+ * The store was slow, and when the bytes had come metadata did not say in time that they may still
+ * be served.
+ */
+static void a_hold_of_a_read_that_was_not_served_is_given_back(void **state)
+{
+	uint64_t during, left;
+
+	cluster_begin(7, 500000);
+	client_runs(put_for_readers);
+	results[2] = 0;
+	stall_proxies(cluster.stores, SHAPE_STORES, true);
+	client_starts(begin_to_read);
+	run_for(1000 * MS);
+	during = holds();
+	stall_proxies(&cluster.meta, 1, true);
+	stall_proxies(cluster.stores, SHAPE_STORES, false);
+	run_for(12000 * MS);
+	stall_proxies(&cluster.meta, 1, false);
+	run_for(2000 * MS);
+	left = holds();
+	cluster_close(&cluster);
+	assert_true(op.has_ended);
+	assert_int_equal(results[0], 0);
+	assert_in_range(-results[3], 1, 200);
+	assert_int_equal(during, 1);
+	assert_int_equal(left, 0);
+}
+
 /* Jobs have changed so often that all attempts that are over are forgotten. */
 static void forget_attempts(void)
 {
@@ -1287,6 +1323,7 @@ int main(void)
 		cmocka_unit_test(a_get_that_outlives_its_job_in_a_stopped_proxy_is_cut),
 		cmocka_unit_test(a_read_that_is_confirmed_too_late_is_none),
 		cmocka_unit_test(a_hold_that_nobody_was_told_of_is_given_back),
+		cmocka_unit_test(a_hold_of_a_read_that_was_not_served_is_given_back),
 		cmocka_unit_test(a_late_put_that_was_forgotten_is_not_made_again),
 		cmocka_unit_test(a_put_whose_answer_was_lost_is_made_once_or_said_to_be_stale),
 		cmocka_unit_test(a_job_may_change_ever_so_often_between_two_puts),
