@@ -36,6 +36,7 @@ struct shape {
 	bool keeps_stores; /* a store's segments outlive it */
 	bool has_archive;  /* the log goes to files, too */
 	bool is_durable;   /* so are all jobs: what was acknowledged survives the power */
+	bool is_crowded;   /* little room, and most of what fails is the way from a proxy to it */
 	uint64_t pool_bytes, snapshot_bytes;
 	uint64_t delay_ns_max;
 };

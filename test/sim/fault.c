@@ -135,6 +135,17 @@ static void make_one(const struct faults *before, struct fault *f, struct cluste
 		f->amount = (int64_t)below(d, 1000);
 }
 
+/* What a proxy wrote to a store comes after it was given up: somebody else may have the room. */
+static void make_late(struct fault *f, const struct cluster *c, const struct dice_of *d)
+{
+	*f = (struct fault){ .kind = FAULT_STALL,
+			     .at_ms = f->at_ms,
+			     .nth = 1 + (unsigned)below(d, 40),
+			     .for_ms = 5000 + below(d, 15000) };
+	snprintf(f->a, sizeof(f->a), "%s", c->proxies[below(d, SHAPE_PROXIES)]->name);
+	snprintf(f->b, sizeof(f->b), "%s", c->stores[below(d, SHAPE_STORES)]->name);
+}
+
 static int earlier(const void *a, const void *b)
 {
 	const struct fault *x = a, *y = b;
@@ -151,8 +162,11 @@ void faults_make(struct faults *f, struct cluster *c, uint64_t span_ms,
 	bool may_lose_hosts = !c->shape.keeps_stores || below(&d, 3) == 0;
 
 	*f = (struct faults){ 0 };
-	for (; f->count < count; f->count++)
+	for (; f->count < count; f->count++) {
 		make_one(f, &f->list[f->count], c, span_ms, may_lose_hosts, &d);
+		if (c->shape.is_crowded && below(&d, 8) > 0)
+			make_late(&f->list[f->count], c, &d);
+	}
 	qsort(f->list, count, sizeof(f->list[0]), earlier);
 }
 

@@ -41,6 +41,20 @@ static uint64_t roll(void *owner)
 	return sim_random(owner) >> 7;
 }
 
+/* There is little room: segments go from hand to hand, and what is written there comes late. */
+static void crowd(struct shape *shape, struct plan *plan)
+{
+	shape->is_crowded = true;
+	shape->is_together = false;
+	shape->is_durable = false;
+	shape->pool_bytes = 4ull << 20;
+	plan->is_tight = true;
+	plan->len_max = 200000;
+	plan->end_permille = 10;
+	plan->weights[ACT_PUT] = 40;
+	plan->weights[ACT_UPLOAD] = 20;
+}
+
 static void choose(struct sim *sim, struct shape *shape, struct plan *plan)
 {
 	static const unsigned WEIGHTS[ACTS] = {
@@ -80,6 +94,8 @@ static void choose(struct sim *sim, struct shape *shape, struct plan *plan)
 		plan->len_max = INLINE_BYTES_MAX;
 		plan->weights[ACT_UPLOAD] = 0;
 	}
+	if ((x >> 53 & 3) == 0)
+		crowd(shape, plan);
 }
 
 static void killed(void *owner, struct process *p)

@@ -172,7 +172,13 @@ static enum meaning meaning_of(struct script *s, struct try *t, const char *verb
 /* Not answered: once more? */
 static bool again(struct script *s, struct try *t, enum meaning what)
 {
-	if (what != UNKNOWN || ++t->tries > 5 || below(s, 10) == 0 || s->wl->m->failure[0])
+	bool is_crowded = s->wl->c->shape.is_crowded;
+
+	/* Else what it put through this proxy waits for the same as what comes late. */
+	if (what == UNKNOWN && is_crowded)
+		use_proxy(s, (s->proxy + 1) % SHAPE_PROXIES);
+	if (what != UNKNOWN || ++t->tries > 5 || below(s, is_crowded ? 2 : 10) == 0 ||
+	    s->wl->m->failure[0])
 		return false;
 	t->is_uncertain = true;
 	if (below(s, 3) == 0)
@@ -202,7 +208,7 @@ static size_t choose_len(struct script *s)
 	};
 	size_t len;
 
-	switch (below(s, 8)) {
+	switch (s->wl->c->shape.is_crowded ? 4 + below(s, 4) : below(s, 8)) {
 	case 0:
 		len = edges[below(s, sizeof(edges) / sizeof(edges[0]))];
 		break;
@@ -792,12 +798,21 @@ static void do_list(struct script *s)
 
 /* Scripts. */
 
+/*
+ * Where there is little room, everybody puts for a while, and gets for a while: what came late is
+ * read before it is replaced.
+ */
+#define PUTS_MS 12000
+#define GETS_MS 6000
+
 static enum act choose_act(struct script *s)
 {
 	const unsigned *weights = s->wl->plan.weights;
 	unsigned sum = 0;
 	uint64_t x;
 
+	if (s->wl->c->shape.is_crowded && now(s) / MS % (PUTS_MS + GETS_MS) >= PUTS_MS)
+		return ACT_GET;
 	for (int i = 0; i < ACTS; i++)
 		sum += weights[i];
 	x = below(s, sum);
