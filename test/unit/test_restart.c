@@ -1085,6 +1085,27 @@ static void a_clean_end_leaves_nothing_with_the_keeper(void **state)
 	end();
 }
 
+static void a_clean_end_leaves_nothing_of_a_snapshot_that_was_begun(void **state)
+{
+	begin(true, false);
+	start();
+	create(0);
+	put_many();
+	for (int i = 0; list_is_empty(&shard->snapshots.done); i++) {
+		assert_true(i < 100000);
+		assert_int_equal(put_value(0, "a", "value", 0), 0);
+		(void)loop_turn(loop, loop->now_ns + MS);
+	}
+	shard_close(shard);
+	turn_for(SECOND);
+	assert_int_equal(keep_heap_count(keeps), 0);
+	net_close(net);
+	loop_close(loop);
+	node_current = NULL;
+	assert_int_equal(sim_node_bytes(server), 0);
+	end();
+}
+
 static const struct service NOBODY = { 0 };
 
 static void wait_for(struct call *c)
@@ -1226,6 +1247,7 @@ int main(void)
 		T(when_little_is_left_a_snapshot_has_that_only),
 		T(the_clock_of_the_catalogs_never_goes_back),
 		T(a_clean_end_leaves_nothing_with_the_keeper),
+		T(a_clean_end_leaves_nothing_of_a_snapshot_that_was_begun),
 		T(a_successor_acknowledges_no_end_before_old_leases_are_over),
 		T(a_successor_acknowledges_no_removal_before_old_leases_are_over),
 	};
