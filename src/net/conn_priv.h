@@ -22,7 +22,6 @@ struct net {
 	unsigned conns_max, served_count;
 	uint8_t scratch[SCRATCH_BYTES]; /* what recv() brings */
 	uint8_t sink[SCRATCH_BYTES];    /* where payloads go that nobody wants */
-	uint8_t zeros[SCRATCH_BYTES];   /* what fills up those whose source is gone */
 	uint8_t junk[BODY_BYTES];       /* bodies of late replies */
 };
 

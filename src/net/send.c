@@ -101,11 +101,14 @@ static void add(struct gather *g, const void *ptr, size_t len, uint64_t *at)
 	*at = 0;
 }
 
-static void add_zeros(struct net *n, struct gather *g, size_t len, uint64_t *at)
+/* What fills up a payload whose source is gone. */
+static void add_zeros(struct gather *g, size_t len, uint64_t *at)
 {
+	static const uint8_t ZEROS[SCRATCH_BYTES];
+
 	for (size_t piece; len > 0; len -= piece) {
 		piece = len < SCRATCH_BYTES ? len : SCRATCH_BYTES;
-		add(g, n->zeros, piece, at);
+		add(g, ZEROS, piece, at);
 	}
 }
 
@@ -118,7 +121,7 @@ static void add_frame(struct net *n, struct gather *g, struct sending *s)
 	add(g, s->header, FRAME_HEADER_SIZE, &at);
 	add(g, s->body ? s->body->u.bytes : n->junk, s->frame.body_len, &at);
 	if (s->is_filled)
-		add_zeros(n, g, s->frame.payload_len, &at);
+		add_zeros(g, s->frame.payload_len, &at);
 	else
 		add(g, s->payload, s->frame.payload_len, &at);
 	add(g, s->trailer, s->trailer_len, &at);
