@@ -468,6 +468,7 @@ void store_segments_serve(struct request *r)
 	struct list_payload *l;
 	struct wcur w, list;
 	bool has_more;
+	size_t cap;
 
 	if (segments_req_get(&body, &q) < 0) {
 		request_fail(r, -EBADMSG, "not a SEGMENTS");
@@ -475,12 +476,14 @@ void store_segments_serve(struct request *r)
 	}
 	if (!store_is_from_meta(r))
 		return;
-	l = list_payload_new(LIST_BYTES);
+	cap = s->pool.used_count * (size_t)SEGMENT_ENTRY_SIZE;
+	cap = cap < LIST_BYTES ? cap : LIST_BYTES;
+	l = list_payload_new(cap);
 	if (!l) {
 		request_fail(r, -ENOMEM, "no memory for an answer");
 		return;
 	}
-	list = wcur_make(l->bytes, LIST_BYTES);
+	list = wcur_make(l->bytes, cap);
 	rep.count = put_entries(&s->pool, &q, &list, &has_more);
 	rep.has_more = has_more;
 	l->payload.len = (size_t)wcur_finish(&list);
