@@ -11,9 +11,12 @@
 
 #include <errno.h>
 
+#include "base/hash.h"
 #include "meta/leaf.h"
 
-#define BYTES (5u << 10)
+#define BYTES        (5u << 10)
+#define RECORDS_MAX  16
+#define RECORD_LEAST 32 /* with filler */
 
 static const struct leaf_header HEADER = {
 	.kind = LEAF_LOG, .shard_count = 1, .seed = 77, .incarnation = 5, .number = 3, .lsn = 10
@@ -65,15 +68,21 @@ static void any_leaf(struct slice s)
 
 static void sealed(struct bytes *in)
 {
-	uint8_t *leaf = leaf_of((struct slice){ NULL, 0 }, BYTES);
-	uint32_t begins[16], used = LEAF_HEADER, at = LEAF_HEADER, changed;
-	struct leaf_header h;
+	/* Room for the records that the input has, and some that is not used. */
+	uint32_t len = LEAF_HEADER + (uint32_t)(bytes_left(in) < BYTES ? bytes_left(in) : BYTES) +
+		       RECORDS_MAX * RECORD_LEAST;
+	uint8_t *leaf = leaf_of((struct slice){ NULL, 0 }, len);
+	uint32_t begins[RECORDS_MAX], used = LEAF_HEADER, at = LEAF_HEADER, changed;
+	struct leaf_header h, ours = HEADER;
 	struct record record;
 	unsigned count = 0;
 	int r;
 
-	leaf_header_put(leaf, &HEADER);
-	for (; count < 16 && bytes_left(in) > 4; count++) {
+	/* Who writes the bytes of records does not know it: with a known one, records of another
+	 * leaf were put into them, and found. */
+	ours.seed = hash_64(in->p, bytes_left(in), 77);
+	leaf_header_put(leaf, &ours);
+	for (; count < RECORDS_MAX && bytes_left(in) > 4; count++) {
 		struct slice s = take_slice(in, take(in, 1));
 
 		begins[count] = used;
@@ -83,21 +92,21 @@ static void sealed(struct bytes *in)
 					  .slot = 7,
 					  .kind = RECORD_EFFECT,
 					  .bytes = { leaf + used + 24, s.len } };
-		used += record_seal(leaf + used, &HEADER, &record);
+		used += record_seal(leaf + used, &ours, &record);
 	}
-	REQUIRE(leaf_header_get(leaf, BYTES, &h) == 0);
-	same_header(&h, &HEADER);
+	REQUIRE(leaf_header_get(leaf, len, &h) == 0);
+	same_header(&h, &ours);
 	for (unsigned i = 0; i < count; i++) {
 		REQUIRE(at == begins[i]);
-		REQUIRE(record_get(leaf, BYTES, &h, &at, &record) == 0);
+		REQUIRE(record_get(leaf, len, &h, &at, &record) == 0);
 		REQUIRE(record.lsn == 11 + i && record.slot == 7 && record.kind == RECORD_EFFECT);
 	}
-	REQUIRE(at == used && record_get(leaf, BYTES, &h, &at, &record) == -ENODATA);
-	REQUIRE(records_behind(leaf, BYTES, &h, LEAF_HEADER).count == count);
-	REQUIRE(records_behind(leaf, BYTES, &h, LEAF_HEADER).synced == 3 * count);
+	REQUIRE(at == used && record_get(leaf, len, &h, &at, &record) == -ENODATA);
+	REQUIRE(records_behind(leaf, len, &h, LEAF_HEADER).count == count);
+	REQUIRE(records_behind(leaf, len, &h, LEAF_HEADER).synced == 3 * count);
 	/* Of another leaf it has none. */
 	h.number++;
-	REQUIRE(records_behind(leaf, BYTES, &h, LEAF_HEADER).count == 0);
+	REQUIRE(records_behind(leaf, len, &h, LEAF_HEADER).count == 0);
 	h.number--;
 	if (count == 0) {
 		free(leaf);
@@ -110,7 +119,7 @@ static void sealed(struct bytes *in)
 		uint32_t end = i + 1 < count ? begins[i + 1] : used;
 
 		at = begins[i];
-		r = record_get(leaf, BYTES, &h, &at, &record);
+		r = record_get(leaf, len, &h, &at, &record);
 		if (changed < begins[i] || changed >= end)
 			REQUIRE(r == 0);
 		else if (r == 0) /* filler up to a multiple of 8 is nobody's */
