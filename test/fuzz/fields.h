@@ -19,9 +19,6 @@ struct known {
 	unsigned count, next;
 };
 
-/* Of no interest to libFuzzer: what is here compares our own words. */
-#define UNWATCHED __attribute__((no_sanitize("coverage")))
-
 static const char *const KNOWN[] = {
 	"job", "session",    "epoch", "object",     "version", "hold",    "open",  "segment",
 	"put", "generation", "key",   "attempt_lo", "read_lo", "request", "store",

@@ -20,7 +20,7 @@
 
 #define PEERS     3
 #define STEPS_MAX 48
-#define PAIR      (256u << 10)
+#define PAIR      (32u << 10)
 #define MS        1000000ull
 #define SECOND    (1000 * MS)
 
