@@ -10,6 +10,7 @@
  *
  * The input: steps: one byte that says which, and what it needs.
  */
+#include "regions.h"
 #include "server.h"
 
 #include "base/container.h"
@@ -94,33 +95,6 @@ uint16_t __wrap_core_shard_of(const struct core *c, uint64_t job)
 {
 	return 0;
 }
-
-/* Memory without system calls. */
-
-static int memory_make(size_t size, struct memory *ret)
-{
-	return media_heap.make(size, ret);
-}
-
-static int memory_fill(struct memory *m, size_t from, size_t to)
-{
-	return media_heap.fill(m, from, to);
-}
-
-static int memory_punch(struct memory *m, size_t from, size_t to)
-{
-	return media_heap.punch(m, from, to);
-}
-
-static void memory_free(struct memory *m)
-{
-	media_heap.free(m);
-}
-
-extern const struct media __wrap_media_memfd;
-const struct media __wrap_media_memfd = {
-	.make = memory_make, .fill = memory_fill, .punch = memory_punch, .free = memory_free
-};
 
 /* Which bytes a segment has: one can tell where they are from, and of when. */
 static uint8_t byte_at(uint32_t segment, uint32_t generation, uint32_t at)

@@ -3,6 +3,7 @@
  * A proxy, and behind it a shard and a store, as `wadi dev` has them; peers that say
  * they are functions or servers. An odd first byte: the metrics port.
  */
+#include "regions.h"
 #include "server.h"
 
 #include "core/core.h"
@@ -18,6 +19,32 @@ static struct store *store;
 static struct core *core;
 static struct proxy *proxy;
 static struct net *net;
+
+/* Descriptors, which go nowhere; nobody has one of this number, should it be closed. */
+#define DESCRIPTOR (1 << 20)
+
+int __wrap_memory_export(const struct memory *m);
+int __wrap_memory_export_to_write(const struct memory *m);
+int __wrap_conn_pass_fds(struct conn *c, const int *fds, unsigned count);
+
+int __wrap_memory_export(const struct memory *m)
+{
+	REQUIRE(m->ptr && m->size > 0);
+	return DESCRIPTOR;
+}
+
+int __wrap_memory_export_to_write(const struct memory *m)
+{
+	return __wrap_memory_export(m);
+}
+
+int __wrap_conn_pass_fds(struct conn *c, const int *fds, unsigned count)
+{
+	REQUIRE(!c->is_closed && count > 0);
+	for (unsigned i = 0; i < count; i++)
+		REQUIRE(fds[i] == DESCRIPTOR);
+	return 0;
+}
 
 static int to_shard(void *owner, uint16_t index, struct stream **ret)
 {
@@ -53,7 +80,9 @@ static void open_all(void)
 	struct proxy_config doors = { .token_key = TOKEN_KEY,
 				      .token_key_len = sizeof(TOKEN_KEY),
 				      .is_open_loopback = true,
-				      .trusts_local = true };
+				      .trusts_local = true,
+				      .indexes_max = 1,
+				      .index_bytes_max = 1u << 20 };
 	struct stream *join;
 
 	REQUIRE(net_open(loop, &net) == 0);
@@ -90,7 +119,8 @@ static void close_all(void)
 	net_close(net);
 }
 
-/* From this host, to write in place; but their descriptors are of memory that has none. */
+/* From this host: they write in place, and have an index. A ring, which is fuzz_ring.c's, needs an
+ * eventfd, so none is made. */
 static void accept_native(struct stream *s)
 {
 	s->peer.address.kind = ADDRESS_UNIX;
