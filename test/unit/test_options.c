@@ -369,6 +369,21 @@ static void files_that_cannot_be_read_are_named(void **state)
 	options_fini(&f.options);
 }
 
+static void a_line_is_as_long_as_the_width_allows(void **state)
+{
+	static const char *const WRAPPED[] = { "one two\n  three\n", "one two three\n" };
+
+	for (unsigned i = 0; i < 2; i++) {
+		char text[64] = "";
+		FILE *f = fmemopen(text, sizeof(text), "w");
+
+		assert_non_null(f);
+		text_wrap(f, "one two three", 0, 2, 12 + i);
+		fclose(f);
+		assert_string_equal(text, WRAPPED[i]);
+	}
+}
+
 static void help_keeps_to_the_width(void **state)
 {
 	static const unsigned WIDTHS[] = { 40, 60, 80, 120 };
@@ -503,6 +518,7 @@ int main(void)
 		cmocka_unit_test(a_wrong_variable_is_named),
 		cmocka_unit_test(the_command_line_beats_the_environment_beats_the_file),
 		cmocka_unit_test(files_that_cannot_be_read_are_named),
+		cmocka_unit_test(a_line_is_as_long_as_the_width_allows),
 		cmocka_unit_test(help_keeps_to_the_width),
 		cmocka_unit_test(sizes_and_durations_are_read_whole),
 		cmocka_unit_test(quantities_are_shown_as_they_would_be_typed_or_read),
