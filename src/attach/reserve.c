@@ -211,7 +211,8 @@ static int say_what_it_is(struct wadi_op *op, struct reserved *v, const struct p
 	struct wcur w;
 	int r;
 
-	if (op->w->connection != v->connection)
+	/* It was of that connection, whatever another one is told. */
+	if (op->w->connection != v->connection || !op->w->conn)
 		return -ESTALE;
 	w = question_begin(op, &q, MSG_RESERVE_PUT);
 	put_req_fill(&what, how, op->w->loop->now_ns);
