@@ -2,8 +2,8 @@
 #include "meta/effect.h"
 
 /* clang-format off */
-#define PUT(type, field) put_##type(c, m->field);
-#define GET(type, field) m->field = get_##type(c);
+#define PUT(type, field) field_put_##type(c, m->field);
+#define GET(type, field) m->field = field_get_##type(c);
 
 #define E(id, NAME, name)                                                     \
 	static void name##_put(struct wcur *c, const struct name##_effect *m) \
@@ -19,8 +19,8 @@ EFFECTS(E)
 
 void effect_put(struct wcur *c, const struct effect *e)
 {
-	put_u16(c, (uint16_t)e->kind);
-	put_u64(c, e->at_ns);
+	field_put_u16(c, (uint16_t)e->kind);
+	field_put_u64(c, e->at_ns);
 	switch (e->kind) {
 #define E(id, NAME, name)                                                     \
 	case EFFECT_##NAME:                                                   \
@@ -36,9 +36,9 @@ void effect_put(struct wcur *c, const struct effect *e)
 
 int effect_get(struct rcur *c, struct effect *ret)
 {
-	uint16_t kind = get_u16(c);
+	uint16_t kind = field_get_u16(c);
 
-	*ret = (struct effect){ .kind = (enum effect_kind)kind, .at_ns = get_u64(c) };
+	*ret = (struct effect){ .kind = (enum effect_kind)kind, .at_ns = field_get_u64(c) };
 	switch (kind) {
 #define E(id, NAME, name)                                                     \
 	case EFFECT_##NAME:                                                   \

@@ -7,9 +7,9 @@
  */
 #pragma once
 
-#include "base/cursor.h"
 #include "base/hash.h"
 #include "meta/effects.def"
+#include "meta/field.h"
 
 /* The longest: a path, attributes, extents and a value, and every other field. */
 #define EFFECT_BYTES_MAX 8192
@@ -35,11 +35,7 @@ enum effect_kind {
 };
 
 /* clang-format off */
-#define EFFECT_u16 uint16_t
-#define EFFECT_u32 uint32_t
-#define EFFECT_u64 uint64_t
-#define EFFECT_str struct slice
-#define F(type, field) EFFECT_##type field;
+#define F(type, field) FIELD_TYPE_##type field;
 #define E(id, NAME, name) struct name##_effect { NAME##_FIELDS(F) };
 EFFECTS(E)
 #undef E

@@ -2,8 +2,8 @@
 #include "meta/image.h"
 
 /* clang-format off */
-#define PUT(type, field) put_##type(c, m->field);
-#define GET(type, field) m->field = get_##type(c);
+#define PUT(type, field) field_put_##type(c, m->field);
+#define GET(type, field) m->field = field_get_##type(c);
 
 #define I(id, NAME, name)                                                     \
 	static void name##_put(struct wcur *c, const struct name##_image *m)  \
@@ -19,7 +19,7 @@ IMAGES(I)
 
 void image_put(struct wcur *c, const struct image *im)
 {
-	put_u16(c, (uint16_t)im->kind);
+	field_put_u16(c, (uint16_t)im->kind);
 	switch (im->kind) {
 #define I(id, NAME, name)                                                     \
 	case IMAGE_##NAME:                                                    \
@@ -35,7 +35,7 @@ void image_put(struct wcur *c, const struct image *im)
 
 int image_get(struct rcur *c, struct image *ret)
 {
-	uint16_t kind = get_u16(c);
+	uint16_t kind = field_get_u16(c);
 
 	*ret = (struct image){ .kind = (enum image_kind)kind };
 	switch (kind) {

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "base/cursor.h"
+#include "meta/field.h"
 #include "meta/images.def"
 
 /* The longest: extents of a whole chunk. */
@@ -19,11 +19,7 @@ enum image_kind {
 };
 
 /* clang-format off */
-#define IMAGE_u16 uint16_t
-#define IMAGE_u32 uint32_t
-#define IMAGE_u64 uint64_t
-#define IMAGE_str struct slice
-#define F(type, field) IMAGE_##type field;
+#define F(type, field) FIELD_TYPE_##type field;
 #define I(id, NAME, name) struct name##_image { NAME##_IMAGE(F) };
 IMAGES(I)
 #undef I

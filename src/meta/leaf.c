@@ -6,7 +6,7 @@
 #include "base/hash.h"
 #include "base/plant.h"
 
-#define MAGIC         0x3166616c69646177ull /* "wadilaf1" */
+#define MAGIC         0x3266616c69646177ull /* "wadilaf2" */
 #define RECORD_HEADER 24
 #define USED_AT       80 /* behind the crc: it changes */
 #define CRC_AT        72

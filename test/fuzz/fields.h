@@ -193,6 +193,9 @@ UNWATCHED static inline struct slice fields_str(struct fields *f, const char *na
 #define FIELD_u16(f, name)    (uint16_t) fields_number(f, KNOWN_PLACE(name), 2)
 #define FIELD_u32(f, name)    (uint32_t) fields_number(f, KNOWN_PLACE(name), 4)
 #define FIELD_u64(f, name)    fields_number(f, KNOWN_PLACE(name), 8)
+#define FIELD_id(f, name)     FIELD_u64(f, name)
+#define FIELD_r32(f, name)    FIELD_u32(f, name)
+#define FIELD_r64(f, name)    FIELD_u64(f, name)
 #define FIELD_str(f, name)    fields_str(f, name)
 #define FILL_ONE(type, field) m_->field = FIELD_##type(f_, #field);
 #define FILL(FIELDS, f, m)               \
@@ -207,6 +210,9 @@ UNWATCHED static inline struct slice fields_str(struct fields *f, const char *na
 #define LEARN_u16(f, name, v)  (void)(v)
 #define LEARN_u32(f, name, v)  fields_learn(f, KNOWN_PLACE(name), v)
 #define LEARN_u64(f, name, v)  fields_learn(f, KNOWN_PLACE(name), v)
+#define LEARN_id(f, name, v)   LEARN_u64(f, name, v)
+#define LEARN_r32(f, name, v)  LEARN_u32(f, name, v)
+#define LEARN_r64(f, name, v)  LEARN_u64(f, name, v)
 #define LEARN_str(f, name, v)  (void)(v)
 #define LEARN_ONE(type, field) LEARN_##type(f_, #field, m_->field);
 #define LEARN(FIELDS, f, m)              \

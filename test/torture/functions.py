@@ -234,7 +234,7 @@ class Functions:
 def shared_without_log(store):
     """In kB. The log is what was logged since the last snapshot, and that: no matter of who is there."""
     pid = store.process.pid
-    leaves = [span for span, magic in regions_of(pid, "rw-s") if magic == b"wadilaf1"]
+    leaves = [span for span, magic in regions_of(pid, "rw-s") if magic == b"wadilaf2"]
     return (store.group.stat("shmem") - mapped_bytes(pid, leaves)) // 1024, len(leaves)
 
 
