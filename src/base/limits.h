@@ -319,7 +319,7 @@
 #define LOGFULL_MS 1000
 
 /* Logged between two snapshots, unless said otherwise: it is replayed in a tenth of a second. */
-#define SNAPSHOT_BYTES_DEFAULT (16u << 20)
+#define SNAPSHOT_BYTES_DEFAULT (10u << 20)
 
 /* Generous: an untouched page costs nothing but its address, and sanitizers need more. */
 #define FIBER_STACK_BYTES (128u << 10)

@@ -8,49 +8,48 @@
 #include "base/node.h"
 #include "meta/catalog_priv.h"
 
-static uint64_t hash_of(const struct catalog *c, uint64_t path, uint64_t hi, uint64_t lo)
+static uint64_t hash_of(const struct catalog *c, uint64_t path, uint64_t attempt)
 {
-	uint64_t key[3] = { path, hi, lo };
+	uint64_t key[2] = { path, attempt };
 
 	return hash_64(key, sizeof(key), c->seed);
 }
 
-struct attempt *attempt_by_put(const struct catalog *c, uint64_t path, uint64_t hi, uint64_t lo)
+struct attempt *attempt_by_put(const struct catalog *c, uint64_t path, uint64_t attempt)
 {
-	struct hlink *l = htable_first(&c->attempts, hash_of(c, path, hi, lo));
+	struct hlink *l = htable_first(&c->attempts, hash_of(c, path, attempt));
 
 	for (; l; l = htable_next(l)) {
 		struct attempt *a = container_of(l, struct attempt, by_put);
 
-		if (a->put_hi == hi && a->put_lo == lo)
+		if (a->put == attempt)
 			return a;
 	}
 	return NULL;
 }
 
-struct attempt *attempt_by_end(const struct catalog *c, uint64_t path, uint64_t hi, uint64_t lo)
+struct attempt *attempt_by_end(const struct catalog *c, uint64_t path, uint64_t attempt)
 {
-	struct hlink *l = htable_first(&c->ends, hash_of(c, path, hi, lo));
+	struct hlink *l = htable_first(&c->ends, hash_of(c, path, attempt));
 
 	for (; l; l = htable_next(l)) {
 		struct attempt *a = container_of(l, struct attempt, by_end);
 
-		if (!a->is_tombstone && a->what != GONE_READ && a->end_hi == hi && a->end_lo == lo)
+		if (!a->is_tombstone && a->what != GONE_READ && a->end == attempt)
 			return a;
 	}
 	return NULL;
 }
 
-struct attempt *attempt_by_read(const struct catalog *c, uint64_t path, uint64_t hi, uint64_t lo,
+struct attempt *attempt_by_read(const struct catalog *c, uint64_t path, uint64_t read,
 				uint64_t version)
 {
-	struct hlink *l = htable_first(&c->ends, hash_of(c, path, hi, lo));
+	struct hlink *l = htable_first(&c->ends, hash_of(c, path, read));
 
 	for (; l; l = htable_next(l)) {
 		struct attempt *a = container_of(l, struct attempt, by_end);
 
-		if (a->what == GONE_READ && a->version == version && a->end_hi == hi &&
-		    a->end_lo == lo)
+		if (a->what == GONE_READ && a->version == version && a->end == read)
 			return a;
 	}
 	return NULL;
@@ -58,7 +57,7 @@ struct attempt *attempt_by_read(const struct catalog *c, uint64_t path, uint64_t
 
 struct attempt *tombstone_find(const struct catalog *c, uint64_t path)
 {
-	struct hlink *l = htable_first(&c->ends, hash_of(c, path, 0, 0));
+	struct hlink *l = htable_first(&c->ends, hash_of(c, path, 0));
 
 	for (; l; l = htable_next(l)) {
 		struct attempt *a = container_of(l, struct attempt, by_end);
@@ -146,10 +145,10 @@ void attempt_add(struct catalog *c, struct job *j, struct attempt *a, uint64_t p
 	if (a->is_tombstone)
 		a->has_end = false;
 	if (a->has_put)
-		htable_add(&c->attempts, &a->by_put, hash_of(c, path, a->put_hi, a->put_lo));
+		htable_add(&c->attempts, &a->by_put, hash_of(c, path, a->put));
 	if (a->has_end || a->is_tombstone) {
 		tombstone_forget(c, path);
-		htable_add(&c->ends, &a->by_end, hash_of(c, path, a->end_hi, a->end_lo));
+		htable_add(&c->ends, &a->by_end, hash_of(c, path, a->end));
 	}
 	list_insert(&j->attempts, &a->link);
 	if (++j->attempt_count > ATTEMPTS_PER_JOB)
@@ -181,10 +180,9 @@ uint64_t job_changes(const struct job *j)
  * No clock is in this, and no time on the way: a message that comes late, twice, or out of the
  * socket of a process that was stopped says the same number as it did when it was sent.
  */
-int attempt_check(const struct job *j, uint64_t hi, uint64_t lo, uint64_t since,
-		  struct outcome *out)
+int attempt_check(const struct job *j, uint64_t attempt, uint64_t since, struct outcome *out)
 {
-	if (!(hi | lo) || since >= j->forgotten_count)
+	if (!attempt || since >= j->forgotten_count)
 		return 0;
 	return refuse(out, -ESTALE,
 		      "the attempt may be older than the last %u changes, which are all that the "

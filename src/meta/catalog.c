@@ -31,9 +31,10 @@ static const struct index_ops JOB_OPS = { job_key, job_priority };
 void catalog_tables(struct catalog *c, struct htable *ret[CATALOG_TABLES])
 {
 	struct htable *all[CATALOG_TABLES] = {
-		&c->jobs,  &c->names,    &c->entries,       &c->directories,   &c->attempts,
-		&c->ends,  &c->segments, &c->requests,      &c->sessions,      &c->holds,
-		&c->reads, &c->opens,    &c->open_requests, &c->hold_requests, &c->shares,
+		&c->jobs,          &c->names,         &c->entries,  &c->directories,
+		&c->attempts,      &c->ends,          &c->segments, &c->requests,
+		&c->sessions,      &c->holds,         &c->reads,    &c->opens,
+		&c->open_requests, &c->hold_requests, &c->shares,   &c->held,
 	};
 
 	memcpy(ret, all, sizeof(all));

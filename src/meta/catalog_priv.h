@@ -115,8 +115,8 @@ struct body {
 
 struct value {
 	uint64_t at; /* value segment << VALUE_SEGMENT_SHIFT | offset */
-	uint64_t seed;
 	uint32_t crc;
+	uint32_t seed; /* what the crc begins with: crc_begin() makes the same of it again */
 };
 #define VALUE_SEGMENT_SHIFT 20
 _Static_assert(1u << VALUE_SEGMENT_SHIFT == VALUE_SEGMENT_BYTES, "an offset fits");
@@ -127,10 +127,22 @@ struct life {
 	uint32_t granted;
 };
 
+/* More than a million a second for 17 years; none of a record is above it, so as many are to come.
+ */
+#define VERSION_LAST ((1ull << 49) - 1)
+/* Nanoseconds since 1970: until 2116. */
+#define TIME_LAST         ((1ull << 62) - 1)
+#define OBJECT_BYTES_LAST ((1ull << 43) - 1)
+_Static_assert(OBJECT_BYTES_LAST > (uint64_t)OBJECT_EXTENTS_MAX * SEGMENT_BYTES_MAX,
+	       "the longest object has a length");
+
 /*
  * An entry: a version of a path. One allocation: this, life if it has one, value or
  * piece or body, the path, the attributes. A version that is replaced or removed under
  * a hold becomes a ghost: it has no place in the index, and goes with its last hold.
+ *
+ * There are millions, so each field has as many bits as it needs (entry_set()), and what few have,
+ * holds, is found in a table.
  */
 enum content { CONTENT_EMPTY, CONTENT_VALUE, CONTENT_PIECE, CONTENT_BODY };
 
@@ -138,14 +150,16 @@ struct entry {
 	struct index_link in_job;
 	struct hlink by_path; /* its hash is the upper half of the key's, and the priority */
 	struct job *job;
-	uint64_t object, version, len, made_ns;
-	uint64_t attempt_hi, attempt_lo;
-	struct hold *holds;
-	uint16_t path_len, attributes_len;
-	uint8_t content, tier, seen;
-	bool has_life : 1, is_ghost : 1;
+	uint64_t object, attempt; /* attempt: see attempt_of() */
+	uint64_t made_ns : 62;
+	bool has_life : 1, is_held : 1;
+	uint64_t version : 50, seen : 8, content : 2, tier : 2;
+	bool is_ghost : 1;
 	bool is_told_on : 1; /* by a LOOKUP; not logged */
+	uint64_t len : 43, path_len : 11, attributes_len : 10;
 };
+_Static_assert(sizeof(struct entry) == 88,
+	       "with a value and a name of 16 bytes it is 128 of a heap");
 
 /*
  * What is remembered of a version that is gone, so that repeats are answered the same. It
@@ -156,7 +170,7 @@ struct attempt {
 	struct list link;    /* of the job, in order of time */
 	struct hlink by_put; /* (path, attempt that put it) */
 	struct hlink by_end; /* (path, attempt that removed it); or the path, if nobody did */
-	uint64_t put_hi, put_lo, end_hi, end_lo;
+	uint64_t put, end;   /* see attempt_of() */
 	uint64_t version, object, at_ns;
 	uint8_t what; /* enum gone */
 	uint8_t seen;
@@ -164,7 +178,6 @@ struct attempt {
 	bool was_tombstone; /* when the running snapshot began */
 	uint16_t nth;       /* of its block, from 1; 0: it is none's */
 };
-_Static_assert(sizeof(struct attempt) <= sizeof(struct entry), "written over its entry");
 
 /*
  * The oldest attempts of a job go first, so a block is empty as a whole, and entries that are
@@ -278,8 +291,8 @@ struct hold {
 	struct hlink by_request; /* (session, request), if that is not 0 */
 	struct list of_session, of_job;
 	struct heap_link due; /* of a granted read */
+	struct hlink by_entry;
 	struct entry *entry;
-	struct hold *next, **hook; /* of the entry */
 	struct session *session;
 	uint64_t id, number, read_hi, read_lo;
 	uint64_t request;    /* the LOOKUP that was given it, of a read the latest */
@@ -348,7 +361,7 @@ struct catalog {
 	uint64_t last_ns, next_job, next_id, next_number;
 	struct snapshot snapshot;
 	struct htable jobs, names, entries, directories, attempts, ends;
-	struct htable segments, requests, sessions, holds, hold_requests, reads, opens,
+	struct htable segments, requests, sessions, holds, held, hold_requests, reads, opens,
 		open_requests, shares;
 	struct heap expiries, leases, read_dues;
 	struct index job_order;
@@ -367,7 +380,7 @@ struct catalog {
 
 /* catalog.c */
 
-#define CATALOG_TABLES 15
+#define CATALOG_TABLES 16
 void catalog_tables(struct catalog *c, struct htable *ret[CATALOG_TABLES]);
 
 #define MS 1000000ull
@@ -447,6 +460,8 @@ struct entry_plan {
 	enum content content;
 };
 struct entry *entry_alloc(const struct entry_plan *p);
+/* None is more than its last one above, which who asks has seen to. */
+void entry_set(struct entry *e, uint64_t version, uint64_t len, uint64_t made_ns);
 bool entry_has_expired(const struct entry *e, uint64_t now_ns);
 /* Of the path, whatever its state; NULL if there is none. */
 struct entry *entry_find(const struct catalog *c, const struct job *j, struct slice path);
@@ -466,9 +481,9 @@ int directory_reserve(struct catalog *c, struct job *j, struct slice path, struc
 void entry_add(struct catalog *c, struct entry *e, struct hash_128 hash, struct directory **spare);
 struct end {
 	enum gone what;
-	uint64_t hi, lo, at_ns; /* the attempt that removed it, and when */
-	bool is_forgotten;      /* no record: its job is over */
-	bool keeps_content;     /* it belongs to another entry now */
+	uint64_t attempt, at_ns; /* that removed it, and when */
+	bool is_forgotten;       /* no record: its job is over */
+	bool keeps_content;      /* it belongs to another entry now */
 };
 /* Leaves index and count; becomes a record, or a ghost with a record of its own memory. */
 void entry_end(struct catalog *c, struct entry *e, const struct end *end, struct attempt **spare);
@@ -490,13 +505,19 @@ int directory_path(struct slice path, uint8_t *buf, struct slice *ret);
 
 /* attempt.c */
 
-struct attempt *attempt_by_put(const struct catalog *c, uint64_t path_hash, uint64_t hi,
-			       uint64_t lo);
-struct attempt *attempt_by_end(const struct catalog *c, uint64_t path_hash, uint64_t hi,
-			       uint64_t lo);
+/*
+ * Half of its 128 bits are kept: they only tell it from others at the same path. Those of one
+ * client, which are counted, stay as far from each other as they are; 0: none.
+ */
+static inline uint64_t attempt_of(uint64_t hi, uint64_t lo)
+{
+	return lo + hi * 0x9e3779b97f4a7c15ull;
+}
+struct attempt *attempt_by_put(const struct catalog *c, uint64_t path_hash, uint64_t attempt);
+struct attempt *attempt_by_end(const struct catalog *c, uint64_t path_hash, uint64_t attempt);
 /* Was a read of this version confirmed under this id? */
-struct attempt *attempt_by_read(const struct catalog *c, uint64_t path_hash, uint64_t hi,
-				uint64_t lo, uint64_t version);
+struct attempt *attempt_by_read(const struct catalog *c, uint64_t path_hash, uint64_t read,
+				uint64_t version);
 /* What became of the last object of a path that nobody removed; NULL: nothing is known. */
 struct attempt *tombstone_find(const struct catalog *c, uint64_t path_hash);
 /* Room for one in a block; NULL: no memory. */
@@ -511,8 +532,7 @@ void attempt_restore(struct catalog *c, struct job *j, struct attempt *a, uint64
 /* How often something of the job was replaced, removed, or came to its end. */
 uint64_t job_changes(const struct job *j);
 /* -ESTALE with words if an attempt that was not found may have been forgotten. */
-int attempt_check(const struct job *j, uint64_t hi, uint64_t lo, uint64_t since,
-		  struct outcome *out);
+int attempt_check(const struct job *j, uint64_t attempt, uint64_t since, struct outcome *out);
 
 /* pool.c */
 
@@ -631,8 +651,12 @@ struct hold *catalog_hold_find(const struct catalog *c, uint64_t id);
 struct hold *read_find(const struct catalog *c, const struct entry *e, uint64_t hi, uint64_t lo);
 /* What a LOOKUP of a session that is not over was given; NULL: nothing, or request is 0. */
 struct hold *hold_find_request(const struct catalog *c, uint64_t session, uint64_t request);
-/* It is of this entry from now on; it was of none, or of one that goes away. */
-void hold_hang(struct hold *h, struct entry *e);
+/* Those of an entry, in any order. */
+struct hold *hold_first(const struct catalog *c, const struct entry *e);
+struct hold *hold_next(const struct hold *h);
+/* It is of this entry from now on; it was of none. */
+void hold_hang(struct catalog *c, struct hold *h, struct entry *e);
+void hold_unhang(struct catalog *c, struct hold *h);
 void hold_add(struct catalog *c, struct hold *h);
 /* spare: a read is confirmed, and this is for the version, if that is gone with it; NULL: it is
  * not. */

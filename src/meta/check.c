@@ -143,7 +143,7 @@ static void check_entry(struct check *k, const struct entry *e)
 	must(k, entry_of(index_seek(&e->job->index, entry_path(e), false)) == e,
 	     "an entry is in the index");
 	must(k, !e->is_ghost, "a ghost is not found by its path");
-	for (const struct hold *h = e->holds; h; h = h->next)
+	for (const struct hold *h = hold_first(k->c, e); h; h = hold_next(h))
 		reads += h->is_read;
 	must(k, !life || life->granted == reads, "each granted read is a hold");
 	must(k, !life || life->reads == 0 || life->granted <= life->reads,
@@ -300,7 +300,7 @@ static void check_all(struct check *k)
 	check_entry(k, e);
 	EACH(&c->holds, struct hold, by_id, h)
 	{
-		if (h->entry->is_ghost && h->entry->holds == h)
+		if (h->entry->is_ghost && hold_first(c, h->entry) == h)
 			count_content(k, h->entry);
 		requests += h->request != 0;
 	}

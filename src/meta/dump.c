@@ -16,6 +16,7 @@
 #define LINE_MAX_BYTES 8192
 
 struct dump {
+	const struct catalog *catalog;
 	char **lines;
 	size_t count, cap, len;
 	bool bad;
@@ -106,20 +107,20 @@ static void entry(struct dump *d, const struct entry *e)
 	const struct body *b = body_of(e);
 	unsigned holds = 0;
 
-	for (const struct hold *h = e->holds; h; h = h->next)
+	for (const struct hold *h = hold_first(d->catalog, e); h; h = hold_next(h))
 		holds++;
 	word(d, "entry job=%" PRIx64, e->job->id);
 	text(d, entry_path(e));
 	word(d,
 	     " object=%" PRIx64 " version=%" PRIu64 " len=%" PRIu64 " made=%" PRIu64
-	     " attempt=%" PRIx64 ":%" PRIx64 " holds=%u ghost=%d tier=%u",
-	     e->object, e->version, e->len, e->made_ns, e->attempt_hi, e->attempt_lo, holds,
-	     e->is_ghost, e->tier);
+	     " attempt=%" PRIx64 " holds=%u ghost=%d tier=%u",
+	     e->object, (uint64_t)e->version, (uint64_t)e->len, (uint64_t)e->made_ns, e->attempt,
+	     holds, e->is_ghost, (unsigned)e->tier);
 	if (life)
 		word(d, " reads=%u granted=%u expiry=%" PRIu64, life->reads, life->granted,
 		     heap_has(&life->expiry) ? life->expiry.due : 0);
 	if (e->content == CONTENT_VALUE)
-		word(d, " value=%" PRIx64 " seed=%" PRIx64 " crc=%08x", entry_value(e)->at,
+		word(d, " value=%" PRIx64 " seed=%x crc=%08x", entry_value(e)->at,
 		     entry_value(e)->seed, entry_value(e)->crc);
 	if (e->content == CONTENT_PIECE)
 		piece(d, entry_piece(e));
@@ -147,11 +148,10 @@ static void job(struct dump *d, const struct job *j)
 		const struct attempt *a = container_of(l, struct attempt, link);
 
 		word(d,
-		     "attempt job=%" PRIx64 " put=%d,%" PRIx64 ":%" PRIx64 " end=%d,%" PRIx64
-		     ":%" PRIx64 " version=%" PRIu64 " object=%" PRIx64 " at=%" PRIu64
-		     " what=%u tombstone=%d",
-		     j->id, a->has_put, a->put_hi, a->put_lo, a->has_end, a->end_hi, a->end_lo,
-		     a->version, a->object, a->at_ns, a->what, a->is_tombstone);
+		     "attempt job=%" PRIx64 " put=%d,%" PRIx64 " end=%d,%" PRIx64
+		     " version=%" PRIu64 " object=%" PRIx64 " at=%" PRIu64 " what=%u tombstone=%d",
+		     j->id, a->has_put, a->put, a->has_end, a->end, a->version, a->object, a->at_ns,
+		     a->what, a->is_tombstone);
 		end(d);
 	}
 }
@@ -177,10 +177,10 @@ static void hold(struct dump *d, const struct hold *h)
 	word(d,
 	     "hold %" PRIx64 " session=%" PRIx64 " request=%" PRIx64 " version=%" PRIu64
 	     " read=%d,%" PRIx64 ":%" PRIx64 " try=%u",
-	     h->id, h->session->id, h->request, h->entry->version, h->is_read, h->read_hi,
+	     h->id, h->session->id, h->request, (uint64_t)h->entry->version, h->is_read, h->read_hi,
 	     h->read_lo, h->nth_try);
 	end(d);
-	if (h->entry->is_ghost && h->entry->holds == h)
+	if (h->entry->is_ghost && hold_first(d->catalog, h->entry) == h)
 		entry(d, h->entry);
 }
 
@@ -307,6 +307,7 @@ char *catalog_dump(const struct catalog *c)
 
 	if (!d)
 		return NULL;
+	d->catalog = c;
 	word(d,
 	     "catalog slot=%u last=%" PRIu64 " next=%" PRIu64 ",%" PRIu64 " jobs=%u ended=%u "
 	     "objects=%" PRIu64 " segments=%" PRIu64 " lost=%d",

@@ -81,15 +81,22 @@ struct entry *entry_alloc(const struct entry_plan *p)
 {
 	size_t len = sizeof(struct entry) + (p->has_life ? sizeof(struct life) : 0) +
 		     CONTENT_SIZE[p->content] + p->path_len + p->attributes_len;
-	struct entry *e = node_alloc(len);
+	struct entry *e = node_alloc(len < sizeof(struct attempt) ? sizeof(struct attempt) : len);
 
 	if (!e)
 		return NULL;
-	e->path_len = p->path_len;
-	e->attributes_len = p->attributes_len;
+	e->path_len = p->path_len & 0x7ffu;
+	e->attributes_len = p->attributes_len & 0x3ffu;
 	e->has_life = p->has_life;
-	e->content = (uint8_t)p->content;
+	e->content = p->content & 3;
 	return e;
+}
+
+void entry_set(struct entry *e, uint64_t version, uint64_t len, uint64_t made_ns)
+{
+	e->version = version & (2 * VERSION_LAST + 1);
+	e->len = len & OBJECT_BYTES_LAST;
+	e->made_ns = made_ns & TIME_LAST;
 }
 
 bool entry_has_expired(const struct entry *e, uint64_t now_ns)
@@ -230,7 +237,7 @@ void entry_add(struct catalog *c, struct entry *e, struct hash_128 hash, struct 
 
 int attempt_spare(const struct entry *e, struct attempt **ret)
 {
-	if (!e || !e->holds)
+	if (!e || !e->is_held)
 		return 0;
 	*ret = node_alloc(sizeof(**ret));
 	return *ret ? 0 : -ENOMEM;
@@ -265,16 +272,14 @@ static void record(struct catalog *c, struct job *j, struct attempt *a, const st
 		   const struct end *end, uint64_t hash)
 {
 	*a = (struct attempt){ .nth = a->nth,
-			       .put_hi = e->attempt_hi,
-			       .put_lo = e->attempt_lo,
-			       .end_hi = end->hi,
-			       .end_lo = end->lo,
+			       .put = e->attempt,
+			       .end = end->attempt,
 			       .version = e->version,
 			       .object = e->object,
 			       .at_ns = end->at_ns,
 			       .what = (uint8_t)end->what,
-			       .has_put = (e->attempt_hi | e->attempt_lo) != 0,
-			       .has_end = (end->hi | end->lo) != 0,
+			       .has_put = e->attempt != 0,
+			       .has_end = end->attempt != 0,
 			       .is_tombstone =
 				       end->what == GONE_EXPIRED || end->what == GONE_CONSUMED };
 	attempt_add(c, j, a, hash);
@@ -286,8 +291,8 @@ static void end_it(struct catalog *c, struct entry *e, const struct end *end,
 	struct job *j = e->job;
 	struct life *life = entry_life(e);
 	uint64_t hash = e->by_path.hash;
-	bool is_worth_it = (e->attempt_hi | e->attempt_lo | end->hi | end->lo) != 0 ||
-			   end->what == GONE_EXPIRED || end->what == GONE_CONSUMED;
+	bool is_worth_it = (e->attempt | end->attempt) != 0 || end->what == GONE_EXPIRED ||
+			   end->what == GONE_CONSUMED;
 	struct entry copy;
 	struct attempt *a;
 
@@ -306,11 +311,11 @@ static void end_it(struct catalog *c, struct entry *e, const struct end *end,
 			catalog_wake(c, j, entry_path(e));
 	}
 	is_worth_it = is_worth_it && !end->is_forgotten;
-	if (planted(HOLD_IGNORED) && e->holds) {
+	if (planted(HOLD_IGNORED) && e->is_held) {
 		content_free(c, e, end->at_ns);
 		e->content = CONTENT_EMPTY;
 	}
-	if (e->holds) {
+	if (e->is_held) {
 		e->is_ghost = true;
 		a = is_worth_it ? TAKE_PTR(*spare) : NULL;
 		if (a)

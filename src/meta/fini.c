@@ -52,10 +52,8 @@ static void free_holds(struct catalog *c)
 		struct hold *h = container_of(l, struct hold, by_id);
 
 		htable_remove(&c->holds, l);
-		*h->hook = h->next;
-		if (h->next)
-			h->next->hook = h->hook;
-		if (!h->entry->holds && h->entry->is_ghost)
+		hold_unhang(c, h);
+		if (!h->entry->is_held && h->entry->is_ghost)
 			entry_free_now(h->entry);
 		node_free(h);
 	}

@@ -67,21 +67,38 @@ static void request_remove(struct catalog *c, struct hold *h)
 		htable_remove(&c->hold_requests, &h->by_request);
 }
 
-void hold_hang(struct hold *h, struct entry *e)
+static struct hold *of_entry(const struct hlink *l, const struct entry *e)
 {
-	h->entry = e;
-	h->next = e->holds;
-	h->hook = &e->holds;
-	if (h->next)
-		h->next->hook = &h->next;
-	e->holds = h;
+	for (; l; l = htable_next(l)) {
+		struct hold *h = container_of((struct hlink *)l, struct hold, by_entry);
+
+		if (h->entry == e)
+			return h;
+	}
+	return NULL;
 }
 
-static void unhang(struct hold *h)
+struct hold *hold_first(const struct catalog *c, const struct entry *e)
 {
-	*h->hook = h->next;
-	if (h->next)
-		h->next->hook = h->hook;
+	return e->is_held ? of_entry(htable_first(&c->held, id_hash(c, e->object)), e) : NULL;
+}
+
+struct hold *hold_next(const struct hold *h)
+{
+	return of_entry(htable_next(&h->by_entry), h->entry);
+}
+
+void hold_hang(struct catalog *c, struct hold *h, struct entry *e)
+{
+	h->entry = e;
+	e->is_held = true;
+	htable_add(&c->held, &h->by_entry, id_hash(c, e->object));
+}
+
+void hold_unhang(struct catalog *c, struct hold *h)
+{
+	htable_remove(&c->held, &h->by_entry);
+	h->entry->is_held = hold_first(c, h->entry) != NULL;
 }
 
 /* It can be found, and is of its entry; a read is granted. */
@@ -145,7 +162,7 @@ void hold_made_apply(struct catalog *c, struct effect *e)
 	list_insert(&s->holds, &h->of_session);
 	list_insert(&e->at.job->holds, &h->of_job);
 	share_change(c, s, e->at.job, 1, 0, &e->made.share);
-	hold_hang(h, h->entry);
+	hold_hang(c, h, h->entry);
 	hold_add(c, h);
 	catalog_id_used(c, h->id);
 }
@@ -223,8 +240,7 @@ static void record_read(struct catalog *c, const struct hold *h, struct effect *
 		a->nth = 0;
 	}
 	*a = (struct attempt){ .nth = a->nth,
-			       .end_hi = h->read_hi,
-			       .end_lo = h->read_lo,
+			       .end = attempt_of(h->read_hi, h->read_lo),
 			       .version = entry->version,
 			       .object = entry->object,
 			       .at_ns = e->at_ns,
@@ -267,8 +283,8 @@ void hold_end(struct catalog *c, struct hold *h, struct attempt **spare, uint64_
 	list_remove(&h->of_session);
 	list_remove(&h->of_job);
 	share_change(c, s, j, -1, 0, NULL);
-	unhang(h);
-	if (!e->holds && e->is_ghost) {
+	hold_unhang(c, h);
+	if (!e->is_held && e->is_ghost) {
 		if (h->is_read) {
 			htable_remove(&c->reads, &h->by_read);
 			heap_remove(&c->read_dues, &h->due);

@@ -250,7 +250,7 @@ static bool was_last_read(const struct catalog *c, const struct job *j,
 {
 	const uint64_t path = path_hash(c, j->id, req->path).hi;
 
-	return attempt_by_read(c, path, req->read_hi, req->read_lo,
+	return attempt_by_read(c, path, attempt_of(req->read_hi, req->read_lo),
 			       tombstone_find(c, path)->version);
 }
 
@@ -273,7 +273,8 @@ static int nothing_left(struct catalog *c, const struct job *j, const struct loo
 static bool is_counted(const struct catalog *c, const struct lookup_req *req, const struct entry *e)
 {
 	return e->has_life && entry_life(e)->reads > 0 &&
-	       !attempt_by_read(c, e->by_path.hash, req->read_hi, req->read_lo, e->version);
+	       !attempt_by_read(c, e->by_path.hash, attempt_of(req->read_hi, req->read_lo),
+				e->version);
 }
 
 int catalog_lookup(struct catalog *c, const struct lookup_req *req, uint64_t now_ns,

@@ -7,12 +7,11 @@
 #include "base/plant.h"
 #include "meta/catalog_priv.h"
 
-static struct end end_of(const struct entry *old, enum gone what, uint64_t hi, uint64_t lo,
-			 uint64_t at_ns)
+static struct end end_of(const struct entry *old, enum gone what, uint64_t attempt, uint64_t at_ns)
 {
 	if (entry_has_expired(old, at_ns))
 		return (struct end){ .what = GONE_EXPIRED, .at_ns = at_ns };
-	return (struct end){ .what = what, .hi = hi, .lo = lo, .at_ns = at_ns };
+	return (struct end){ .what = what, .attempt = attempt, .at_ns = at_ns };
 }
 
 /* OBJECT_PUT */
@@ -140,14 +139,10 @@ void object_put_apply(struct catalog *c, struct effect *e)
 		memcpy((uint8_t *)attributes.ptr, m->attributes.ptr, attributes.len);
 	entry->job = e->at.job;
 	entry->object = m->object;
-	entry->version = m->version;
-	entry->len = m->len;
-	entry->made_ns = e->at_ns;
-	if (!planted(ATTEMPT_FORGOTTEN) || c->out) {
-		entry->attempt_hi = m->attempt_hi;
-		entry->attempt_lo = m->attempt_lo;
-	}
-	entry->tier = (uint8_t)m->tier;
+	entry_set(entry, m->version, m->len, e->at_ns);
+	if (!planted(ATTEMPT_FORGOTTEN) || c->out)
+		entry->attempt = m->attempt;
+	entry->tier = m->tier & 3u;
 	make_content(c, e, entry);
 	if (life) {
 		life->reads = m->reads;
@@ -158,7 +153,7 @@ void object_put_apply(struct catalog *c, struct effect *e)
 	e->at.job->version = m->version;
 	catalog_id_used(c, m->object);
 	if (e->at.entry) {
-		struct end end = end_of(e->at.entry, GONE_REPLACED, 0, 0, e->at_ns);
+		struct end end = end_of(e->at.entry, GONE_REPLACED, 0, e->at_ns);
 
 		entry_replace(c, e->at.entry, entry, e->at.hash, &end, &e->made.attempt);
 	} else {
@@ -198,19 +193,19 @@ static int check_how(const struct commit_req *req, struct outcome *ret)
 }
 
 /* Has this attempt been committed before? True: ret has the same answer again. */
-static bool is_repeat(const struct catalog *c, const struct entry *e, uint64_t hash, uint64_t hi,
-		      uint64_t lo, uint64_t *ret_object, uint64_t *ret_version)
+static bool is_repeat(const struct catalog *c, const struct entry *e, uint64_t hash,
+		      uint64_t attempt, uint64_t *ret_object, uint64_t *ret_version)
 {
 	const struct attempt *a;
 
-	if ((hi | lo) == 0)
+	if (attempt == 0)
 		return false;
-	if (e && e->attempt_hi == hi && e->attempt_lo == lo) {
+	if (e && e->attempt == attempt) {
 		*ret_object = e->object;
 		*ret_version = e->version;
 		return true;
 	}
-	a = attempt_by_put(c, hash, hi, lo);
+	a = attempt_by_put(c, hash, attempt);
 	if (!a)
 		return false;
 	*ret_object = a->object;
@@ -313,6 +308,7 @@ int catalog_commit(struct catalog *c, const struct commit_req *req, struct slice
 {
 	struct effect e = { .kind = EFFECT_OBJECT_PUT, .at_ns = now_ns };
 	struct object_put_effect *m = &e.u.object_put;
+	const uint64_t attempt = attempt_of(req->attempt_hi, req->attempt_lo);
 	uint64_t value;
 	struct job *j;
 	int r;
@@ -326,13 +322,13 @@ int catalog_commit(struct catalog *c, const struct commit_req *req, struct slice
 	e.at.job = j;
 	e.at.hash = path_hash(c, j->id, req->path);
 	e.at.entry = entry_find_hashed(c, j, req->path, e.at.hash.hi);
-	if (is_repeat(c, e.at.entry, e.at.hash.hi, req->attempt_hi, req->attempt_lo,
-		      &ret->rep.commit.object, &ret->rep.commit.version)) {
+	if (is_repeat(c, e.at.entry, e.at.hash.hi, attempt, &ret->rep.commit.object,
+		      &ret->rep.commit.version)) {
 		ret->rep.commit.changes = job_changes(j);
 		ret->is_repeat = true;
 		return 0;
 	}
-	r = attempt_check(j, req->attempt_hi, req->attempt_lo, req->since, ret);
+	r = attempt_check(j, attempt, req->since, ret);
 	if (r == 0)
 		r = check_old(e.at.entry, req->path, req->if_version, req->flags & PUT_CREATE,
 			      now_ns, ret);
@@ -346,10 +342,9 @@ int catalog_commit(struct catalog *c, const struct commit_req *req, struct slice
 		.job = req->job,
 		.object = catalog_next_id(c),
 		.version = j->version + 1,
-		.attempt_hi = req->attempt_hi,
-		.attempt_lo = req->attempt_lo,
+		.attempt = attempt,
 		.len = req->len,
-		.seed = req->seed,
+		.seed = crc_begin(req->seed),
 		.open = req->open,
 		.value = value,
 		.crc = req->crc,
@@ -401,8 +396,7 @@ void object_removed_apply(struct catalog *c, struct effect *e)
 {
 	const struct object_removed_effect *m = &e->u.object_removed;
 	const struct end end = { .what = (enum gone)m->what,
-				 .hi = m->attempt_hi,
-				 .lo = m->attempt_lo,
+				 .attempt = m->attempt,
 				 .at_ns = e->at_ns,
 				 .is_forgotten = e->at.job->state != JOB_LIVING };
 
@@ -414,6 +408,7 @@ int catalog_remove(struct catalog *c, const struct remove_req *req, uint64_t now
 		   struct outcome *ret)
 {
 	struct effect e = { .kind = EFFECT_OBJECT_REMOVED, .at_ns = now_ns };
+	const uint64_t attempt = attempt_of(req->attempt_hi, req->attempt_lo);
 	const struct attempt *a = NULL;
 	const struct entry *old;
 	struct job *j;
@@ -426,14 +421,14 @@ int catalog_remove(struct catalog *c, const struct remove_req *req, uint64_t now
 	if (r < 0)
 		return r;
 	look_up(c, &e, j->id, req->path);
-	if (req->attempt_hi | req->attempt_lo)
-		a = attempt_by_end(c, e.at.hash.hi, req->attempt_hi, req->attempt_lo);
+	if (attempt)
+		a = attempt_by_end(c, e.at.hash.hi, attempt);
 	if (a) {
 		ret->rep.remove = (struct remove_rep){ a->version, job_changes(j) };
 		ret->is_repeat = true;
 		return 0;
 	}
-	r = attempt_check(j, req->attempt_hi, req->attempt_lo, req->since, ret);
+	r = attempt_check(j, attempt, req->since, ret);
 	if (r < 0)
 		return r;
 	old = e.at.entry;
@@ -443,11 +438,9 @@ int catalog_remove(struct catalog *c, const struct remove_req *req, uint64_t now
 	if (r < 0)
 		return r;
 	ret->rep.remove.version = old->version;
-	e.u.object_removed = (struct object_removed_effect){ .job = req->job,
-							     .attempt_hi = req->attempt_hi,
-							     .attempt_lo = req->attempt_lo,
-							     .what = GONE_REMOVED,
-							     .path = req->path };
+	e.u.object_removed = (struct object_removed_effect){
+		.job = req->job, .attempt = attempt, .what = GONE_REMOVED, .path = req->path
+	};
 	r = effect_do(c, &e);
 	ret->rep.remove.changes = job_changes(j);
 	return r;
@@ -516,6 +509,7 @@ void object_renamed_apply(struct catalog *c, struct effect *e)
 	const struct end end = { .what = GONE_RENAMED, .at_ns = e->at_ns, .keeps_content = true };
 	struct entry *from = e->at.entry, *to = TAKE_PTR(e->made.entry);
 	struct slice path = entry_path(to), attributes = entry_attributes(to);
+	struct hold *h;
 
 	SNAPSHOT(entry, from);
 	SNAPSHOT(job, from->job);
@@ -524,23 +518,18 @@ void object_renamed_apply(struct catalog *c, struct effect *e)
 		memcpy((uint8_t *)attributes.ptr, entry_attributes(from).ptr, attributes.len);
 	to->job = from->job;
 	to->object = from->object;
-	to->version = m->version;
-	to->len = from->len;
-	to->made_ns = from->made_ns;
-	to->attempt_hi = m->attempt_hi;
-	to->attempt_lo = m->attempt_lo;
+	entry_set(to, m->version, from->len, from->made_ns);
+	to->attempt = m->attempt;
 	to->tier = from->tier;
 	move_content(c, from, to);
-	while (from->holds) {
-		struct hold *h = from->holds;
-
-		from->holds = h->next;
-		hold_hang(h, to);
+	while ((h = hold_first(c, from)) != NULL) {
+		hold_unhang(c, h);
+		hold_hang(c, h, to);
 	}
 	to->job->version = m->version;
 	to->job->renamed_ns = e->at_ns;
 	if (e->at.target) {
-		struct end old = end_of(e->at.target, GONE_REPLACED, 0, 0, e->at_ns);
+		struct end old = end_of(e->at.target, GONE_REPLACED, 0, e->at_ns);
 
 		entry_replace(c, e->at.target, to, e->at.hash, &old, &e->made.attempt);
 	} else {
@@ -553,6 +542,7 @@ int catalog_rename(struct catalog *c, const struct rename_req *req, uint64_t now
 		   struct outcome *ret)
 {
 	struct effect e = { .kind = EFFECT_OBJECT_RENAMED, .at_ns = now_ns };
+	const uint64_t attempt = attempt_of(req->attempt_hi, req->attempt_lo);
 	const struct entry *from, *target;
 	struct hash_128 hash;
 	uint64_t object;
@@ -569,13 +559,12 @@ int catalog_rename(struct catalog *c, const struct rename_req *req, uint64_t now
 		return r;
 	hash = path_hash(c, j->id, req->to);
 	target = entry_find_hashed(c, j, req->to, hash.hi);
-	if (is_repeat(c, target, hash.hi, req->attempt_hi, req->attempt_lo, &object,
-		      &ret->rep.rename.version)) {
+	if (is_repeat(c, target, hash.hi, attempt, &object, &ret->rep.rename.version)) {
 		ret->rep.rename.changes = job_changes(j);
 		ret->is_repeat = true;
 		return 0;
 	}
-	r = attempt_check(j, req->attempt_hi, req->attempt_lo, req->since, ret);
+	r = attempt_check(j, attempt, req->since, ret);
 	if (r < 0)
 		return r;
 	from = entry_seen(c, j, req->from, now_ns);
@@ -590,8 +579,7 @@ int catalog_rename(struct catalog *c, const struct rename_req *req, uint64_t now
 	}
 	e.u.object_renamed = (struct object_renamed_effect){ .job = req->job,
 							     .version = j->version + 1,
-							     .attempt_hi = req->attempt_hi,
-							     .attempt_lo = req->attempt_lo,
+							     .attempt = attempt,
 							     .from = req->from,
 							     .to = req->to };
 	ret->rep.rename.version = e.u.object_renamed.version;

@@ -50,7 +50,8 @@ static bool check_object_put(const struct catalog *c, const struct object_put_ef
 	const struct job *j = catalog_job_find(c, m->job);
 
 	return j && is_path(m->path) && m->attributes.len <= ATTRIBUTES_BYTES_MAX &&
-	       m->version > j->version && is_id(c, m->object) && m->tier < TIER_COUNT &&
+	       m->version > j->version && m->version <= VERSION_LAST &&
+	       m->len <= OBJECT_BYTES_LAST && is_id(c, m->object) && m->tier < TIER_COUNT &&
 	       check_content(c, j, m);
 }
 
@@ -58,7 +59,7 @@ static bool check_object_renamed(const struct catalog *c, const struct object_re
 {
 	const struct job *j = catalog_job_find(c, m->job);
 
-	return j && is_path(m->to) && m->version > j->version;
+	return j && is_path(m->to) && m->version > j->version && m->version <= VERSION_LAST;
 }
 
 static bool check_segment_sealed(const struct catalog *c, const struct segment_sealed_effect *m)
@@ -111,5 +112,5 @@ static bool is_good(const struct catalog *c, const struct effect *e)
 
 int record_check(const struct catalog *c, const struct effect *e)
 {
-	return is_good(c, e) ? 0 : -EBADMSG;
+	return e->at_ns <= TIME_LAST && is_good(c, e) ? 0 : -EBADMSG;
 }

@@ -108,7 +108,7 @@ static int restore_job(struct restore *r, const struct job_image *m)
 	struct job *j;
 	int err;
 
-	if (m->state > JOB_ENDED)
+	if (m->state > JOB_ENDED || m->version > VERSION_LAST)
 		return -EBADMSG;
 	err = job_restore(c, &made, m->made_ns, m->state == JOB_LIVING, &j);
 	if (err < 0)
@@ -346,9 +346,9 @@ static int entry_begin(struct catalog *c, const struct entry_image *m, struct en
 	struct entry *e;
 	const char *why;
 
-	if (!j || m->version > j->version || m->content > CONTENT_BODY ||
-	    !path_is_valid(m->path, &why) || m->attributes.len > ATTRIBUTES_BYTES_MAX ||
-	    m->chunk_count > OBJECT_EXTENTS_MAX ||
+	if (!j || m->version > j->version || m->content > CONTENT_BODY || m->tier >= TIER_COUNT ||
+	    m->len > OBJECT_BYTES_LAST || m->made_ns > TIME_LAST || !path_is_valid(m->path, &why) ||
+	    m->attributes.len > ATTRIBUTES_BYTES_MAX || m->chunk_count > OBJECT_EXTENTS_MAX ||
 	    (m->content == CONTENT_VALUE && m->len - 1 >= INLINE_BYTES_MAX) ||
 	    (!m->is_ghost && entry_find(c, j, m->path)))
 		return -EBADMSG;
@@ -359,13 +359,10 @@ static int entry_begin(struct catalog *c, const struct entry_image *m, struct en
 	if (m->attributes.len > 0)
 		memcpy((uint8_t *)entry_attributes(e).ptr, m->attributes.ptr, m->attributes.len);
 	e->job = j;
-	e->object = m->object;
-	e->version = m->version;
-	e->len = m->len;
-	e->made_ns = m->made_ns;
-	e->attempt_hi = m->attempt_hi;
-	e->attempt_lo = m->attempt_lo;
-	e->tier = (uint8_t)m->tier;
+	entry_set(e, m->version, m->len, m->made_ns);
+	e->object = m->version + m->object;
+	e->attempt = m->version + m->attempt;
+	e->tier = m->tier & 3u;
 	e->is_ghost = m->is_ghost != 0;
 	*ret = e;
 	return 0;
@@ -491,7 +488,7 @@ static int restore_hold(struct restore *r, const struct hold_image *m)
 			    .is_read = m->is_read != 0 };
 	list_init(&h->of_session);
 	list_init(&h->of_job);
-	hold_hang(h, r->entry);
+	hold_hang(c, h, r->entry);
 	r->ghost = NULL; /* somebody has it now */
 	insert(&s->holds, &h->of_session, hold_of_session);
 	insert(&r->entry->job->holds, &h->of_job, hold_of_job);
@@ -585,10 +582,8 @@ static int restore_attempt(struct restore *r, const struct attempt_image *m)
 	if (!a)
 		return -ENOMEM;
 	*a = (struct attempt){ .nth = a->nth,
-			       .put_hi = m->put_hi,
-			       .put_lo = m->put_lo,
-			       .end_hi = m->end_hi,
-			       .end_lo = m->end_lo,
+			       .put = m->put,
+			       .end = m->end,
 			       .version = m->version,
 			       .object = m->object,
 			       .at_ns = m->at_ns,

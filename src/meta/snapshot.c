@@ -192,7 +192,7 @@ static void see_content(struct catalog *c, const struct entry *e)
 	const struct body *b = body_of(e);
 
 	snapshot_job_now(c, e->job);
-	for (const struct hold *h = e->holds; h; h = h->next)
+	for (const struct hold *h = hold_first(c, e); h; h = hold_next(h))
 		snapshot_session_now(c, h->session);
 	if (e->content == CONTENT_PIECE)
 		see_piece(c, entry_piece(e));
@@ -226,12 +226,11 @@ static void put_entry(struct catalog *c, const struct entry *e)
 	struct extent x;
 
 	*m = (struct entry_image){ .job = e->job->id,
-				   .object = e->object,
+				   .object = e->object - e->version,
 				   .version = e->version,
 				   .len = e->len,
 				   .made_ns = e->made_ns,
-				   .attempt_hi = e->attempt_hi,
-				   .attempt_lo = e->attempt_lo,
+				   .attempt = e->attempt - e->version,
 				   .tier = e->tier,
 				   .content = e->content,
 				   .is_ghost = e->is_ghost,
@@ -255,14 +254,17 @@ static void put_entry(struct catalog *c, const struct entry *e)
 	put(c, &im);
 	for (uint32_t i = 0; b && i < b->chunk_count; i++)
 		put_chunk(c, b->chunks[i]);
-	for (const struct hold *h = e->holds; h; h = h->next)
+	for (const struct hold *h = hold_first(c, e); h; h = hold_next(h))
 		put_hold(c, h);
 }
 
 void snapshot_entry_now(struct catalog *c, struct entry *e)
 {
-	if (!must_write(c, &e->seen))
+	uint8_t seen = e->seen;
+
+	if (!must_write(c, &seen))
 		return;
+	e->seen = seen;
 	see_content(c, e);
 	put_entry(c, e);
 }
@@ -328,10 +330,8 @@ static void put_attempt(struct catalog *c, const struct job *j, struct attempt *
 		.job = j->id,
 		.put_hash = a->by_put.hash,
 		.end_hash = a->by_end.hash,
-		.put_hi = a->put_hi,
-		.put_lo = a->put_lo,
-		.end_hi = a->end_hi,
-		.end_lo = a->end_lo,
+		.put = a->put,
+		.end = a->end,
 		.version = a->version,
 		.object = a->object,
 		.at_ns = a->at_ns,

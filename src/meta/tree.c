@@ -190,7 +190,7 @@ static void remove_one(struct catalog *c, struct effect *e, struct entry *entry)
 
 	if (entry_has_expired(entry, e->at_ns))
 		end.what = GONE_EXPIRED;
-	if (entry->holds) {
+	if (entry->is_held) {
 		a = e->made.spares;
 		e->made.spares = (struct attempt *)a->link.next;
 	}

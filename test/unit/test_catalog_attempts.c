@@ -274,7 +274,7 @@ static void records_lie_side_by_side(void **state)
 	assert_int_equal(remove_as(5, "c"), 0);
 	a = container_of(j->attempts.next, struct attempt, link);
 	b = container_of(a->link.next, struct attempt, link);
-	assert_true(a->put_lo == 1 && b->put_lo == 3);
+	assert_true(a->put == attempt_of(7, 1) && b->put == attempt_of(7, 3));
 	assert_ptr_equal(a + 1, b);
 	assert_int_equal(j->attempt_block->live, 2);
 	assert_int_equal(catalog_job_end(t.c, &req, t.now, &t.out, &job), 0);

@@ -112,6 +112,22 @@ static void a_job_has_a_name_and_an_id_of_its_slot(void **state)
 	assert_int_equal(replay(&e), 0);
 }
 
+static void an_object_has_numbers_that_its_entry_has_room_for(void **state)
+{
+	struct effect e = put("new");
+	const struct entry *entry;
+
+	e.u.object_put.version = 1ull << 49;
+	expect_lie(&e);
+	e.u.object_put.version--;
+	e.at_ns = 1ull << 62;
+	expect_lie(&e);
+	e.at_ns--;
+	assert_int_equal(replay(&e), 0);
+	entry = entry_find(t.c, catalog_job_find(t.c, job), text("new"));
+	assert_true(entry->version == 0x1ffffffffffff && entry->made_ns == 0x3fffffffffffffff);
+}
+
 static void an_object_has_a_path_an_id_and_a_new_version(void **state)
 {
 	char longer[ATTRIBUTES_BYTES_MAX + 2] = { 0 };
@@ -289,6 +305,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(a_job_has_a_name_and_an_id_of_its_slot),
+		T(an_object_has_numbers_that_its_entry_has_room_for),
 		T(an_object_has_a_path_an_id_and_a_new_version),
 		T(its_bytes_are_where_it_says),
 		T(a_value_lies_behind_its_jobs_others),
