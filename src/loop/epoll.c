@@ -25,17 +25,29 @@ static struct epoll_loop *epoll_of(struct loop *l)
 	return container_of(l, struct epoll_loop, loop);
 }
 
-int source_open(struct loop *l, struct source *s, uint32_t events)
+static int control(struct loop *l, struct source *s, int how, uint32_t events)
 {
 	struct epoll_event e = { .events = events | EPOLLET, .data.ptr = s };
 
-	return epoll_ctl(epoll_of(l)->epoll_fd, EPOLL_CTL_ADD, s->fd, &e) < 0 ? -errno : 0;
+	return epoll_ctl(epoll_of(l)->epoll_fd, how, s->fd, &e) < 0 ? -errno : 0;
+}
+
+int source_open(struct loop *l, struct source *s, uint32_t events)
+{
+	return control(l, s, EPOLL_CTL_ADD, events);
+}
+
+int source_change(struct loop *l, struct source *s, uint32_t events)
+{
+	return control(l, s, EPOLL_CTL_MOD, events);
 }
 
 void source_close(struct loop *l, struct source *s)
 {
 	if (s->fd < 0)
 		return;
+	if (epoll_of(l)->only == s)
+		epoll_of(l)->only = NULL;
 	/*
 	 * close() alone would do, but for a copy of the descriptor in a child that was
 	 * forked by whoever we are a library of: epoll would go on telling us.
@@ -174,15 +186,47 @@ static bool may_leave_unasked(struct epoll_loop *el)
 	       l->now_ns - el->unasked_from_ns < LOOP_UNASKED_NS;
 }
 
+/* So often the only one, it is likely to be that again. */
+#define ONLY_COUNT 3
+
+static void note_only(struct epoll_loop *el, struct source *s)
+{
+	el->only_count = s && s == el->only ? el->only_count + 1 : 0;
+	el->only = s;
+}
+
+/*
+ * Who waits for our descriptor comes because something has come, and with one connection it is
+ * clear from where: that is asked itself, and epoll is not. False: it had nothing.
+ */
+static bool only_has_brought(struct epoll_loop *el, uint64_t due_ns)
+{
+	struct loop *l = &el->loop;
+	struct source *s = el->only;
+	unsigned before;
+
+	if (!l->is_waited_for || due_ns > l->now_ns || !s || el->only_count < ONLY_COUNT ||
+	    el->only_turns++ >= LOOP_TURNS_UNASKED)
+		return false;
+	before = s->received;
+	s->event(s, EPOLLIN);
+	loop_settle(l);
+	if (s->received == before)
+		el->only_count = 0;
+	else
+		el->unasked = 0; /* the kernel has been asked, if not all of it */
+	return s->received != before;
+}
+
 static int epoll_poll(struct loop *l, uint64_t due_ns)
 {
 	struct epoll_loop *el = epoll_of(l);
 	struct epoll_event events[LOOP_EVENTS_PER_TURN];
 	int n;
 
-	if (may_leave_unasked(el))
+	if (may_leave_unasked(el) || only_has_brought(el, due_ns))
 		return 0;
-	el->unasked = 0;
+	el->unasked = el->only_turns = 0;
 	if (due_ns > l->now_ns) {
 		n = wait_until(el, events, due_ns);
 	} else {
@@ -192,6 +236,8 @@ static int epoll_poll(struct loop *l, uint64_t due_ns)
 	if (n < 0 && errno != EINTR)
 		return -errno;
 	l->signal_count += n < 0;
+	if (n > 0)
+		note_only(el, n == 1 ? events[0].data.ptr : NULL);
 	for (int i = 0; i < n; i++) {
 		struct source *s = events[i].data.ptr;
 

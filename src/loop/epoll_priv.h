@@ -18,7 +18,8 @@
  */
 struct source {
 	void (*event)(struct source *s, uint32_t events);
-	int fd; /* -1 once closed: its events are dropped */
+	int fd;            /* -1 once closed: its events are dropped */
+	unsigned received; /* counts up with what came */
 };
 
 struct epoll_loop {
@@ -31,10 +32,16 @@ struct epoll_loop {
 	long core_count;      /* of this machine; 0: not known yet */
 	uint64_t rest_ns;     /* until then no wait stays awake: others want the core */
 	struct source alarm;  /* an eventfd: other threads' wake-ups */
+	/* The only one that the last events were of, and how many times in a row. */
+	struct source *only;
+	unsigned only_count;
+	unsigned only_turns; /* in which that was asked, since epoll was */
 };
 
 /* `s->fd` and `s->event` are set. `events` without EPOLLET. */
 int source_open(struct loop *l, struct source *s, uint32_t events);
+/* Others from now on; what is there already is told of once more. */
+int source_change(struct loop *l, struct source *s, uint32_t events);
 void source_close(struct loop *l, struct source *s); /* closes fd; fine if it is -1 */
 
 int socket_connect(struct loop *l, const struct address *to, struct stream **ret);

@@ -28,7 +28,7 @@
 #include "base/container.h"
 #include "base/limits.h"
 
-#define EVENTS (EPOLLIN | EPOLLOUT | EPOLLRDHUP)
+#define EVENTS (EPOLLIN | EPOLLRDHUP)
 
 /* What a request touches comes first. */
 struct socket {
@@ -41,7 +41,8 @@ struct socket {
 	 */
 	bool is_drained, is_at_end;
 	bool is_connecting, takes_fds;
-	int error; /* why it could not connect; sticks */
+	bool hears_of_room; /* not before it needs some: who has room polls ready all the time */
+	int error;          /* why it could not connect; sticks */
 	/* Descriptors on their way to the peer, and from it; ours until they are sent, or taken. */
 	struct fds {
 		int fd[STREAM_FDS_MAX];
@@ -121,6 +122,7 @@ static ssize_t socket_recv(struct stream *s, void *buf, size_t len)
 		k->is_drained = r == -EAGAIN && !k->is_at_end;
 		return r;
 	}
+	k->source.received += r > 0;
 	/* The kernel cuts behind what descriptors came with. */
 	k->is_drained = r > 0 && (size_t)r < len && !k->is_at_end && k->in.count == 0;
 	return r;
@@ -135,6 +137,15 @@ static void fds_into(const struct fds *f, struct msghdr *m, union control *contr
 	memcpy(CMSG_DATA(&control->header), f->fd, f->count * sizeof(int));
 	m->msg_control = control;
 	m->msg_controllen = CMSG_SPACE(f->count * sizeof(int));
+}
+
+/* From the first time on that there was none: whoever sends so much will want it again. */
+static int want_room(struct socket *k)
+{
+	int r = k->hears_of_room ? 0 : source_change(k->stream.loop, &k->source, EVENTS | EPOLLOUT);
+
+	k->hears_of_room = true;
+	return r < 0 ? r : -EAGAIN;
 }
 
 static ssize_t socket_send(struct stream *s, const struct iovec *iov, int count)
@@ -153,7 +164,7 @@ static ssize_t socket_send(struct stream *s, const struct iovec *iov, int count)
 		r = sendmsg(k->source.fd, &m, MSG_NOSIGNAL);
 	while (r < 0 && errno == EINTR);
 	if (r < 0)
-		return -errno;
+		return errno == EAGAIN ? want_room(k) : -errno;
 	fds_close(&k->out);
 	return r;
 }
@@ -266,6 +277,8 @@ static void finish_connecting(struct socket *k)
 		error = errno;
 	if (!error && is_connected_to_itself(k))
 		error = ECONNREFUSED;
+	if (!error)
+		error = -source_change(k->stream.loop, &k->source, EVENTS);
 	k->is_connecting = false;
 	k->error = -error;
 	if (!error)
@@ -296,7 +309,7 @@ static int try_connect(struct socket *k)
 	}
 	/* Only now: a socket that is not even connecting tells of a hang-up. */
 	if (r == 0 || r == -EINPROGRESS || r == -EINTR)
-		return source_open(l, &k->source, EVENTS);
+		return source_open(l, &k->source, EVENTS | EPOLLOUT);
 	k->error = r;
 	timer_start(l, &k->again, 0);
 	return 0;
@@ -378,7 +391,8 @@ int socket_adopt(struct loop *l, int fd, const struct address *from, struct stre
 	k->source.fd = fd;
 	send_at_once(k);
 	ask_who_it_is(k);
-	r = source_open(l, &k->source, EVENTS);
+	k->hears_of_room = true; /* it has some, and so is told ready at once */
+	r = source_open(l, &k->source, EVENTS | EPOLLOUT);
 	if (r < 0) {
 		socket_close(&k->stream);
 		return r;

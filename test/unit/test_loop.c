@@ -894,6 +894,45 @@ static void what_a_turn_leaves_unasked_the_descriptor_still_tells(void **state)
 	assert_false(is_readable(fd, 5));
 }
 
+/* The kernel is asked for bytes, not which connection has some; and then it tells of none. */
+static void the_only_connection_is_asked_itself(void **state)
+{
+	struct listener lr = { .accepted = accepted };
+	struct iovec iov = { (void *)"x", 1 };
+	struct epoll_event event;
+	struct stream *near;
+	struct address at;
+	int fd = loop_fd(loop);
+
+	assert_int_equal(address_parse("tcp://127.0.0.1:0", &at), 0);
+	assert_int_equal(listener_open(loop, &at, &lr), 0);
+	assert_int_equal(stream_connect(loop, &lr.address, &near), 0);
+	near->ready = ignore;
+	far = NULL;
+	WAIT_FOR(far);
+	turn_for(5 * MS);
+	far->ready = ignore;
+	near->ready = ready;
+	for (int i = 0; i < 8; i++) {
+		notes[0] = '\0';
+		assert_int_equal(stream_send(far, &iov, 1), 1);
+		assert_true(is_readable(fd, 10000));
+		turn();
+		expect_notes("ready ");
+		assert_false(is_readable(fd, 5));
+	}
+	assert_int_equal(stream_send(far, &iov, 1), 1);
+	assert_true(is_readable(fd, 10000));
+	assert_int_equal(epoll_wait(fd, &event, 1, 0), 1); /* so epoll would tell of nothing */
+	turn();
+	expect_notes("ready ");
+	stream_close(near);
+	stream_close(far);
+	listener_close(&lr);
+	turn_for(5 * MS);
+	notes[0] = '\0';
+}
+
 static void sleep_ms(struct thing *t)
 {
 	nanosleep(&(struct timespec){ .tv_nsec = 30 * (long)MS }, NULL);
@@ -965,6 +1004,7 @@ int main(void)
 		T(letters_of_other_threads_wake_the_loop),
 		T(somebody_else_s_loop_may_wait_for_ours),
 		T(what_a_turn_leaves_unasked_the_descriptor_still_tells),
+		T(the_only_connection_is_asked_itself),
 		T(the_longest_stall_is_known_and_a_wait_is_none),
 		T(who_may_stay_awake_does_so_in_a_conversation),
 		T(who_waits_long_sleeps),
