@@ -122,6 +122,28 @@ void mapping_use(struct near *n, struct mapping *m)
 	list_insert(&n->mappings, &m->link);
 }
 
+/*
+ * Rooms of a segment lie side by side, from its beginning or from its end, so one range says what
+ * was touched.
+ */
+void mapping_touch(struct mapping *m, const uint8_t *at, size_t len)
+{
+	size_t from = (size_t)(at - m->memory.ptr) & ~(size_t)(SEGMENT_PAGE - 1);
+	size_t to = ((size_t)(at - m->memory.ptr) + len + SEGMENT_PAGE - 1) &
+		    ~(size_t)(SEGMENT_PAGE - 1);
+
+	if (from > m->touched_to || to < m->touched_from)
+		m->touched_from = m->touched_to = from;
+	if (from < m->touched_from) {
+		memory_touch(&m->memory, from, m->touched_from);
+		m->touched_from = from;
+	}
+	if (to > m->touched_to) {
+		memory_touch(&m->memory, m->touched_to, to);
+		m->touched_to = to;
+	}
+}
+
 void mapping_leave(struct near *n, struct mapping *m)
 {
 	m->user_count--;

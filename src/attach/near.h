@@ -105,6 +105,8 @@ int mapping_get_reserved(struct wadi_op *op, uint64_t put, const struct reserved
 			 uint32_t count, struct mapping **ret);
 void mapping_use(struct near *n, struct mapping *m);
 void mapping_leave(struct near *n, struct mapping *m);
+/* It is about to be written, and in one go that is cheaper than page by page. */
+void mapping_touch(struct mapping *m, const uint8_t *at, size_t len);
 /* It has this number there. False: it has another one that somebody views it by. */
 bool mapping_bind(struct mapping *m, struct viewer *v, uint32_t number, uint32_t life);
 /* The viewer is no more. */

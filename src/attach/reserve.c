@@ -166,12 +166,16 @@ static uint32_t copy_and_sum(uint8_t *to, const uint8_t *from, size_t len, uint6
 	return crc;
 }
 
-/* With `data`, or with what is at `to` already. */
-static int fill_part(struct wadi_op *op, const struct reserved_part *part, uint8_t *to,
-		     const uint8_t *data, struct wcur *sums)
+/* With `data`, through a mapping, or with what is at `to` already. */
+static int fill_part(struct wadi_op *op, const struct reserved_part *part, struct mapping *m,
+		     uint8_t *to, const uint8_t *data, struct wcur *sums)
 {
 	for (size_t at = 0, n; at < part->len; at += n) {
-		n = part->len - at < CHECK_PIECE ? part->len - at : CHECK_PIECE;
+		size_t left = part->len - at;
+
+		n = left < CHECK_PIECE ? left : CHECK_PIECE;
+		if (m && at % LOOP_PIECE == 0)
+			mapping_touch(m, to + at, left < LOOP_PIECE ? left : LOOP_PIECE);
 		put_u32(sums, data ? copy_and_sum(to + at, data + at, n, part->seed)
 				   : crc_more(crc_begin(part->seed), to + at, n));
 		if ((at + n) % LOOP_PIECE == 0 && fiber_yield(&op->w->loop->fibers) < 0)
@@ -189,12 +193,12 @@ static int fill(struct wadi_op *op, struct reserved *v, const uint8_t *data, str
 
 	for (unsigned i = 0; r == 0 && i < v->count; at += v->parts[i].len, i++) {
 		if (!data) {
-			r = fill_part(op, &v->parts[i], v->data + at, NULL, sums);
+			r = fill_part(op, &v->parts[i], NULL, v->data + at, NULL, sums);
 			continue;
 		}
 		r = map_part(op, v, i);
 		if (r == 0)
-			r = fill_part(op, &v->parts[i], v->data, data + at, sums);
+			r = fill_part(op, &v->parts[i], v->mapping, v->data, data + at, sums);
 		leave(op->w, v);
 	}
 	return r;

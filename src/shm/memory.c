@@ -196,6 +196,13 @@ int memory_join_part_to_write(struct memory *m, size_t at, int fd, size_t from, 
 	return join_part(m, at, fd, from, len, PROT_READ | PROT_WRITE, MAP_POPULATE);
 }
 
+void memory_touch(struct memory *m, size_t from, size_t to)
+{
+	assert(from <= to && to <= m->size);
+	/* Where it is not known, each page is touched when it is written. */
+	(void)madvise(m->ptr + from, to - from, MADV_POPULATE_WRITE);
+}
+
 /* Ours can write; and a description that is shared could be told things, leases and flags. */
 static int open_anew(const struct memory *m, int flags)
 {

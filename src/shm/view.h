@@ -27,8 +27,9 @@ struct mapping {
 	uint32_t number;
 	uint64_t segment; /* 0: pieces */
 	uint32_t generation;
-	bool is_to_write; /* our own, since that generation */
-	uint32_t joined;  /* so many of them are there */
+	bool is_to_write;                /* our own, since that generation */
+	uint32_t joined;                 /* so many of them are there */
+	size_t touched_from, touched_to; /* likewise: these pages are mapped, if they are there */
 	unsigned user_count;
 	uint64_t used_ns;
 };

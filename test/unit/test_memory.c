@@ -99,6 +99,40 @@ static void no_access_to_a_filled_range_faults(void **state)
 	media_memfd.free(&m);
 }
 
+static long faults(void)
+{
+	struct rusage u;
+
+	assert_int_equal(getrusage(RUSAGE_SELF, &u), 0);
+	return u.ru_minflt;
+}
+
+/* In a mapping of their own, that has none of its pages yet; kernels before 5.14 cannot. */
+static void what_was_touched_in_one_go_is_written_without_a_fault(void **state)
+{
+	struct memory m, theirs;
+	int fd;
+	long before;
+
+	ON_TSAN(skip();)
+	assert_int_equal(media_memfd.make(SIZE, &m), 0);
+	assert_int_equal(media_memfd.fill(&m, 0, SIZE), 0);
+	fd = memory_export_to_write(&m);
+	assert_true(fd >= 0);
+	assert_int_equal(memory_join(fd, SIZE, &theirs), 0);
+	close(fd);
+	if (madvise(theirs.ptr, SEGMENT_PAGE, 23 /* MADV_POPULATE_WRITE */) < 0 && errno == EINVAL)
+		skip();
+	memory_touch(&theirs, 0, SIZE / 2);
+	before = faults();
+	for (size_t i = 0; i < SIZE / 2; i += SEGMENT_PAGE)
+		theirs.ptr[i] = 1;
+	/* Of 128 pages; see above. */
+	assert_in_range(faults() - before, 0, 40);
+	media_memfd.free(&theirs);
+	media_memfd.free(&m);
+}
+
 static void nobody_can_resize_it_or_unseal_it(void **state)
 {
 	struct memory m;
@@ -285,6 +319,7 @@ int main(void)
 			(void *)&media_heap),
 		cmocka_unit_test(a_filled_range_has_its_blocks_and_no_other),
 		cmocka_unit_test(no_access_to_a_filled_range_faults),
+		cmocka_unit_test(what_was_touched_in_one_go_is_written_without_a_fault),
 		cmocka_unit_test(nobody_can_resize_it_or_unseal_it),
 		cmocka_unit_test(what_is_punched_is_gone_for_whoever_maps_it),
 		cmocka_unit_test(
