@@ -6,7 +6,7 @@
  *
  *	handle.c   opening, the connection, errors, turning   closed.c   why it was not let in
  *	put.c get.c   whole objects       stream.c   writers and readers
- *	reserve.c  objects written in place
+ *	reserve.c  objects written in place   room.c  the pieces of an upload, likewise
  *	name.c     what needs no bytes: stat, remove, rename, wait, list
  *	op.c       operations in flight   job.c      jobs, tokens, totals
  *	ring.c     memory to ask through, on the proxy's host
@@ -170,6 +170,19 @@ int64_t put_object(struct wadi_op *op, const struct put_how *how, const void *da
 		   uint64_t *ret_version);
 void put_req_fill(struct put_req *req, const struct put_how *how, uint64_t now_ns);
 
+/* Asked for at once, of the proxy's memory: a question for so much is lost beside the copy. */
+#define ROOM_BYTES (4u << 20)
+
+/* Where the next bytes of an upload are written. */
+struct upload_room {
+	struct mapping *mapping; /* NULL: there is none */
+	uint8_t *data;
+	uint64_t seed;
+	uint32_t len, have; /* bytes; written */
+	uint32_t crc;       /* of those that have no sum yet */
+	uint8_t sums[ROOM_BYTES / CHECK_PIECE * 4];
+};
+
 /* An upload, as writers and long puts use it. */
 struct lane {
 	struct call call;
@@ -179,10 +192,12 @@ struct lane {
 	bool is_busy;
 };
 struct upload {
-	uint64_t put, room, sent; /* bytes that may be sent, and were */
+	uint64_t put, allowed, sent; /* bytes that may be sent, and were */
 	unsigned connection;
 	int result; /* of a piece that failed */
 	struct lane lanes[LANES];
+	bool is_in_place; /* its bytes are written where they stay, while that is so */
+	struct upload_room room;
 };
 int upload_open(struct wadi_op *op, struct upload *u, const struct put_how *how, uint64_t len_hint);
 /* A lane that is free; waits for one. NULL: the upload has failed. */
@@ -197,6 +212,18 @@ int upload_commit(struct wadi_op *op, struct upload *u, uint64_t *ret_version);
 /* Cancels what is on its way, and tells the proxy. From anywhere. */
 void upload_drop(struct wadi *w, struct upload *u);
 
+/*
+ * If it is in place: copies the next bytes of the part to their place. How many; the rest of them,
+ * and whatever comes after them, is to be sent.
+ */
+int64_t room_write(struct wadi_op *op, struct upload *u, uint32_t part, uint64_t offset,
+		   const uint8_t *data, size_t len);
+/* The part ends with what was written, or the object. */
+int room_end(struct wadi_op *op, struct upload *u);
+/* So few bytes that there is room for them at hand: without a fiber. */
+void room_fill(struct upload_room *m, const uint8_t *data, uint32_t len);
+void room_leave(struct wadi *w, struct upload_room *m);
+
 /* What is open under this number is dropped, in the background. */
 void put_forget(struct wadi *w, uint64_t put);
 
@@ -210,7 +237,13 @@ struct reserved {
 	struct mapping *mapping; /* of the part at hand */
 	uint8_t *data;
 };
+bool room_is_possible(const struct wadi *w);
 bool reserved_is_possible(const struct wadi *w, size_t len);
+/*
+ * Summed, then copied, so little at a time that it is still in the nearest cache: that takes
+ * little longer than the copy alone. What its owner changes in between is found DAMAGED.
+ */
+uint32_t copy_and_sum(uint8_t *to, const uint8_t *from, size_t len, uint32_t crc);
 /* A result of those below: without them, the bytes may be had by the proxy all the same. */
 bool is_for_the_socket(int r);
 /* One copy, straight to its place. */

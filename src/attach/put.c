@@ -80,16 +80,18 @@ int upload_open(struct wadi_op *op, struct upload *u, const struct put_how *how,
 	int r;
 
 	put_req_fill(&what, how, op->w->loop->now_ns);
-	/* PUT_OPEN is a length and what a PUT is. */
+	/* PUT_OPEN is a length, what a PUT is, and a flag. */
 	put_u64(&w, req.len_hint);
 	put_req_put(&w, &what);
+	put_u16(&w, room_is_possible(op->w));
 	r = question_ask(&q, &w, NULL);
 	body = call_reply(&q.call);
 	if (r == 0)
 		r = put_open_rep_get(&body, &rep);
 	if (r == 0) {
 		u->put = rep.put;
-		u->room = rep.room;
+		u->allowed = rep.room;
+		u->is_in_place = rep.is_in_place;
 		u->connection = op->w->connection;
 		op_progress(op);
 	}
@@ -105,8 +107,8 @@ static void lane_end(struct wadi_op *op, struct upload *u, struct lane *lane)
 
 	if (r == 0)
 		r = put_data_rep_get(&body, &rep);
-	if (r == 0 && rep.room > u->room)
-		u->room = rep.room;
+	if (r == 0 && rep.room > u->allowed)
+		u->allowed = rep.room;
 	if (r < 0 && u->result == 0) {
 		u->result = r == -ECONNRESET ? -ESTALE : r;
 		call_detail(&lane->call, op->why, sizeof(op->why));
@@ -175,7 +177,7 @@ static void send_data(struct wadi_op *op, struct upload *u, struct lane *lane, u
 int upload_send(struct wadi_op *op, struct upload *u, struct lane *lane, uint32_t part,
 		uint64_t offset, const void *data, uint32_t len)
 {
-	while (u->result == 0 && u->sent + len > u->room) {
+	while (u->result == 0 && u->sent + len > u->allowed) {
 		int r = upload_wait(op, u);
 
 		if (r == -EAGAIN) {
@@ -211,6 +213,8 @@ int upload_commit(struct wadi_op *op, struct upload *u, uint64_t *ret_version)
 	struct wcur w;
 	int r = upload_settle(op, u);
 
+	if (r == 0)
+		r = room_end(op, u);
 	if (r < 0)
 		return r;
 	since = op_since_lately(op);
@@ -296,6 +300,7 @@ void upload_drop(struct wadi *w, struct upload *u)
 		call_end(&l->call);
 		l->is_busy = false;
 	}
+	room_leave(w, &u->room);
 	if (u->put && w->connection == u->connection && w->conn)
 		put_forget(w, u->put);
 	u->put = 0;
@@ -330,8 +335,11 @@ static int put_in_pieces(struct wadi_op *op, const struct put_how *how, const ui
 {
 	struct upload *u = node_alloc(sizeof(*u));
 	int r = u ? upload_open(op, u, how, len) : op_no_memory(op);
+	int64_t written = r == 0 ? room_write(op, u, 0, 0, data, len) : 0;
 
-	for (size_t at = 0, n; r == 0 && at < len; at += n) {
+	if (written < 0)
+		r = (int)written;
+	for (size_t at = (size_t)written, n; r == 0 && at < len; at += n) {
 		struct lane *lane = upload_lane(op, u);
 
 		n = len - at < TRANSFER_PIECE ? len - at : TRANSFER_PIECE;

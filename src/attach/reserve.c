@@ -21,10 +21,14 @@
 /* So many bytes have sums in one message. */
 #define BYTES_MAX ((size_t)SUMS_BYTES / 4 * CHECK_PIECE)
 
+bool room_is_possible(const struct wadi *w)
+{
+	return near_is_possible(w) && w->near.room_refused != w->connection;
+}
+
 bool reserved_is_possible(const struct wadi *w, size_t len)
 {
-	return len >= RESERVE_FROM && len <= BYTES_MAX && near_is_possible(w) &&
-	       w->near.room_refused != w->connection;
+	return len >= RESERVE_FROM && len <= BYTES_MAX && room_is_possible(w);
 }
 
 bool is_for_the_socket(int r)
@@ -150,14 +154,8 @@ static int reserved_begin(struct wadi_op *op, size_t len, uint64_t begun_ns, str
  */
 static void *(*const volatile copy)(void *to, const void *from, size_t len) = memcpy;
 
-/*
- * Summed, then copied, so little at a time that it is still in the nearest cache: that takes
- * little longer than the copy alone. What its owner changes in between is found DAMAGED.
- */
-static uint32_t copy_and_sum(uint8_t *to, const uint8_t *from, size_t len, uint64_t seed)
+uint32_t copy_and_sum(uint8_t *to, const uint8_t *from, size_t len, uint32_t crc)
 {
-	uint32_t crc = crc_begin(seed);
-
 	for (size_t at = 0, n; at < len; at += n) {
 		n = len - at < COPY_BYTES ? len - at : COPY_BYTES;
 		crc = crc_more(crc, from + at, n);
@@ -176,7 +174,7 @@ static int fill_part(struct wadi_op *op, const struct reserved_part *part, struc
 		n = left < CHECK_PIECE ? left : CHECK_PIECE;
 		if (m && at % LOOP_PIECE == 0)
 			mapping_touch(m, to + at, left < LOOP_PIECE ? left : LOOP_PIECE);
-		put_u32(sums, data ? copy_and_sum(to + at, data + at, n, part->seed)
+		put_u32(sums, data ? copy_and_sum(to + at, data + at, n, crc_begin(part->seed))
 				   : crc_more(crc_begin(part->seed), to + at, n));
 		if ((at + n) % LOOP_PIECE == 0 && fiber_yield(&op->w->loop->fibers) < 0)
 			return -ECANCELED;

@@ -10,6 +10,7 @@
 /*
  * writer: collects a piece, and sends it while the next one is collected; what is written
  * in longer runs is not copied. What ends before the first piece is full goes as one put.
+ * Where it may, it copies them to where they stay instead (room.c).
  * Two pieces are enough to keep a connection busy, and a program may have many writers.
  */
 #define WRITER_PIECES 2
@@ -77,17 +78,28 @@ static struct lane *lane_take(struct wadi_op *op, struct wadi_writer *wr)
 	return NULL;
 }
 
+static int begin(struct wadi_op *op, struct wadi_writer *wr)
+{
+	int r = wr->is_open ? 0 : upload_open(op, &wr->upload, &wr->how, wr->len_hint);
+
+	wr->is_open = wr->is_open || r == 0;
+	return r;
+}
+
 static int flush(struct wadi_op *op, struct wadi_writer *wr)
 {
 	struct lane *l = wr->lane;
-	int r = 0;
+	uint64_t from = wr->part_len - wr->have;
+	int64_t written = 0;
+	int r = begin(op, wr);
 
-	if (!wr->is_open)
-		r = upload_open(op, &wr->upload, &wr->how, wr->len_hint);
-	wr->is_open = wr->is_open || r == 0;
-	if (r == 0 && l && wr->have > 0)
-		r = upload_send(op, &wr->upload, l, wr->part, wr->part_len - wr->have, l->buf,
-				wr->have);
+	if (r == 0 && l)
+		written = room_write(op, &wr->upload, wr->part, from, l->buf, wr->have);
+	if (written < 0)
+		return (int)written;
+	if (r == 0 && l && wr->have > written)
+		r = upload_send(op, &wr->upload, l, wr->part, from + (uint64_t)written,
+				l->buf + written, wr->have - (uint32_t)written);
 	if (r == 0) {
 		wr->lane = NULL;
 		wr->have = 0;
@@ -108,7 +120,7 @@ struct write_op {
 static int write_pieces(struct wadi_op *op, struct wadi_writer *wr, const uint8_t *data, size_t len)
 {
 	struct upload *u = &wr->upload;
-	int r = wr->is_open ? 0 : flush(op, wr);
+	int r = begin(op, wr);
 
 	for (size_t at = 0; r == 0 && at < len; at += TRANSFER_PIECE) {
 		struct lane *l = upload_lane(op, u);
@@ -136,13 +148,43 @@ static int collect(struct wadi_op *op, struct wadi_writer *wr, const uint8_t *da
 	return wr->have == TRANSFER_PIECE ? flush(op, wr) : 0;
 }
 
+/* It is more than a piece, or is going to be. */
+static bool is_long(const struct wadi_writer *wr, size_t more)
+{
+	return wr->len_hint > TRANSFER_PIECE || more >= TRANSFER_PIECE - wr->have;
+}
+
+/* Where bytes are written in place none are collected, but for those that may be all there is. */
+static int write_in_place(struct wadi_op *op, struct write_op *o)
+{
+	struct wadi_writer *wr = o->wr;
+	int64_t n = 0;
+	int r = 0;
+
+	if (!wr->is_open && is_long(wr, o->len) && room_is_possible(op->w))
+		r = begin(op, wr);
+	if (r == 0 && wr->upload.is_in_place && wr->have > 0)
+		r = flush(op, wr);
+	if (r == 0 && wr->upload.is_in_place)
+		n = room_write(op, &wr->upload, wr->part, wr->part_len, o->data, o->len);
+	if (n < 0)
+		return (int)n;
+	wr->part_len += (uint64_t)n;
+	o->data += n;
+	o->len -= (size_t)n;
+	return r;
+}
+
 static int64_t write_run(struct wadi_op *op)
 {
 	struct write_op *o = container_of(op, struct write_op, op);
 	struct wadi_writer *wr = o->wr;
-	size_t first = wr->have > 0 ? TRANSFER_PIECE - wr->have : 0, whole;
-	int r = 0;
+	size_t first, whole;
+	int r = write_in_place(op, o);
 
+	if (r < 0)
+		return r;
+	first = wr->have > 0 ? TRANSFER_PIECE - wr->have : 0;
 	if (first > o->len)
 		first = o->len;
 	whole = (o->len - first) / TRANSFER_PIECE * TRANSFER_PIECE;
@@ -187,8 +229,15 @@ static int64_t writer_run(struct write_op *o, struct wadi_writer *wr,
 int wadi_writer_write(struct wadi_writer *wr, const void *data, size_t len)
 {
 	struct write_op o = { .data = data, .len = len };
+	struct upload_room *m = &wr->upload.room;
 
 	/* What fits needs no operation. */
+	if (!wr->is_broken && m->mapping && len <= LOOP_PIECE && len < m->len - m->have &&
+	    handle_check(wr->w) == 0) {
+		room_fill(m, data, (uint32_t)len);
+		wr->part_len += len;
+		return 0;
+	}
 	if (!wr->is_broken && wr->lane && len < TRANSFER_PIECE - wr->have) {
 		memcpy(wr->lane->buf + wr->have, data, len);
 		wr->have += (uint32_t)len;
@@ -211,6 +260,8 @@ static int64_t part_run(struct wadi_op *op)
 	}
 	if (wr->have > 0 || !wr->is_open)
 		r = flush(op, wr);
+	if (r == 0)
+		r = room_end(op, &wr->upload);
 	if (r < 0)
 		return r;
 	wr->part_lens[wr->part] = wr->part_len;

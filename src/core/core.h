@@ -235,11 +235,11 @@ int object_commit(struct core *c, uint64_t job, const struct how *how, const str
 
 /*
  * fill: an object that comes in pieces, of known or unknown length, in numbered
- * parts. It has segments of its own, leased ahead.
+ * parts. It has segments of its own, leased ahead; with an author, that may write there.
  */
 struct fill;
-int fill_open(struct core *c, uint64_t job, uint64_t len_hint, uint64_t age_ms, uint64_t due_ns,
-	      struct fill **ret, char *why, size_t why_cap);
+int fill_open(struct core *c, uint64_t job, uint64_t author, uint64_t len_hint, uint64_t age_ms,
+	      uint64_t due_ns, struct fill **ret, char *why, size_t why_cap);
 /* How many bytes may come in all; grows with fill_ahead(). */
 uint64_t fill_room(const struct fill *f);
 /* The last fill_ahead() had less than it asked for, which is what the job's quota has. */
@@ -257,6 +257,14 @@ int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size
 int fill_take(struct fill *f, uint32_t part, uint64_t offset, uint32_t len, struct piece *ret);
 /* The bytes of the piece that was taken last are there; it is ended. */
 int fill_add(struct fill *f, struct piece *p, uint64_t due_ns);
+/*
+ * fill_take(), for the author: as a place, which it writes. -EOPNOTSUPP: it would not be in this
+ * process. fill_given() ends it before anything else is taken: the author has written `used` bytes,
+ * and summed them. -EINVAL: it says so of more than it has, or other sums; nothing more can be
+ * added then.
+ */
+int fill_give(struct fill *f, uint32_t part, uint64_t offset, uint32_t len, struct place *ret);
+int fill_given(struct fill *f, struct place *p, uint32_t used, struct slice sums);
 /* The bytes of a piece did not come: nothing more can be added, or committed. */
 void fill_spoil(struct fill *f, struct piece *p);
 int fill_commit(struct fill *f, const struct how *how, uint64_t due_ns, struct committed *ret,

@@ -216,6 +216,11 @@ int piece_table(struct core *c, struct piece *p, const void *sums, uint64_t due_
 		struct extent *ret);
 /* Its bytes are where they belong, and not ours to touch any more; the room stays reserved. */
 void piece_leave(struct core *c, struct piece *p);
+/*
+ * The author may write there from now on. The bytes come later, and nobody waits for them: the
+ * segment may go meanwhile.
+ */
+int place_let_write(struct core *c, uint64_t author, struct place *p);
 /* Sends the bytes to their segment if that is elsewhere. */
 int piece_send(struct core *c, struct piece *p, uint64_t due_ns);
 /* Of `buffer_bytes`. */

@@ -44,7 +44,7 @@ struct fill_part {
 
 struct fill {
 	struct core *core;
-	uint64_t job, len_hint, taken;
+	uint64_t job, author, len_hint, taken;
 	bool is_spoiled, is_short;
 
 	struct segment **segments; /* all reserved; [now] is being filled */
@@ -129,7 +129,7 @@ static struct want want_more(const struct fill *f, uint64_t age_ms)
 	uint64_t have = free_bytes(f), need = expected(f), least = 0;
 
 	if (need > have) {
-		need += tables_len(need) - have;
+		need += (f->author ? 0 : tables_len(need)) - have;
 	} else {
 		need = f->taken > FIRST_BYTES ? f->taken : FIRST_BYTES;
 		least = have > WASTE_BYTES ? SEGMENT_BYTES_MIN : LEAST_BYTES;
@@ -139,6 +139,7 @@ static struct want want_more(const struct fill *f, uint64_t age_ms)
 	if (f->len_hint == 0 && need < AHEAD_BYTES && f->taken > 0)
 		need = AHEAD_BYTES;
 	return (struct want){ .job = f->job,
+			      .author = f->author,
 			      .need = need,
 			      .least = least,
 			      .age_ms = age_ms,
@@ -168,6 +169,7 @@ int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size
 				segment_seal(got[i]);
 				continue;
 			}
+			got[i]->author = f->author;
 			segment_reserved(got[i]);
 			f->segments[f->segment_count++] = got[i];
 		}
@@ -179,8 +181,8 @@ int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size
 	return 0;
 }
 
-int fill_open(struct core *c, uint64_t job, uint64_t len_hint, uint64_t age_ms, uint64_t due_ns,
-	      struct fill **ret, char *why, size_t why_cap)
+int fill_open(struct core *c, uint64_t job, uint64_t author, uint64_t len_hint, uint64_t age_ms,
+	      uint64_t due_ns, struct fill **ret, char *why, size_t why_cap)
 {
 	struct fill *f = node_alloc(sizeof(*f));
 	int r;
@@ -189,6 +191,7 @@ int fill_open(struct core *c, uint64_t job, uint64_t len_hint, uint64_t age_ms, 
 		return -ENOMEM;
 	f->core = c;
 	f->job = job;
+	f->author = author;
 	f->len_hint = len_hint;
 	r = fill_ahead(f, age_ms, due_ns, why, why_cap);
 	if (r < 0) {
@@ -314,25 +317,35 @@ int fill_take(struct fill *f, uint32_t part, uint64_t offset, uint32_t len, stru
 	return 0;
 }
 
-static void sum_piece(struct fill *f, struct fill_extent *x, const struct piece *p)
+/* Where the sums of what is added to an extent go. */
+static struct wcur sums_at(struct fill *f, const struct fill_extent *x, const struct piece *p)
 {
-	uint32_t at = 0, index = x->extent.len / CHECK_PIECE;
-	struct wcur w = wcur_make(f->sums + (size_t)index * 4, sizeof(f->sums) - (size_t)index * 4);
+	size_t at = (size_t)(x->extent.len / CHECK_PIECE) * 4;
 
 	assert(x->extent.segment == p->segment->id &&
 	       x->extent.offset + x->extent.len == p->offset);
-	while (at < p->len) {
-		uint32_t n = p->len - at < CHECK_PIECE ? p->len - at : CHECK_PIECE;
+	return wcur_make(f->sums + at, sizeof(f->sums) - at);
+}
 
-		put_u32(&w, crc_more(crc_begin(x->extent.seed), p->ptr + at, n));
-		at += n;
-	}
-	x->extent.len += p->len;
+static void extent_grew(struct fill *f, struct fill_extent *x, uint32_t len)
+{
+	x->extent.len += len;
 	if (x->extent.len <= CHECK_PIECE) {
 		struct rcur c = rcur_make(f->sums, 4);
 
 		x->extent.crc = get_u32(&c);
 	}
+}
+
+static void sum_piece(struct fill *f, struct fill_extent *x, const struct piece *p)
+{
+	struct wcur w = sums_at(f, x, p);
+
+	for (uint32_t at = 0, n; at < p->len; at += n) {
+		n = p->len - at < CHECK_PIECE ? p->len - at : CHECK_PIECE;
+		put_u32(&w, crc_more(crc_begin(x->extent.seed), p->ptr + at, n));
+	}
+	extent_grew(f, x, p->len);
 }
 
 /* One more segment, of which nothing is used. */
@@ -407,10 +420,65 @@ void fill_spoil(struct fill *f, struct piece *p)
 	piece_end(f->core, p);
 }
 
-/* Room in what was leased for the object: no lease is waited for while it holds all of that. */
+/* What was taken last is not used, but for the first `used` bytes of it. */
+static void take_less(struct fill *f, const struct piece *p, uint32_t used)
+{
+	struct fill_extent *x = last(f);
+
+	p->segment->front -= p->len - used;
+	part_of(f, x->part)->len -= p->len - used;
+	f->taken -= p->len - used;
+	if (x->extent.len + used > 0)
+		return;
+	/* The one before may go on after all. Its sums are still at hand. */
+	f->extent_count--;
+	if (last(f))
+		last(f)->table = node_free(last(f)->table);
+}
+
+int fill_give(struct fill *f, uint32_t part, uint64_t offset, uint32_t len, struct place *ret)
+{
+	int r;
+
+	*ret = (struct place){ 0 };
+	r = fill_take(f, part, offset, len, &ret->piece);
+	if (r < 0)
+		return r;
+	r = segment_is_near(ret->piece.segment) ? place_let_write(f->core, f->author, ret)
+						: -EOPNOTSUPP;
+	ret->seed = last(f)->extent.seed;
+	if (r < 0) {
+		take_less(f, &ret->piece, 0);
+		piece_end(f->core, &ret->piece);
+	}
+	return r;
+}
+
+int fill_given(struct fill *f, struct place *p, uint32_t used, struct slice sums)
+{
+	struct wcur w;
+
+	if (used > p->piece.len || sums.len != (size_t)(used + CHECK_PIECE - 1) / CHECK_PIECE * 4) {
+		fill_spoil(f, &p->piece);
+		return -EINVAL;
+	}
+	take_less(f, &p->piece, used);
+	if (used > 0) {
+		w = sums_at(f, last(f), &p->piece);
+		put_bytes(&w, sums.ptr, sums.len);
+		extent_grew(f, last(f), used);
+	}
+	piece_end(f->core, &p->piece);
+	return 0;
+}
+
+/*
+ * Room in what was leased for the object: no lease is waited for while it holds all of that. None
+ * where an author could write.
+ */
 static int table_take(struct fill *f, uint32_t len, struct piece *ret)
 {
-	for (unsigned i = f->segment_count; i-- > 0;) {
+	for (unsigned i = f->author ? 0 : f->segment_count; i-- > 0;) {
 		struct segment *s = f->segments[i];
 		uint32_t offset;
 		int r;

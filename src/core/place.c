@@ -12,8 +12,7 @@
 #include "base/hash.h"
 #include "core/core_priv.h"
 
-/* The bytes come later, and nobody waits for them: the segment may go meanwhile. */
-static int let_write(struct core *c, uint64_t author, struct place *p)
+int place_let_write(struct core *c, uint64_t author, struct place *p)
 {
 	const struct segment *s = p->piece.segment;
 	int r = c->config.reach_ops->let_write(c->config.reach, s->job, s->id, s->generation,
@@ -78,7 +77,7 @@ int places_reserve(struct core *c, const struct want *want, uint64_t due_ns, str
 	if (r == -EOPNOTSUPP)
 		snprintf(why, why_cap, "it would not lie in this process");
 	for (int i = 0, n = r; i < n && r > 0; i++) {
-		int x = let_write(c, want->author, &ret[i]);
+		int x = place_let_write(c, want->author, &ret[i]);
 
 		r = x < 0 ? x : r;
 	}

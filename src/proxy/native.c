@@ -423,6 +423,7 @@ static const struct service NATIVE = {
 		[MESSAGE_RESERVE] = { .serve = reserve_serve },
 		[MESSAGE_RESERVE_MAP] = { .serve = reserve_map_serve },
 		[MESSAGE_RESERVE_PUT] = { .serve = reserve_put_serve },
+		[MESSAGE_PUT_ROOM] = { .serve = put_room_serve },
 		[MESSAGE_GET] = { .serve = get_serve },
 		[MESSAGE_GET_ON] = { .serve = get_on_serve },
 		[MESSAGE_GET_END] = { .serve = get_end_serve },

@@ -184,7 +184,14 @@ void put_data_drop(struct request *r);
 void put_commit_serve(struct request *r);
 void put_drop_serve(struct request *r);
 void uploads_close(struct proxy *p, struct native *n);
+void put_room_serve(struct request *r);
+/* What its function writes right now. NULL: nothing. */
+const struct place *upload_place(const struct request *r, uint64_t id);
 
+/* May it write itself to what is its job's? */
+int author_check(const struct request *r, const char **ret_why);
+/* What it is called there. */
+uint64_t native_author(const struct request *r);
 void reserve_serve(struct request *r);
 void reserve_map_serve(struct request *r);
 void reserve_put_serve(struct request *r);

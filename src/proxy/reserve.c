@@ -95,12 +95,21 @@ void native_author_close(struct conn *c)
 		author_over(p->core, c->access->job, n->author);
 }
 
-static int check(const struct request *r, const char **ret_why)
+int author_check(const struct request *r, const char **ret_why)
 {
 	const struct access *a = r->conn->access;
 	int x = near_check(r, ret_why);
 
 	return x < 0 ? x : access_check(a, RIGHT_WRITE, a->job, (struct slice){ 0 }, ret_why);
+}
+
+uint64_t native_author(const struct request *r)
+{
+	struct native *n = native_of(r);
+
+	if (!n->author)
+		n->author = node_random_u64() >> 1 | 1;
+	return n->author;
 }
 
 /* Room. */
@@ -133,7 +142,7 @@ static int reserve(struct op *op, struct reserved **ret, struct payload **ret_pa
 {
 	struct request *r = op->request;
 	struct rcur body = request_body(r);
-	struct want want = { .job = op->job, .author = native_of(r)->author };
+	struct want want = { .job = op->job, .author = native_author(r) };
 	struct reserve_req req;
 	struct reserved *v;
 	unsigned cap;
@@ -192,7 +201,7 @@ void reserve_serve(struct request *r)
 	int x = reserve_req_get(&body, &req);
 
 	if (x == 0)
-		x = check(r, &why);
+		x = author_check(r, &why);
 	if (x == 0 && (req.len == 0 || req.len > BYTES_MAX)) {
 		why = "there is room for 1 byte to 64 MiB at once";
 		x = -EMSGSIZE;
@@ -205,26 +214,32 @@ void reserve_serve(struct request *r)
 		request_fail(r, x, "%s", why);
 		return;
 	}
-	if (!n->author)
-		n->author = node_random_u64() >> 1 | 1;
 	op_serve(op_new(proxy_of(r), r), r, reserve_run);
+}
+
+static const struct place *reserved_place(const struct request *r,
+					  const struct reserve_map_req *req)
+{
+	const struct reserved *v = reserved_find(r, req->put);
+
+	if (!v)
+		return req->index == 0 ? upload_place(r, req->put) : NULL;
+	return req->index < v->count ? &v->places[req->index] : NULL;
 }
 
 void reserve_map_serve(struct request *r)
 {
 	struct rcur body = request_body(r);
 	struct reserve_map_req req;
-	struct reserved *v = NULL;
+	const struct place *p = NULL;
 	uint32_t size = 0;
 	struct wcur w;
 	int fd = -1, x = reserve_map_req_get(&body, &req);
 
 	if (x == 0)
-		v = reserved_find(r, req.put);
+		p = reserved_place(r, &req);
 	if (x == 0)
-		x = fd = v && req.index < v->count
-				 ? place_export(v->core, &v->places[req.index], &size)
-				 : -ESTALE;
+		x = fd = p ? place_export(proxy_of(r)->core, p, &size) : -ESTALE;
 	if (x >= 0)
 		x = conn_pass_fds(r->conn, &fd, 1);
 	if (x < 0) {

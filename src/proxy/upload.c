@@ -11,32 +11,11 @@
 #include "base/container.h"
 #include "base/due.h"
 #include "base/node.h"
-#include "proxy/proxy_priv.h"
+#include "proxy/upload.h"
 
 /* A payload whose place must be leased first keeps what is behind it waiting no longer than this.
  */
 #define PLACE_NS 1000000000ull
-
-struct upload {
-	struct list link; /* of its connection */
-	struct proxy *proxy;
-	uint64_t id, len_hint, begun_ns, taken;
-	struct fill *fill;
-	struct piece piece; /* being received */
-	struct put_open_req req;
-	uint8_t path[PATH_BYTES_MAX], attributes[ATTRIBUTES_BYTES_MAX];
-
-	struct fiber leaser;
-	bool is_leasing, is_closed;
-	bool is_busy;        /* bytes are being put away, or it is being committed */
-	unsigned user_count; /* fibers that look at it */
-	int lease_result;
-	int refused; /* why bytes of it could not be taken; those behind them go on from there */
-	uint64_t due_ns; /* of the lease */
-	char why[160];
-	struct list waiting; /* of struct waiter: answers without room */
-	struct waitq idle;
-};
 
 /* A PUT_DATA whose answer waits for room. It is its request's owner. */
 struct waiter {
@@ -48,7 +27,7 @@ struct waiter {
 	bool was_put_off;
 };
 
-static struct upload *upload_find(const struct request *r, uint64_t id)
+struct upload *upload_find(const struct request *r, uint64_t id)
 {
 	struct native *n = native_of(r);
 
@@ -66,17 +45,18 @@ static void upload_free_if_done(struct upload *u)
 	if (!u->is_closed || u->is_leasing || u->user_count > 0)
 		return;
 	piece_end(u->proxy->core, &u->piece);
+	place_end(u->proxy->core, &u->room);
 	fill_close(u->fill);
 	node_free(u);
 }
 
-static void upload_enter(struct upload *u)
+void upload_enter(struct upload *u)
 {
 	u->user_count++;
 	u->is_busy = true;
 }
 
-static void upload_leave(struct upload *u)
+void upload_leave(struct upload *u)
 {
 	u->user_count--;
 	u->is_busy = false;
@@ -171,8 +151,6 @@ static void lease_ahead(struct fiber *self)
 	u->lease_result = fill_ahead(u->fill, age_ms, u->due_ns, u->why, sizeof(u->why));
 }
 
-static void lease_if_needed(struct upload *u, uint64_t due_ns);
-
 /* There was less than was asked for, and what another lease says would be heard too late. */
 static bool is_out_of_quota(const struct upload *u)
 {
@@ -200,11 +178,11 @@ static void leaser_ended(struct fiber *self)
 		answer_waiting(u, -EDQUOT);
 	}
 	if (!u->is_closed && !list_is_empty(&u->waiting))
-		lease_if_needed(u, waiter_of(u->waiting.next)->request->due_ns);
+		upload_lease_if_needed(u, waiter_of(u->waiting.next)->request->due_ns);
 	upload_free_if_done(u);
 }
 
-static void lease_if_needed(struct upload *u, uint64_t due_ns)
+void upload_lease_if_needed(struct upload *u, uint64_t due_ns)
 {
 	const char *why;
 	int x;
@@ -241,7 +219,7 @@ static void answer_data(struct request *r, struct upload *u)
 		fill_is_longer(u->fill);
 	if (has_room(u, need)) {
 		answer_room(r, u);
-		lease_if_needed(u, due_ns);
+		upload_lease_if_needed(u, due_ns);
 		return;
 	}
 	w = node_alloc(sizeof(*w));
@@ -256,7 +234,7 @@ static void answer_data(struct request *r, struct upload *u)
 	r->closed = waiter_closed;
 	list_init(&w->link);
 	list_insert(&u->waiting, &w->link);
-	lease_if_needed(u, r->due_ns);
+	upload_lease_if_needed(u, r->due_ns);
 }
 
 static struct upload *upload_new(struct op *op, const struct put_open_req *req)
@@ -285,6 +263,7 @@ static void open_run(struct fiber *self)
 	struct request *r = op->request;
 	struct rcur body = request_body(r);
 	struct put_open_req req;
+	const char *why;
 	struct upload *u;
 	struct wcur w;
 	int x = put_open_req_get(&body, &req);
@@ -294,8 +273,9 @@ static void open_run(struct fiber *self)
 		request_fail(r, x < 0 ? x : -ENOMEM, "PUT_OPEN");
 		return;
 	}
-	x = fill_open(op->proxy->core, op->job, req.len_hint, req.age_ms, r->due_ns, &u->fill,
-		      op->why, sizeof(op->why));
+	u->is_in_place = req.is_in_place && author_check(r, &why) == 0;
+	x = fill_open(op->proxy->core, op->job, u->is_in_place ? native_author(r) : 0, req.len_hint,
+		      req.age_ms, r->due_ns, &u->fill, op->why, sizeof(op->why));
 	if (x < 0 || r->conn->is_closed) {
 		if (x == 0)
 			fill_close(u->fill);
@@ -306,7 +286,9 @@ static void open_run(struct fiber *self)
 	u->id = ++native_of(r)->next_id;
 	list_insert(&native_of(r)->uploads, &u->link);
 	w = request_answer(r);
-	put_open_rep_put(&w, &(struct put_open_rep){ .put = u->id, .room = fill_room(u->fill) });
+	put_open_rep_put(&w, &(struct put_open_rep){ .put = u->id,
+						     .room = fill_room(u->fill),
+						     .is_in_place = u->is_in_place });
 	request_reply(r, &w, NULL);
 }
 
@@ -344,7 +326,7 @@ static int place_next(struct request *r, struct upload *u, const struct put_data
 		      uint64_t due_ns)
 {
 	uint32_t done = r->payload_len - request_payload_left(r);
-	int x = u->refused;
+	int x = u->room.piece.segment ? -EINVAL : u->refused;
 
 	if (x == 0 && u->piece.segment)
 		x = fill_add(u->fill, &u->piece, due_ns);
@@ -369,22 +351,30 @@ static int decode_data(struct request *r, struct put_data_req *req, struct uploa
 	return *ret ? 0 : -ENOENT;
 }
 
+int upload_lease(struct upload *u, uint64_t due_ns)
+{
+	uint64_t age_ms = (u->proxy->loop->now_ns - u->begun_ns) / 1000000;
+	int x = fill_ahead(u->fill, age_ms, due_ns, u->why, sizeof(u->why));
+
+	if (u->is_closed)
+		return -ECANCELED;
+	answer_waiting(u, 0);
+	return x;
+}
+
 /*
  * The same; odd pieces, each of which wastes some of a page, may have used up what was promised.
  * The leaser may be at it, too: what either brings is for both, and it may be all there is.
  */
 static int place_or_lease(struct request *r, struct upload *u, const struct put_data_req *req)
 {
-	struct loop *l = u->proxy->loop;
 	int x = place_next(r, u, req, r->due_ns), leased;
 
 	if (x != -ENOBUFS)
 		return x;
-	leased = fill_ahead(u->fill, (l->now_ns - u->begun_ns) / 1000000, l->now_ns + PLACE_NS,
-			    u->why, sizeof(u->why));
+	leased = upload_lease(u, u->proxy->loop->now_ns + PLACE_NS);
 	if (u->is_closed)
 		return -ECANCELED;
-	answer_waiting(u, 0);
 	x = place_next(r, u, req, r->due_ns);
 	return x == -ENOBUFS && leased < 0 ? leased : x;
 }
@@ -566,7 +556,7 @@ void put_commit_serve(struct request *r)
 
 	if (put_commit_req_get(&body, &req) == 0)
 		u = upload_find(r, req.put);
-	if (!u || u->is_busy) {
+	if (!u || u->is_busy || u->room.piece.segment) {
 		request_fail(r, u ? -EINVAL : -ENOENT,
 			     u ? "its bytes are still coming"
 			       : "there is no such upload on this connection");

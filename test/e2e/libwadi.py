@@ -28,7 +28,11 @@ for name in ("wadi_close", "wadi_strerror", "wadi_reservation_data"):
 LIB.wadi_reserve.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p]
 LIB.wadi_reservation_data.restype = ctypes.c_void_p
 LIB.wadi_commit.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
-LIB.wadi_abandon.argtypes = [ctypes.c_void_p]
+LIB.wadi_abandon.argtypes = LIB.wadi_writer_abandon.argtypes = [ctypes.c_void_p]
+LIB.wadi_writer_open.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_void_p]
+LIB.wadi_writer_write.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
+LIB.wadi_writer_part.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+LIB.wadi_writer_commit.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
 
 
 class Failed(Exception):
@@ -91,6 +95,36 @@ class Reservation:
                 if begin <= self.at < end:
                     return int(inode) if rights == "rw-s" and "memfd:wadi-segment" in line else 0
         return 0
+
+
+class Stream:
+    """An object that is written piece by piece."""
+
+    def __init__(self, handle, path, hint=0):
+        self.handle, self.wr = handle, ctypes.c_void_p()
+        handle.check(LIB.wadi_writer_open(handle.w, path.encode(), hint, None, ctypes.byref(self.wr)))
+
+    def write(self, data, step=1 << 30):
+        for at in range(0, len(data), step):
+            piece = data[at:at + step]
+            self.handle.check(LIB.wadi_writer_write(self.wr, piece, len(piece)))
+        return self
+
+    def part(self, number):
+        self.handle.check(LIB.wadi_writer_part(self.wr, number))
+        return self
+
+    def commit(self):
+        self.handle.check(LIB.wadi_writer_commit(ctypes.byref(self.wr), None))
+
+    def abandon(self):
+        LIB.wadi_writer_abandon(ctypes.byref(self.wr))
+
+
+def writable():
+    """How many segments this process has mapped to write there."""
+    with open("/proc/self/maps", encoding="utf-8") as maps:
+        return sum(line.split()[1] == "rw-s" and "memfd:wadi-segment" in line for line in maps)
 
 
 def sockets():

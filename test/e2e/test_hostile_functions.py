@@ -65,7 +65,9 @@ class Hostile(Ring):
             ("GET_END", b"", {"hold": self.number(), "is_confirmed": d.randrange(2)}),
             ("MAPPING", b"", {"number": self.number() & 0xffffffff}),
             ("INDEX", b"", {"is_next": d.randrange(2), "reader": self.number()}),
-            ("PUT_OPEN", b"", {"path": path, "len_hint": d.choice([0, 5000, 1 << 20])}),
+            ("PUT_OPEN", b"", {"path": path, "len_hint": d.choice([0, 5000, 1 << 20]), "is_in_place": d.randrange(2)}),
+            ("PUT_ROOM", data[:d.choice([0, 4, 8])], {"put": self.number(), "used": d.choice([0, 1, 65_537]), "len": d.choice([0, 10, 1 << 20])}),
+            ("RESERVE_MAP", b"", {"put": self.number()}),
             ("PUT_DATA", data, {"put": self.number(), "offset": d.choice([0, 10])}),
             ("PUT_COMMIT", b"", {"put": self.number()}), ("RING", b"", {}), ("PING", b"", {}),
         ])
@@ -73,7 +75,7 @@ class Hostile(Ring):
     def ask(self):
         """Through the socket, and learns from it."""
         name, data, fields = self.message()
-        if name in ("INDEX", "MAPPING", "RING"):
+        if name in ("INDEX", "MAPPING", "RING", "RESERVE_MAP"):
             self.wire.start(name, **fields)  # descriptors may come, that nobody takes
             return
         reply = self.wire.call(name, data, **fields)

@@ -114,6 +114,48 @@ def test_where_memory_is_not_shared_it_is_a_buffer(own, lib, scheme):
     h.close()
 
 
+def test_a_stream_is_written_where_it_lies(own, lib):
+    w = own.job()
+    h = lib.Handle(own.endpoints["unix"], w.token)
+    before = lib.writable()
+    for turn, (size, step, hint) in enumerate(((1_500_000, 1000, 0), (5 * MB + 1, 1 << 30, 0), (9 * MB, 70_001, 0), (3 * MB, MB, 3 * MB),
+                                               (2 * MB, 65_536, 40 * MB), (3 * MB, 300_000, 2 * MB))):
+        lib.Stream(h, "x", hint).write(pattern(size, turn), step).commit()
+        assert lib.writable() > before
+        assert h.get("x", size) == pattern(size, turn)
+        assert w("get", "x") == pattern(size, turn)
+    data = pattern(6 * MB)
+    s = lib.Stream(h, "y").part(7).write(data[3 * MB + 5:], 500_000).part(2).write(data[:2 * MB]).part(5)
+    s.write(data[2 * MB + 9:3 * MB + 5]).part(2).write(data[2 * MB:2 * MB + 9]).commit()
+    assert w("get", "y") == data
+    s = lib.Stream(h, "z").write(data)
+    assert w.held() > 12 * MB
+    s.abandon()
+    large = pattern(70 * MB, 2)
+    h.put("y", large)  # its sums are too many for one message
+    assert w("get", "y") == large
+    for path in "xy":
+        w("rm", path)
+    h.close()
+    until(lambda: w.held() == 0, "its segments")
+    own.client()("doctor")
+
+
+def test_streams_that_cannot_map_go_on_through_the_socket(own, lib):
+    """A handle maps so many segments, and these are all in use."""
+    w = own.job()
+    h = lib.Handle(own.endpoints["unix"], w.token)
+    data = pattern(MB + 70_000)
+    before = lib.writable()
+    streams = [lib.Stream(h, f"{i}").write(data[:MB + 100]) for i in range(70)]
+    assert 64 <= lib.writable() - before < 70  # and its ring
+    for s in streams:
+        s.write(data[MB + 100:]).commit()
+    for i in (0, 63, 64, 69):
+        assert w("get", f"{i}") == data
+    h.close()
+
+
 def test_who_may_not_map_writes_to_a_buffer(lib):
     with not_dev() as endpoint:
         h = lib.Handle(endpoint)
@@ -271,6 +313,47 @@ def test_requests_that_make_no_sense(own):
     for narrow in (("--prefix", "a/"), ("--rights", "read"), ("--rights", "write")):  # to map is to read
         with Writer(own.endpoints["unix"], w("job", "token", *narrow).decode().strip()) as n:
             assert n.reserve(MB)[0] == "DENIED"
+
+
+def test_rooms_that_make_no_sense(own):
+    w = own.job()
+    with Writer(own.endpoints["unix"], w.token) as n:
+        def opened(path):
+            reply = n.wire.call("PUT_OPEN", path=path, is_in_place=1)
+            assert (reply.status, reply["is_in_place"]) == ("OK", 1)
+            return reply["put"]
+
+        def room(put, sums=b"", **fields):
+            return n.wire.call("PUT_ROOM", sums, put=put, **fields)
+
+        assert room(77, len=1).status == "NOTFOUND"
+        assert n.map(77) == "STALE"
+        sent = n.wire.call("PUT_OPEN", path="sent")["put"]
+        assert room(sent, len=1).status == "UNSUPPORTED"
+        put = opened("x")
+        assert n.map(put) == "STALE"
+        assert room(put, used=1).status == "INVALID"
+        assert room(put, b"\0" * 4, used=0).status == "INVALID"
+        assert room(put, offset=1, len=10).status == "INVALID"
+        part = room(put, len=100_000)
+        assert (part.status, part["len"]) == ("OK", 100_000)
+        n.map(put)[part["offset"]:part["offset"] + 3] = b"abc"
+        # While it is written, its bytes do not come in another way, and it does not end.
+        assert n.wire.call("PUT_DATA", b"abc", put=put).status == "INVALID"
+        assert n.wire.call("PUT_COMMIT", put=put).status == "INVALID"
+        assert n.map(put, index=1) == "STALE"
+        assert room(put, b"\0" * 4, used=3).status == "OK"
+        assert n.wire.call("PUT_COMMIT", put=put).status == "OK"
+        w("get", "x", code=REFUSED, status="DAMAGED")  # that was no sum of it
+        for sums, used in ((b"\0" * 8, 100_001), (b"\0" * 4, 100_000), (b"\0" * 12, 100_000), (b"", 1)):
+            put = opened("y")
+            assert room(put, len=100_000)["len"] == 100_000
+            assert room(put, sums, used=used).status == "INVALID"
+            assert n.wire.call("PUT_COMMIT", put=put).status == "CANCELED"
+        assert room(opened("y"), len=(1 << 32) - 1)["len"] > 0
+    until(lambda: w.held() < MB, "what was open")
+    with Writer(own.endpoints["tcp"], w.token) as n:
+        assert n.wire.call("PUT_OPEN", path="x", is_in_place=1)["is_in_place"] == 0
 
 
 def test_a_connection_has_room_for_so_many_objects(own):

@@ -370,11 +370,11 @@ static int upload_once(struct script *s, const struct put_how *how, const struct
 	assert(u);
 	r = upload_open(&s->op, u, how, below(s, 2) ? len : 0);
 	say(s, "opened an upload of %llu bytes%s: %d, room %llu", (unsigned long long)len,
-	    is_lazy ? ", in no hurry" : "", r, (unsigned long long)u->room);
+	    is_lazy ? ", in no hurry" : "", r, (unsigned long long)u->allowed);
 	if (r == 0)
 		r = send_parts(s, u, p, is_lazy);
 	say(s, "sent %llu bytes of it: %d, room %llu", (unsigned long long)u->sent, r,
-	    (unsigned long long)u->room);
+	    (unsigned long long)u->allowed);
 	if (r == 0)
 		r = upload_commit(&s->op, u, ret_version);
 	upload_drop(s->op.w, u);

@@ -444,7 +444,7 @@ static void play_parts(void)
 	uint64_t at[3] = { 0 };
 	uint32_t a = 1500001, b = 70000;
 
-	note("open:%d ", fill_open(core, job, 0, 0, due(), &f, why, sizeof(why)));
+	note("open:%d ", fill_open(core, job, 0, 0, 0, due(), &f, why, sizeof(why)));
 	note("%d ", fill_some(f, 7, &at[2], sample + a + b, SAMPLE_LEN - a - b));
 	note("%d ", fill_some(f, 2, &at[0], sample, 65536));
 	note("%d ", fill_some(f, 5, &at[1], sample + a, b));
@@ -476,7 +476,7 @@ static void play_many_extents(void)
 	struct how how = how_of("many");
 	struct committed done;
 	struct fill *f;
-	int r = fill_open(core, job, 0, 0, due(), &f, why, sizeof(why));
+	int r = fill_open(core, job, 0, 0, 0, due(), &f, why, sizeof(why));
 
 	for (uint32_t i = 0; i < 300 && r == 0; i++) {
 		uint64_t at = 0;
@@ -558,7 +558,7 @@ static void damaged_bytes_are_never_handed_on(void **state)
 }
 
 /* As a function does: through a descriptor that it was given, with the sums of its own. */
-static void write_place(const struct place *p, const uint8_t *from, uint8_t *sums)
+static void write_some_of(const struct place *p, const uint8_t *from, uint32_t len, uint8_t *sums)
 {
 	struct wcur w = wcur_make(sums, place_sums_len(p));
 	struct reserved_part part;
@@ -571,12 +571,17 @@ static void write_place(const struct place *p, const uint8_t *from, uint8_t *sum
 		note("not mapped ");
 		return;
 	}
-	memcpy(theirs.ptr + part.offset, from, part.len);
-	for (uint32_t at = 0; at < part.len; at += CHECK_PIECE)
+	memcpy(theirs.ptr + part.offset, from, len);
+	for (uint32_t at = 0; at < len; at += CHECK_PIECE)
 		put_u32(&w, crc_more(crc_begin(part.seed), from + at,
-				     part.len - at < CHECK_PIECE ? part.len - at : CHECK_PIECE));
+				     len - at < CHECK_PIECE ? len - at : CHECK_PIECE));
 	media_memfd.free(&theirs);
 	close(fd);
+}
+
+static void write_place(const struct place *p, const uint8_t *from, uint8_t *sums)
+{
+	write_some_of(p, from, p->piece.len, sums);
 }
 
 static int reserve(uint64_t author, uint64_t len, struct place *ret, unsigned cap)
@@ -703,6 +708,63 @@ static void a_segment_that_was_fenced_is_given_back(void **state)
 {
 	play(play_fenced);
 	assert_string_equal(notes, "job:0 put:0 find:0 has:1 put:0 find:0 elsewhere:1 has:0 ");
+}
+
+/* Room for 300,000 bytes, of which `used` are written. */
+static int give(struct fill *f, uint32_t part, uint64_t offset, uint32_t used)
+{
+	struct place p;
+	uint8_t sums[64];
+	int r = fill_give(f, part, offset, 300000, &p);
+
+	if (r < 0)
+		return r;
+	write_some_of(&p, sample + offset, used, sums);
+	return fill_given(f, &p, used, (struct slice){ sums, (used + 65535) / 65536 * 4 });
+}
+
+static void play_rooms(void)
+{
+	struct how how = how_of("rooms");
+	struct committed done;
+	struct fill *f, *wrong;
+	uint8_t sums[8] = { 0 };
+	struct piece ours;
+	struct place p;
+
+	note("open:%d ", fill_open(core, job, 8, 0, 0, due(), &f, why, sizeof(why)));
+	note("%d ", give(f, 0, 0, 131072));
+	/* Given for another part, and not wanted: then the first one goes on where it was. */
+	note("%d ", give(f, 1, 0, 0));
+	note("%d ", give(f, 0, 131072, 100000));
+	note("gap:%d ", fill_give(f, 0, 131072, 10, &p));
+	note("%d ", give(f, 0, 231072, 1000));
+	note("none:%d ", give(f, 0, 232072, 0));
+	note("commit:%d ", fill_commit(f, &how, due(), &done, why, sizeof(why)));
+	fill_close(f);
+	note("find:%d ", find("rooms", 0, &found));
+	note("extents:%u ", found.stat.extent_count);
+	/* Its table lies where only we write. */
+	note("ours:%d ", piece_try(core, job, 100, &ours));
+	note("table:%d ", found.u.extents[0].table_segment == ours.segment->id);
+	piece_end(core, &ours);
+	note("read:%d ",
+	     read_all(&found, 0, 232072, back) == 232072 && memcmp(back, sample, 232072) == 0);
+	object_release(core, &found, false);
+	note("open:%d ", fill_open(core, job, 8, 0, 0, due(), &wrong, why, sizeof(why)));
+	note("give:%d ", fill_give(wrong, 0, 0, 1000, &p));
+	note("wrong:%d ", fill_given(wrong, &p, 1000, (struct slice){ sums, 8 }));
+	note("commit:%d ", fill_commit(wrong, &how, due(), &done, why, sizeof(why)));
+	fill_close(wrong);
+	author_over(core, job, 8);
+}
+
+static void pieces_that_a_function_writes_are_as_long_as_it_says(void **state)
+{
+	play(play_rooms);
+	assert_string_equal(notes, "job:0 open:0 0 0 0 gap:-22 0 none:0 commit:0 "
+				   "find:0 extents:2 ours:0 table:1 read:1 "
+				   "open:0 give:0 wrong:-22 commit:-125 ");
 }
 
 static void play_hold(void)
@@ -1125,6 +1187,7 @@ int main(void)
 		CORE_TEST(what_a_function_writes_lies_where_nobody_else_writes),
 		CORE_TEST(what_is_taken_away_from_a_function_is_stale),
 		CORE_TEST(a_segment_that_was_fenced_is_given_back),
+		CORE_TEST(pieces_that_a_function_writes_are_as_long_as_it_says),
 		CORE_TEST(what_is_held_outlives_its_name_and_no_more),
 		CORE_TEST(what_was_taken_is_forgotten_when_it_is_replaced),
 		CORE_TEST(what_is_forgotten_before_it_is_heard_of_is_not_taken),
