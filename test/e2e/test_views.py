@@ -252,6 +252,25 @@ def test_a_view_keeps_its_bytes_and_no_more_than_that(own, library):
         until(lambda: w.held() == 0, "its memory")
 
 
+def test_who_leaves_takes_nobodys_pins_along(own, library):
+    """Pins lie side by side in the proxy; whose are last go where those were that are no more."""
+    w = own.job()
+    at = (library, own.endpoints["unix"], w.token)
+    with Handle(*at) as second, Handle(*at) as third:
+        with Handle(*at) as first:
+            first.put("x", pattern(MB))
+            assert view(first, "x") == view(second, "x") == pattern(MB)
+            v = View(third, "x")
+        w("rm", "x")
+        for i in range(40):  # it would have the same memory again
+            second.put("y", pattern(MB, i))
+        assert v.is_in_place() and v.bytes() == pattern(MB)
+        w("rm", "y")
+        assert w.held() > 0
+        assert v.release() == 0
+        until(lambda: w.held() == 0, "its memory")
+
+
 @pytest.mark.skipif(not os.environ.get("WADI_TEST_LARGE"), reason="a minute of waiting; WADI_TEST_LARGE runs it")
 def test_an_old_view_makes_room_for_who_waits(new_store, library):
     """For so long as a view is kept while others wait: a minute."""
