@@ -442,10 +442,10 @@ uint64_t op_since_lately(struct wadi_op *op)
 bool op_renew(struct wadi_op *op, int result)
 {
 	/* All that was sent was refused, so none of it happens any more. */
-	if (result != -ESTALE || !op->is_stale || op->is_unsure || op->is_renewed ||
+	if (result != -ESTALE || !op->is_stale || op->is_unsure || op->renewals == RENEWALS_MAX ||
 	    ask_changes(op) < 0)
 		return false;
-	op->is_renewed = true;
+	op->renewals++;
 	op->since = op->w->changes;
 	return true;
 }

@@ -77,10 +77,11 @@ struct wadi_op {
 	uint32_t timeout_ms;
 	bool has_ended;
 	uint64_t since; /* of its attempt: the changes of the job, before it was first sent */
-	bool has_since, is_renewed, is_stale; /* is_stale: so was the last question answered */
-	bool is_unsure;   /* what was asked has perhaps happened, though nobody said so */
-	const char *verb; /* for the error: "put", "get" */
-	const char *what; /* likewise: the path as given; may be NULL */
+	uint8_t renewals;
+	bool has_since, is_stale; /* is_stale: so was the last question answered */
+	bool is_unsure;           /* what was asked has perhaps happened, though nobody said so */
+	const char *verb;         /* for the error: "put", "get" */
+	const char *what;         /* likewise: the path as given; may be NULL */
 	char why[WHY_BYTES];
 };
 
@@ -99,9 +100,11 @@ uint64_t op_since(struct wadi_op *op);
 /* The same for what cannot be made again when it is refused: asks first, if we heard long ago. */
 uint64_t op_since_lately(struct wadi_op *op);
 /*
- * After a refusal: was it for nothing but that the job has changed much since we heard of it? Then,
- * once, the attempt is as young as now, and to be made again.
+ * After a refusal: was it for nothing but that the job has changed much since we heard of it? Then
+ * the attempt is as young as now, and to be made again; a few times, for while it waits for room
+ * a million objects may be removed, which are more changes than the job remembers.
  */
+#define RENEWALS_MAX 8
 bool op_renew(struct wadi_op *op, int result);
 /* -ENOMEM, said to be of this process. */
 int op_no_memory(struct wadi_op *op);

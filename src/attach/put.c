@@ -370,7 +370,8 @@ int64_t put_object(struct wadi_op *op, const struct put_how *how, const void *da
 		do
 			r = put_at_once(op, how, data, len, ret_version);
 		while (op_renew(op, r));
-	if (r != -EAGAIN && r != -ESTALE)
+	/* A value was sent whole, and its attempt alone is what is not known any more. */
+	if (r != -EAGAIN && (r != -ESTALE || len <= INLINE_BYTES_MAX))
 		return r;
 	/* The caller's bytes are still here, so what was lost on the way is sent again. */
 	do {
