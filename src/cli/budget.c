@@ -90,7 +90,7 @@ static void look(struct timer *t)
 {
 	struct budget *b = container_of(t, struct budget, timer);
 	uint64_t used, pool = b->store ? store_memory_bytes(b->store) : 0, wanted = 0, lent = 0;
-	bool is_full, may_trim = is_quiet(b);
+	bool is_full, may_trim = is_quiet(b), is_wanted;
 
 	timer_start(b->loop, &b->timer, b->loop->now_ns + LOOK_NS);
 	if (resident(b, &used) < 0)
@@ -109,8 +109,10 @@ static void look(struct timer *t)
 			    (unsigned long long)b->memory_bytes, (unsigned long long)used,
 			    (unsigned long long)pool);
 	b->is_told = is_full;
-	/* When it is full, nothing new is possible anyway. */
-	if (may_trim || (is_full && b->loop->now_ns >= b->trim_ns))
+	/* When it is full, nothing new is possible anyway; or what the heap does not need is what
+	 * the pool has lent us, and somebody waits for that. */
+	is_wanted = is_full || (lent > 0 && store_is_waited_for(b->store));
+	if (may_trim || (is_wanted && b->loop->now_ns >= b->trim_ns))
 		trim(b);
 	atomic_store_explicit(&b->is_full, is_full, memory_order_relaxed);
 }

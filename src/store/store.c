@@ -657,6 +657,11 @@ uint64_t store_memory_bytes(const struct store *s)
 	return s->pool.reserved - s->pool.lent;
 }
 
+bool store_is_waited_for(const struct store *s)
+{
+	return s->pool.ask_count > 0;
+}
+
 uint64_t store_lend(struct store *s, uint64_t bytes)
 {
 	uint64_t lent = pool_lend(&s->pool, bytes);

@@ -74,6 +74,8 @@ unsigned store_joined_count(const struct store *s);
 
 /* What its pool holds in memory, without what is lent. */
 uint64_t store_memory_bytes(const struct store *s);
+/* Does anybody wait for space? */
+bool store_is_waited_for(const struct store *s);
 /* Memory of the pool's limit for metadata and buffers of this process; see pool_lend(). */
 uint64_t store_lend(struct store *s, uint64_t bytes);
 

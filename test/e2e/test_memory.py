@@ -43,7 +43,11 @@ def test_small_objects_fill_the_memory_and_no_more(new_store):
                w.start("put", "/dev/null", "waits", "--timeout", "60s"),
                w.start("job", "create", "waits", "--timeout", "60s")]
     w("rm", "-r", "many", timeout=120)
-    assert [finish(p)[0] for p in waiting] == [0, 0, 0]
+    assert [finish(p)[::2] for p in waiting] == [(0, b""), (0, b""), (0, b"")]
+    assert resident(store) <= 64 * MIB
+    # What metadata had of the memory for data, data have again.
+    w("rm", "-r", "many", timeout=120)
+    w("put", "-", "long", "--timeout", "2500ms", input=pattern(8 * MIB))
     assert resident(store) <= 64 * MIB
 
 
