@@ -28,7 +28,7 @@ def test_overwriting_at_80_percent_live_moves_few_bytes_and_fails_no_put(new_sto
     if os.path.exists(os.path.join(BUILD, "build.ninja")):
         subprocess.run(["ninja", "-C", BUILD, "bench/overwrite"], stdout=subprocess.DEVNULL, check=True)
     store = new_store(memory="192M")
-    endpoints = {k: store.endpoints[k] for k in ("http", "unix")}
+    endpoints = {k: store.endpoints[k] for k in ("http", "unix", "tcp")}
     result = bench("overwrite").overwrite(endpoints, live=0.8, seconds=SECONDS, size=100_000)
     print(json.dumps(result))
     assert result["exit_code"] == 0 and result["failed"] == 0 and result["wrong"] == 0, result

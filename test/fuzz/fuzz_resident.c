@@ -15,11 +15,11 @@
 #include "base/node.h"
 #include "shm/index_priv.h"
 
-#define MAPPINGS   8
-#define PATHS      24
-#define HEAD       (sizeof(struct index_head) + MAPPINGS * sizeof(uint32_t))
-#define TABLE      8192
-#define ROOM_BYTES 3000
+#define MAPPINGS  8
+#define PATHS     24
+#define HEAD      (sizeof(struct index_head) + MAPPINGS * sizeof(uint32_t))
+#define TABLE     8192
+#define BUF_BYTES 3000
 
 struct play {
 	uint8_t *head, *table;
@@ -123,7 +123,7 @@ static void get(struct play *p, struct bytes *in)
 {
 	unsigned path = (unsigned)take(in, 1) % PATHS;
 	uint32_t before[MAPPINGS];
-	struct get_room room = { .cap = take(in, 2) % ROOM_BYTES, .is_ours = take(in, 1) % 2 };
+	struct get_room room = { .cap = take(in, 2) % BUF_BYTES, .is_ours = take(in, 1) % 2 };
 	struct get_how how = { .options = { .offset = take(in, 2) % 5000,
 					    .len = take(in, 2) % 3000 } };
 	uint8_t byte, *own = room.is_ours ? NULL : malloc(room.cap);
