@@ -353,8 +353,8 @@
 #define CONNS_TURNED_MAX 256
 
 /*
- * Bytes that a loop copies or sums, takes from a connection or gives to it, before others have
- * their turn: some 50 us.
+ * Bytes that a loop copies or sums, or takes from a connection or gives to it while others are
+ * heard, before they have their turn: some 50 us.
  */
 #define LOOP_PIECE (256u << 10)
 

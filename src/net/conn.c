@@ -402,7 +402,9 @@ static ssize_t receive(struct conn *c)
 		return twin_receive(c);
 	room = intake_want(&p->intake);
 	if (p->intake.state == INTAKE_PAYLOAD && room.len >= SCRATCH_BYTES / 8) {
-		n = receive_bytes(c, room.ptr, room.len < LOOP_PIECE ? room.len : LOOP_PIECE);
+		size_t most = turn_bytes(c->net);
+
+		n = receive_bytes(c, room.ptr, room.len < most ? room.len : most);
 		if (n > 0) {
 			(void)intake_got(&p->intake, (size_t)n); /* breaks on headers only */
 			(void)step(c);
@@ -441,11 +443,15 @@ static void conn_serve(struct conn *c)
 	struct conn_priv *p = c->priv;
 	size_t done = 0;
 
+	if (!p->twin && c->net->heard != c) {
+		c->net->heard = c;
+		c->net->heard_from_ns = c->net->loop->now_ns;
+	}
 	p->is_serving = true;
 	while (feed_stash(c) && may_read(c)) {
 		ssize_t n;
 
-		if (done >= LOOP_PIECE) {
+		if (done >= turn_bytes(c->net)) {
 			loop_defer(c->net->loop, &p->again);
 			break;
 		}

@@ -78,7 +78,7 @@ static void encode(struct sending *s)
 struct gather {
 	struct iovec iov[IOV_MAX_PIECES];
 	int count;
-	size_t len;
+	size_t len, most;
 };
 
 /*
@@ -87,7 +87,7 @@ struct gather {
  */
 static void add(struct gather *g, const void *ptr, size_t len, uint64_t *at)
 {
-	size_t n, room = LOOP_PIECE - g->len;
+	size_t n, room = g->most - g->len;
 
 	if (*at >= len) {
 		*at -= len;
@@ -169,13 +169,14 @@ void send_queue(struct conn *c)
 
 		g.count = 0;
 		g.len = 0;
-		if (done >= LOOP_PIECE) {
+		g.most = turn_bytes(c->net);
+		if (done >= g.most) {
 			loop_defer(c->net->loop, &p->flush);
 			return;
 		}
 		/* Once the pieces are used up, a frame in the middle must not be left out. */
 		for (struct list *l = p->queue.next;
-		     l != &p->queue && g.count < IOV_MAX_PIECES - 4 && g.len < LOOP_PIECE;
+		     l != &p->queue && g.count < IOV_MAX_PIECES - 4 && g.len < g.most;
 		     l = l->next) {
 			struct sending *s = container_of(l, struct sending, link);
 
