@@ -629,7 +629,7 @@ static void do_remove(struct script *s, unsigned path)
 		look_missed(&l, now(s), "remove");
 	if (what != YES)
 		return;
-	if (version < l.floor)
+	if (version < l.floor && l.begun_ns > s->gen->power_ns)
 		model_fail(m,
 			   "remove of path %u of job %s: of version %llu, but none older than "
 			   "%llu could be there",
