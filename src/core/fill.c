@@ -45,7 +45,7 @@ struct fill_part {
 struct fill {
 	struct core *core;
 	uint64_t job, author, len_hint, taken;
-	bool is_spoiled, is_short;
+	bool is_spoiled;
 
 	struct segment **segments; /* all reserved; [now] is being filled */
 	unsigned segment_count, segment_cap, now;
@@ -103,11 +103,6 @@ bool fill_is_ahead(const struct fill *f)
 	return want > 0 ? have >= want || have >= AHEAD_BYTES : have >= AHEAD_BYTES_MIN;
 }
 
-bool fill_is_short(const struct fill *f)
-{
-	return f->is_short;
-}
-
 uint64_t fill_room(const struct fill *f)
 {
 	uint64_t have = free_bytes(f);
@@ -153,8 +148,9 @@ static struct want want_more(const struct fill *f, uint64_t age_ms)
  */
 int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size_t why_cap)
 {
-	f->is_short = false;
-	while (!fill_is_ahead(f) && !f->is_short) {
+	bool is_short = false;
+
+	while (!fill_is_ahead(f) && !is_short) {
 		struct segment *got[LEASE_SEGMENTS_MAX];
 		struct want want = want_more(f, age_ms);
 		uint64_t have = free_bytes(f);
@@ -176,9 +172,9 @@ int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size
 		if (f->is_spoiled)
 			return -ECANCELED;
 		/* Who waits for room hears of what there is before more is waited for. */
-		f->is_short = want.least > 0 && free_bytes(f) < have + want.need;
+		is_short = want.least > 0 && free_bytes(f) < have + want.need;
 	}
-	return 0;
+	return is_short;
 }
 
 int fill_open(struct core *c, uint64_t job, uint64_t author, uint64_t len_hint, uint64_t age_ms,

@@ -143,12 +143,18 @@ static void waiter_closed(struct request *r)
 	request_fail(waiter_end(r->owner), -ECANCELED, NULL);
 }
 
+static int lease(struct upload *u, uint64_t due_ns)
+{
+	uint64_t age_ms = (u->proxy->loop->now_ns - u->begun_ns) / 1000000;
+
+	return fill_ahead(u->fill, age_ms, due_ns, u->why, sizeof(u->why));
+}
+
 static void lease_ahead(struct fiber *self)
 {
 	struct upload *u = container_of(self, struct upload, leaser);
-	uint64_t age_ms = (u->proxy->loop->now_ns - u->begun_ns) / 1000000;
 
-	u->lease_result = fill_ahead(u->fill, age_ms, u->due_ns, u->why, sizeof(u->why));
+	u->lease_result = lease(u, u->due_ns);
 }
 
 /* There was less than was asked for, and what another lease says would be heard too late. */
@@ -156,8 +162,7 @@ static bool is_out_of_quota(const struct upload *u)
 {
 	const struct waiter *w;
 
-	if (u->is_closed || u->lease_result < 0 || !fill_is_short(u->fill) ||
-	    list_is_empty(&u->waiting))
+	if (u->is_closed || u->lease_result <= 0 || list_is_empty(&u->waiting))
 		return false;
 	w = waiter_of(u->waiting.next);
 	return u->proxy->loop->now_ns >= due_again(w->begun_ns, w->request->due_ns);
@@ -170,7 +175,7 @@ static void leaser_ended(struct fiber *self)
 	u->is_leasing = false;
 	waitq_wake(&u->idle);
 	if (!u->is_closed)
-		answer_waiting(u, u->lease_result);
+		answer_waiting(u, u->lease_result < 0 ? u->lease_result : 0);
 	if (is_out_of_quota(u)) {
 		snprintf(u->why, sizeof(u->why),
 			 "of the quota of its job there were %llu bytes for it, and no more",
@@ -353,8 +358,7 @@ static int decode_data(struct request *r, struct put_data_req *req, struct uploa
 
 int upload_lease(struct upload *u, uint64_t due_ns)
 {
-	uint64_t age_ms = (u->proxy->loop->now_ns - u->begun_ns) / 1000000;
-	int x = fill_ahead(u->fill, age_ms, due_ns, u->why, sizeof(u->why));
+	int x = lease(u, due_ns);
 
 	if (u->is_closed)
 		return -ECANCELED;

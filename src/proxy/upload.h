@@ -22,7 +22,7 @@ struct upload {
 	bool is_leasing, is_closed;
 	bool is_busy;        /* bytes are being put away, or it is being committed */
 	unsigned user_count; /* fibers that look at it */
-	int lease_result;
+	int lease_result;    /* of fill_ahead() */
 	int refused; /* why bytes of it could not be taken; those behind them go on from there */
 	uint64_t due_ns; /* of the lease */
 	char why[160];

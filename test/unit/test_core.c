@@ -420,7 +420,7 @@ static int fill_some(struct fill *f, uint32_t part, uint64_t *at, const uint8_t 
 		struct piece p;
 		int r = fill_ahead(f, 0, due(), why, sizeof(why));
 
-		if (r == 0)
+		if (r >= 0)
 			r = fill_take(f, part, *at, len, &p);
 		if (r < 0)
 			return r;
