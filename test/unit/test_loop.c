@@ -451,27 +451,47 @@ static void a_turn_has_an_order(void **state)
 	turn_for(5 * MS);
 }
 
-/* Who turns has perhaps got what he waits for, and to ask the kernel takes as long as a request. */
-/* Turns that run this, until the kernel is asked, and tells of a byte that has come. */
-static unsigned turns_unasked(struct thing *a, uint64_t *ret_ns)
-{
-	struct listener lr = { .accepted = accepted };
-	struct iovec iov = { (void *)"x", 1 };
+/* A connection to ourselves; the other end is `far`. */
+struct pair {
+	struct listener listener;
 	struct stream *near;
-	struct address at;
-	unsigned unasked = 0;
+};
 
+static void pair_open(struct pair *p)
+{
+	struct address at;
+
+	*p = (struct pair){ .listener.accepted = accepted };
 	assert_int_equal(address_parse("tcp://127.0.0.1:0", &at), 0);
-	assert_int_equal(listener_open(loop, &at, &lr), 0);
-	assert_int_equal(stream_connect(loop, &lr.address, &near), 0);
-	near->ready = ignore;
+	assert_int_equal(listener_open(loop, &at, &p->listener), 0);
+	assert_int_equal(stream_connect(loop, &p->listener.address, &p->near), 0);
+	p->near->ready = ignore;
 	far = NULL;
 	WAIT_FOR(far);
 	turn_for(5 * MS);
+}
+
+static void pair_close(struct pair *p)
+{
+	stream_close(p->near);
+	stream_close(far);
+	listener_close(&p->listener);
+	turn_for(5 * MS);
+	notes[0] = '\0';
+}
+
+/* Turns that run this, until the kernel is asked, and tells of a byte that has come. */
+static unsigned turns_unasked(struct thing *a, uint64_t *ret_ns)
+{
+	struct iovec iov = { (void *)"x", 1 };
+	struct pair p;
+	unsigned unasked = 0;
+
+	pair_open(&p);
 	turn(); /* asks */
 	notes[0] = '\0';
 
-	assert_int_equal(stream_send(near, &iov, 1), 1);
+	assert_int_equal(stream_send(p.near, &iov, 1), 1);
 	list_init(&a->task.link);
 	*ret_ns = node_now_ns();
 	while (!strstr(notes, "ready") && unasked < 1000) {
@@ -480,14 +500,11 @@ static unsigned turns_unasked(struct thing *a, uint64_t *ret_ns)
 		unasked++;
 	}
 	*ret_ns = node_now_ns() - *ret_ns;
-	stream_close(near);
-	stream_close(far);
-	listener_close(&lr);
-	turn_for(5 * MS);
-	notes[0] = '\0';
+	pair_close(&p);
 	return unasked;
 }
 
+/* Who turns has perhaps got what he waits for, and to ask the kernel takes as long as a request. */
 static void a_turn_that_has_run_something_leaves_the_kernel_alone(void **state)
 {
 	struct thing a = thing("a");
@@ -906,22 +923,14 @@ static void what_a_turn_leaves_unasked_the_descriptor_still_tells(void **state)
 /* The kernel is asked for bytes, not which connection has some; and then it tells of none. */
 static void the_only_connection_is_asked_itself(void **state)
 {
-	struct listener lr = { .accepted = accepted };
 	struct iovec iov = { (void *)"x", 1 };
 	struct epoll_event event;
-	struct stream *near;
-	struct address at;
+	struct pair p;
 	int fd = loop_fd(loop);
 
-	assert_int_equal(address_parse("tcp://127.0.0.1:0", &at), 0);
-	assert_int_equal(listener_open(loop, &at, &lr), 0);
-	assert_int_equal(stream_connect(loop, &lr.address, &near), 0);
-	near->ready = ignore;
-	far = NULL;
-	WAIT_FOR(far);
-	turn_for(5 * MS);
+	pair_open(&p);
 	far->ready = ignore;
-	near->ready = ready;
+	p.near->ready = ready;
 	for (int i = 0; i < 8; i++) {
 		notes[0] = '\0';
 		assert_int_equal(stream_send(far, &iov, 1), 1);
@@ -935,11 +944,7 @@ static void the_only_connection_is_asked_itself(void **state)
 	assert_int_equal(epoll_wait(fd, &event, 1, 0), 1); /* so epoll would tell of nothing */
 	turn();
 	expect_notes("ready ");
-	stream_close(near);
-	stream_close(far);
-	listener_close(&lr);
-	turn_for(5 * MS);
-	notes[0] = '\0';
+	pair_close(&p);
 }
 
 static void sleep_ms(struct thing *t)
