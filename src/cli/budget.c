@@ -104,13 +104,14 @@ static void look(struct timer *t)
 	if (is_full && !b->is_told)
 		log_warning("Metadata and data use all memory: what is new waits until its "
 			    "deadline for something to be given back; remove objects, end jobs, or "
-			    "raise --memory "
-			    "memory=%llu metadata=%llu data=%llu",
+			    "raise --memory memory=%llu metadata=%llu data=%llu",
 			    (unsigned long long)b->memory_bytes, (unsigned long long)used,
 			    (unsigned long long)pool);
 	b->is_told = is_full;
-	/* When it is full, nothing new is possible anyway; or what the heap does not need is what
-	 * the pool has lent us, and somebody waits for that. */
+	/*
+	 * When it is full, nothing new is possible anyway; or what the heap does not need is what
+	 * the pool has lent us, and somebody waits for that.
+	 */
 	is_wanted = is_full || (lent > 0 && store_is_waited_for(b->store));
 	if (may_trim || (is_wanted && b->loop->now_ns >= b->trim_ns))
 		trim(b);
