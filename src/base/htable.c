@@ -101,6 +101,12 @@ static struct hlink *same(struct hlink *l, uint64_t hash)
 	return l;
 }
 
+void htable_expect(const struct htable *t, uint64_t hash)
+{
+	if (t->buckets)
+		__builtin_prefetch(chain(t, hash));
+}
+
 struct hlink *htable_first(const struct htable *t, uint64_t hash)
 {
 	return t->buckets ? same(*chain(t, hash), hash) : NULL;

@@ -32,6 +32,8 @@ void htable_fini(struct htable *t); /* the links are the caller's */
 void htable_add(struct htable *t, struct hlink *l, uint64_t hash); /* after htable_reserve() */
 void htable_remove(struct htable *t, struct hlink *l);
 
+/* It is about to be looked at: what is asked for early is there when it is needed. */
+void htable_expect(const struct htable *t, uint64_t hash);
 struct hlink *htable_first(const struct htable *t, uint64_t hash);
 struct hlink *htable_next(const struct hlink *l);
 

@@ -50,6 +50,13 @@
  */
 #define CONN_READS_MAX 4096
 
+/*
+ * Objects of one connection that come in pieces, each with some memory and a segment at least:
+ * likewise. Writers of libwadi are no operations, but a program that has thousands open at a time
+ * has as many segments that are half empty.
+ */
+#define CONN_UPLOADS_MAX 4096
+
 /* Bytes waiting to be sent on one connection before it reads no more requests, or objects. */
 #define CONN_SEND_QUEUE_BYTES (8u << 20)
 
@@ -114,6 +121,12 @@
 
 /* The last so much of a pool is only for the oldest of those who wait. */
 #define POOL_RESERVE_SHARE 20
+
+/*
+ * Segments are asked of the store in their asker's process until this share of its pool more is in
+ * use than of the one that has most room; the rest stays for who else puts on that host.
+ */
+#define NEAR_LEAD_SHARE 2
 
 /* What a keeper holds for a process: a descriptor each, and a kernel gives a process no more. */
 #define KEEP_REGIONS_MAX 65536
