@@ -167,6 +167,7 @@ static void run_on(struct fiber *f)
 	fs->ready_count--;
 	f->state = FIBER_RUNNING;
 	fs->running = f;
+	fs->run_count++;
 	context_switch(&fs->context, &f->context, false);
 	fs->running = NULL;
 	if (f->state != FIBER_ENDED)

@@ -58,6 +58,8 @@ struct fibers {
 	struct fiber *running; /* NULL while the loop's own code runs */
 	uint64_t now_ns;       /* as of this turn */
 	unsigned alive_count;
+	uint64_t
+		run_count; /* how often one was let run: who asks twice has not waited in between */
 
 	/* fiber.c's own. */
 	unsigned ready_count; /* of `ready` */

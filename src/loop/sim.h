@@ -45,6 +45,8 @@ int sim_node_add(struct sim *s, uint32_t id, struct sim_node **ret);
 struct node *sim_node_of(struct sim_node *n); /* to be node_current while its code is set up */
 void sim_node_kill(struct sim_node *n); /* not in a turn of its own; add loops to start it again */
 void sim_node_pause(struct sim_node *n, bool is_paused);
+/* Descriptors pass between nodes of one host: real ones, of this process. 0: it is alone there. */
+void sim_node_set_host(struct sim_node *n, uint32_t host);
 void sim_node_set_wall(struct sim_node *n, uint64_t wall_ns); /* its wall clock jumps */
 size_t sim_node_bytes(const struct sim_node *n); /* that it has allocated: 0 when all was freed */
 

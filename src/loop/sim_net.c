@@ -14,6 +14,8 @@
  *   RESET if it had not read everything; so does an end whose node was killed, as
  *   the dice say. What arrives for it later is answered by a RESET.
  * - The cable goes when both ends are closed.
+ * - Descriptors go with the next piece of data, as through a Unix socket; whoever reads of that
+ *   has them, if he wants any, until he reads the next ones.
  * - Between two nodes that are stalled everything is held, in its order, and arrives
  *   when they are not any more: nobody is told, as when a network drops packets.
  */
@@ -27,6 +29,7 @@
 #include "base/container.h"
 #include "base/hash.h"
 #include "base/limits.h"
+#include "loop/fds.h"
 
 /* Bytes sent and not read, of one direction. */
 #define ROOM_BYTES (256u << 10)
@@ -49,6 +52,7 @@ struct piece {
 	struct end *to;
 	enum piece_kind kind;
 	size_t len, at; /* at: how much of it was read */
+	struct fds handed;
 	uint8_t bytes[];
 };
 
@@ -62,7 +66,8 @@ struct end {
 	struct list coming, held, arrived;
 	size_t unread_bytes; /* in all lists */
 	uint64_t last_ns;    /* when the last piece of `coming` arrives */
-	bool was_full, has_ended;
+	bool was_full, has_ended, takes_fds;
+	struct fds out, in;
 	int error; /* sticks; what arrived before is read first */
 };
 
@@ -118,6 +123,12 @@ static bool is_cut_short(struct sim *s)
 	return s->config.cut_permille > 0 && dice_below(&s->net, 1000) < s->config.cut_permille;
 }
 
+static void piece_free(struct piece *p)
+{
+	fds_close(&p->handed);
+	free(p);
+}
+
 static void pieces_drop(struct sim *s, struct list *pieces)
 {
 	while (!list_is_empty(pieces)) {
@@ -125,7 +136,7 @@ static void pieces_drop(struct sim *s, struct list *pieces)
 
 		heap_remove(&s->events, &p->event.link);
 		list_remove(&p->link);
-		free(p);
+		piece_free(p);
 	}
 }
 
@@ -197,6 +208,8 @@ static void end_enter_closed(struct end *e)
 		k->acceptor->queued_count--;
 	}
 	e->state = END_CLOSED;
+	fds_close(&e->out);
+	fds_close(&e->in);
 	list_remove(&e->notice.link);
 	if (e->other->state == END_CLOSED) {
 		list_remove(&k->link);
@@ -271,7 +284,7 @@ static void arrive_data(struct end *e, struct piece *p)
 	if (e->state == END_CLOSED) {
 		if (e->other->state != END_CLOSED)
 			piece_send(e->other, PIECE_RESET, 0);
-		free(p);
+		piece_free(p);
 		return;
 	}
 	list_insert(&e->arrived, &p->link);
@@ -310,7 +323,7 @@ static void piece_arrives(struct piece *p)
 		end_fail(e, -ECONNRESET);
 		break;
 	}
-	free(p);
+	piece_free(p);
 }
 
 static void arrive(struct event *ev)
@@ -326,21 +339,37 @@ static void arrive(struct event *ev)
 	piece_arrives(p);
 }
 
+/* What came with a piece. True: that piece is the last one of this read. */
+static bool take_handed(struct end *e, struct piece *p)
+{
+	if (p->handed.count == 0)
+		return false;
+	fds_close(&e->in); /* nobody has taken the last ones */
+	if (e->takes_fds) {
+		e->in = p->handed;
+		p->handed.count = 0;
+	}
+	fds_close(&p->handed);
+	return true;
+}
+
 /* Into `buf` what has arrived, up to `len`. */
 static size_t take_arrived(struct end *e, uint8_t *buf, size_t len)
 {
+	bool is_last = false;
 	size_t had = 0;
 
-	while (had < len && !list_is_empty(&e->arrived)) {
+	while (had < len && !is_last && !list_is_empty(&e->arrived)) {
 		struct piece *p = container_of(e->arrived.next, struct piece, link);
 		size_t n = len - had < p->len - p->at ? len - had : p->len - p->at;
 
+		is_last = take_handed(e, p);
 		memcpy(buf + had, p->bytes + p->at, n);
 		had += n;
 		p->at += n;
 		if (p->at == p->len) {
 			list_remove(&p->link);
-			free(p);
+			piece_free(p);
 		}
 	}
 	e->unread_bytes -= had;
@@ -390,6 +419,10 @@ static ssize_t end_send(struct stream *s, const struct iovec *iov, int count)
 	if (len > 0 && is_cut_short(sim))
 		len = 1 + dice_below(&sim->net, len);
 	p = piece_send(to, PIECE_DATA, len);
+	if (len > 0) {
+		p->handed = e->out;
+		e->out.count = 0;
+	}
 	for (int i = 0; at < len; i++) {
 		size_t n = iov[i].iov_len < len - at ? iov[i].iov_len : len - at;
 
@@ -406,10 +439,39 @@ static void end_close_by_owner(struct stream *s)
 	end_close(e, list_is_empty(&e->arrived) ? PIECE_END : PIECE_RESET);
 }
 
+static bool is_on_one_host(const struct end *e)
+{
+	const struct sim_node *a = sim_node_find(e->cable->sim, e->node_id);
+	const struct sim_node *b = sim_node_find(e->cable->sim, e->other->node_id);
+
+	return a && b && a->host && a->host == b->host;
+}
+
+static int end_pass(struct stream *s, const int *fds, unsigned count)
+{
+	struct end *e = end_of(s);
+
+	if (!is_on_one_host(e))
+		return -EOPNOTSUPP;
+	if (e->out.count > 0)
+		return -EBUSY;
+	return fds_copy(&e->out, fds, count);
+}
+
+static unsigned end_take(struct stream *s, int *fds, unsigned cap)
+{
+	struct end *e = end_of(s);
+
+	e->takes_fds = true;
+	return fds_take(&e->in, fds, cap);
+}
+
 static const struct stream_ops END_OPS = {
 	.recv = end_recv,
 	.send = end_send,
 	.close = end_close_by_owner,
+	.pass = end_pass,
+	.take = end_take,
 };
 
 static void tell_end(struct notice *n)
@@ -467,6 +529,10 @@ int sim_net_connect(struct loop *l, const struct address *to, struct stream **re
 	k->ends[0].state = END_CONNECTING;
 	k->ends[0].stream.peer.address = *to;
 	k->ends[1].stream.peer.address = sim_address(n->id, ++n->port_last);
+	/* Within a host it is as if it had come through a Unix socket. */
+	if (is_on_one_host(&k->ends[1]))
+		k->ends[1].stream.peer.address =
+			(struct address){ .kind = ADDRESS_UNIX, .len = sizeof(struct sockaddr_un) };
 	piece_send(&k->ends[1], PIECE_CONNECT, 0);
 	*ret = &k->ends[0].stream;
 	return 0;

@@ -183,6 +183,11 @@ void sim_node_pause(struct sim_node *n, bool is_paused)
 	n->is_paused = is_paused;
 }
 
+void sim_node_set_host(struct sim_node *n, uint32_t host)
+{
+	n->host = host;
+}
+
 void sim_node_set_wall(struct sim_node *n, uint64_t wall_ns)
 {
 	n->wall_ns = wall_ns - n->sim->now_ns;

@@ -46,7 +46,7 @@ struct sim_node {
 	struct node node;
 	struct sim *sim;
 	struct list link;
-	uint32_t id;
+	uint32_t id, host;
 	bool is_paused;
 	struct list loops, blocks;
 	size_t bytes;

@@ -15,7 +15,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
@@ -27,6 +26,7 @@
 
 #include "base/container.h"
 #include "base/limits.h"
+#include "loop/fds.h"
 
 #define EVENTS (EPOLLIN | EPOLLRDHUP)
 
@@ -43,12 +43,8 @@ struct socket {
 	bool is_connecting, takes_fds;
 	bool hears_of_room; /* not before it needs some: who has room polls ready all the time */
 	int error;          /* why it could not connect; sticks */
-	/* Descriptors on their way to the peer, and from it; ours until they are sent, or taken. */
-	struct fds {
-		int fd[STREAM_FDS_MAX];
-		unsigned count;
-	} out, in;
-	unsigned passed; /* since the peer had read everything */
+	struct fds out, in; /* to the peer, and from it */
+	unsigned passed;    /* since the peer had read everything */
 	struct stream stream;
 	struct timer again; /* tries once more to connect, or tells that it failed */
 	struct closing closing;
@@ -69,12 +65,6 @@ static void tell(struct socket *k)
 {
 	assert(k->stream.ready);
 	k->stream.ready(&k->stream);
-}
-
-static void fds_close(struct fds *f)
-{
-	while (f->count > 0)
-		close(f->fd[--f->count]);
 }
 
 /* Those of a message; more than we have room for, the kernel has closed. */
@@ -161,7 +151,10 @@ static ssize_t socket_send(struct stream *s, const struct iovec *iov, int count)
 	if (k->out.count > 0)
 		fds_into(&k->out, &m, &control);
 	do
-		r = sendmsg(k->source.fd, &m, MSG_NOSIGNAL);
+		/* For one piece the kernel has less to look at. */
+		r = count == 1 && k->out.count == 0
+			    ? send(k->source.fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL)
+			    : sendmsg(k->source.fd, &m, MSG_NOSIGNAL);
 	while (r < 0 && errno == EINTR);
 	if (r < 0)
 		return errno == EAGAIN ? want_room(k) : -errno;
@@ -188,32 +181,15 @@ static int socket_pass(struct stream *s, const int *fds, unsigned count)
 	if (k->passed + count > STREAM_FDS_UNREAD)
 		k->passed = 0;
 	k->passed += count;
-	for (unsigned i = 0; i < count; i++) {
-		int fd = fcntl(fds[i], F_DUPFD_CLOEXEC, 0);
-
-		if (fd < 0) {
-			int r = -errno;
-
-			fds_close(&k->out);
-			return r;
-		}
-		k->out.fd[k->out.count++] = fd;
-	}
-	return 0;
+	return fds_copy(&k->out, fds, count);
 }
 
 static unsigned socket_take(struct stream *s, int *fds, unsigned cap)
 {
 	struct socket *k = socket_of(s);
-	unsigned n = k->in.count < cap ? k->in.count : cap;
 
 	k->takes_fds = s->peer.address.kind == ADDRESS_UNIX;
-	if (n > 0) {
-		memcpy(fds, k->in.fd, n * sizeof(int));
-		memmove(k->in.fd, k->in.fd + n, (k->in.count - n) * sizeof(int));
-		k->in.count -= n;
-	}
-	return n;
+	return fds_take(&k->in, fds, cap);
 }
 
 static void socket_free(struct closing *c)

@@ -55,6 +55,15 @@ void address_format(const struct address *a, char *buf, size_t cap);
 void address_fill(struct address *a, const struct address *host);
 bool address_is_loopback(const struct address *a); /* Unix sockets and the simulator's too */
 
+/*
+ * Descriptors may pass from there: through a Unix socket, and in the simulator, where it is to be
+ * seen who is on one host.
+ */
+static inline bool address_may_pass(const struct address *a)
+{
+	return a->kind == ADDRESS_UNIX || a->kind == ADDRESS_SIM;
+}
+
 struct peer {
 	struct address address;
 	bool is_loopback; /* on this host for certain: loopback address, Unix socket, pair */
@@ -66,7 +75,7 @@ struct stream_ops {
 	ssize_t (*recv)(struct stream *s, void *buf, size_t len); /* count; 0: the peer has ended */
 	ssize_t (*send)(struct stream *s, const struct iovec *iov, int count);
 	void (*close)(struct stream *s);
-	/* Of a Unix socket; NULL elsewhere. */
+	/* Within a host; NULL elsewhere. */
 	int (*pass)(struct stream *s, const int *fds, unsigned count);
 	unsigned (*take)(struct stream *s, int *fds, unsigned cap);
 };

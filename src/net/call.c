@@ -51,14 +51,8 @@ static void detach(struct call *c)
 		} else if (p->intake.state == INTAKE_BODY) {
 			p->intake.body = p->conn->net->junk;
 		}
-		if (p->intake.state == INTAKE_PAYLOAD) {
-			struct room room = intake_want(&p->intake);
-
-			/* The sink is short: what is longer is placed anew, piece by piece. */
-			intake_move(&p->intake, p->conn->net->sink);
-			if (room.len > SCRATCH_BYTES)
-				p->intake.place_len = SCRATCH_BYTES;
-		}
+		if (p->intake.state == INTAKE_PAYLOAD)
+			conn_into_sink(p->conn);
 	}
 	c->conn = NULL;
 }
@@ -115,14 +109,12 @@ static uint64_t word_due_ns(uint64_t now_ns, uint64_t due_ns)
 	return due_ns < UINT64_MAX - more ? due_ns + more : UINT64_MAX;
 }
 
-void call_send(struct conn *conn, struct call *c, uint16_t msg, uint16_t slot,
-	       const struct wcur *body, const struct payload *payload, uint64_t due_ns)
+/* Its frame. False: it ends soon, unsent. */
+static bool begin(struct conn *conn, struct call *c, const struct wcur *body,
+		  const struct payload *payload, uint64_t due_ns, struct frame *f)
 {
 	struct net *n = c->net;
 	ptrdiff_t len = wcur_finish(body);
-	struct conn_priv *p;
-	struct body *b = TAKE_PTR(c->body);
-	struct frame f = { .msg = msg, .slot = slot };
 
 	waitq_init(&c->ended, &n->loop->fibers);
 	c->timer = (struct timer){ .fire = is_due };
@@ -134,31 +126,74 @@ void call_send(struct conn *conn, struct call *c, uint16_t msg, uint16_t slot,
 	c->is_pending = true;
 	c->overdue_turns = 0;
 	if (len < 0 || !conn || conn->is_closed || htable_reserve(&conn->priv->calls) < 0) {
-		body_give(n, b);
+		c->body = body_give(n, c->body);
 		end_soon(c, len < 0 || (conn && !conn->is_closed) ? -ENOMEM : -ECONNRESET);
-		return;
+		return false;
 	}
-	p = conn->priv;
-	f.call = ++p->next_call;
-	f.timeout_ms = left_ms(n->loop->now_ns, due_ns);
-	f.body_len = (uint32_t)len;
-	f.payload_len = payload ? (uint32_t)payload->len : 0;
+	f->call = ++conn->priv->next_call;
+	f->timeout_ms = left_ms(n->loop->now_ns, due_ns);
+	f->body_len = (uint32_t)len;
+	f->payload_len = payload ? (uint32_t)payload->len : 0;
 	assert(!payload || payload->len <= FRAME_PAYLOAD_MAX);
-	c->conn = conn;
-	htable_add(&p->calls, &c->by_id, f.call);
-	p->call_count++;
-	timer_start(n->loop, &c->timer, word_due_ns(n->loop->now_ns, due_ns));
 	n->counters.call_count++;
-	if (conn_ring_call(conn, &f, b, payload ? payload->ptr : NULL)) {
+	return true;
+}
+
+/* From here on its answer, its deadline or the end of the connection end it. */
+static void expect(struct conn *conn, struct call *c, uint32_t id, uint64_t due_ns)
+{
+	struct loop *l = c->net->loop;
+
+	c->conn = conn;
+	htable_add(&conn->priv->calls, &c->by_id, id);
+	conn->priv->call_count++;
+	timer_start(l, &c->timer, word_due_ns(l->now_ns, due_ns));
+}
+
+static void submit(struct conn *conn, struct call *c, const struct frame *f,
+		   const struct payload *payload, uint64_t due_ns)
+{
+	struct body *b = TAKE_PTR(c->body);
+
+	expect(conn, c, f->call, due_ns);
+	if (conn_ring_call(conn, f, b, payload ? payload->ptr : NULL)) {
 		c->is_in_ring = true;
-		body_give(n, b);
+		body_give(c->net, b);
 		return;
 	}
 	conn_ring_count(conn, 1);
-	c->sending = send_frame(conn, &f, b, payload ? payload->ptr : NULL);
+	c->sending = send_frame(conn, f, b, payload ? payload->ptr : NULL);
 	/* If there was no memory, the connection is closing and ends all its calls. */
 	if (c->sending)
 		c->sending->call = c;
+}
+
+void call_send(struct conn *conn, struct call *c, uint16_t msg, uint16_t slot,
+	       const struct wcur *body, const struct payload *payload, uint64_t due_ns)
+{
+	struct frame f = { .msg = msg, .slot = slot };
+
+	if (begin(conn, c, body, payload, due_ns, &f))
+		submit(conn, c, &f, payload, due_ns);
+}
+
+int call_ask(struct conn *conn, struct call *c, uint16_t msg, uint16_t slot,
+	     const struct wcur *body, const struct payload *payload, uint64_t due_ns)
+{
+	struct frame f = { .msg = msg, .slot = slot };
+
+	if (!begin(conn, c, body, payload, due_ns, &f))
+		return call_wait(c);
+	if (!twin_may_ask(conn, &f)) {
+		submit(conn, c, &f, payload, due_ns);
+	} else if (!twin_ask(conn, c, &f, payload)) {
+		/* It is served and not answered yet, unless that was the end of the connection. */
+		if (conn->is_closed)
+			end_soon(c, -ECONNRESET);
+		else
+			expect(conn, c, f.call, due_ns);
+	}
+	return call_wait(c);
 }
 
 struct call *call_find(struct conn *c, uint32_t id)
@@ -174,19 +209,24 @@ void call_arrived(struct call *c, int result)
 	end(c);
 }
 
+void call_take(struct call *call, const struct frame *f, struct body *body, const void *payload)
+{
+	call->body = body;
+	call->frame = *f;
+	if (f->payload_len > 0 && f->payload_len <= call->room_cap) {
+		memcpy(call->room, payload, f->payload_len);
+		call->room_len = f->payload_len;
+	}
+	call_answered(call);
+}
+
 void call_hear(struct conn *c, const struct frame *f, struct body *body, const void *payload)
 {
 	struct call *call = call_find(c, f->call);
 	struct rcur r;
 
 	if (call) {
-		call->body = body;
-		call->frame = *f;
-		if (f->payload_len > 0 && f->payload_len <= call->room_cap) {
-			memcpy(call->room, payload, f->payload_len);
-			call->room_len = f->payload_len;
-		}
-		call_answered(call);
+		call_take(call, f, body, payload);
 		return;
 	}
 	if (c->service && c->service->late && f->status == STATUS_OK) {

@@ -94,7 +94,7 @@ static int refuse(const struct conn *c, const struct message_info *info, const s
 	return 0;
 }
 
-struct request *request_begin(struct conn *c, const struct frame *f)
+struct request *request_begin(struct conn *c, const struct frame *f, struct body *body)
 {
 	static const struct handler none;
 	int index = message_index(f->msg);
@@ -102,10 +102,11 @@ struct request *request_begin(struct conn *c, const struct frame *f)
 	struct request *r;
 
 	if (!c->service) {
+		body_give(c->net, body);
 		conn_fail(c, "the peer sent a request, and we serve none");
 		return NULL;
 	}
-	r = request_new(c, f);
+	r = request_new(c, f, body);
 	if (!r) {
 		conn_fail(c, "no memory for a request");
 		return NULL;
@@ -128,7 +129,7 @@ struct request *request_begin(struct conn *c, const struct frame *f)
 static void begin_request(struct conn *c)
 {
 	struct intake *in = &c->priv->intake;
-	struct request *r = request_begin(c, &in->frame);
+	struct request *r = request_begin(c, &in->frame, NULL);
 
 	if (!r)
 		return;
@@ -184,6 +185,16 @@ static void into_sink(struct conn *c)
 	uint32_t left = intake_payload_left(&c->priv->intake);
 
 	intake_place(&c->priv->intake, c->net->sink, left < SCRATCH_BYTES ? left : SCRATCH_BYTES);
+}
+
+void conn_into_sink(struct conn *c)
+{
+	struct room room = intake_want(&c->priv->intake);
+
+	/* The sink is short: what is longer is placed anew, piece by piece. */
+	intake_move(&c->priv->intake, c->net->sink);
+	if (room.len > SCRATCH_BYTES)
+		c->priv->intake.place_len = SCRATCH_BYTES;
 }
 
 static void place_reply(struct conn *c, struct call *call)
@@ -311,31 +322,13 @@ static bool step(struct conn *c)
 	return false;
 }
 
-/* Does the peer say HELLO to us, or we to the peer? */
-static bool is_servers(const struct conn *c)
-{
-	return c->service && c->service->handlers[MESSAGE_HELLO].serve;
-}
-
-/*
- * True while it may take requests: what it owes, and what its peer does not read, is
- * bounded. A client always reads, or two full connections would wait for each other.
- */
-static bool may_read(const struct conn *c)
-{
-	const struct conn_priv *p = c->priv;
-
-	return !c->is_closed && !p->is_held && p->request_count < CONN_REQUESTS_MAX &&
-	       (p->unsent < CONN_SEND_QUEUE_BYTES || !is_servers(c));
-}
-
 /* How many of the bytes were taken. */
 static size_t feed(struct conn *c, const uint8_t *bytes, size_t len)
 {
 	struct conn_priv *p = c->priv;
 	size_t at = 0;
 
-	while (at < len && may_read(c) && step(c)) {
+	while (at < len && conn_may_read(c) && step(c)) {
 		struct room room = intake_want(&p->intake);
 		size_t n = room.len < len - at ? room.len : len - at;
 		int r;
@@ -346,7 +339,7 @@ static size_t feed(struct conn *c, const uint8_t *bytes, size_t len)
 		if (r < 0)
 			conn_fail(c, r == -EPROTO ? "not our protocol" : "a frame above its limit");
 	}
-	if (may_read(c))
+	if (conn_may_read(c))
 		(void)step(c);
 	return at;
 }
@@ -359,7 +352,7 @@ static bool feed_stash(struct conn *c)
 	if (!p->stash)
 		return true;
 	p->stash_at += feed(c, p->stash + p->stash_at, p->stash_len - p->stash_at);
-	if (p->stash_at < p->stash_len || !may_read(c))
+	if (p->stash_at < p->stash_len || !conn_may_read(c))
 		return false;
 	p->stash = node_free(p->stash);
 	return true;
@@ -434,7 +427,7 @@ static bool is_half_way(const struct conn *c)
 {
 	const struct conn_priv *p = c->priv;
 
-	return may_read(c) &&
+	return conn_may_read(c) &&
 	       (p->is_half || p->intake.state != INTAKE_HEADER || p->intake.have > 0);
 }
 
@@ -448,7 +441,7 @@ static void conn_serve(struct conn *c)
 		c->net->heard_from_ns = c->net->loop->now_ns;
 	}
 	p->is_serving = true;
-	while (feed_stash(c) && may_read(c)) {
+	while (feed_stash(c) && conn_may_read(c)) {
 		ssize_t n;
 
 		if (done >= turn_bytes(c->net)) {
@@ -459,7 +452,7 @@ static void conn_serve(struct conn *c)
 		if (n == -EAGAIN)
 			break;
 		if (n <= 0) {
-			conn_fail(c, why_not_received(c, n));
+			conn_end(c, why_not_received(c, n));
 			break;
 		}
 		p->is_connected = true;
@@ -473,7 +466,7 @@ static void conn_serve(struct conn *c)
 	if (!c->is_closed)
 		send_flush(c);
 	/* Sending may have made room to go on; the edge that told of input is gone. */
-	if (p->stash && may_read(c))
+	if (p->stash && conn_may_read(c))
 		loop_defer(c->net->loop, &p->again);
 }
 
@@ -485,7 +478,7 @@ static void is_ready(struct stream *s)
 	send_flush(c);
 	if (!c->is_closed)
 		conn_serve(c);
-	if (was_full && may_read(c))
+	if (was_full && conn_may_read(c))
 		loop_defer(c->net->loop, &c->priv->again);
 }
 
@@ -506,7 +499,7 @@ static void flush(struct task *t)
 
 void conn_resume(struct conn *c)
 {
-	if (!c->is_closed && !c->priv->is_serving && may_read(c))
+	if (!c->is_closed && !c->priv->is_serving && conn_may_read(c))
 		loop_defer(c->net->loop, &c->priv->again);
 }
 
@@ -573,7 +566,7 @@ struct conn *conn_open(struct net *n, struct stream *s, const struct service *se
 	p->is_counted = is_counted;
 	p->is_turned_away = is_counted && others >= n->conns_max;
 	n->served_count += is_counted;
-	if (is_servers(c))
+	if (conn_is_servers(c))
 		timer_start(n->loop, &p->hello, n->loop->now_ns + HELLO_MS_MAX * 1000000ull);
 	loop_defer(n->loop, &p->again); /* what came before there was an owner */
 	return c;
@@ -607,6 +600,12 @@ void conn_fail(struct conn *c, const char *why)
 	conn_close(c);
 }
 
+void conn_end(struct conn *c, const char *why)
+{
+	c->priv->was_left = c->priv->is_connected && !c->is_closed;
+	conn_fail(c, why);
+}
+
 void conn_close(struct conn *c)
 {
 	struct conn_priv *p;
@@ -634,15 +633,15 @@ void conn_close(struct conn *c)
 	p->request_count++; /* until the end of this function */
 	incoming = TAKE_PTR(p->incoming);
 	/* One that waits for its place is its handler's, which hears of the end below. */
-	if (incoming && !p->is_held) {
-		request_drop(incoming);
-		request_free(incoming);
-	}
+	if (incoming && !p->is_held)
+		request_end(incoming);
 	for (struct list *l = p->requests.next, *next; l != &p->requests; l = next) {
 		struct request *r = container_of(l, struct request, link);
 
 		next = l->next;
-		if (r->closed)
+		if (request_ring_is_ours(r))
+			request_end(r);
+		else if (r->closed)
 			r->closed(r);
 	}
 	p->request_count--;
@@ -652,6 +651,11 @@ void conn_close(struct conn *c)
 const char *conn_why_closed(const struct conn *c)
 {
 	return c->priv->why_closed ? c->priv->why_closed : "it is open";
+}
+
+bool conn_was_left(const struct conn *c)
+{
+	return c->priv->was_left;
 }
 
 bool conn_is_connected(const struct conn *c)

@@ -14,7 +14,8 @@
  *   and replies later, or turns it into a parked call of 96 bytes.
  * - Each request is answered exactly once, by request_reply() or request_fail(); that
  *   frees it. If the connection closes first, `closed` of the request is called, if
- *   there is one, and the answer, which is still owed, goes nowhere.
+ *   there is one, and the answer, which is still owed, goes nowhere. What request_sink()
+ *   refused is net's to answer: its `closed` is not called.
  * - A call ends exactly once: with the reply, its deadline (-ETIMEDOUT), call_cancel()
  *   or the end of the connection (-ECONNRESET); never inside call_send().
  * - Payloads that are sent are not copied: they stay until `sent` is called. Behind one
@@ -22,7 +23,8 @@
  *   is gone is filled up and taken back (FRAME_ABORT), and the connection goes on.
  *
  * Between two connections of one net that are the ends of a pair, frames are handed over and
- * their bytes are not checked: they are our own.
+ * their bytes are not checked: they are our own. A fiber that asks there (call_ask()) is
+ * served on its own stack.
  *
  * A connection is closed by conn_close(), by its peer, or by a broken frame. When the
  * last of its requests has been answered, service->closed() is called, once, and the
@@ -126,6 +128,8 @@ struct conn *conn_open(struct net *n, struct stream *s, const struct service *se
 void conn_close(struct conn *c);
 /* Why it closed, for a log line: "the peer closed it", "not our protocol" ... */
 const char *conn_why_closed(const struct conn *c);
+/* It was connected, and closed because its stream ended or broke: nothing was wrong with it. */
+bool conn_was_left(const struct conn *c);
 /* True once the stream has connected or anything has arrived. */
 bool conn_is_connected(const struct conn *c);
 /* Bytes queued for sending; doors push back by it. */
@@ -194,6 +198,12 @@ bool request_place_own(struct request *r);
  */
 void request_sink(struct request *r, int err, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/*
+ * Of one that has a place, in part at least, and is not served yet: that place is about to go.
+ * Calls drop() at once; what is still to come is read and dropped, and then it is answered with the
+ * error.
+ */
+void request_unplace(struct request *r, int err, const char *why);
 
 /* An answer: encode into request_answer(), then send. `payload` may be NULL. */
 struct wcur request_answer(struct request *r);
@@ -258,6 +268,9 @@ void call_send(struct conn *conn, struct call *c, uint16_t msg, uint16_t slot,
 	       const struct wcur *body, const struct payload *payload, uint64_t due_ns);
 /* The running fiber waits for the end; returns the result. -ECANCELED ends the call too. */
 int call_wait(struct call *c);
+/* Both; what a twin answers at once is there without a wait. */
+int call_ask(struct conn *conn, struct call *c, uint16_t msg, uint16_t slot,
+	     const struct wcur *body, const struct payload *payload, uint64_t due_ns);
 /* The reply's body; empty if there is none. Valid until call_end(). */
 struct rcur call_reply(const struct call *c);
 /* The peer's words about an error, "" if there are none. Into `buf`, with a NUL; returns buf. */

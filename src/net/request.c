@@ -9,16 +9,23 @@
 #include "base/node.h"
 #include "net/conn_priv.h"
 
-struct request *request_new(struct conn *c, const struct frame *f)
+struct request *request_new(struct conn *c, const struct frame *f, struct body *body)
 {
 	struct net *n = c->net;
 	struct request *r;
 	uint32_t ms = f->timeout_ms ? f->timeout_ms : TIMEOUT_MS_DEFAULT;
 
 	r = spares_take(&n->spare_requests, sizeof(*r));
-	if (!r)
+	if (!r) {
+		body_give(n, body);
 		return NULL;
-	*r = (struct request){ .conn = c, .frame = *f, .body = body_take(n) };
+	}
+	/* All but the words: they are written before they are read. */
+	memset(r, 0, offsetof(struct request, why));
+	r->why[0] = '\0';
+	r->conn = c;
+	r->frame = *f;
+	r->body = body ? body : body_take(n);
 	if (!r->body) {
 		node_free(r);
 		return NULL;
@@ -57,6 +64,12 @@ void request_drop(struct request *r)
 		r->handler->drop(r);
 }
 
+void request_end(struct request *r)
+{
+	request_drop(r);
+	request_free(r);
+}
+
 struct rcur request_body(const struct request *r)
 {
 	return rcur_make(r->body->u.bytes, r->frame.body_len);
@@ -76,8 +89,7 @@ void request_place(struct request *r, void *ptr, uint32_t len)
 		r->payload = ptr;
 	r->is_placed = true;
 	if (r->conn->is_closed) {
-		request_drop(r);
-		request_free(r);
+		request_end(r);
 		return;
 	}
 	if (r->is_in_ring) {
@@ -112,9 +124,9 @@ void request_sink(struct request *r, int err, const char *format, ...)
 		vsnprintf(r->why, sizeof(r->why), format, args);
 	va_end(args);
 	r->refusal = err;
+	r->closed = NULL; /* its handler has done with it */
 	if (r->conn->is_closed) {
-		request_drop(r);
-		request_free(r);
+		request_end(r);
 		return;
 	}
 	if (r->is_in_ring) {
@@ -125,6 +137,19 @@ void request_sink(struct request *r, int err, const char *format, ...)
 		return; /* it is refused before its payload begins */
 	p->is_held = false;
 	conn_resume(r->conn);
+}
+
+void request_unplace(struct request *r, int err, const char *why)
+{
+	struct conn_priv *p = r->conn->priv;
+
+	/* What came through a ring, or from a twin, was copied when it was placed. */
+	if (!r->conn->is_closed && p->incoming == r && p->intake.state == INTAKE_PAYLOAD)
+		conn_into_sink(r->conn);
+	r->refusal = err;
+	snprintf(r->why, sizeof(r->why), "%s", why);
+	request_drop(r);
+	r->is_placed = false;
 }
 
 struct wcur request_answer(struct request *r)
@@ -153,7 +178,7 @@ static struct sending *answer(struct conn *c, struct request *r, const struct fr
 	if (c->is_closed ||
 	    (r && r->is_in_ring && request_ring_reply(r, &f, body, payload ? payload->ptr : NULL)))
 		body_give(c->net, body);
-	else
+	else if (!r || !twin_answer(r, &f, body, payload))
 		s = send_frame(c, &f, body, payload ? payload->ptr : NULL);
 	if (s)
 		s->owner = payload;
@@ -173,6 +198,7 @@ void request_reply(struct request *r, const struct wcur *body, struct payload *p
 		request_fail(r, -ENOMEM, "no memory for an answer");
 		return;
 	}
+	r->closed = NULL; /* to send it may be the end of the connection */
 	s = answer(r->conn, r, &r->frame, TAKE_PTR(r->answer), (uint32_t)len, STATUS_OK, payload);
 	if (s)
 		s->until_ns = r->until_ns;
@@ -202,6 +228,7 @@ void request_fail(struct request *r, int err, const char *format, ...)
 	va_start(args, format);
 	len = put_detail(r->answer, format, args);
 	va_end(args);
+	r->closed = NULL;
 	answer(r->conn, r, &r->frame, TAKE_PTR(r->answer), len, (uint16_t)status_of(err), NULL);
 	request_free(r);
 }

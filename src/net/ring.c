@@ -75,25 +75,6 @@ void conn_ring_free(struct conn *c)
 	c->priv->ring = node_free(c->priv->ring);
 }
 
-static uint64_t frame_len(const struct frame *f)
-{
-	return (uint64_t)FRAME_HEADER_SIZE + f->body_len + f->payload_len;
-}
-
-/* Written, and never read again: it lies where the other end may write, too. */
-static uint32_t frame_write(uint8_t *to, const struct frame *f, const struct body *b,
-			    const void *payload)
-{
-	struct wcur w = wcur_make(to, RING_SLOT_BYTES);
-
-	frame_put(&w, f);
-	if (f->body_len > 0)
-		put_bytes(&w, b->u.bytes, f->body_len);
-	if (f->payload_len > 0)
-		put_bytes(&w, payload, f->payload_len);
-	return (uint32_t)wcur_finish(&w);
-}
-
 /* A header that was copied out. */
 static bool frame_is_right(const uint8_t *header, uint32_t len, struct frame *ret)
 {
@@ -120,6 +101,11 @@ void request_ring_go_on(struct request *r)
 	r->is_waiting = false;
 	if (!r->is_stepping)
 		loop_defer(r->conn->net->loop, &r->conn->priv->ring->again);
+}
+
+bool request_ring_is_ours(const struct request *r)
+{
+	return r->is_in_ring && r->is_placing && !r->is_waiting && !r->is_stepping;
 }
 
 static void step(struct request *r)
@@ -167,7 +153,7 @@ static void serve_message(struct conn_ring *g, unsigned slot, uint32_t len)
 		conn_fail(c, "not our protocol: a message in its ring");
 		return;
 	}
-	r = request_begin(c, &f);
+	r = request_begin(c, &f, NULL);
 	if (!r)
 		return;
 	r->is_in_ring = true;

@@ -12,8 +12,19 @@
 
 static uint64_t total(const struct sending *s)
 {
-	return (uint64_t)FRAME_HEADER_SIZE + s->frame.body_len + s->frame.payload_len +
-	       s->trailer_len;
+	return frame_len(&s->frame) + s->trailer_len;
+}
+
+uint32_t frame_write(uint8_t *to, const struct frame *f, const struct body *b, const void *payload)
+{
+	struct wcur w = wcur_make(to, FRAME_HEADER_SIZE);
+
+	frame_put(&w, f);
+	if (f->body_len > 0)
+		memcpy(to + FRAME_HEADER_SIZE, b->u.bytes, f->body_len);
+	if (f->payload_len > 0)
+		memcpy(to + FRAME_HEADER_SIZE + f->body_len, payload, f->payload_len);
+	return (uint32_t)frame_len(f);
 }
 
 void sending_end(struct conn *c, struct sending *s)
@@ -79,7 +90,28 @@ struct gather {
 	struct iovec iov[IOV_MAX_PIECES];
 	int count;
 	size_t len, most;
+	uint8_t *joined; /* what comes next there, of JOINED_BYTES */
+	size_t joined_left;
 };
+
+/* A short frame that is whole is a piece, together with such that are before it. */
+static bool join(struct gather *g, const struct sending *s)
+{
+	size_t len = total(s);
+	struct iovec *last = g->count > 0 ? &g->iov[g->count - 1] : NULL;
+
+	if (len > JOINED_MAX || s->sent > 0 || len > g->joined_left || len > g->most - g->len)
+		return false;
+	frame_write(g->joined, &s->frame, s->body, s->payload);
+	if (last && (uint8_t *)last->iov_base + last->iov_len == g->joined)
+		last->iov_len += len;
+	else
+		g->iov[g->count++] = (struct iovec){ g->joined, len };
+	g->joined += len;
+	g->joined_left -= len;
+	g->len += len;
+	return true;
+}
 
 /*
  * Adds [at, len) of a part, or what a turn has room for; `at` becomes what is left of it for
@@ -116,7 +148,10 @@ static void add_frame(struct net *n, struct gather *g, struct sending *s)
 {
 	uint64_t at = s->sent;
 
-	if (at == 0)
+	if (join(g, s))
+		return;
+	/* A short one may have begun in a piece with others. */
+	if (at == 0 || s->trailer_len == 0)
 		encode(s);
 	add(g, s->header, FRAME_HEADER_SIZE, &at);
 	add(g, s->body ? s->body->u.bytes : n->junk, s->frame.body_len, &at);
@@ -169,6 +204,8 @@ void send_queue(struct conn *c)
 
 		g.count = 0;
 		g.len = 0;
+		g.joined = c->net->joined;
+		g.joined_left = JOINED_BYTES;
 		g.most = turn_bytes(c->net);
 		if (done >= g.most) {
 			loop_defer(c->net->loop, &p->flush);
@@ -188,8 +225,7 @@ void send_queue(struct conn *c)
 		if (n == -EAGAIN)
 			return;
 		if (n < 0) {
-			conn_fail(c,
-				  n == -ECONNREFUSED ? "nobody listens there" : "sending failed");
+			conn_end(c, n == -ECONNREFUSED ? "nobody listens there" : "sending failed");
 			return;
 		}
 		p->is_connected = true;

@@ -39,15 +39,15 @@ void twin_wake(struct conn *c)
 		loop_follow(c->net->loop, &c->priv->again);
 }
 
-static size_t bytes_of(const struct sending *s)
+static void count(struct net *n, const struct frame *f)
 {
-	return FRAME_HEADER_SIZE + s->frame.body_len + s->frame.payload_len;
+	n->counters.sent_bytes += frame_len(f);
+	n->counters.received_bytes += frame_len(f);
 }
 
 static void taken(struct conn *c, struct sending *s)
 {
-	c->net->counters.sent_bytes += bytes_of(s);
-	c->net->counters.received_bytes += bytes_of(s);
+	count(c->net, &s->frame);
 	sending_end(c->priv->twin, s);
 }
 
@@ -68,10 +68,13 @@ static void take_reply(struct conn *c, struct sending *s)
  * its sender. */
 void twin_place(struct request *r, void *ptr, uint32_t len)
 {
-	struct sending *s = r->conn->priv->taking;
+	const struct conn_priv *p = r->conn->priv;
+	const struct sending *s = p->taking;
 
 	assert(len <= r->payload_len - r->have);
-	if (s && !s->is_filled)
+	if (p->given)
+		memcpy(ptr, p->given + r->have, len);
+	else if (s && !s->is_filled)
 		memcpy(ptr, s->payload + r->have, len);
 	r->have += len;
 }
@@ -112,15 +115,10 @@ static void take_request(struct conn *c)
 static void begin_request(struct conn *c, struct sending *s)
 {
 	struct conn_priv *p = c->priv;
-	struct request *r = request_begin(c, &s->frame);
-	struct body *b = s->body;
+	struct request *r = request_begin(c, &s->frame, TAKE_PTR(s->body));
 
 	if (!r)
 		return;
-	if (b) {
-		s->body = r->body;
-		r->body = b;
-	}
 	r->is_from_twin = true;
 	s->sent = FRAME_HEADER_SIZE + s->frame.body_len; /* from here on it is taken back */
 	p->twin->priv->unsent -= s->sent;
@@ -145,7 +143,7 @@ ssize_t twin_receive(struct conn *c)
 
 	if (!s || !sending_is_in_time(from, s))
 		return -EAGAIN;
-	len = bytes_of(s);
+	len = frame_len(&s->frame);
 	from->priv->is_connected = true;
 	from->priv->sent_ns = c->net->loop->now_ns;
 	if (c->priv->taking)
@@ -158,4 +156,69 @@ ssize_t twin_receive(struct conn *c)
 	if (was_full)
 		conn_resume(from);
 	return (ssize_t)len;
+}
+
+/*
+ * Nothing may be overtaken (on the way back: twin_answer()), and nobody be asked where the payload
+ * goes. Once in each run of a fiber, or one that asks again and again would keep the loop; and so
+ * whoever serves cannot come here, either.
+ */
+bool twin_may_ask(const struct conn *c, const struct frame *f)
+{
+	const struct conn *to = c->priv->twin;
+	const struct fibers *fs = &c->net->loop->fibers;
+	int index = message_index(f->msg);
+
+	return to && fs->running && c->net->asked_run != fs->run_count && c->priv->is_connected &&
+	       list_is_empty(&c->priv->queue) && conn_may_read(to) &&
+	       (f->payload_len == 0 ||
+		(index >= 0 && to->service && !to->service->handlers[index].place));
+}
+
+static void serve_at_once(struct conn *c, const struct frame *f, struct body *body,
+			  const void *payload)
+{
+	struct conn_priv *p = c->priv;
+	struct request *r = request_begin(c, f, body);
+
+	if (!r)
+		return;
+	r->is_from_twin = true;
+	p->incoming = r;
+	p->given = payload;
+	if (r->refusal == 0 && r->payload_len > 0)
+		request_find_place(r);
+	p->given = NULL;
+	p->incoming = NULL;
+	request_finish(r);
+}
+
+bool twin_ask(struct conn *c, struct call *call, const struct frame *f,
+	      const struct payload *payload)
+{
+	struct conn_priv *p = c->priv, *to = p->twin->priv;
+
+	c->net->asked_run = c->net->loop->fibers.run_count;
+	count(c->net, f);
+	p->asking = call;
+	to->is_serving = true; /* it goes on here, not in the next turn */
+	serve_at_once(p->twin, f, TAKE_PTR(call->body), payload ? payload->ptr : NULL);
+	to->is_serving = false;
+	return !TAKE_PTR(p->asking);
+}
+
+bool twin_answer(struct request *r, const struct frame *f, struct body *body,
+		 const struct payload *payload)
+{
+	struct conn *c = r->conn, *to = c->priv->twin;
+	struct call *call = to ? to->priv->asking : NULL;
+
+	/* What was sent before it comes before it; the clock is looked at where frames are sent. */
+	if (!call || f->call != to->priv->next_call || r->until_ns ||
+	    !list_is_empty(&c->priv->queue))
+		return false;
+	to->priv->asking = NULL;
+	count(c->net, f);
+	call_take(call, f, body, payload ? payload->ptr : NULL);
+	return true;
 }

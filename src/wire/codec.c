@@ -1,21 +1,104 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "wire/codec.h"
 
+/*
+ * All fields are asked for at once whether they fit, strings counted as empty; then numbers are
+ * only loads and stores, and a string takes of `rest`, what there is beyond that.
+ */
+static CURSOR_INLINE uint64_t read_le(const uint8_t **p, size_t width)
+{
+	struct rcur c = rcur_make(*p, width);
+
+	*p += width;
+	return get_le(&c, width);
+}
+
+static CURSOR_INLINE struct slice read_str(const uint8_t **p, size_t *rest, bool *bad)
+{
+	size_t len = read_le(p, 2);
+
+	*bad |= len > *rest;
+	if (*bad)
+		return (struct slice){ 0 };
+	*rest -= len;
+	*p += len;
+	return (struct slice){ *p - len, len };
+}
+
+static CURSOR_INLINE void write_le(uint8_t **p, uint64_t v, size_t width)
+{
+	struct wcur c = wcur_make(*p, width);
+
+	put_le(&c, v, width);
+	*p += width;
+}
+
+static CURSOR_INLINE void write_str(uint8_t **p, struct slice s)
+{
+	write_le(p, s.len, 2);
+	if (s.len > 0)
+		memcpy(*p, s.ptr, s.len);
+	*p += s.len;
+}
+
+static CURSOR_INLINE bool has_room(const struct rcur *c, size_t len)
+{
+	return !c->bad && (size_t)(c->end - c->p) >= len;
+}
+
 /* clang-format off */
-/* With a cursor of its own each coder has that in registers, and looks at memory for fields only. */
-#define GET(type, field) ret->field = get_##type(&at);
-#define PUT(type, field) put_##type(&at, m->field);
+#define WIDTH_u16 2
+#define WIDTH_u32 4
+#define WIDTH_u64 8
+#define WIDTH_str 2
+#define WIDTH(type, field) + WIDTH_##type
+
+#define GET_u16 (uint16_t)read_le(&p, 2)
+#define GET_u32 (uint32_t)read_le(&p, 4)
+#define GET_u64 read_le(&p, 8)
+#define GET_str read_str(&p, &rest, &bad)
+#define GET(type, field) ret->field = GET_##type;
 #define GETS(FIELDS)                                                          \
 	do {                                                                  \
-		struct rcur at = *c;                                          \
+		const size_t fixed = 0 FIELDS(WIDTH);                         \
+		const uint8_t *p = c->p;                                      \
+		size_t rest;                                                  \
+		bool bad = false;                                             \
+		if (!has_room(c, fixed)) {                                    \
+			memset(ret, 0, sizeof(*ret));                         \
+			c->bad = true;                                        \
+			break;                                                \
+		}                                                             \
+		rest = (size_t)(c->end - p) - fixed;                          \
 		FIELDS(GET)                                                   \
-		*c = at;                                                      \
+		(void)rest;                                                   \
+		c->p = p;                                                     \
+		c->bad = bad;                                                 \
 	} while (0)
+
+#define LEN_u16(value) 0
+#define LEN_u32(value) 0
+#define LEN_u64(value) 0
+#define LEN_str(value) (value).len
+#define LEN(type, field) + LEN_##type(m->field)
+#define IS_LONG_u16(value) false
+#define IS_LONG_u32(value) false
+#define IS_LONG_u64(value) false
+#define IS_LONG_str(value) ((value).len > UINT16_MAX)
+#define IS_LONG(type, field) || IS_LONG_##type(m->field)
+#define PUT_u16(value) write_le(&p, value, 2)
+#define PUT_u32(value) write_le(&p, value, 4)
+#define PUT_u64(value) write_le(&p, value, 8)
+#define PUT_str(value) write_str(&p, value)
+#define PUT(type, field) PUT_##type(m->field);
 #define PUTS(FIELDS)                                                          \
 	do {                                                                  \
-		struct wcur at = *c;                                          \
-		FIELDS(PUT)                                                   \
-		*c = at;                                                      \
+		uint8_t *p;                                                   \
+		c->bad |= false FIELDS(IS_LONG);                              \
+		p = wcur_take(c, 0 FIELDS(WIDTH) FIELDS(LEN));                \
+		if (p) {                                                      \
+			FIELDS(PUT)                                           \
+		}                                                             \
 	} while (0)
 
 #define ONE_WAY(FIELDS, name)                                                 \
@@ -57,16 +140,18 @@ static const struct message_info TABLE[] = {
 #undef M_
 #undef S
 
-int message_index(uint16_t msg)
-{
-	switch (msg) {
+/* By number; what is not there is one less than the first. */
+static const uint8_t INDEX[] = {
 #define M(id, NAME, name, servers, callers, request_max, reply_max)           \
-	case id: return MESSAGE_##NAME;
+	[id] = MESSAGE_##NAME + 1,
 	MESSAGES(M)
 #undef M
-	default:
-		return -1;
-	}
+};
+_Static_assert(MESSAGE_COUNT < UINT8_MAX && sizeof(INDEX) <= 4096, "one byte of a small table");
+
+int message_index(uint16_t msg)
+{
+	return msg < sizeof(INDEX) ? INDEX[msg] - 1 : -1;
 }
 
 void frame_put(struct wcur *c, const struct frame *m)

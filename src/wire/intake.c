@@ -14,25 +14,6 @@ void intake_init(struct intake *in)
 	*in = (struct intake){ .state = INTAKE_HEADER };
 }
 
-struct room intake_want(const struct intake *in)
-{
-	switch (in->state) {
-	case INTAKE_HEADER:
-		return (struct room){ (uint8_t *)in->header + in->have,
-				      FRAME_HEADER_SIZE - in->have };
-	case INTAKE_BODY:
-		return (struct room){ in->body + in->have, in->frame.body_len - in->have };
-	case INTAKE_PAYLOAD:
-		return (struct room){ in->place + in->have, in->place_len - in->have };
-	case INTAKE_FRAME:
-	case INTAKE_PLACE:
-	case INTAKE_WHOLE:
-	case INTAKE_BROKEN:
-		break;
-	}
-	return (struct room){ NULL, 0 };
-}
-
 /* A part without bytes is whole as soon as it begins. */
 static void leave_if_whole(struct intake *in)
 {

@@ -53,7 +53,24 @@ struct room {
 void intake_init(struct intake *in);
 
 /* Where the next bytes go. Empty in FRAME, PLACE, WHOLE and BROKEN. */
-struct room intake_want(const struct intake *in);
+static inline struct room intake_want(const struct intake *in)
+{
+	switch (in->state) {
+	case INTAKE_HEADER:
+		return (struct room){ (uint8_t *)in->header + in->have,
+				      FRAME_HEADER_SIZE - in->have };
+	case INTAKE_BODY:
+		return (struct room){ in->body + in->have, in->frame.body_len - in->have };
+	case INTAKE_PAYLOAD:
+		return (struct room){ in->place + in->have, in->place_len - in->have };
+	case INTAKE_FRAME:
+	case INTAKE_PLACE:
+	case INTAKE_WHOLE:
+	case INTAKE_BROKEN:
+		break;
+	}
+	return (struct room){ NULL, 0 };
+}
 
 /* `n` bytes, at most what was wanted, are in place. -EPROTO and -EMSGSIZE break the intake. */
 int intake_got(struct intake *in, size_t n);
