@@ -117,12 +117,16 @@ struct wadi_options {
  * __OW_WADI_ENDPOINT, then tcp://127.0.0.1:4870; the token likewise. On failure
  * *ret is a handle all the same, good for wadi_strerror() and wadi_close(), or
  * NULL if there was no memory even for that.
+ *
+ * A proxy that goes away meanwhile, or that was killed and has left its Unix socket, is waited for
+ * until the deadline, as in any call. Where nobody listens at all it is -EHOSTUNREACH at once.
  */
 WADI_API int wadi_open(const struct wadi_options *options, struct wadi **ret);
 
 /*
- * Drops what is in flight and frees the handle; NULL is fine. Views, reservations and readers of it
- * must be gone.
+ * Drops what is in flight and frees the handle; NULL is fine. An operation that was started ends
+ * with it, what it asked for may have happened or not, and nothing of it is to be touched any more.
+ * Views, reservations and readers of it must be gone.
  * With direct://, its connections stay for the next wadi_open() of this process with the same
  * endpoint and token; what is open at the store is given back, for which it waits, a second at
  * most.

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * closed: why a Unix socket cannot be connected to, as far as its path tells. Whoever is kept out
- * by its mode is told "nobody listens" otherwise, and looks for somebody who does.
+ * by its mode is told "nobody listens" otherwise, and looks for somebody who does. Who ends in
+ * order takes its socket along, so one that is left is of somebody who was killed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,14 +32,33 @@ static void say(char *buf, size_t cap, const char *path, const char *what_to_do)
 		snprintf(buf + n, cap - (size_t)n, "; %s", what_to_do);
 }
 
-/* Each directory from the first on, then the socket. */
-bool socket_is_closed(const struct address *a, char *buf, size_t cap)
-{
-	char path[sizeof(a->u.un.sun_path) + 1] = "";
+#define PATH_CAP (sizeof(((struct address *)NULL)->u.un.sun_path) + 1)
 
+static bool path_of_socket(const struct address *a, char path[PATH_CAP])
+{
+	memset(path, 0, PATH_CAP);
 	if (a->kind != ADDRESS_UNIX)
 		return false;
 	memcpy(path, a->u.un.sun_path, sizeof(a->u.un.sun_path));
+	return true;
+}
+
+bool socket_is_left(const struct address *a)
+{
+	char path[PATH_CAP];
+	struct stat s;
+
+	return path_of_socket(a, path) && stat(path, &s) == 0 && S_ISSOCK(s.st_mode) &&
+	       !is_closed(path, W_OK);
+}
+
+/* Each directory from the first on, then the socket. */
+bool socket_is_closed(const struct address *a, char *buf, size_t cap)
+{
+	char path[PATH_CAP];
+
+	if (!path_of_socket(a, path))
+		return false;
 	for (char *p = strchr(path, '/'); p; p = strchr(p + 1, '/')) {
 		char next = p[1];
 

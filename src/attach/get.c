@@ -244,7 +244,8 @@ int get_end(struct wadi_op *op, struct got *g, bool is_whole)
 	/* The bytes are whole; whether the read was counted is between the proxy and the catalog.
 	 */
 	r = ask_of_hold(op, g, &q, &w);
-	g->hold = 0;
+	if (r != -EUSERS && r != -ENOMEM)
+		g->hold = 0; /* else it may not have come to that: it is held still */
 	return r;
 }
 
@@ -439,13 +440,13 @@ static void started_free(struct wadi_op *op)
 		*s->ret_data = s->get.room.buf;
 	else if (s->ret_data)
 		node_free(s->get.room.buf);
-	node_free(s);
+	op_give(op->w, s, sizeof(*s), s->path);
 }
 
 static int start(struct wadi *w, const char *path, const struct get_room *room, void **ret_data,
 		 const struct wadi_get_options *options, struct wadi_op **ret)
 {
-	struct started_get *s = path ? node_alloc(sizeof(*s) + strlen(path) + 1) : NULL;
+	struct started_get *s = op_alloc(w, sizeof(*s), path);
 	int r = handle_check(w);
 
 	if (r == 0 && !s)
@@ -464,7 +465,7 @@ static int start(struct wadi *w, const char *path, const struct get_room *room, 
 		r = (int)handle_fail(w, "get", path, r, s->get.op.why);
 	}
 	if (r < 0)
-		node_free(s);
+		op_give(w, s, sizeof(*s), path);
 	else
 		*ret = &s->get.op;
 	return r;

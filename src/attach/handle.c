@@ -6,16 +6,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/cleanup.h"
 #include "base/container.h"
-#include "base/due.h"
 #include "base/node.h"
 
 #define ENDPOINT_DEFAULT "tcp://127.0.0.1:4870"
-#define PAUSE_NS_MIN     1000000ull
-#define PAUSE_NS_MAX     200000000ull
-/* Who finds no room comes again less often: there may be many like him. */
-#define PAUSE_NS_FULL 1000000000ull
 
 const char *wadi_version(void)
 {
@@ -116,16 +110,25 @@ int op_start(struct wadi_op *op)
 		return r;
 	}
 	op->w->op_count++;
+	list_init(&op->link);
+	if (op->free)
+		list_insert(&op->w->started, &op->link);
 	return 0;
 }
 
-/* The loop turns no more: an operation ends at its next wait, for its memory is the caller's. */
-static int64_t op_give_up(struct wadi_op *op, int r)
+/* Without a turn: it ends at its next wait. */
+static void op_stop(struct wadi_op *op)
 {
-	op->w->is_poisoned = true;
 	fiber_cancel(&op->fiber);
 	while (!op->has_ended)
 		(void)fibers_run(&op->w->loop->fibers, op->w->loop->now_ns);
+}
+
+/* The loop turns no more, and the operation's memory is the caller's. */
+static int64_t op_give_up(struct wadi_op *op, int r)
+{
+	op->w->is_poisoned = true;
+	op_stop(op);
 	return handle_fail(op->w, op->verb, op->what, -ENOTRECOVERABLE, strerror(-r));
 }
 
@@ -158,6 +161,18 @@ int64_t op_finish(struct wadi_op *op)
 	return handle_fail(op->w, op->verb, op->what, op->result, op->why);
 }
 
+void ops_drop(struct wadi *w)
+{
+	while (!list_is_empty(&w->started)) {
+		struct wadi_op *op = container_of(w->started.next, struct wadi_op, link);
+
+		op_stop(op);
+		list_remove(&op->link);
+		op->result = -ECANCELED; /* nobody takes what it has brought */
+		op->free(op);
+	}
+}
+
 int op_no_memory(struct wadi_op *op)
 {
 	snprintf(op->why, sizeof(op->why), "in this process");
@@ -174,217 +189,6 @@ int64_t op_run(struct wadi_op *op)
 	if (r < 0)
 		return handle_fail(op->w, op->verb, op->what, r, op->why);
 	return op_finish(op);
-}
-
-/* What this process may have no more of is no fault of the store. */
-static int local_limit(int r)
-{
-	return r == -EMFILE || r == -ENFILE ? -EUSERS : r;
-}
-
-/* The connection. */
-
-static int sleep_ns(struct wadi_op *op, uint64_t ns)
-{
-	int r = waitq_wait(&op->w->connected, op->w->loop->now_ns + ns);
-
-	return r == -ETIMEDOUT ? 0 : r;
-}
-
-static int say_hello(struct wadi_op *op, struct conn *c)
-{
-	struct wadi *w = op->w;
-	struct call call = { 0 };
-	struct hello_rep rep;
-	struct rcur body;
-	struct wcur out = call_body(w->net, &call);
-	int r;
-
-	hello_req_put(&out,
-		      &(struct hello_req){ .version = PROTOCOL_VERSION,
-					   .role = ROLE_JOB,
-					   .secret = { (uint8_t *)w->token, strlen(w->token) } });
-	call_send(c, &call, MSG_HELLO, 0, &out, NULL, op->due_ns);
-	r = call_wait(&call);
-	body = call_reply(&call);
-	if (r == 0)
-		r = hello_rep_get(&body, &rep);
-	if (r == 0 && rep.job_name.len > JOB_NAME_BYTES_MAX)
-		r = -EBADMSG;
-	if (r == 0) {
-		if (w->job != rep.job)
-			w->changes = 0;
-		w->job = rep.job;
-		handle_heard(w, rep.changes);
-		memcpy(w->job_name, rep.job_name.ptr, rep.job_name.len);
-		w->job_name[rep.job_name.len] = '\0';
-	} else {
-		call_detail(&call, op->why, sizeof(op->why));
-		if (!op->why[0] && (r == -EHOSTUNREACH || r == -ECONNRESET) &&
-		    !socket_is_closed(&w->address, op->why, sizeof(op->why)))
-			snprintf(op->why, sizeof(op->why), "%s: %s", w->endpoint,
-				 w->why_closed ? w->why_closed : "no answer");
-	}
-	call_end(&call);
-	return r;
-}
-
-/* The proxy asks nothing of us; the table is for the end of the connection. */
-static void conn_closed(struct conn *c)
-{
-	struct wadi *w = c->owner;
-
-	w->why_closed = conn_why_closed(c);
-	if (w->conn == c)
-		w->conn = NULL;
-	if (w->opening == c)
-		w->opening = NULL;
-	handle_ring_closed(c);
-}
-
-static const struct service CLIENT = { .closed = conn_closed, .late = reply_late };
-
-/* -EAGAIN: there is no room at the other end at this moment. */
-static int connect_once(struct wadi_op *op)
-{
-	struct wadi *w = op->w;
-	struct stream *s;
-	struct conn *c;
-	int r = w->direct ? direct_connect(w->direct, &s)
-			  : stream_connect(w->loop, &w->address, &s);
-
-	if (r < 0) {
-		snprintf(op->why, sizeof(op->why), "%s: %s", w->endpoint, strerror(-r));
-		r = local_limit(r);
-		return r == -EUSERS || r == -ENOMEM ? r : -EHOSTUNREACH;
-	}
-	c = conn_open(w->net, s, &CLIENT, w);
-	if (!c)
-		return -ENOMEM;
-	w->opening = c;
-	w->why_closed = NULL;
-	r = say_hello(op, c);
-	c = TAKE_PTR(w->opening); /* NULL: it was closed meanwhile */
-	if (r == -ECONNRESET || (r == 0 && !c))
-		r = -EHOSTUNREACH;
-	if (r < 0) {
-		conn_close(c);
-		return r == -EUSERS ? -EAGAIN : r;
-	}
-	w->conn = c;
-	w->connection++;
-	w->asked_count = 0;
-	w->near.get_count = 0;
-	return 0;
-}
-
-/* Full means wait: the other end has as many as it may, and somebody may leave in time. */
-static int connect_in_time(struct wadi_op *op)
-{
-	const struct loop *l = op->w->loop;
-	uint64_t pause_ns = PAUSE_NS_MIN, early_ns = due_early(l->now_ns, op->due_ns);
-	int r = connect_once(op), sleep;
-
-	while (r == -EAGAIN && l->now_ns + pause_ns < early_ns) {
-		sleep = sleep_ns(op, pause_ns);
-		if (sleep < 0)
-			return sleep;
-		pause_ns = 2 * pause_ns < PAUSE_NS_FULL ? 2 * pause_ns : PAUSE_NS_FULL;
-		op->why[0] = '\0';
-		r = connect_once(op);
-	}
-	return r == -EAGAIN ? -EUSERS : r;
-}
-
-int handle_conn(struct wadi_op *op, struct conn **ret)
-{
-	struct wadi *w = op->w;
-	int r = 0;
-
-	while (w->is_saying_hello && r == 0)
-		r = waitq_wait(&w->connected, op->due_ns);
-	if (r == 0 && !w->conn) {
-		w->is_saying_hello = true;
-		r = connect_in_time(op);
-		w->is_saying_hello = false;
-		while (waitq_wake(&w->connected))
-			;
-	}
-	*ret = w->conn;
-	return r == 0 && !w->conn ? -EHOSTUNREACH : r;
-}
-
-struct wcur question_begin(struct wadi_op *op, struct question *q, uint16_t msg)
-{
-	*q = (struct question){
-		.op = op, .msg = msg, .kept = body_take(op->w->net), .call = { .net = op->w->net }
-	};
-	return q->kept ? wcur_make(q->kept->u.bytes, BODY_BYTES) : (struct wcur){ .bad = true };
-}
-
-/* A connection that has closed is forgotten; the next question opens another. */
-static void forget_closed(struct wadi *w)
-{
-	if (w->conn && w->conn->is_closed)
-		w->conn = NULL;
-}
-
-int question_ask_once(struct question *q, const struct wcur *body, const struct payload *payload)
-{
-	struct wadi_op *op = q->op;
-	ptrdiff_t len = wcur_finish(body);
-	struct conn *c;
-	struct wcur w;
-	int r = len < 0 ? -ENOMEM : handle_conn(op, &c);
-
-	if (r == 0)
-		handle_want_ring(op->w);
-	if (r < 0)
-		return r;
-	q->call.body = body_give(op->w->net, q->call.body);
-	if (q->sent_ns)
-		request_grow_old(q->msg, q->kept->u.bytes, (size_t)len,
-				 (op->w->loop->now_ns - q->sent_ns) / 1000000 + 1);
-	q->sent_ns = op->w->loop->now_ns;
-	w = call_body(op->w->net, &q->call);
-	put_bytes(&w, q->kept->u.bytes, (size_t)len);
-	call_send(c, &q->call, q->msg, slot_of_id(op->w->job), &w, payload, op->due_ns);
-	r = call_wait(&q->call);
-	if (r == -ECONNRESET || r == -EHOSTUNREACH || r == -ETIMEDOUT || r == -ECANCELED ||
-	    r == -ENOMEM || r == -ENOBUFS)
-		op->is_unsure = true;
-	op->is_stale = r == -ESTALE;
-	if (r < 0)
-		call_detail(&q->call, op->why, sizeof(op->why));
-	if (r == -ECONNRESET)
-		snprintf(op->why, sizeof(op->why), "%s: the connection was lost", op->w->endpoint);
-	forget_closed(op->w);
-	return r;
-}
-
-int question_ask(struct question *q, const struct wcur *body, const struct payload *payload)
-{
-	uint64_t pause_ns = PAUSE_NS_MIN;
-	struct wadi_op *op = q->op;
-
-	for (;;) {
-		int r = question_ask_once(q, body, payload), sleep;
-
-		if (r != -ECONNRESET && !(r == -EHOSTUNREACH && op->w->connection > 0))
-			return r;
-		if (op->w->loop->now_ns + pause_ns >= op->due_ns)
-			return -EHOSTUNREACH;
-		sleep = sleep_ns(op, pause_ns);
-		if (sleep < 0)
-			return sleep;
-		pause_ns = 2 * pause_ns < PAUSE_NS_MAX ? 2 * pause_ns : PAUSE_NS_MAX;
-	}
-}
-
-void question_end(struct question *q)
-{
-	q->kept = body_give(q->op->w->net, q->kept);
-	call_end(&q->call);
 }
 
 /* Attempts. */
@@ -496,6 +300,7 @@ int handle_init(struct wadi *w, struct loop *l)
 	if (!w->forked.pid)
 		w->forked.pid = getpid();
 	waitq_init(&w->connected, &l->fibers);
+	list_init(&w->started);
 	node_random(&w->attempt, sizeof(w->attempt));
 	w->attempt.hi |= 1; /* all zeros would be none */
 	near_init(&w->near, w);
@@ -561,6 +366,13 @@ int wadi_open(const struct wadi_options *options, struct wadi **ret)
 	return (int)op_run(&op);
 }
 
+void handle_free(struct wadi *w)
+{
+	if (w)
+		spares_fini(&w->spare_ops, OP_BYTES);
+	node_free(w);
+}
+
 void wadi_close(struct wadi *w)
 {
 	bool is_forked;
@@ -572,6 +384,8 @@ void wadi_close(struct wadi *w)
 	 * to it. */
 	if (!is_forked && w->loop) {
 		loop_adopt(w->loop);
+		if (!w->is_poisoned)
+			ops_drop(w);
 		conn_close(w->conn);
 		conn_close(w->opening);
 	}
@@ -587,7 +401,7 @@ void wadi_close(struct wadi *w)
 		}
 	}
 	forked_end(&w->forked);
-	node_free(w);
+	handle_free(w);
 }
 
 int wadi_fd(struct wadi *w)
@@ -600,7 +414,8 @@ int wadi_fd(struct wadi *w)
 int wadi_turn(struct wadi *w, uint32_t timeout_ms)
 {
 	unsigned before = w->ended_count;
-	uint64_t due_ns = node_now_ns() + timeout_ms * 1000000ull;
+	/* Without a wait any time that is over will do. */
+	uint64_t due_ns = timeout_ms ? node_now_ns() + timeout_ms * 1000000ull : 0;
 	int r = handle_check(w);
 
 	/* What a turn has made ready no descriptor tells of, so it is run before we leave. */

@@ -4,7 +4,8 @@
  * proxy, and operations on fibers. A blocking call starts its operation and turns the
  * loop until it has ended; the others go on meanwhile.
  *
- *	handle.c   opening, the connection, errors, turning   closed.c   why it was not let in
+ *	handle.c   opening, errors, turning
+ *	question.c what is asked, and the connection   closed.c   why it was not let in
  *	put.c get.c   whole objects       stream.c   writers and readers
  *	reserve.c  objects written in place   room.c  the pieces of an upload, likewise
  *	name.c     what needs no bytes: stat, remove, rename, wait, list
@@ -19,6 +20,7 @@
 #include <errno.h>
 
 #include "attach/near.h"
+#include "base/spares.h"
 #include "direct/direct.h"
 #include "net/conn.h"
 #include "shm/forked.h"
@@ -27,6 +29,8 @@
 #include "wire/extent.h"
 
 #define WHY_BYTES 200
+/* An operation of any kind that is started, and its path, unless that is a long one. */
+#define OP_BYTES 1152
 #define TOO_MANY_OPS \
 	"a handle has at most " TEXT_OF(FIBERS_PER_LOOP) " operations in flight: end some"
 
@@ -42,6 +46,7 @@ struct wadi {
 	struct forked forked;              /* since it was opened */
 	bool (*is_interrupted)(void *arg); /* of its options; may be NULL */
 	bool is_poisoned, is_saying_hello;
+	bool was_left; /* the last one that was closed, by the other end */
 	uint32_t timeout_ms;
 	unsigned ended_count; /* operations, for wadi_turn() */
 	unsigned op_count;
@@ -51,6 +56,8 @@ struct wadi {
 	uint64_t job, changes, heard_ns; /* changes: of the job, and when we heard of them */
 	struct address address;
 	struct near near;
+	struct spares spare_ops; /* of OP_BYTES */
+	struct list started;     /* operations that are to be ended */
 
 	char job_name[JOB_NAME_BYTES_MAX + 1];
 	struct conn *opening;   /* that has not been answered yet */
@@ -72,6 +79,7 @@ struct wadi_op {
 	struct wadi *w;
 	int64_t (*run)(struct wadi_op *op); /* a count, or a negative errno */
 	void (*free)(struct wadi_op *op);   /* of one that was started and not waited for */
+	struct list link;                   /* likewise: of the handle */
 	int64_t result;
 	uint64_t due_ns;
 	uint32_t timeout_ms;
@@ -85,9 +93,16 @@ struct wadi_op {
 	char why[WHY_BYTES];
 };
 
+/* Zeros for one that is started: a head, and its path behind that. NULL without a path, too. */
+void *op_alloc(struct wadi *w, size_t head, const char *path);
+/* NULL is fine. */
+void op_give(struct wadi *w, void *op, size_t head, const char *path);
+
 /* A handle on a loop of somebody else's, as the simulator has it; address and timeout are set by
  * hand. */
 int handle_init(struct wadi *w, struct loop *l);
+/* Its memory, when its connections are closed and its net. NULL is fine. */
+void handle_free(struct wadi *w);
 /*
  * -EOWNERDEAD after fork, -ENOTRECOVERABLE if poisoned, else 0: then the handle is this thread's
  * from now on.
@@ -122,11 +137,21 @@ int64_t op_run(struct wadi_op *op);
 int op_start(struct wadi_op *op);
 /* Turns until it has ended. */
 int64_t op_finish(struct wadi_op *op);
+/* The handle is closed: those that are in flight end, and nobody will end them. */
+void ops_drop(struct wadi *w);
 /* Sets the handle's error for a result, and returns that. */
 int64_t handle_fail(struct wadi *w, const char *verb, const char *what, int64_t r, const char *why);
 
+/* What this process may have no more of is no fault of the store. */
+static inline int local_limit(int r)
+{
+	return r == -EMFILE || r == -ENFILE ? -EUSERS : r;
+}
+
 /* A Unix socket that this process may not connect to: why, and what to do. */
 bool socket_is_closed(const struct address *a, char *buf, size_t cap);
+/* It is there, and open to us: whoever listened at it was killed. */
+bool socket_is_left(const struct address *a);
 
 /* The path behind the job's name; -EACCES if it names another job. */
 int path_of(struct wadi *w, const char *path, struct slice *ret, const char **ret_why);
@@ -142,6 +167,8 @@ void reply_late(struct conn *c, const struct frame *f, struct rcur *body);
 
 /* A step of the operation has made progress: its deadline is counted anew. */
 void op_progress(struct wadi_op *op);
+/* For so long at most. -ECANCELED. */
+int op_sleep(struct wadi_op *op, uint64_t ns);
 /* The connection, opened anew if that is needed. */
 int handle_conn(struct wadi_op *op, struct conn **ret);
 /*
@@ -242,6 +269,14 @@ struct reserved {
 };
 bool room_is_possible(const struct wadi *w);
 bool reserved_is_possible(const struct wadi *w, size_t len);
+/* On failure there is nothing to be ended. */
+int reserved_begin(struct wadi_op *op, size_t len, uint64_t begun_ns, struct reserved *ret);
+/* As one range of addresses; to copy to its parts is cheaper, they may be mapped already. */
+int reserved_map(struct wadi_op *op, struct reserved *v);
+/* `data` NULL: it is mapped, and written. */
+int reserved_put(struct wadi_op *op, struct reserved *v, const struct put_how *how,
+		 const void *data, uint64_t since, uint64_t *ret_version);
+void reserved_end(struct wadi *w, struct reserved *v);
 /*
  * Summed, then copied, so little at a time that it is still in the nearest cache: that takes
  * little longer than the copy alone. What its owner changes in between is found DAMAGED.

@@ -104,6 +104,25 @@ static bool is_own(const struct wadi *w, struct slice name)
 	return strlen(w->job_name) == name.len && memcmp(w->job_name, name.ptr, name.len) == 0;
 }
 
+/*
+ * It has ended, and that is all we were told. JOB_END is answered when nobody serves the job any
+ * more; whoever has not heard of the end has done so by then, too.
+ */
+static int wait_until_served(struct wadi_op *op)
+{
+	const uint64_t until_ns = op->w->loop->now_ns + (uint64_t)SERVE_MS * NS_PER_MS;
+	int r = 0;
+
+	while (r == 0 && op->w->loop->now_ns < until_ns && op->w->loop->now_ns < op->due_ns)
+		r = op_sleep(op,
+			     (until_ns < op->due_ns ? until_ns : op->due_ns) - op->w->loop->now_ns);
+	if (r < 0 || op->w->loop->now_ns >= until_ns)
+		return r;
+	snprintf(op->why, sizeof(op->why),
+		 "the job has ended, and perhaps not everybody has heard of it");
+	return -ETIMEDOUT;
+}
+
 static int64_t end_run(struct wadi_op *op)
 {
 	struct job_op *o = container_of(op, struct job_op, op);
@@ -116,7 +135,7 @@ static int64_t end_run(struct wadi_op *op)
 	question_end(&q);
 	/* Our own job's end cuts our connection, perhaps before it is answered; asked again, we
 	 * hear that the job has ended. */
-	return r == -EIDRM && is_own(op->w, o->name) ? 0 : r;
+	return r == -EIDRM && is_own(op->w, o->name) ? wait_until_served(op) : r;
 }
 
 int wadi_job_end(struct wadi *w, const char *name)
@@ -222,6 +241,8 @@ static int list_page(struct wadi_op *op, struct job_op *o, uint8_t *room, char *
 					      .has_ended = e.has_ended,
 					      .name = e.name };
 		r = info_from(*count < o->cap ? &o->ret[*count] : &info, &show);
+		if (r < 0)
+			break;
 		memcpy(after, e.name.ptr, e.name.len);
 		after[e.name.len] = '\0';
 		(*count)++;

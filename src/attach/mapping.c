@@ -79,7 +79,7 @@ void near_fini(struct near *n)
 
 bool near_is_possible(const struct wadi *w)
 {
-	return w->address.kind == ADDRESS_UNIX && w->near.refused != w->connection;
+	return address_may_pass(&w->address) && w->near.refused != w->connection;
 }
 
 void near_wake(struct wadi *w)

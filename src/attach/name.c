@@ -328,13 +328,15 @@ struct started_wait {
 
 static void started_free(struct wadi_op *op)
 {
-	node_free(container_of(op, struct started_wait, name.op));
+	struct started_wait *s = container_of(op, struct started_wait, name.op);
+
+	op_give(op->w, s, sizeof(*s), s->path);
 }
 
 static int start(struct wadi *w, const char *verb, const char *path, const struct name_op *model,
 		 int64_t (*run)(struct wadi_op *op), struct wadi_op **ret)
 {
-	struct started_wait *s = path ? node_alloc(sizeof(*s) + strlen(path) + 1) : NULL;
+	struct started_wait *s = op_alloc(w, sizeof(*s), path);
 	int r = handle_check(w);
 
 	if (r == 0 && !s)
@@ -350,7 +352,7 @@ static int start(struct wadi *w, const char *verb, const char *path, const struc
 		r = (int)handle_fail(w, verb, path, r, s->name.op.why);
 	}
 	if (r < 0)
-		node_free(s);
+		op_give(w, s, sizeof(*s), path);
 	else
 		*ret = &s->name.op;
 	return r;

@@ -55,6 +55,7 @@ struct near {
 	unsigned refused;       /* on this connection nothing is to be had */
 	unsigned sight_refused; /* likewise, of an index */
 	unsigned room_refused;  /* and of room to write */
+	uint64_t room_again_ns; /* there was none; then it is asked for again */
 	struct wadi *w;
 	struct list mappings; /* used last, last */
 	unsigned count;
@@ -105,7 +106,7 @@ int mapping_get_reserved(struct wadi_op *op, uint64_t put, const struct reserved
 			 uint32_t count, struct mapping **ret);
 void mapping_use(struct near *n, struct mapping *m);
 void mapping_leave(struct near *n, struct mapping *m);
-/* It is about to be written, and in one go that is cheaper than page by page. */
+/* It is about to be written, and many pages at once are cheaper than each by itself. */
 void mapping_touch(struct mapping *m, const uint8_t *at, size_t len);
 /* It has this number there. False: it has another one that somebody views it by. */
 bool mapping_bind(struct mapping *m, struct viewer *v, uint32_t number, uint32_t life);

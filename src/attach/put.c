@@ -421,14 +421,16 @@ struct started_put {
 
 static void started_free(struct wadi_op *op)
 {
-	node_free(container_of(op, struct started_put, put.op));
+	struct started_put *s = container_of(op, struct started_put, put.op);
+
+	op_give(op->w, s, sizeof(*s), s->path);
 }
 
 int wadi_start_put(struct wadi *w, const char *path, const void *data, size_t len,
 		   const struct wadi_put_options *options, uint64_t *ret_version,
 		   struct wadi_op **ret)
 {
-	struct started_put *s = path ? node_alloc(sizeof(*s) + strlen(path) + 1) : NULL;
+	struct started_put *s = op_alloc(w, sizeof(*s), path);
 	const char *why = path ? "in this process" : "no path was given";
 	int r = s ? put_how_init(w, &s->put.how, options) : path ? -ENOMEM : -EINVAL;
 
@@ -453,7 +455,7 @@ int wadi_start_put(struct wadi *w, const char *path, const void *data, size_t le
 	}
 	if (r < 0) {
 		r = (int)handle_fail(w, "put", path, r, why);
-		node_free(s);
+		op_give(w, s, sizeof(*s), path);
 		return r;
 	}
 	*ret = &s->put.op;

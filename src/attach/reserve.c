@@ -18,12 +18,16 @@
 #define DATA_ALIGN 64
 #define COPY_BYTES 4096
 
+/* Where the host's memory is full, a put in place is tried so often: each try leases in vain. */
+#define ROOM_AGAIN_MS 1000
+
 /* So many bytes have sums in one message. */
 #define BYTES_MAX ((size_t)SUMS_BYTES / 4 * CHECK_PIECE)
 
 bool room_is_possible(const struct wadi *w)
 {
-	return near_is_possible(w) && w->near.room_refused != w->connection;
+	return near_is_possible(w) && w->near.room_refused != w->connection &&
+	       w->loop->now_ns >= w->near.room_again_ns;
 }
 
 bool reserved_is_possible(const struct wadi *w, size_t len)
@@ -66,8 +70,7 @@ static int map_part(struct wadi_op *op, struct reserved *v, unsigned index)
 	return r < 0 ? r : mapped(op, v, m, part->offset, part->len);
 }
 
-/* As one range of addresses; to copy to its parts is cheaper, they may be mapped already. */
-static int map_all(struct wadi_op *op, struct reserved *v)
+int reserved_map(struct wadi_op *op, struct reserved *v)
 {
 	struct mapping *m;
 	int r;
@@ -126,7 +129,7 @@ static int ask_for_room(struct wadi_op *op, uint64_t begun_ns, struct reserved *
 	return r;
 }
 
-static void reserved_end(struct wadi *w, struct reserved *v)
+void reserved_end(struct wadi *w, struct reserved *v)
 {
 	leave(w, v);
 	if (v->put && v->connection == w->connection && w->conn)
@@ -135,7 +138,7 @@ static void reserved_end(struct wadi *w, struct reserved *v)
 	v->parts = node_free(v->parts);
 }
 
-static int reserved_begin(struct wadi_op *op, size_t len, uint64_t begun_ns, struct reserved *ret)
+int reserved_begin(struct wadi_op *op, size_t len, uint64_t begun_ns, struct reserved *ret)
 {
 	int r;
 
@@ -143,6 +146,8 @@ static int reserved_begin(struct wadi_op *op, size_t len, uint64_t begun_ns, str
 	r = ask_for_room(op, begun_ns, ret);
 	if (r == -EACCES || r == -EOPNOTSUPP)
 		op->w->near.room_refused = op->w->connection;
+	if (r == -EUSERS)
+		op->w->near.room_again_ns = op->w->loop->now_ns + ROOM_AGAIN_MS * 1000000ull;
 	if (r < 0)
 		reserved_end(op->w, ret);
 	return r;
@@ -244,8 +249,8 @@ static int say_what_it_is(struct wadi_op *op, struct reserved *v, const struct p
 	return r == -ECONNRESET ? -ESTALE : r;
 }
 
-static int reserved_put(struct wadi_op *op, struct reserved *v, const struct put_how *how,
-			const void *data, uint64_t since, uint64_t *ret_version)
+int reserved_put(struct wadi_op *op, struct reserved *v, const struct put_how *how,
+		 const void *data, uint64_t since, uint64_t *ret_version)
 {
 	size_t len = (v->len + CHECK_PIECE - 1) / CHECK_PIECE * 4;
 	struct payload sums = { .len = len };
@@ -296,7 +301,7 @@ static int64_t reserve_run(struct wadi_op *op)
 	int x = reserved_begin(op, r->room.len, r->how.begun_ns, &r->room);
 
 	if (x == 0)
-		x = map_all(op, &r->room);
+		x = reserved_map(op, &r->room);
 	if (x < 0)
 		reserved_end(op->w, &r->room);
 	return x;

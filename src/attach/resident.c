@@ -58,18 +58,22 @@ int64_t resident_get(struct wadi *w, const struct get_how *how, struct get_room 
 int64_t resident_get_prepared(struct wadi_op *op, const struct get_how *how, struct get_room *room)
 {
 	const struct near *n = &op->w->near;
-	int64_t r = -ENOENT;
 
 	for (unsigned i = 0; i < TRIES; i++) {
 		struct view view;
+		int64_t len = resident_get(op->w, how, room, &view);
+		int r;
 
-		r = resident_get(op->w, how, room, &view);
+		if (len >= 0)
+			return len;
 		/* Where one mapping would have to go for another, the ring is the shorter way. */
-		if (r >= 0 || r == -ENOENT || !near_is_possible(op->w) || n->count >= MAPPINGS_MAX)
+		if (len == -ENOENT || !near_is_possible(op->w) || n->count >= MAPPINGS_MAX)
 			break;
-		r = sight_prepare(op, n->sight, &view, (int)r);
+		r = sight_prepare(op, n->sight, &view, (int)len);
+		if (r == -ECANCELED || r == -ETIMEDOUT)
+			return r;
 		if (r < 0)
 			break;
 	}
-	return r >= 0 || r == -ECANCELED || r == -ETIMEDOUT ? r : -ENOENT;
+	return -ENOENT;
 }

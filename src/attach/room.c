@@ -73,7 +73,8 @@ static int ask(struct wadi_op *op, struct upload *u, uint32_t part, uint64_t off
 		r = rcur_finish(&body);
 	question_end(&q);
 	room_leave(op->w, m);
-	if (r == 0)
+	/* There is room in either case, and perhaps it was waited for. */
+	if (r == 0 || r == -EOPNOTSUPP)
 		op_progress(op);
 	return r == -ECONNRESET ? -ESTALE : r;
 }

@@ -223,6 +223,9 @@ static int64_t writer_run(struct write_op *o, struct wadi_writer *wr,
 		forgive_pause(wr, o->op.timeout_ms);
 	r = op_run(&o->op);
 	wr->is_broken = r < 0;
+	/* Pieces on their way may lie in the caller's memory, which is his again. */
+	if (r < 0 && handle_check(wr->w) == 0)
+		upload_drop(wr->w, &wr->upload);
 	return r;
 }
 

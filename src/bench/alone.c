@@ -35,7 +35,7 @@ int alone_run(struct alone *a, uint64_t names, uint64_t count, uint64_t ns)
 		a->calls += ALONE_CALLS;
 		at_ns = next_ns;
 		if (bench_is_interrupted())
-			r = -EINTR;
+			r = -ECANCELED;
 	}
 	a->busy_ns = at_ns - begun_ns;
 	a->cpu_ns = cpu_now_ns() - cpu_ns;

@@ -244,6 +244,8 @@ static int open_peers(struct bench *b)
 		r = add_system(b, peer_memory_new(false));
 	if (r == 0 && b->peers & 1u << BENCH_RAW && bench_is_local(b))
 		r = add_system(b, peer_memory_new(true));
+	if (r == 0 && b->peers & 1u << BENCH_RAW && bench_is_local(b))
+		r = add_system(b, peer_memcpy_new());
 	if (r == 0 && b->peers & 1u << BENCH_REDIS)
 		r = add_system(b, peer_redis_new());
 	if (r == 0 && b->peers & 1u << BENCH_MEMCACHED)
@@ -336,6 +338,9 @@ int bench_run(struct bench *b)
 		if (r == 0)
 			r = ENTRIES[k].run(b, (enum bench_kind)k);
 	}
+	/* Whatever stopped because of it, and says so in its own words. */
+	if (r < 0 && bench_is_interrupted())
+		r = bench_fail(b, -ECANCELED, "interrupted");
 	awake_stop(&awake);
 	close_systems(b);
 	remove_directory(b);

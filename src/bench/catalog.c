@@ -22,6 +22,8 @@
 #define NEXT_NS    1000 /* of the catalog's time, for each commit */
 #define LOG_BYTES  (64u << 20)
 #define WAIT_NS    100000
+/* One name of so many is created while it is measured, all over the others, which are there. */
+#define CREATE_EVERY 16
 
 struct catalog_bench {
 	struct alone alone;
@@ -91,6 +93,11 @@ static int commit(struct alone *a, uint64_t n)
 	return r;
 }
 
+static int create(struct alone *a, uint64_t n)
+{
+	return commit(a, n * CREATE_EVERY);
+}
+
 static int lookup(struct alone *a, uint64_t n)
 {
 	struct catalog_bench *t = container_of(a, struct catalog_bench, alone);
@@ -125,18 +132,19 @@ static size_t memory_now(void)
 	return m.uordblks + m.hblkhd;
 }
 
+static int ended(struct catalog_bench *t, int r)
+{
+	return r < 0 ? bench_fail(t->alone.b, r, "the catalog says: %s %s", strerror(-r),
+				  t->out.detail)
+		     : 0;
+}
+
 static int run(struct catalog_bench *t, int (*call)(struct alone *a, uint64_t n), uint64_t names,
 	       uint64_t count)
 {
-	int r;
-
 	t->alone.call = call;
-	r = alone_run(&t->alone, names, count,
-		      count == UINT64_MAX ? t->alone.b->row_ns : UINT64_MAX);
-	if (r < 0)
-		return bench_fail(t->alone.b, r, "the catalog says: %s %s", strerror(-r),
-				  t->out.detail);
-	return 0;
+	return ended(t, alone_run(&t->alone, names, count,
+				  count == UINT64_MAX ? t->alone.b->row_ns : UINT64_MAX));
 }
 
 static int open_catalog(struct catalog_bench *t)
@@ -155,15 +163,35 @@ static int open_catalog(struct catalog_bench *t)
 	return 0;
 }
 
+/*
+ * In order, because that is three times as fast: with 50 million, each that comes anywhere in
+ * between waits 5 us for memory.
+ */
+static int fill(struct catalog_bench *t, uint64_t names)
+{
+	int r = 0;
+
+	for (uint64_t n = 0; n < names && r >= 0; n++) {
+		if (n % CREATE_EVERY != 0)
+			r = commit(&t->alone, n);
+		if (bench_is_interrupted())
+			r = -ECANCELED;
+	}
+	return ended(t, r);
+}
+
 static int measure_catalog(struct catalog_bench *t)
 {
-	uint64_t names = (t->alone.b->objects + ALONE_CALLS - 1) / ALONE_CALLS * ALONE_CALLS;
+	const uint64_t step = CREATE_EVERY * ALONE_CALLS;
+	uint64_t names = (t->alone.b->objects + step - 1) / step * step;
 	size_t memory = memory_now();
 	int r;
 
 	if (names % ALONE_STEP == 0)
-		names += ALONE_CALLS;
-	r = run(t, commit, names, names);
+		names += step;
+	r = fill(t, names);
+	if (r == 0)
+		r = run(t, create, names / CREATE_EVERY, names / CREATE_EVERY);
 	if (r < 0)
 		return r;
 	alone_give(&t->alone, "create", (double)(memory_now() - memory) / (double)names);

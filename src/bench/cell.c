@@ -145,15 +145,21 @@ static const char *why_of(const struct run *run)
 	return "no memory";
 }
 
+/* A floor answers one after the other: beside long values it would be none. */
+static bool has_beside(const struct cell *c, const struct peer *p)
+{
+	return c->beside.clients > 0 && !p->ops->is_floor;
+}
+
 static int run_open(struct bench *b, const struct cell *c, struct run *run)
 {
 	unsigned threads = b->threads < c->load.clients ? b->threads : c->load.clients;
 	int r = 0;
 
 	run->main_count = threads;
-	run->peer->clients = c->load.clients + c->beside.clients;
+	run->peer->clients = c->load.clients + (has_beside(c, run->peer) ? c->beside.clients : 0);
 	run->peer->error[0] = '\0';
-	threads += c->beside.clients > 0;
+	threads += has_beside(c, run->peer);
 	run->crew = calloc(threads, sizeof(*run->crew));
 	run->tallies = calloc(threads, sizeof(*run->tallies));
 	if (!run->crew || !run->tallies)
@@ -313,7 +319,7 @@ static void row_make(const struct bench *b, const struct cell *c, const struct r
 		.max_us = (double)all.max / 1e3,
 		.ops_per_s = count * 1e9 / (double)elapsed_ns,
 		.mb_per_s = (double)bytes * 1e3 / (double)elapsed_ns,
-		.server_cpu_us = run->peer->server && !c->beside.clients
+		.server_cpu_us = run->peer->server && !has_beside(c, run->peer)
 					 ? (double)run->server_cpu_ns / count / 1e3
 					 : NAN,
 		.client_cpu_us = c->load.by > LOAD_OPENED ? NAN : (double)cpu_ns / count / 1e3,
@@ -351,10 +357,7 @@ static bool has_part(const struct bench *b, const struct cell *c, const struct p
 		return false;
 	if (c->load.by > LOAD_OPENED && !p->ops->first)
 		return false;
-	if (p->ops->is_serial && c->load.clients > b->threads)
-		return false;
-	/* A floor answers one after the other, whatever is behind it. */
-	return !p->ops->is_floor || c->beside.clients == 0;
+	return !p->ops->is_serial || c->load.clients <= b->threads;
 }
 
 /* What Wadi has as a call only keeps its thread for itself. */
@@ -391,7 +394,7 @@ int cell_run(struct bench *b, const struct cell *c)
 			if (!run->is_broken)
 				r = slice(b, c, run, pair);
 			if (r == 0 && bench_is_interrupted())
-				r = bench_fail(b, -EINTR, "interrupted");
+				r = -ECANCELED;
 		}
 	}
 	if (r == 0)

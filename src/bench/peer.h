@@ -127,6 +127,7 @@ enum bench_peer { BENCH_RAW, BENCH_REDIS, BENCH_MEMCACHED, BENCH_DIR };
 struct peer *peer_wadi_new(enum bench_attach attach);
 struct peer *peer_raw_new(bool is_polling);
 struct peer *peer_memory_new(bool is_polling); /* with BENCH_RAW, on one host */
+struct peer *peer_memcpy_new(void);            /* likewise */
 struct peer *peer_redis_new(void);
 struct peer *peer_memcached_new(void);
 struct peer *peer_dir_new(void);

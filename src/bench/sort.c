@@ -70,6 +70,6 @@ int bench_sort_run(struct bench *b, enum bench_kind kind)
 	while (waitpid(child, &status, 0) < 0)
 		; /* a signal, of which it is told as well */
 	if (bench_is_interrupted())
-		return bench_fail(b, -EINTR, "interrupted");
+		return -ECANCELED;
 	return status ? bench_fail(b, -EIO, "%s has failed", path) : 0;
 }

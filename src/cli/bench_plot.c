@@ -27,6 +27,7 @@ static const struct {
 	{ "memcached", "#2f8f4e" },      { "dir", "#b9770e" },
 	{ "host", "#0b5fa5" },           { "sidecar", "#2f8f4e" },
 	{ "proxy", "#c8352b" },          { "direct", "#7a5195" },
+	{ "memcpy", "#222222" },
 };
 #define COLOR_COUNT (sizeof(COLORS) / sizeof(COLORS[0]))
 

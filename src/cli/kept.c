@@ -262,6 +262,7 @@ static int open_directory(struct kept *k)
 			rundir_close(&k->dir);
 			return complain("cannot use", k->dir.path, r);
 		}
+		k->is_alone = r == 0;
 		if (r == 0)
 			return 0;
 		rundir_leave(&k->dir);
@@ -312,7 +313,7 @@ static int meet_keeper(struct kept *k)
 	int fd = connect_to(k->dir.path);
 
 	k->is_again = !is_nobody(fd);
-	if (fd == -ECONNREFUSED)
+	if (fd == -ECONNREFUSED && !k->is_alone)
 		tell_of_the_dead(k);
 	if (is_nobody(fd))
 		fd = start_keeper(k);

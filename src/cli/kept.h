@@ -46,6 +46,7 @@ struct kept {
 	struct rundir dir;
 	struct keep *keep;
 	bool is_again; /* there was a predecessor, and its memory is here */
+	bool is_alone; /* there was none, whatever a process of the same number has left */
 
 	/* kept.c's own. */
 	const struct kept_config *config;

@@ -47,7 +47,7 @@ struct core_config {
 	/* The pool of this process, if it has one. */
 	const struct reach_ops *reach_ops;
 	struct reach *reach;
-	uint64_t reach_store; /* its incarnation */
+	uint64_t reach_store; /* its incarnation, which metadata is told */
 
 	/*
 	 * Sessions of a predecessor that is gone, by shard, SHARDS_MAX of them; 0: there was
@@ -124,6 +124,7 @@ struct ask {
 	struct body *kept; /* the request, to be sent again */
 	uint64_t sent_ns;  /* the last time; 0: not yet */
 	unsigned sent_count;
+	unsigned life;    /* of our session there, when it was last sent: shard_link.life */
 	bool is_unheard;  /* there was no connection to send it on, to the end */
 	struct call call; /* room, room_cap: set by the caller */
 	char detail[160]; /* the peer's words about an error */
@@ -294,6 +295,7 @@ struct found {
 	uint64_t asked_ns;         /* when it was first asked for */
 	struct errand *release;    /* while there is a hold: what will give it back */
 	uint32_t extent_count, nth_try;
+	unsigned life; /* of the session that has the hold: ask.life */
 	struct stat_rep stat;
 	uint32_t value_crc;
 	uint64_t value_seed;

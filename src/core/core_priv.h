@@ -12,6 +12,7 @@ struct shard_link {
 	struct conn *conn;
 	bool is_ready;
 	uint64_t session, epoch; /* epoch 0: ours has not begun */
+	unsigned life;           /* how often it began, or began again after it was over */
 	uint64_t left;           /* the session that HELLO ends, before ours begins; or 0 */
 	struct call hello, beat;
 	struct timer again, beat_timer;

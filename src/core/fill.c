@@ -35,6 +35,7 @@ struct fill_extent {
 	uint64_t offset; /* in its part */
 	struct extent extent;
 	uint8_t *table; /* of its sums, if it has one; written at the commit */
+	bool is_written;
 };
 
 struct fill_part {
@@ -45,7 +46,7 @@ struct fill_part {
 struct fill {
 	struct core *core;
 	uint64_t job, author, len_hint, taken;
-	bool is_spoiled;
+	bool is_spoiled, is_ended; /* is_ended: it was to be committed, so no more comes */
 
 	struct segment **segments; /* all reserved; [now] is being filled */
 	unsigned segment_count, segment_cap, now;
@@ -142,6 +143,21 @@ static struct want want_more(const struct fill *f, uint64_t age_ms)
 			      .is_whole = f->len_hint > 0 && f->taken == 0 };
 }
 
+/* The object's from here on. Leases may end in any order, so none of them has a place before. */
+static int segment_add(struct fill *f, struct segment *s)
+{
+	int r = grow((void **)&f->segments, f->segment_count, &f->segment_cap,
+		     sizeof(*f->segments));
+
+	if (r < 0) {
+		segment_seal(s);
+		return r;
+	}
+	segment_reserved(s);
+	f->segments[f->segment_count++] = s;
+	return 0;
+}
+
 /*
  * A known length is leased whole, as far as one LEASE goes, and its tables of sums with it: two
  * puts for which there is room one after the other must not each wait for what the other has.
@@ -160,14 +176,8 @@ int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size
 		if (n < 0)
 			return n;
 		for (int i = 0; i < n; i++) {
-			if (grow((void **)&f->segments, f->segment_count, &f->segment_cap,
-				 sizeof(*f->segments)) < 0) {
-				segment_seal(got[i]);
-				continue;
-			}
 			got[i]->author = f->author;
-			segment_reserved(got[i]);
-			f->segments[f->segment_count++] = got[i];
+			(void)segment_add(f, got[i]); /* as if it had not been granted */
 		}
 		if (f->is_spoiled)
 			return -ECANCELED;
@@ -296,6 +306,8 @@ int fill_take(struct fill *f, uint32_t part, uint64_t offset, uint32_t len, stru
 	*ret = (struct piece){ 0 };
 	if (f->is_spoiled)
 		return -ECANCELED;
+	if (f->is_ended)
+		return -EINVAL;
 	if (!p || offset != p->len)
 		return p || part >= PARTS_MAX ? -EINVAL : -ENOMEM;
 	/* What was fenced meanwhile keeps the bytes that it has, and takes no more. */
@@ -352,15 +364,11 @@ static int add_segment(struct fill *f, uint32_t need, uint64_t due_ns, struct se
 	};
 	struct segment *s;
 	char why[8];
-	int r = grow((void **)&f->segments, f->segment_count, &f->segment_cap,
-		     sizeof(*f->segments));
+	int r = segments_lease(f->core, &want, due_ns, &s, 1, why, sizeof(why));
 
-	if (r == 0)
-		r = segments_lease(f->core, &want, due_ns, &s, 1, why, sizeof(why));
+	r = r < 0 ? r : segment_add(f, s);
 	if (r < 0)
 		return r;
-	segment_reserved(s);
-	f->segments[f->segment_count++] = s;
 	*ret = s;
 	return s->size >= need ? 0 : -ENOSPC;
 }
@@ -515,20 +523,24 @@ static int write_table(struct fill *f, struct fill_extent *x, uint64_t due_ns)
 	x->extent.table_offset = piece.offset;
 	piece_leave(f->core, &piece);
 	f->tables[f->table_count++] = piece.segment;
+	x->is_written = true;
 	return r;
 }
 
+/* Those that an earlier commit has written are there. */
 static int write_tables(struct fill *f, uint64_t due_ns)
 {
 	int r = end_extent(f);
 
-	if (r < 0 || f->tables || f->extent_count == 0)
+	if (r < 0 || f->extent_count == 0)
 		return r;
-	f->tables = node_alloc(f->extent_count * sizeof(*f->tables));
+	if (!f->tables)
+		f->tables = node_alloc(f->extent_count * sizeof(*f->tables));
 	if (!f->tables)
 		return -ENOMEM;
+	f->is_ended = true;
 	for (unsigned i = 0; i < f->extent_count && r == 0; i++)
-		if (f->extents[i].table)
+		if (f->extents[i].table && !f->extents[i].is_written)
 			r = write_table(f, &f->extents[i], due_ns);
 	return r;
 }

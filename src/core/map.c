@@ -131,8 +131,11 @@ static void map_done(struct call *call)
 		link_begin(l);
 		return;
 	}
-	/* If HELLO was refused, or nobody is there, that has been told. */
-	if (!l->conn || l->is_refused)
+	/*
+	 * If HELLO was refused, or nobody is there, that has been told; or it will be: such a
+	 * refusal may wait until it is safe, and who is not let in yet is DENIED everything else.
+	 */
+	if (!l->conn || l->is_refused || (r == -EACCES && l->hello.is_pending))
 		return;
 	if (r == -EOPNOTSUPP)
 		link_refuse(l, r,

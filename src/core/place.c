@@ -23,6 +23,13 @@ int place_let_write(struct core *c, uint64_t author, struct place *p)
 	return r;
 }
 
+/* Where it cannot be mapped. That may be otherwise the next time. */
+static int elsewhere(char *why, size_t why_cap)
+{
+	snprintf(why, why_cap, "this process's memory has no room for it");
+	return -EUSERS;
+}
+
 /* Beside others of the author's. */
 static int reserve_one(struct core *c, const struct want *want, uint64_t due_ns, struct place *ret,
 		       char *why, size_t why_cap)
@@ -30,7 +37,10 @@ static int reserve_one(struct core *c, const struct want *want, uint64_t due_ns,
 	int r = author_reserve(c, want->job, want->author, (uint32_t)want->need, want->age_ms,
 			       due_ns, &ret->piece, why, why_cap);
 
-	return r < 0 ? r : ret->piece.is_buffer ? -EOPNOTSUPP : 1;
+	if (r < 0 || !ret->piece.is_buffer)
+		return r < 0 ? r : 1;
+	segment_seal(ret->piece.segment);
+	return elsewhere(why, why_cap);
 }
 
 /* All of a segment, or what is left to be put. */
@@ -41,7 +51,10 @@ static void take_all(struct segment *s, uint64_t left, struct place *ret)
 	*ret = (struct place){ .piece = { .segment = s, .len = s->front }, .is_all_of_it = true };
 }
 
-/* Segments of its own: all but the last are full, so that they can be mapped side by side. */
+/*
+ * Segments of its own: all but the last are full, so that they can be mapped side by side. One, if
+ * several would not be fewer bytes: each is to be asked for, and mapped, by all who read it, too.
+ */
 static int reserve_many(struct core *c, const struct want *want, uint64_t due_ns, struct place *ret,
 			unsigned cap, char *why, size_t why_cap)
 {
@@ -52,7 +65,7 @@ static int reserve_many(struct core *c, const struct want *want, uint64_t due_ns
 	int n;
 
 	whole.is_whole = true;
-	whole.size = segment_size_for(want->need / 2 + 1);
+	whole.size = segment_size_for(want->need - want->need / 3);
 	n = segments_lease(c, &whole, due_ns, got,
 			   cap < LEASE_SEGMENTS_MAX ? cap : LEASE_SEGMENTS_MAX, why, why_cap);
 	for (int i = 0; i < n; i++) {
@@ -61,21 +74,23 @@ static int reserve_many(struct core *c, const struct want *want, uint64_t due_ns
 		take_all(got[i], left, &ret[i]);
 		left -= ret[i].piece.len;
 	}
-	return n < 0 ? n : !is_near ? -EOPNOTSUPP : left > 0 ? -EMSGSIZE : n;
+	if (n < 0)
+		return n;
+	return !is_near ? elsewhere(why, why_cap) : left > 0 ? -EMSGSIZE : n;
 }
 
 int places_reserve(struct core *c, const struct want *want, uint64_t due_ns, struct place *ret,
 		   unsigned cap, char *why, size_t why_cap)
 {
-	int r = -EOPNOTSUPP;
+	int r;
 
 	memset(ret, 0, cap * sizeof(*ret));
-	if (core_has_pool(c))
-		r = want->need <= PLACE_BYTES_MAX
-			    ? reserve_one(c, want, due_ns, ret, why, why_cap)
-			    : reserve_many(c, want, due_ns, ret, cap, why, why_cap);
-	if (r == -EOPNOTSUPP)
-		snprintf(why, why_cap, "it would not lie in this process");
+	if (!core_has_pool(c)) {
+		snprintf(why, why_cap, "this process has no memory for objects");
+		return -EOPNOTSUPP;
+	}
+	r = want->need <= PLACE_BYTES_MAX ? reserve_one(c, want, due_ns, ret, why, why_cap)
+					  : reserve_many(c, want, due_ns, ret, cap, why, why_cap);
 	for (int i = 0, n = r; i < n && r > 0; i++) {
 		int x = place_let_write(c, want->author, &ret[i]);
 

@@ -22,8 +22,22 @@ static int get_extents(struct found *f, const uint8_t *bytes, size_t len)
 	return rcur_finish(&c);
 }
 
-static int get_lookup(struct found *f, const struct lookup_rep *rep, const uint8_t *payload,
-		      size_t len)
+/* They came where they will be, as they are on the wire. */
+static int get_extents_in_place(struct core *c, struct found *f, size_t len)
+{
+	struct body *wire = body_take(c->net);
+	int r;
+
+	if (!wire)
+		return -ENOMEM;
+	memcpy(wire->u.bytes, f->u.value, len);
+	r = get_extents(f, wire->u.bytes, len);
+	body_give(c->net, wire);
+	return r;
+}
+
+/* The payload, `len` bytes, lies where values are. */
+static int get_lookup(struct core *c, struct found *f, const struct lookup_rep *rep, size_t len)
 {
 	if (rep->attributes.len > sizeof(f->attributes))
 		return -EBADMSG;
@@ -47,10 +61,9 @@ static int get_lookup(struct found *f, const struct lookup_rep *rep, const uint8
 		.attributes = { f->attributes, rep->attributes.len },
 	};
 	if (rep->extent_count > 0)
-		return get_extents(f, payload, len);
+		return get_extents_in_place(c, f, len);
 	if (len > INLINE_BYTES_MAX || len != rep->len)
 		return -EBADMSG;
-	memcpy(f->u.value, payload, len);
 	f->value_len = (uint32_t)len;
 	return crc_more(crc_begin(f->value_seed), f->u.value, len) == f->value_crc ? 0 : -EIO;
 }
@@ -77,14 +90,13 @@ void object_release(struct core *c, struct found *f, bool is_confirmed)
 }
 
 /*
- * There is no such hold any more. If this was sent before, and neither the hold's time nor
- * that of the session can be over, then it was that which used the read up.
+ * There is no such hold any more. If this was sent before, and neither the session was over
+ * meanwhile nor the hold's time can be, then it was that which used the read up.
  */
 static bool is_repeat(const struct ask *a, const struct found *f)
 {
-	_Static_assert(SESSION_LIFE_MS <= HOLD_MS_MAX, "the shorter one");
-	return a->sent_count > 1 &&
-	       a->core->loop->now_ns - f->asked_ns < SESSION_LIFE_MS * 1000000ull;
+	return a->sent_count > 1 && a->life == f->life &&
+	       a->core->loop->now_ns - f->asked_ns < HOLD_MS_MAX / 2 * 1000000ull;
 }
 
 int object_release_wait(struct core *c, struct found *f, bool is_confirmed, uint64_t due_ns)
@@ -134,7 +146,6 @@ int object_look_up(struct core *c, const struct lookup_req *req, uint64_t due_ns
 		   char *why, size_t why_cap)
 {
 	struct lookup_req numbered = *req;
-	struct body *room = body_take(c->net);
 	struct lookup_rep rep;
 	struct rcur body;
 	struct ask a;
@@ -146,18 +157,17 @@ int object_look_up(struct core *c, const struct lookup_req *req, uint64_t due_ns
 	ret->asked_ns = c->loop->now_ns;
 	numbered.request = number_next(c);
 	lookup_req_put(&w, &numbered);
-	if (r == 0)
-		r = room ? 0 : -ENOMEM;
 	if (r == 0) {
-		a.call.room = room->u.bytes;
+		a.call.room = ret->u.value;
 		a.call.room_cap = EXTENTS_BYTES;
 		r = ask_wait(&a, &w, NULL, due_ns);
 	}
+	ret->life = a.life;
 	body = ask_reply(&a);
 	if (r == 0)
 		r = lookup_rep_get(&body, &rep);
 	if (r == 0)
-		r = get_lookup(ret, &rep, room->u.bytes, a.call.room_len);
+		r = get_lookup(c, ret, &rep, a.call.room_len);
 	if (r < 0)
 		snprintf(why, why_cap, "%s", a.detail);
 	if (r < 0)
@@ -167,7 +177,6 @@ int object_look_up(struct core *c, const struct lookup_req *req, uint64_t due_ns
 	if (!ret->hold)
 		errand_free(TAKE_PTR(ret->release));
 	ask_end(&a);
-	body_give(c->net, room);
 	return r;
 }
 

@@ -276,6 +276,8 @@ static void hello_done(struct call *call)
 	}
 	if (l->session != rep.session && l->session != 0)
 		segments_lose(c, 0, l);
+	if (l->session != rep.session || rep.since > l->epoch)
+		l->life++;
 	if (l->session != rep.session && c->config.session_begun)
 		c->config.session_begun(c->config.owner, l->index, rep.session);
 	l->session = rep.session;
@@ -297,6 +299,7 @@ static void say_hello(struct shard_link *l)
 	const struct core_config *config = &l->core->config;
 	struct hello_req req = { .version = PROTOCOL_VERSION,
 				 .role = config->is_direct ? ROLE_JOB : ROLE_PROXY,
+				 .incarnation = config->reach_store,
 				 .session = l->session,
 				 .epoch = l->epoch,
 				 .secret = config->key };
@@ -518,14 +521,14 @@ static int ask_once(struct ask *a, size_t len, const struct payload *payload, ui
 				 (a->core->loop->now_ns - a->sent_ns) / 1000000 + 1);
 	a->sent_ns = a->core->loop->now_ns;
 	a->sent_count++;
+	a->life = l->life;
 	a->call.body = body_give(a->core->net, a->call.body);
 	w = call_body(a->core->net, &a->call);
 	put_bytes(&w, a->kept->u.bytes, len);
 	if (!w.bad)
 		put_session(&w, a->msg, l);
 	epoch = l->epoch;
-	call_send(l->conn, &a->call, a->msg, a->slot, &w, payload, due_ns);
-	r = call_wait(&a->call);
+	r = call_ask(l->conn, &a->call, a->msg, a->slot, &w, payload, due_ns);
 	if (r == 0 && has_session(a->msg))
 		serve_heard(l, a->sent_ns);
 	if (r == -ENOLINK && l->is_ready && l->epoch == epoch)

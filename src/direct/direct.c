@@ -47,11 +47,8 @@ static int open_roles(struct direct *d)
 		.is_direct = true,
 	};
 	struct proxy_config proxy = { .is_private = true };
-	int r = loop_open_epoll(&d->loop);
+	int r;
 
-	if (r < 0)
-		return r;
-	d->loop->may_stay_awake = true;
 	fibers_allow(&d->loop->fibers, FIBERS_PER_LOOP); /* the proxy's, beside the handle's */
 	r = net_open(d->loop, &d->net);
 	if (r == 0)
@@ -60,39 +57,64 @@ static int open_roles(struct direct *d)
 	return r < 0 ? r : proxy_open(d->net, &proxy, &d->proxy);
 }
 
-int direct_open(const char *endpoint, const char *token, struct direct **ret)
+static int configure(struct direct *d, const char *endpoint, const char *token)
 {
-	struct direct *d = warm_take(endpoint, token);
-	int r;
-
-	if (d) {
-		/* What has happened in the meantime is seen before anybody asks. */
-		r = loop_turn(d->loop, 0);
-		core_go_on(d->core);
-		*ret = d;
-		if (r == 0)
-			return 0;
-		direct_free(d);
-	}
-	d = node_alloc(sizeof(*d));
-	if (!d)
-		return -ENOMEM;
-	d->pid = getpid();
 	strncpy(d->token, token, sizeof(d->token) - 1);
 	d->endpoint = node_alloc(strlen(endpoint) + 1);
-	r = d->endpoint ? 0 : -ENOMEM;
+	if (!d->endpoint)
+		return -ENOMEM;
+	strcpy(d->endpoint, endpoint);
+	return parse(d);
+}
+
+static int open_on(struct direct *d, struct loop *l, const char *endpoint, const char *token)
+{
+	int r = configure(d, endpoint, token);
+
+	d->loop = l;
+	return r < 0 ? r : open_roles(d);
+}
+
+int direct_open_on(struct loop *l, const char *endpoint, const char *token, struct direct **ret)
+{
+	*ret = node_alloc(sizeof(**ret));
+	return *ret ? open_on(*ret, l, endpoint, token) : -ENOMEM;
+}
+
+static int open_new(const char *endpoint, const char *token, struct direct **ret)
+{
+	struct direct *d = node_alloc(sizeof(*d));
+	struct loop *l = NULL;
+	int r = d ? loop_open_epoll(&l) : -ENOMEM;
+
 	if (r == 0) {
-		strcpy(d->endpoint, endpoint);
-		r = parse(d);
+		l->may_stay_awake = true;
+		d->pid = getpid();
+		r = open_on(d, l, endpoint, token);
 	}
-	if (r == 0)
-		r = open_roles(d);
 	if (r < 0) {
 		direct_free(d);
 		return r;
 	}
 	*ret = d;
 	return 0;
+}
+
+int direct_open(const char *endpoint, const char *token, struct direct **ret)
+{
+	struct direct *d = warm_take(endpoint, token);
+
+	if (d) {
+		/* What has happened in the meantime is seen before anybody asks. */
+		int r = loop_turn(d->loop, 0);
+
+		direct_go_on(d);
+		*ret = d;
+		if (r == 0)
+			return 0;
+		direct_free(d);
+	}
+	return open_new(endpoint, token, ret);
 }
 
 struct loop *direct_loop(struct direct *d)
@@ -128,12 +150,22 @@ static bool turn_until(struct direct *d, bool (*is_so)(struct direct *d))
 	return true;
 }
 
-static bool has_rested(struct direct *d)
+bool direct_rest(struct direct *d, unsigned others)
 {
 	if (!proxy_has_stopped(d->proxy))
 		return false;
 	core_rest(d->core);
-	return core_has_rested(d->core) && d->loop->fibers.alive_count == 0;
+	return core_has_rested(d->core) && d->loop->fibers.alive_count == others;
+}
+
+void direct_go_on(struct direct *d)
+{
+	core_go_on(d->core);
+}
+
+static bool has_rested(struct direct *d)
+{
+	return direct_rest(d, 0);
 }
 
 static bool has_stopped(struct direct *d)

@@ -23,6 +23,18 @@ struct direct;
  * -EHOSTUNREACH: a host's name is not known. Nobody is asked anything yet.
  */
 int direct_open(const char *endpoint, const char *token, struct direct **ret);
+/*
+ * The same on a loop of somebody else's, who turns it, as the simulator has it: it ends with its
+ * process, whatever *ret is when this fails.
+ */
+int direct_open_on(struct loop *l, const char *endpoint, const char *token, struct direct **ret);
+/*
+ * What is open at metadata is given back: true when nothing is left. The handle's connections have
+ * been closed. others: fibers of the loop that are not its own.
+ */
+bool direct_rest(struct direct *d, unsigned others);
+/* After a rest: it is used again. */
+void direct_go_on(struct direct *d);
 /* The handle's, until direct_close(). */
 struct loop *direct_loop(struct direct *d);
 struct net *direct_net(struct direct *d);

@@ -15,6 +15,13 @@ static uint64_t hash_of(const struct catalog *c, uint64_t path, uint64_t attempt
 	return hash_64(key, sizeof(key), c->seed);
 }
 
+void attempt_expect(const struct catalog *c, const struct job *j, uint64_t path, uint64_t attempt)
+{
+	htable_expect(&c->attempts, hash_of(c, path, attempt));
+	if (j->attempt_count >= ATTEMPTS_PER_JOB)
+		__builtin_prefetch(j->attempts.next, 1); /* it makes room for the next one */
+}
+
 struct attempt *attempt_by_put(const struct catalog *c, uint64_t path, uint64_t attempt)
 {
 	struct hlink *l = htable_first(&c->attempts, hash_of(c, path, attempt));

@@ -99,6 +99,14 @@ void catalog_set_lacking(struct catalog *c)
 	c->is_lacking = true;
 }
 
+void catalog_skip(struct catalog *c, const struct ids *ids)
+{
+	c->next_job += ids->jobs;
+	c->next_id += ids->others;
+	for (struct list *l = c->living.next; l != &c->living; l = l->next)
+		container_of(l, struct job, link)->version += ids->versions;
+}
+
 int refuse(struct outcome *ret, int r, const char *format, ...)
 {
 	va_list args;

@@ -112,6 +112,15 @@ void catalog_set_blank(struct catalog *c);
  */
 void catalog_set_lacking(struct catalog *c);
 
+/*
+ * So many ids, and versions of jobs that live, are left out: others may have been told of them by
+ * whoever is forgotten.
+ */
+struct ids {
+	uint64_t jobs, others, versions;
+};
+void catalog_skip(struct catalog *c, const struct ids *ids);
+
 /* When catalog_tick() has something to do: UINT64_MAX for never, 0 for at once. */
 uint64_t catalog_due(const struct catalog *c);
 struct moment {

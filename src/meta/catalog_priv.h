@@ -513,6 +513,8 @@ static inline uint64_t attempt_of(uint64_t hi, uint64_t lo)
 {
 	return lo + hi * 0x9e3779b97f4a7c15ull;
 }
+/* The memory that a new version of a path will touch, before it does. */
+void attempt_expect(const struct catalog *c, const struct job *j, uint64_t path, uint64_t attempt);
 struct attempt *attempt_by_put(const struct catalog *c, uint64_t path_hash, uint64_t attempt);
 struct attempt *attempt_by_end(const struct catalog *c, uint64_t path_hash, uint64_t attempt);
 /* Was a read of this version confirmed under this id? */

@@ -33,9 +33,9 @@ static struct slot *deadest(const struct store *st)
 	struct slot *found = NULL;
 	uint64_t most = 0;
 
-	for (int i = 0; i < SLOT_COUNT; i++) {
-		struct slot *slot = st->shard->slots[i];
-		uint64_t dead = slot ? catalog_dead_bytes(slot->catalog, st->id) : 0;
+	for (struct slot *slot = slot_from(st->shard, 0); slot;
+	     slot = slot_from(st->shard, slot->number + 1)) {
+		uint64_t dead = catalog_dead_bytes(slot->catalog, st->id);
 
 		if (dead > most) {
 			most = dead;
@@ -48,12 +48,10 @@ static struct slot *deadest(const struct store *st)
 /* One that lacks room under a quota, or has too much dead. */
 static struct slot *needy(const struct store *st)
 {
-	for (int i = 0; i < SLOT_COUNT; i++) {
-		struct slot *slot = st->shard->slots[i];
-
-		if (slot && (slot->lacking > 0 || catalog_must_clean(slot->catalog, st->id)))
+	for (struct slot *slot = slot_from(st->shard, 0); slot;
+	     slot = slot_from(st->shard, slot->number + 1))
+		if (slot->lacking > 0 || catalog_must_clean(slot->catalog, st->id))
 			return slot;
-	}
 	return NULL;
 }
 
@@ -160,9 +158,9 @@ void clean_serve(struct request *r)
 	}
 	st->lacking = req.bytes;
 	clean(st);
-	for (int i = 0; i < SLOT_COUNT; i++)
-		if (state->shard->slots[i])
-			rep.dead += catalog_dead_bytes(state->shard->slots[i]->catalog, st->id);
+	for (struct slot *slot = slot_from(state->shard, 0); slot;
+	     slot = slot_from(state->shard, slot->number + 1))
+		rep.dead += catalog_dead_bytes(slot->catalog, st->id);
 	w = request_answer(r);
 	clean_rep_put(&w, &rep);
 	request_reply(r, &w, NULL);

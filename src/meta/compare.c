@@ -169,9 +169,8 @@ static struct comparing *comparing_new(struct store *st)
 	k->task.run = go_on;
 	list_init(&k->task.link);
 	st->comparing = k;
-	for (int i = 0; i < SLOT_COUNT; i++)
-		if (s->slots[i])
-			catalog_compare_begin(s->slots[i]->catalog, st->id);
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1))
+		catalog_compare_begin(slot->catalog, st->id);
 	return k;
 }
 

@@ -147,9 +147,9 @@ void duties_send_all(struct store *st)
 	struct shard *s = st->shard;
 
 	st->has_more = false;
-	for (int i = 0; i < SLOT_COUNT && !st->has_more; i++)
-		if (s->slots[i])
-			duties_send(st, s->slots[i]);
+	for (struct slot *slot = slot_from(s, 0); slot && !st->has_more;
+	     slot = slot_from(s, slot->number + 1))
+		duties_send(st, slot);
 }
 
 bool stray_free(struct store *st, const struct segment_entry *e)

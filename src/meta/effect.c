@@ -2,13 +2,16 @@
 #include "meta/effect.h"
 
 /* clang-format off */
-#define PUT(type, field) field_put_##type(c, m->field);
+/* With a cursor of its own an encoder has that in registers. */
+#define PUT(type, field) field_put_##type(&at, m->field);
 #define GET(type, field) m->field = field_get_##type(c);
 
 #define E(id, NAME, name)                                                     \
 	static void name##_put(struct wcur *c, const struct name##_effect *m) \
 	{                                                                     \
+		struct wcur at = *c;                                          \
 		NAME##_FIELDS(PUT)                                            \
+		*c = at;                                                      \
 	}                                                                     \
 	static void name##_get(struct rcur *c, struct name##_effect *m)       \
 	{                                                                     \

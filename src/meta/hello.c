@@ -45,11 +45,10 @@ static void presence_over(struct shard *s, struct presence *p, bool is_gone, con
 {
 	log_info("a session is over: %s session=%016llx epoch=%llu", why, (unsigned long long)p->id,
 		 (unsigned long long)p->epoch);
-	for (int i = 0; i < SLOT_COUNT; i++) {
-		struct slot *slot = s->slots[i];
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1)) {
 		int r;
 
-		if (!slot || !catalog_session_has(slot->catalog, p->id))
+		if (!catalog_session_has(slot->catalog, p->id))
 			continue;
 		r = is_gone || p->job
 			    ? catalog_session_gone(slot->catalog, p->id, shard_now(s), &s->out)
@@ -100,10 +99,12 @@ static int presence_begin(struct shard *s, const struct hello_req *req, const st
 		if (!p)
 			return -ENOMEM;
 		p->id = id ? id : node_random_u64() | 1;
+		p->since = id ? 1 + req->epoch : 1;
 		list_init(&p->link);
 		htable_add(&s->presences, &p->by_id, p->id);
 	}
 	p->job = a->job;
+	p->near = a->role == ROLE_PROXY ? req->incarnation : 0;
 	p->is_recovered = false;
 	p->epoch = 1 + (id && req->epoch > p->epoch ? req->epoch : p->epoch);
 	heard(s, p);
@@ -207,9 +208,9 @@ int presences_recover(struct shard *s)
 {
 	int r = 0;
 
-	for (int i = 0; i < SLOT_COUNT && r == 0; i++)
-		if (s->slots[i])
-			r = catalog_sessions(s->slots[i]->catalog, recover_one, s);
+	for (struct slot *slot = slot_from(s, 0); slot && r == 0;
+	     slot = slot_from(s, slot->number + 1))
+		r = catalog_sessions(slot->catalog, recover_one, s);
 	return r;
 }
 
@@ -399,9 +400,9 @@ static void greet(struct request *r, struct shard *s, struct greeting *g)
 	w = request_answer(r);
 	hello_rep_put(
 		&w, &(struct hello_rep){ .version = PROTOCOL_VERSION,
-					 .incarnation = s->incarnation,
 					 .session = p ? p->id : 0,
 					 .epoch = p ? p->epoch : 0,
+					 .since = p ? p->since : 0,
 					 .credit = CONN_CREDIT,
 					 .inline_max = INLINE_BYTES_MAX,
 					 .job = g->access->job,
@@ -427,6 +428,7 @@ void hello_serve(struct request *r)
 	struct rcur body = request_body(r);
 	struct hello_req req;
 	struct greeting g = { .req = &req };
+	struct slot *slot;
 	int e = hello_req_get(&body, &req);
 
 	if (e == 0 && r->conn->access)
@@ -435,10 +437,12 @@ void hello_serve(struct request *r)
 		g.access = node_alloc(sizeof(*g.access));
 		e = g.access ? admit(r, s, &g) : -ENOMEM;
 	}
-	if (e < 0) {
+	if (e < 0)
 		node_free(g.access);
+	if (e == -EIDRM && shard_slot(s, slot_of_id(g.token.job), &slot) == 0)
+		refuse_when_safe(r, slot, g.token.job, e, g.why);
+	else if (e < 0)
 		request_fail(r, e, "%s", g.why);
-		return;
-	}
-	greet(r, s, &g);
+	else
+		greet(r, s, &g);
 }

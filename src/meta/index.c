@@ -93,6 +93,13 @@ void index_remove(struct index *x, struct index_link *l)
 	*l = (struct index_link){ 0 };
 }
 
+void index_expect(const struct index_link *l)
+{
+	__builtin_prefetch(l->parent, 1);
+	__builtin_prefetch(l->left, 1);
+	__builtin_prefetch(l->right, 1);
+}
+
 void index_replace(struct index *x, struct index_link *old, struct index_link *l)
 {
 	hang(hook(x, old), l, old->parent);

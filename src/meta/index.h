@@ -36,6 +36,8 @@ static inline bool slice_begins_with(struct slice s, struct slice prefix)
 void index_add(struct index *x, struct index_link *l);
 void index_remove(struct index *x, struct index_link *l);
 /* `l`, of the same key and priority, takes the place of `old`. */
+/* It is about to be replaced: its neighbors are asked for. */
+void index_expect(const struct index_link *l);
 void index_replace(struct index *x, struct index_link *old, struct index_link *l);
 
 /* The first one whose key is not below `key` (is_after: that is above it); NULL if none. */

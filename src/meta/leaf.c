@@ -30,6 +30,7 @@ void leaf_header_put(uint8_t *leaf, const struct leaf_header *h)
 	put_u32(&w, h->index);
 	put_u32(&w, h->packed);
 	put_u64(&w, h->base_ns);
+	put_u64(&w, h->memory);
 	w = wcur_make(leaf + CRC_AT, 4);
 	put_u32(&w, crc_more(0, leaf, CRC_AT));
 	leaf_set_used(leaf, LEAF_HEADER);
@@ -61,6 +62,7 @@ int leaf_header_get(const uint8_t *leaf, size_t len, struct leaf_header *ret)
 	ret->index = get_u32(&c);
 	ret->packed = get_u32(&c);
 	ret->base_ns = get_u64(&c);
+	ret->memory = get_u64(&c);
 	(void)rcur_take(&crc, CRC_AT);
 	if (!is_right || len < LEAF_HEADER || get_u32(&crc) != crc_more(0, leaf, CRC_AT))
 		return -EBADMSG;

@@ -30,7 +30,7 @@ static uint64_t need_within(const struct job *j, const struct lease_req *req)
 
 	if (req->is_move || req->least == 0 || room >= req->need)
 		return req->need;
-	while (2 * GRAINS * grain <= room)
+	while (grain <= room / (2 * GRAINS))
 		grain *= 2;
 	room -= room % grain;
 	return room > req->least ? room : req->least;

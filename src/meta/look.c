@@ -82,10 +82,15 @@ void entry_stat(const struct entry *e, uint64_t now_ns, struct stat_rep *ret)
 
 /*
  * An answer about it tells of nothing younger. A rename keeps the age of an object, so what its job
- * has renamed last counts for all of them.
+ * has renamed last counts for all of them. Which reads were counted, and how many are left, may
+ * have changed just now.
  */
 static uint64_t known_since(const struct entry *e)
 {
+	const struct life *life = entry_life(e);
+
+	if (life && life->reads > 0)
+		return UINT64_MAX;
 	return e->made_ns > e->job->renamed_ns ? e->made_ns : e->job->renamed_ns;
 }
 

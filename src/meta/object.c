@@ -321,7 +321,10 @@ int catalog_commit(struct catalog *c, const struct commit_req *req, struct slice
 		return r;
 	e.at.job = j;
 	e.at.hash = path_hash(c, j->id, req->path);
+	attempt_expect(c, j, e.at.hash.hi, attempt);
 	e.at.entry = entry_find_hashed(c, j, req->path, e.at.hash.hi);
+	if (e.at.entry)
+		index_expect(&e.at.entry->in_job);
 	if (is_repeat(c, e.at.entry, e.at.hash.hi, attempt, &ret->rep.commit.object,
 		      &ret->rep.commit.version)) {
 		ret->rep.commit.changes = job_changes(j);

@@ -82,6 +82,7 @@ static struct leaf *leaf_new(struct oplog *l)
 					   .shard_count = l->config.shard_count,
 					   .seed = l->seed,
 					   .incarnation = l->incarnation,
+					   .memory = l->memory,
 					   .number = l->next_number++ } };
 	list_init(&leaf->link);
 	return leaf;

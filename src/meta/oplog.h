@@ -72,7 +72,7 @@ struct oplog {
 	struct oplog_config config;
 	struct loop *loop;
 	struct helper *helper;
-	uint64_t seed, incarnation, base_ns, next_number;
+	uint64_t seed, incarnation, memory, base_ns, next_number;
 	struct list leaves; /* oldest first; the last is open */
 	struct leaf *open, *spare;
 	struct list snapshot; /* leaves of the last whole one */
@@ -93,7 +93,7 @@ struct oplog {
 
 /*
  * After oplog_recover(), which has set seed, incarnation, lsn and leaves; or of a new shard
- * with these set by the caller, who sets base_ns always. Blocks for the first leaf.
+ * with these set by the caller, who sets base_ns and memory always. Blocks for the first leaf.
  */
 int oplog_open(struct oplog *l, const struct oplog_config *config, struct loop *loop);
 /*
@@ -129,8 +129,10 @@ struct recovered {
 	bool is_found; /* there was something */
 	uint64_t snapshot_number, snapshot_lsn;
 	uint64_t record_count, torn_bytes;
-	bool has_clock; /* the machine has not been started since, so base_ns of then still holds */
-	uint64_t base_ns;
+	/* The machine has not been started since, so base_ns of then still holds, and its memory.
+	 */
+	bool has_clock;
+	uint64_t base_ns, memory;
 	char words[400]; /* of an error: what, where, what now */
 
 	/* Of -EUCLEAN in a file: from there on nothing can be believed. */

@@ -2,7 +2,7 @@
 /*
  * place: segments that are asked of storage servers.
  *
- * LEASE --> SEGMENT to the store that has most room --> grant --> effect --> answer. The
+ * LEASE --> SEGMENT to a store --> grant --> effect --> answer. The
  * ask has a number of its own and is sent once on each connection, with the same one,
  * until the store has answered, even when nobody waits for it any more: what it granted
  * must not be lost. (Sent again beside the first, one of the two could be granted after
@@ -21,90 +21,12 @@
 /* Then what only waits for its writer is given up. */
 #define ASK_PATIENCE_MS 500
 
-static uint32_t segment_max(const struct store *st)
+static void asking_place(struct asking *a)
 {
-	uint32_t size = SEGMENT_BYTES_MIN;
-
-	while (size < SEGMENT_BYTES_MAX && 2ull * size <= st->limit_bytes / SEGMENT_POOL_SHARE)
-		size *= 2;
-	return size;
+	a->store = store_choose(a);
+	if (a->store && !a->req.is_move)
+		clean_before(a->store, a->slot);
 }
-
-uint32_t stores_segment_max(const struct shard *s)
-{
-	uint32_t size = SEGMENT_BYTES_MIN;
-
-	for (struct list *l = s->stores.next; l != &s->stores; l = l->next) {
-		const struct store *st = container_of(l, struct store, link);
-
-		if (segment_max(st) > size)
-			size = segment_max(st);
-	}
-	return size;
-}
-
-static uint64_t used_bytes(const struct store *st)
-{
-	uint64_t used = 0;
-
-	for (int i = 0; i < SLOT_COUNT; i++)
-		if (st->shard->slots[i])
-			used += catalog_store_bytes(st->shard->slots[i]->catalog, st->id);
-	return used;
-}
-
-/* One that leaves an ask unanswered for so long is stopped, or full, or out of reach. */
-#define QUIET_MS 1000
-
-/* So many of the oldest asks are looked at for it. */
-#define QUIET_SCAN 64
-
-static bool is_quiet(const struct shard *s, const struct store *st)
-{
-	const struct list *l = s->askings.next;
-
-	for (int i = 0; i < QUIET_SCAN && l != &s->askings; i++, l = l->next) {
-		const struct asking *a = container_of((struct list *)l, struct asking, link);
-
-		if (a->store == st && a->call.is_pending &&
-		    s->loop->now_ns - a->asked_ns > QUIET_MS * MS)
-			return true;
-	}
-	return false;
-}
-
-/*
- * Of those that answer the one with most room, as far as this shard knows; if none does,
- * of all. NULL: none is connected.
- */
-static struct store *choose(const struct shard *s)
-{
-	struct store *best = NULL;
-	bool is_best_quiet = true;
-	int64_t most = INT64_MIN;
-
-	if (!list_is_empty(&s->stores) && s->stores.next->next == &s->stores) {
-		struct store *only = container_of(s->stores.next, struct store, link);
-
-		return only->conn ? only : NULL;
-	}
-	for (struct list *l = s->stores.next; l != &s->stores; l = l->next) {
-		struct store *st = container_of(l, struct store, link);
-		int64_t room = (int64_t)(st->limit_bytes - used_bytes(st));
-		bool quiet = st->conn && is_quiet(s, st);
-
-		if (!st->conn || quiet > is_best_quiet)
-			continue;
-		if (quiet < is_best_quiet || room > most) {
-			is_best_quiet = quiet;
-			most = room;
-			best = st;
-		}
-	}
-	return best;
-}
-
-/* Asking. */
 
 static struct asking *asking_find(const struct shard *s, const struct lease_req *req)
 {
@@ -208,8 +130,8 @@ static void asking_again(struct timer *t)
 			asking_wait(a, a->due_ns);
 		return;
 	}
-	if (!a->store)
-		a->store = a->parked.conn ? choose(a->shard) : NULL;
+	if (!a->store && a->parked.conn)
+		asking_place(a);
 	if (a->store && a->store->conn)
 		asking_send(a);
 	else if (a->parked.conn)
@@ -299,6 +221,10 @@ static void asking_done(struct call *call)
 			asking_free(a);
 		else
 			asking_wait(a, now_ns + DUTY_AGAIN_MS * MS);
+	} else if (r == -ENOSPC && a->is_now && now_ns < a->due_ns) {
+		a->is_near_full = true;
+		a->store = NULL;
+		asking_wait(a, now_ns); /* where it may wait for room */
 	} else if (r == -ECONNRESET || r == -EHOSTUNREACH) {
 		/* Perhaps granted: it is asked again when it comes back, or now, if it is. */
 		asking_wait(a, a->due_ns > now_ns && !(a->store && a->store->conn) ? a->due_ns
@@ -338,10 +264,11 @@ static void asking_send(struct asking *a)
 					       .author = a->req.author,
 					       .stamp_ns = shard_now(s),
 					       .age_ms = a->req.age_ms + (now_ns - a->born_ns) / MS,
-					       .need = a->need,
+					       .need = store_need(a),
 					       .size = a->size,
 					       .is_move = a->req.is_move,
-					       .is_whole = a->req.is_whole });
+					       .is_whole = a->req.is_whole,
+					       .is_now = a->is_now });
 	call_send(a->store->conn, &a->call, MSG_SEGMENT, a->slot->number, &w, NULL, due_ns);
 	/* The store has until then to say no; what it did if it says nothing we must know, too. */
 	call_extend(&a->call, UINT64_MAX);
@@ -403,10 +330,8 @@ void asking_go(struct asking *a, const struct outcome *out)
 	a->need = out->ask.need;
 	a->size = out->ask.size;
 	a->asked_ns = s->loop->now_ns;
-	a->store = choose(s);
+	asking_place(a);
 	list_insert(&s->askings, &a->link);
-	if (a->store && !a->req.is_move)
-		clean_before(a->store, a->slot);
 	if (a->store)
 		asking_send(a);
 	else
@@ -435,8 +360,10 @@ void askings_of_store(struct store *st)
 
 		if (a->call.is_pending || (a->store && a->store != st))
 			continue;
-		a->store = st;
-		asking_send(a);
+		if (!a->store)
+			asking_place(a);
+		if (a->store)
+			asking_send(a);
 	}
 }
 
@@ -448,10 +375,7 @@ void askings_look(struct shard *s)
 
 	if (!oldest || s->loop->now_ns - oldest->asked_ns < ASK_PATIENCE_MS * MS)
 		return;
-	for (int i = 0; i < SLOT_COUNT; i++) {
-		if (!s->slots[i])
-			continue;
-		if (catalog_reclaim(s->slots[i]->catalog, shard_now(s), &s->out) == 0)
-			shard_after(s->slots[i], &s->out);
-	}
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1))
+		if (catalog_reclaim(slot->catalog, shard_now(s), &s->out) == 0)
+			shard_after(slot, &s->out);
 }

@@ -466,6 +466,7 @@ static int go_on(struct found *f)
 	if (last->memory.ptr) {
 		f->ret->has_clock = true;
 		f->ret->base_ns = last->header.base_ns;
+		f->ret->memory = last->header.memory;
 		last->is_closed = false;
 		l->open = last;
 		return 0;

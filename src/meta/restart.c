@@ -15,7 +15,6 @@ static int begin(void *owner, const struct leaf_header *h)
 	struct shard *s = owner;
 
 	s->seed = h->seed;
-	s->incarnation = h->incarnation;
 	return 0;
 }
 
@@ -83,9 +82,9 @@ static void set_clock(struct shard *s, const struct recovered *what)
 
 	if (what->has_clock)
 		s->base_ns = what->base_ns;
-	for (int i = 0; i < SLOT_COUNT; i++)
-		if (s->slots[i] && catalog_last_ns(s->slots[i]->catalog) > last_ns)
-			last_ns = catalog_last_ns(s->slots[i]->catalog);
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1))
+		if (catalog_last_ns(slot->catalog) > last_ns)
+			last_ns = catalog_last_ns(slot->catalog);
 	if (last_ns > shard_now(s))
 		s->base_ns = last_ns - s->loop->now_ns;
 	s->awake_ns = shard_now(s);
@@ -104,11 +103,11 @@ static void snapshot_if_ahead(struct shard *s)
 
 static void plan_slots(struct shard *s)
 {
-	for (int i = 0; i < SLOT_COUNT; i++) {
-		uint64_t due = s->slots[i] ? catalog_due(s->slots[i]->catalog) : UINT64_MAX;
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1)) {
+		uint64_t due = catalog_due(slot->catalog);
 
 		if (due != UINT64_MAX)
-			heap_add(&s->dues, &s->slots[i]->due, due);
+			heap_add(&s->dues, &slot->due, due);
 	}
 }
 
@@ -143,9 +142,10 @@ int shard_recover(struct shard *s, const struct oplog_config *config)
 	if (what.is_found)
 		s->succeeded_ns = s->loop->now_ns;
 	plan_slots(s);
-	for (int i = 0; i < SLOT_COUNT; i++)
-		if (s->slots[i])
-			jobs_over_tell(s->slots[i]);
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1))
+		jobs_over_tell(slot);
+	if (what.memory)
+		s->incarnation = what.memory; /* it is still the same */
 	s->recovered_snapshot = what.snapshot_number;
 	s->was_blank = s->is_blank && what.is_found;
 	s->is_blank = false; /* what is made from now on */

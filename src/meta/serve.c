@@ -30,11 +30,6 @@ struct slot *request_slot(struct request *r)
 	return NULL;
 }
 
-void request_refuse(struct request *r, int err, const struct outcome *out)
-{
-	request_fail(r, err, "%s", out->detail);
-}
-
 /* What a request is about, and what it needs. */
 struct subject {
 	int decoded;
@@ -86,7 +81,7 @@ static struct slot *begin(struct request *r, const struct subject *s)
 		const struct said said_ = { req.job, out->seen_ns };          \
 		struct wcur w_;                                               \
 		if ((e) < 0) {                                                \
-			request_refuse(r, (e), out);                          \
+			refuse_when_safe(r, slot, req.job, (e), out->detail); \
 		} else {                                                      \
 			w_ = request_answer(r);                               \
 			name##_rep_put(&w_, &out->rep.name);                  \
@@ -373,7 +368,7 @@ bool lookup_answer(struct shard *s, struct slot *slot, struct lookup_waiter *w)
 	if (e == 0 && out->must_wait)
 		return false;
 	if (e < 0) {
-		parked_fail(p, e, "%s", out->detail);
+		parked_refuse_when_safe(p, slot, w->req.job, e, out->detail);
 		return true;
 	}
 	body = parked_answer(p);

@@ -63,7 +63,8 @@ void job_create_serve(struct request *r)
 		e = token_make(s->config.token_key.ptr, s->config.token_key.len, rep.job, req.name,
 			       token);
 	if (e < 0) {
-		request_refuse(r, e, out);
+		refuse_when_safe(r, slot, catalog_job_named(slot->catalog, req.name), e,
+				 out->detail);
 	} else {
 		rep.token = (struct slice){ (const uint8_t *)token, strlen(token) };
 		w = request_answer(r);
@@ -89,10 +90,10 @@ void job_renew_serve(struct request *r)
 	if (!slot)
 		return;
 	e = catalog_job_renew(slot->catalog, &req, shard_now(s), out);
+	said.job = catalog_job_named(slot->catalog, req.name);
 	if (e < 0) {
-		request_refuse(r, e, out);
+		refuse_when_safe(r, slot, said.job, e, out->detail);
 	} else {
-		said.job = catalog_job_named(slot->catalog, req.name);
 		w = request_answer(r);
 		job_renew_rep_put(&w, &out->rep.job_renew);
 		reply_when_safe(r, slot, &said, &w, NULL);
@@ -115,7 +116,7 @@ void job_end_serve(struct request *r)
 		return;
 	e = catalog_job_end(slot->catalog, &req, shard_now(s), &s->out, &job);
 	if (e < 0) {
-		request_refuse(r, e, &s->out);
+		request_fail(r, e, "%s", s->out.detail);
 		return;
 	}
 	((struct peer_state *)r->conn->state)->is_ending = job == r->conn->access->job;
@@ -131,6 +132,8 @@ void job_show_serve(struct request *r)
 	struct job_show_req req = { 0 };
 	int decoded = job_show_req_get(&body, &req);
 	struct slot *slot = begin(r, decoded, req.name, true);
+	const struct job_show_rep *rep = &s->out.rep.job_show;
+	struct said said;
 	struct wcur w;
 	int e;
 
@@ -138,12 +141,17 @@ void job_show_serve(struct request *r)
 		return;
 	e = catalog_job_show(slot->catalog, &req, shard_now(s), &s->out);
 	if (e < 0) {
-		request_refuse(r, e, &s->out);
+		request_fail(r, e, "%s", s->out.detail);
 		return;
 	}
+	said = (struct said){ rep->job, catalog_last_ns(slot->catalog) };
 	w = request_answer(r);
-	job_show_rep_put(&w, &s->out.rep.job_show);
-	request_reply(r, &w, NULL);
+	job_show_rep_put(&w, rep);
+	/* While the disk fails, who reads what is safe must be let in. */
+	if (rep->has_ended)
+		reply_when_safe(r, slot, &said, &w, NULL);
+	else
+		request_reply(r, &w, NULL);
 }
 
 static bool may_see_all(struct request *r)
@@ -160,17 +168,15 @@ static bool may_see_all(struct request *r)
 static void list_jobs(struct shard *s, const struct job_list_req *req, struct wcur *payload,
 		      struct job_list_rep *rep)
 {
-	for (unsigned i = req->from_slot; i < SLOT_COUNT; i++) {
-		bool is_first = i == req->from_slot;
+	for (struct slot *slot = slot_from(s, req->from_slot); slot;
+	     slot = slot_from(s, slot->number + 1)) {
+		bool is_first = slot->number == req->from_slot;
 		uint32_t before = rep->count;
 
-		if (!s->slots[i])
-			continue;
-		rep->next_slot = (uint16_t)i;
+		rep->next_slot = slot->number;
 		if (payload->end - payload->p < LIST_BYTES / 2 ||
-		    !catalog_job_list(s->slots[i]->catalog,
-				      is_first ? req->after : (struct slice){ 0 }, shard_now(s),
-				      payload, &rep->count)) {
+		    !catalog_job_list(slot->catalog, is_first ? req->after : (struct slice){ 0 },
+				      shard_now(s), payload, &rep->count)) {
 			/* The last name is of another slot if there was room for none of this one.
 			 */
 			rep->has_more = is_first || rep->count > before ? 1 : 2;

@@ -23,6 +23,16 @@
 
 #define SMALL_BYTES EXTENTS_BYTES
 
+/*
+ * Ids are counted, and what was forgotten with a memory may be remembered elsewhere: tokens and
+ * connections of jobs, holds, opened objects, versions. So in another memory the first job of a
+ * slot has another number, of a few bytes still; and what goes on from files goes on so far ahead,
+ * many times what a memory can have given and not made safe.
+ */
+#define JOBS_FROM   (1ull << 22)
+#define SHORT_AHEAD (1ull << 24)
+#define LONG_AHEAD  (1ull << 32)
+
 uint64_t shard_now(const struct shard *s)
 {
 	return s->base_ns + s->loop->now_ns;
@@ -77,6 +87,26 @@ static const struct catalog_ops CATALOG_OPS = {
 	.value_unmap = slot_value_unmap,
 };
 
+/* Of this memory and no other. */
+static uint64_t any_number(const struct slot *slot)
+{
+	const uint64_t key[2] = { slot->shard->log.memory, slot->number };
+
+	return hash_64(key, sizeof(key), 0);
+}
+
+static void ids_go_ahead(struct shard *s)
+{
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1)) {
+		uint64_t n = any_number(slot);
+		const struct ids ids = { .jobs = SHORT_AHEAD + n % SHORT_AHEAD,
+					 .others = LONG_AHEAD + n % LONG_AHEAD,
+					 .versions = SHORT_AHEAD + n % SHORT_AHEAD };
+
+		catalog_skip(slot->catalog, &ids);
+	}
+}
+
 int shard_slot(struct shard *s, uint16_t number, struct slot **ret)
 {
 	struct slot *slot;
@@ -102,8 +132,23 @@ int shard_slot(struct shard *s, uint16_t number, struct slot **ret)
 		catalog_set_blank(slot->catalog);
 	if (s->is_blank || s->is_lacking)
 		catalog_set_lacking(slot->catalog);
+	if (s->log.memory) /* it is not one that is being read */
+		catalog_skip(slot->catalog, &(struct ids){ .jobs = any_number(slot) % JOBS_FROM });
 	s->slots[number] = *ret = slot;
+	s->slots_used[number / 64] |= 1ull << number % 64;
 	return 0;
+}
+
+struct slot *slot_from(const struct shard *s, unsigned number)
+{
+	while (number < SLOT_COUNT) {
+		uint64_t rest = s->slots_used[number / 64] >> number % 64;
+
+		if (rest)
+			return s->slots[number + (unsigned)__builtin_ctzll(rest)];
+		number = (number / 64 + 1) * 64;
+	}
+	return NULL;
 }
 
 /* Time. */
@@ -348,6 +393,9 @@ static int log_open(struct shard *s)
 	else
 		s->log.config.media = NULL;
 	s->log.base_ns = s->base_ns;
+	s->log.memory = s->incarnation;
+	if (s->log.memory != s->log.incarnation) /* others were before it */
+		ids_go_ahead(s);
 	if (r == 0)
 		r = oplog_open(&s->log, &log, s->loop);
 	if (r == 0) {
@@ -427,19 +475,18 @@ void shard_free_if_done(struct shard *s)
 		return;
 	while (!list_is_empty(&s->askings))
 		asking_forget(container_of(s->askings.next, struct asking, link));
-	for (int i = 0; i < SLOT_COUNT; i++)
-		if (s->slots[i])
-			lines_forget(s->slots[i]);
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1))
+		lines_forget(slot);
 	overs_fini(s);
 	while (!list_is_empty(&s->stores))
 		store_forget(container_of(s->stores.next, struct store, link));
 	presences_fini(s);
 	oplog_close(&s->log, !s->is_left);
 	snapshots_fini(&s->snapshots);
-	for (int i = 0; i < SLOT_COUNT; i++) {
-		if (s->slots[i])
-			catalog_free(s->slots[i]->catalog);
-		node_free(s->slots[i]);
+	for (struct slot *slot = slot_from(s, 0), *next; slot; slot = next) {
+		next = slot_from(s, slot->number + 1);
+		catalog_free(slot->catalog);
+		node_free(slot);
 	}
 	htable_fini(&s->presences);
 	htable_fini(&s->waited);
@@ -497,12 +544,10 @@ void shard_info(const struct shard *s, struct info_rep *ret)
 				  .parked_count = s->waiter_count + s->asking_count,
 				  .uptime_ms = (s->loop->now_ns - s->opened_ns) / MS,
 				  .moment_ns = now_ns };
-	for (int i = 0; i < SLOT_COUNT; i++) {
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1)) {
 		struct catalog_sums sums;
 
-		if (!s->slots[i])
-			continue;
-		catalog_sums(s->slots[i]->catalog, now_ns, &sums);
+		catalog_sums(slot->catalog, now_ns, &sums);
 		ret->value_bytes += sums.value_bytes;
 		ret->segment_count += sums.segment_count;
 		ret->object_count += sums.object_count;

@@ -33,7 +33,9 @@ struct presence {
 	struct hlink by_id;
 	struct list link; /* in order of `heard_ns` */
 	uint64_t id, epoch, heard_ns;
+	uint64_t since;    /* the epoch it began in; 0 if it is recovered */
 	uint64_t job;      /* of a function's; 0: a server's */
+	uint64_t near;     /* the store in its process; 0: there is none */
 	bool is_recovered; /* what our predecessor had heard of: whose it is, what it has says */
 };
 
@@ -77,6 +79,8 @@ struct asking {
 	struct shard *shard;
 	struct slot *slot;
 	struct store *store; /* NULL: of none yet */
+	bool is_now;         /* it waits for nothing there */
+	bool is_near_full;   /* the store in its asker's process had no room */
 	struct lease_req req;
 	uint64_t request, bytes, born_ns, due_ns;
 	uint64_t asked_ns;    /* when it was first asked of a store */
@@ -145,7 +149,8 @@ struct shard {
 	struct loop *loop;
 	struct net *net;
 	struct shard_config config;
-	uint64_t incarnation, seed, opened_ns, base_ns, looked_ns;
+	uint64_t incarnation; /* of its memory: who goes on from files alone has another one */
+	uint64_t seed, opened_ns, base_ns, looked_ns;
 	uint64_t succeeded_ns;   /* when it went on from a predecessor's state; 0: it did not */
 	uint64_t proxy_lost_ns;  /* the last connection of a proxy was lost; 0: none */
 	uint64_t teller_lost_ns; /* of one that told on */
@@ -154,11 +159,12 @@ struct shard {
 	struct oplog log;
 	struct snapshots snapshots;
 	struct regions regions;
-	uint64_t slot_lsns[SLOT_COUNT]; /* while it recovers: what the snapshot has of each */
-	struct restore *restore;        /* likewise: the slot that is being restored */
-	uint64_t recovered_snapshot;    /* its number */
-	struct slot *slots[SLOT_COUNT];
-	struct heap dues; /* of slots */
+	uint64_t slot_lsns[SLOT_COUNT];       /* while it recovers: what the snapshot has of each */
+	struct restore *restore;              /* likewise: the slot that is being restored */
+	uint64_t recovered_snapshot;          /* its number */
+	struct slot *slots[SLOT_COUNT];       /* made at first use, so mostly few */
+	uint64_t slots_used[SLOT_COUNT / 64]; /* a bit of each that is there: slot_from() */
+	struct heap dues;                     /* of slots */
 	struct list conns, stores, askings, overs, held, forgettings;
 	struct htable asked, asked_numbers;
 	unsigned asking_count, over_count;
@@ -200,6 +206,9 @@ static inline uint64_t request_hash(const struct shard *s, uint64_t session, uin
 uint64_t shard_now(const struct shard *s);
 /* Made at first use. -EREMCHG: another shard's; -EINVAL; -ENOMEM. */
 int shard_slot(struct shard *s, uint16_t number, struct slot **ret);
+
+/* The first that is there, from this number on; NULL: none is. */
+struct slot *slot_from(const struct shard *s, unsigned number);
 /* After each call of a catalog: wakes, when to tick, what is owed. */
 void shard_after(struct slot *slot, const struct outcome *out);
 void shard_plan(struct shard *s);
@@ -233,6 +242,13 @@ void reply_when_safe(struct request *r, struct slot *slot, const struct said *sa
 /* The same for a parked call, which is its owner's no more. */
 void parked_reply_when_safe(struct parked *p, struct slot *slot, const struct said *said,
 			    const struct wcur *body, struct payload *payload);
+/*
+ * As request_fail(): who hears that something is there already, or not any more, must not learn of
+ * it before it is as safe as the job wants it.
+ */
+void refuse_when_safe(struct request *r, struct slot *slot, uint64_t job, int err, const char *why);
+void parked_refuse_when_safe(struct parked *p, struct slot *slot, uint64_t job, int err,
+			     const char *why);
 /* The connection of a parked call is over. True: it was one whose answer waited here. */
 bool parked_was_held(struct parked *p);
 /* More of the log is synced, or its disk has failed. */
@@ -283,7 +299,6 @@ bool default_job_make(struct shard *s);
 
 extern const struct service META_SERVICE;
 struct slot *request_slot(struct request *r);
-void request_refuse(struct request *r, int err, const struct outcome *out);
 /* clang-format off */
 #define SERVES(F)                                                             \
 	F(stat) F(list) F(remove) F(remove_tree) F(rename) F(wait) F(wait_count)\
@@ -314,6 +329,7 @@ void parkeds_of_conn_over(struct conn *c);
 
 /* Those that slots have segments of: they may come back. */
 int stores_recover(struct shard *s);
+struct store *store_find_id(const struct shard *s, uint64_t id);
 int store_attach(struct request *r, const struct hello_req *req);
 void store_detach(struct conn *c);
 /* Where it is, for a successor of ours, as long as the slot has a segment of it. */
@@ -332,6 +348,22 @@ void store_forget(struct store *st);
  * room in the log, at the next look.
  */
 void store_gone(struct store *st);
+
+/* choose.c */
+
+/* The largest segment that a store has. */
+uint32_t stores_segment_max(const struct shard *s);
+/*
+ * The store in the asker's process, where functions reach the bytes without a copy, as long as it
+ * answers, has room, and does not lead by too much; else the roomiest. What a store moves stays
+ * there: it can write to no other. NULL: none is connected.
+ */
+struct store *store_choose(struct asking *a);
+/*
+ * How much of what it needs is asked of its store: of an object that no pool can have, half a pool
+ * at a time, if there are several.
+ */
+uint64_t store_need(const struct asking *a);
 
 /* place.c */
 
@@ -354,8 +386,6 @@ bool asking_joins(struct request *r, struct slot *slot, const struct lease_req *
 /* outcome.ask, of a store; the request is parked. */
 void asking_start(struct request *r, struct slot *slot, const struct lease_req *req,
 		  const struct outcome *out);
-/* The largest segment that a store has. */
-uint32_t stores_segment_max(const struct shard *s);
 
 /* line.c */
 

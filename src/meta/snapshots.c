@@ -186,12 +186,10 @@ static uint64_t count_objects(const struct shard *s)
 {
 	uint64_t count = 0;
 
-	for (int i = 0; i < SLOT_COUNT; i++) {
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1)) {
 		struct catalog_sums sums;
 
-		if (!s->slots[i])
-			continue;
-		catalog_sums(s->slots[i]->catalog, 0, &sums);
+		catalog_sums(slot->catalog, 0, &sums);
 		count += sums.object_count;
 	}
 	return count;

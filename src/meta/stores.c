@@ -18,7 +18,7 @@
 #include "base/node.h"
 #include "meta/shard_priv.h"
 
-static struct store *store_find_id(const struct shard *s, uint64_t id)
+struct store *store_find_id(const struct shard *s, uint64_t id)
 {
 	for (struct list *l = s->stores.next; l != &s->stores; l = l->next) {
 		struct store *st = container_of(l, struct store, link);
@@ -60,9 +60,9 @@ int stores_recover(struct shard *s)
 {
 	int r = 0;
 
-	for (int i = 0; i < SLOT_COUNT && r == 0; i++)
-		if (s->slots[i])
-			r = catalog_stores(s->slots[i]->catalog, recover_one, s);
+	for (struct slot *slot = slot_from(s, 0); slot && r == 0;
+	     slot = slot_from(s, slot->number + 1))
+		r = catalog_stores(slot->catalog, recover_one, s);
 	return r;
 }
 
@@ -80,17 +80,17 @@ static void note_all(struct store *st)
 	struct shard *s = st->shard;
 
 	st->is_noted = true;
-	for (int i = 0; i < SLOT_COUNT && st->is_noted; i++)
-		if (s->slots[i])
-			store_note(st, s->slots[i]);
+	for (struct slot *slot = slot_from(s, 0); slot && st->is_noted;
+	     slot = slot_from(s, slot->number + 1))
+		store_note(st, slot);
 }
 
 bool store_has_any(const struct store *st)
 {
 	const struct shard *s = st->shard;
 
-	for (int i = 0; i < SLOT_COUNT; i++)
-		if (s->slots[i] && catalog_store_has(s->slots[i]->catalog, st->id))
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1))
+		if (catalog_store_has(slot->catalog, st->id))
 			return true;
 	return false;
 }
@@ -99,9 +99,8 @@ void store_gone(struct store *st)
 {
 	struct shard *s = st->shard;
 
-	for (int i = 0; i < SLOT_COUNT; i++)
-		if (s->slots[i] &&
-		    catalog_store_gone(s->slots[i]->catalog, st->id, shard_now(s), &s->out) < 0)
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1))
+		if (catalog_store_gone(slot->catalog, st->id, shard_now(s), &s->out) < 0)
 			return;
 	store_forget(st);
 }

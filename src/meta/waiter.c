@@ -229,7 +229,7 @@ static bool ask_again(struct shard *s, struct slot *slot, struct waiter *w)
 	if (r == 0 && out->must_wait)
 		return false;
 	if (r < 0) {
-		parked_fail(&w->parked, r, "%s", out->detail);
+		parked_refuse_when_safe(&w->parked, slot, w->waited->key.job, r, out->detail);
 	} else {
 		const struct said said = { w->waited->key.job, out->seen_ns };
 

@@ -369,13 +369,33 @@ static void get_end_run(struct fiber *self)
 	serve_end(op);
 }
 
+/* The last that is heard of it, and nobody waits for what comes of that. */
+static void reading_drop(struct native *n, struct reading *g)
+{
+	reading_close(n, g);
+	object_release(g->proxy->core, &g->found, false);
+	reading_unref(g);
+}
+
+static void get_end_unconfirmed(struct request *r, struct reading *g)
+{
+	struct wcur w = request_answer(r);
+
+	reading_drop(native_of(r), g);
+	request_reply(r, &w, NULL);
+}
+
+/*
+ * Who confirms, and is refused, still has what he held, and may say the same again, or give it
+ * back. Who gives it back has done so.
+ */
 void get_end_serve(struct request *r)
 {
+	struct native *n = native_of(r);
 	struct rcur body = request_body(r);
 	struct get_end_req req;
 	struct reading *g = NULL;
-	struct op *op = NULL;
-	struct wcur w;
+	struct op *op;
 	int x = -ENOMEM;
 
 	if (get_end_req_get(&body, &req) == 0)
@@ -384,25 +404,21 @@ void get_end_serve(struct request *r)
 		request_fail(r, -ENOENT, "nothing is held under this number");
 		return;
 	}
-	reading_close(native_of(r), g);
-	if (req.is_confirmed || g->is_near)
-		op = op_new(proxy_of(r), r);
-	if (op) {
-		op->reading = g; /* with the connection's reference */
+	if (!req.is_confirmed && !g->is_near) {
+		get_end_unconfirmed(r, g);
+		return;
+	}
+	op = op_new(proxy_of(r), r);
+	if (op)
 		x = op_begin(op, get_end_run);
-		if (x == 0)
-			return;
-		op->reading = NULL;
-	}
-	object_release(proxy_of(r)->core, &g->found, req.is_confirmed);
-	if (g->is_near) {
+	if (x < 0) {
 		op_refuse(op, r, x);
-	} else {
-		op_free(op);
-		w = request_answer(r);
-		request_reply(r, &w, NULL);
+		if (!req.is_confirmed)
+			reading_drop(n, g);
+		return;
 	}
-	reading_unref(g);
+	reading_close(n, g);
+	op->reading = g; /* with the connection's reference */
 }
 
 void readings_close(struct proxy *p, struct native *n)

@@ -49,10 +49,11 @@ void index_unref(struct job_index *x)
 	index_give_region(p, x->head);
 	index_give_region(p, x->table);
 	index_give_region(p, x->next_table);
+	p->index_count--;
+	p->index_places &= ~(1ull << x->place);
 	node_free(x->pins);
 	node_free(x->readers);
 	node_free(x);
-	p->index_count--;
 }
 
 void index_stop_serving(struct job_index *x)
@@ -70,6 +71,7 @@ void index_end(struct job_index *x)
 	copies_fini(x);
 	index_writer_close(&x->writer);
 	index_stop_serving(x);
+	readers_end(x);
 	index_unref(x);
 }
 
@@ -230,6 +232,7 @@ struct job_index *index_alloc(struct proxy *p, uint64_t job, uint16_t place)
 	*x = (struct job_index){ .proxy = p, .job = job, .place = place, .user_count = 1 };
 	list_init(&x->link);
 	p->index_count++;
+	p->index_places |= 1ull << place;
 	return x;
 }
 
@@ -246,18 +249,12 @@ int index_open(struct job_index *x)
 	return 0;
 }
 
-/* One that no other index has; there are fewer of those than may be. */
+/* One that no other index has, not even one that is being made or is over; there are fewer of those
+ * than may be. */
 static uint16_t place_free(const struct proxy *p)
 {
-	uint16_t place = 0;
-
-	for (struct list *l = p->indexes.next; l != &p->indexes; l = l->next) {
-		if (container_of(l, struct job_index, link)->place != place)
-			continue;
-		place++;
-		l = &((struct proxy *)p)->indexes;
-	}
-	return place;
+	_Static_assert(INDEXES_MAX <= 64, "a bit for each");
+	return (uint16_t)__builtin_ctzll(~p->index_places);
 }
 
 static int index_new(struct proxy *p, uint64_t job, struct job_index **ret)

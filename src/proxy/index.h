@@ -51,7 +51,7 @@ struct job_index {
 	struct list link;
 	struct proxy *proxy;
 	uint64_t job;
-	uint16_t place;      /* among those of the proxy */
+	uint16_t place;      /* among those of the proxy: what is kept of it is found by that */
 	unsigned old_count;  /* mapped ones that are, and are not revoked */
 	unsigned user_count; /* the proxy, unless it is over; readers; fibers that wait */
 	struct region *head, *table, *next_table; /* next_table: it is being filled */
@@ -144,3 +144,5 @@ int reader_add(struct job_index *x, uint64_t id, struct region *pins, struct rea
 void reader_remove(struct reader *r);
 /* Those that nobody has come back for. */
 void readers_look(struct job_index *x);
+/* Likewise, and nobody will: it is over. */
+void readers_end(struct job_index *x);

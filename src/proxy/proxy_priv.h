@@ -27,6 +27,7 @@ struct proxy {
 	bool is_asking_of_uid;
 	struct list indexes; /* of struct job_index */
 	unsigned index_count, reader_count;
+	uint64_t index_places; /* that they have, a bit each */
 	uint64_t index_bytes;
 	struct timer index_look;
 	struct loop_tally tally; /* where nobody has more than this one */
@@ -61,7 +62,7 @@ void region_free(struct region *g);
 struct native {
 	struct list uploads, readings;
 	struct list reserved; /* room that it writes itself */
-	unsigned reading_count, reserved_count;
+	unsigned reading_count, reserved_count, upload_count;
 	uint64_t author;        /* what it is called there; 0: it has had none */
 	uint64_t answer_bytes;  /* being read for it, or on their way */
 	struct waitq answering; /* operations that wait for less of them */

@@ -101,9 +101,9 @@ static void commit(struct fiber *self)
 	struct core *core = op->proxy->core;
 	struct committed done;
 	struct extent extent;
+	struct rcur body = request_body(r);
 	struct put_req req;
-	const char *why = "";
-	int x = decode(r, &req, &why);
+	int x = put_req_get(&body, &req); /* it was checked before there was a fiber */
 	struct how how = HOW_OF(&req);
 
 	if (x == 0 && !op->piece.segment) {
@@ -119,7 +119,7 @@ static void commit(struct fiber *self)
 	}
 	piece_end(core, &op->piece);
 	if (x < 0) {
-		request_fail(r, x, "%s", op->why[0] ? op->why : why);
+		request_fail(r, x, "%s", op->why);
 	} else {
 		struct wcur w = request_answer(r);
 
@@ -135,7 +135,7 @@ void put_serve(struct request *r)
 	struct op *op = r->payload_len > INLINE_BYTES_MAX ? r->owner : op_new(proxy_of(r), r);
 	struct put_req req;
 	const char *why;
-	int x = decode(r, &req, &why);
+	int x = r->payload_len > 0 ? 0 : decode(r, &req, &why); /* else put_place() did */
 
 	if (x < 0) {
 		op_free(op);

@@ -86,6 +86,13 @@ void readers_look(struct job_index *x)
 	}
 }
 
+void readers_end(struct job_index *x)
+{
+	for (unsigned i = x->reader_count; i-- > 0;)
+		if (!x->readers[i]->native)
+			reader_remove(x->readers[i]);
+}
+
 /* Whoever reads it is answered for as long as our shard answers us. */
 static int serve(struct op *op, struct job_index *x)
 {

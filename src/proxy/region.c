@@ -67,9 +67,14 @@ static int wait_until_made(struct region *g)
 	while (!g->is_made) {
 		int r = waitq_wait(&g->made, UINT64_MAX);
 
-		g->is_unwanted = r < 0;
-		if (r < 0)
-			return r;
+		if (r == 0)
+			continue;
+		/* It may have been made since the wait was over: then nobody else gives it back. */
+		if (g->is_made)
+			region_free(g);
+		else
+			g->is_unwanted = true;
+		return r;
 	}
 	if (g->result < 0) {
 		int r = g->result;

@@ -148,8 +148,8 @@ void relay_rename_serve(struct request *r)
 		relay(r, slot_of_id(req.job));
 }
 
-/* Jobs: of one's own with a token, of any for who may make some. */
-static void relay_job(struct request *r, int decoded, struct slice name)
+/* Jobs: of one's own with a token, of any for who may make some. False: it has been refused. */
+static bool relay_job(struct request *r, int decoded, struct slice name)
 {
 	const struct access *a = r->conn->access;
 	const struct native *n = native_of(r);
@@ -171,6 +171,7 @@ static void relay_job(struct request *r, int decoded, struct slice name)
 		request_fail(r, x, "%s", why);
 	else
 		relay(r, slot_of_name(name));
+	return x == 0;
 }
 
 void relay_job_create_serve(struct request *r)
@@ -184,7 +185,7 @@ void relay_job_create_serve(struct request *r)
 		request_fail(r, -EACCES, "a job's token makes no jobs");
 		return;
 	}
-	relay_job(r, x, req.name);
+	(void)relay_job(r, x, req.name);
 }
 
 void relay_job_renew_serve(struct request *r)
@@ -193,7 +194,7 @@ void relay_job_renew_serve(struct request *r)
 	struct job_renew_req req = { 0 };
 	int x = job_renew_req_get(&body, &req);
 
-	relay_job(r, x, req.name);
+	(void)relay_job(r, x, req.name);
 }
 
 void relay_job_end_serve(struct request *r)
@@ -202,10 +203,11 @@ void relay_job_end_serve(struct request *r)
 	struct job_end_req req = { 0 };
 	struct native *n = native_of(r);
 	int x = job_end_req_get(&body, &req);
+	bool is_own = x == 0 && req.name.len == n->job_name_len &&
+		      memcmp(req.name.ptr, n->job_name, n->job_name_len) == 0;
 
-	n->is_ending |= x == 0 && req.name.len == n->job_name_len &&
-			memcmp(req.name.ptr, n->job_name, n->job_name_len) == 0;
-	relay_job(r, x, req.name);
+	if (relay_job(r, x, req.name))
+		n->is_ending |= is_own;
 }
 
 void relay_job_show_serve(struct request *r)
@@ -214,7 +216,7 @@ void relay_job_show_serve(struct request *r)
 	struct job_show_req req = { 0 };
 	int x = job_show_req_get(&body, &req);
 
-	relay_job(r, x, req.name);
+	(void)relay_job(r, x, req.name);
 }
 
 /* The shards one after the other: a slot in the cursor says which, and from where on. */

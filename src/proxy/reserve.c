@@ -27,6 +27,8 @@ struct reserved {
 /* So many bytes have sums in one message. */
 #define BYTES_MAX ((uint64_t)SUMS_BYTES / 4 * CHECK_PIECE)
 
+#define TOO_MANY "a connection has room for at most " TEXT_OF(CONN_RESERVED_MAX) " objects"
+
 static struct reserved *reserved_find(const struct request *r, uint64_t id)
 {
 	struct native *n = native_of(r);
@@ -161,6 +163,11 @@ static int reserve(struct op *op, struct reserved **ret, struct payload **ret_pa
 	if (x < 0)
 		return x;
 	v->cap = v->count = (unsigned)x;
+	/* Others have waited, too. */
+	if (native_of(r)->reserved_count >= CONN_RESERVED_MAX) {
+		snprintf(op->why, sizeof(op->why), "%s", TOO_MANY);
+		return -EUSERS;
+	}
 	*ret_parts = r->conn->is_closed ? NULL : parts_of(v);
 	return *ret_parts ? 0 : r->conn->is_closed ? -ECANCELED : -ENOMEM;
 }
@@ -207,7 +214,7 @@ void reserve_serve(struct request *r)
 		x = -EMSGSIZE;
 	}
 	if (x == 0 && n->reserved_count >= CONN_RESERVED_MAX) {
-		why = "a connection has room for at most " TEXT_OF(CONN_RESERVED_MAX) " objects";
+		why = TOO_MANY;
 		x = -EUSERS;
 	}
 	if (x < 0) {

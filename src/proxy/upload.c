@@ -17,6 +17,9 @@
  */
 #define PLACE_NS 1000000000ull
 
+#define TOO_MANY \
+	"a connection has at most " TEXT_OF(CONN_UPLOADS_MAX) " objects that come in pieces"
+
 /* A PUT_DATA whose answer waits for room. It is its request's owner. */
 struct waiter {
 	struct list link;
@@ -56,13 +59,23 @@ void upload_enter(struct upload *u)
 	u->is_busy = true;
 }
 
-void upload_leave(struct upload *u)
+static void upload_rest(struct upload *u)
 {
-	u->user_count--;
 	u->is_busy = false;
 	while (waitq_wake(&u->idle))
 		;
+}
+
+static void upload_unref(struct upload *u)
+{
+	u->user_count--;
 	upload_free_if_done(u);
+}
+
+void upload_leave(struct upload *u)
+{
+	upload_rest(u);
+	upload_unref(u);
 }
 
 static bool has_all(const struct upload *u)
@@ -268,9 +281,11 @@ static void open_run(struct fiber *self)
 	struct request *r = op->request;
 	struct rcur body = request_body(r);
 	struct put_open_req req;
+	struct native *n = native_of(r);
 	const char *why;
 	struct upload *u;
 	struct wcur w;
+	bool is_open;
 	int x = put_open_req_get(&body, &req);
 
 	u = x == 0 ? upload_new(op, &req) : NULL;
@@ -281,15 +296,25 @@ static void open_run(struct fiber *self)
 	u->is_in_place = req.is_in_place && author_check(r, &why) == 0;
 	x = fill_open(op->proxy->core, op->job, u->is_in_place ? native_author(r) : 0, req.len_hint,
 		      req.age_ms, r->due_ns, &u->fill, op->why, sizeof(op->why));
-	if (x < 0 || r->conn->is_closed) {
-		if (x == 0)
+	is_open = x == 0;
+	/* Others have waited, too. */
+	if (is_open && n->upload_count >= CONN_UPLOADS_MAX) {
+		snprintf(op->why, sizeof(op->why), "%s", TOO_MANY);
+		x = -EUSERS;
+	} else if (is_open && r->conn->is_closed) {
+		x = -ECANCELED;
+	}
+	if (x < 0) {
+		if (is_open)
 			fill_close(u->fill);
 		node_free(u);
-		request_fail(r, x < 0 ? x : -ECANCELED, "%s", op->why);
+		request_fail(r, x, "%s", op->why);
 		return;
 	}
-	u->id = ++native_of(r)->next_id;
-	list_insert(&native_of(r)->uploads, &u->link);
+	u->id = ++n->next_id;
+	u->native = n;
+	n->upload_count++;
+	list_insert(&n->uploads, &u->link);
 	w = request_answer(r);
 	put_open_rep_put(&w, &(struct put_open_rep){ .put = u->id,
 						     .room = fill_room(u->fill),
@@ -310,6 +335,10 @@ void put_open_serve(struct request *r)
 				 &why);
 	if (x == 0)
 		x = check_put(req.path, req.flags, req.tier, req.copies, req.attributes, &why);
+	if (x == 0 && native_of(r)->upload_count >= CONN_UPLOADS_MAX) {
+		why = TOO_MANY;
+		x = -EUSERS;
+	}
 	if (x < 0) {
 		request_fail(r, x, "%s", why);
 		return;
@@ -333,14 +362,22 @@ static int place_next(struct request *r, struct upload *u, const struct put_data
 	uint32_t done = r->payload_len - request_payload_left(r);
 	int x = u->room.piece.segment ? -EINVAL : u->refused;
 
-	if (x == 0 && u->piece.segment)
+	if (x == 0 && u->coming && u->coming != r)
+		x = -EINVAL;
+	if (x < 0)
+		return x;
+	u->coming = NULL;
+	if (u->piece.segment)
 		x = fill_add(u->fill, &u->piece, due_ns);
+	if (x == 0 && u->is_closed)
+		x = -ECANCELED;
 	if (x == 0)
 		x = fill_take(u->fill, req->part, req->offset + done, request_payload_left(r),
 			      &u->piece);
 	if (x < 0)
 		return x;
 	u->taken += u->piece.len;
+	u->coming = r;
 	request_place(r, u->piece.ptr, u->piece.len);
 	return 0;
 }
@@ -392,18 +429,21 @@ static void place_run(struct fiber *self)
 	struct put_data_req req;
 	struct rcur body = request_body(r);
 	int x = put_data_req_get(&body, &req);
+	bool is_its_turn;
 
-	u->user_count++;
 	while (x == 0 && u->is_busy)
 		x = waitq_wait(&u->idle, r->due_ns);
 	if (x == 0 && u->is_closed)
 		x = -ECANCELED;
-	if (x == 0)
+	is_its_turn = x == 0;
+	u->is_busy |= is_its_turn;
+	if (is_its_turn)
 		x = place_or_lease(r, u, &req);
 	if (upload_refuse(u, x) < 0)
 		request_sink(r, x, "the bytes have no place%s%s", u->why[0] ? ": " : "", u->why);
-	u->user_count--;
-	upload_free_if_done(u);
+	if (is_its_turn)
+		upload_rest(u);
+	upload_unref(u);
 }
 
 void put_data_place(struct request *r)
@@ -430,11 +470,14 @@ void put_data_place(struct request *r)
 			return;
 		}
 	}
+	/* Before its fiber runs a commit may end, and the upload with it, but for its users. */
+	u->user_count++;
 	op = op_new(proxy_of(r), r);
 	if (op)
 		op->upload = u;
 	x = op ? op_begin(op, place_run) : -ENOMEM;
 	if (x < 0) {
+		upload_unref(u);
 		op_free(op);
 		x = fiber_refused(x, TOO_MANY_OPS, &why);
 		request_sink(r, x, "%s", why);
@@ -468,10 +511,11 @@ void put_data_serve(struct request *r)
 		request_fail(r, x, "there is no such upload on this connection");
 		return;
 	}
-	if (!u->piece.segment) {
-		answer_data(r, u);
+	if (u->coming != r) {
+		answer_data(r, u); /* it has no bytes, whatever others of it are at */
 		return;
 	}
+	u->coming = NULL;
 	if (!u->piece.is_buffer) {
 		x = fill_add(u->fill, &u->piece, r->due_ns); /* in place: it does not wait */
 		if (upload_refuse(u, x) < 0)
@@ -499,16 +543,21 @@ void put_data_drop(struct request *r)
 	struct put_data_req req;
 	struct upload *u;
 
-	if (decode_data(r, &req, &u) == 0 && u->piece.segment)
-		fill_spoil(u->fill, &u->piece);
+	if (decode_data(r, &req, &u) < 0 || u->coming != r)
+		return;
+	u->coming = NULL;
+	fill_spoil(u->fill, &u->piece);
 }
 
 /* Off its connection: nobody finds it any more. Freed when its fibers are done with it. */
 static void upload_close(struct upload *u)
 {
-	list_remove(&u->link);
-	u->is_closed = true;
 	snprintf(u->why, sizeof(u->why), "the upload was dropped");
+	if (u->coming)
+		request_unplace(u->coming, -ECANCELED, u->why);
+	list_remove(&u->link);
+	u->native->upload_count--;
+	u->is_closed = true;
 	answer_waiting(u, -ECANCELED);
 	if (u->is_leasing)
 		fiber_cancel(&u->leaser);
@@ -560,7 +609,7 @@ void put_commit_serve(struct request *r)
 
 	if (put_commit_req_get(&body, &req) == 0)
 		u = upload_find(r, req.put);
-	if (!u || u->is_busy || u->room.piece.segment) {
+	if (!u || u->is_busy || u->coming || u->room.piece.segment) {
 		request_fail(r, u ? -EINVAL : -ENOENT,
 			     u ? "its bytes are still coming"
 			       : "there is no such upload on this connection");
@@ -583,12 +632,17 @@ void put_commit_serve(struct request *r)
 void put_drop_serve(struct request *r)
 {
 	struct rcur body = request_body(r);
-	struct put_drop_req req = { 0 };
-	struct upload *u = NULL;
-	struct wcur w = request_answer(r);
+	struct put_drop_req req;
+	struct upload *u;
+	struct wcur w;
+	int x = put_drop_req_get(&body, &req);
 
-	if (put_drop_req_get(&body, &req) == 0)
-		u = upload_find(r, req.put);
+	if (x < 0) {
+		request_fail(r, x, "not a PUT_DROP");
+		return;
+	}
+	u = upload_find(r, req.put);
+	w = request_answer(r);
 	if (u)
 		upload_close(u);
 	else

@@ -9,12 +9,14 @@
 
 struct upload {
 	struct list link; /* of its connection */
+	struct native *native;
 	struct proxy *proxy;
 	uint64_t id, len_hint, begun_ns, taken;
 	struct fill *fill;
-	struct piece piece; /* being received */
-	struct place room;  /* being written by its function */
-	bool is_in_place;   /* it may have some */
+	struct piece piece;     /* being received, or put away */
+	struct request *coming; /* whose bytes are being received there; NULL: nobody's */
+	struct place room;      /* being written by its function */
+	bool is_in_place;       /* it may have some */
 	struct put_open_req req;
 	uint8_t path[PATH_BYTES_MAX], attributes[ATTRIBUTES_BYTES_MAX];
 

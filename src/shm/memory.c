@@ -29,12 +29,6 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
-/* A region that is smaller cannot have one of its own. */
-#define HUGE_PAGE (2u << 20)
-
-/* Nobody can resize it, nor seal it further. */
-#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
-
 #define MAPPINGS_PATH   "/proc/sys/vm/max_map_count"
 #define HUGE_PAGES_PATH "/sys/kernel/mm/transparent_hugepage/shmem_enabled"
 
@@ -85,25 +79,12 @@ static int open_sealed(size_t size)
 	if (fd < 0)
 		return -errno;
 	if (fchmod(fd, 0600) < 0 || ftruncate(fd, (off_t)size) < 0 ||
-	    fcntl(fd, F_ADD_SEALS, SEALS) < 0) {
+	    fcntl(fd, F_ADD_SEALS, MEMORY_SEALS) < 0) {
 		r = -errno;
 		close(fd);
 		return r;
 	}
 	return fd;
-}
-
-static int map(int fd, size_t size, struct memory *ret)
-{
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-
-	if (p == MAP_FAILED)
-		return -errno;
-	/* Advice: where the machine gives none, it has no effect. */
-	if (size >= HUGE_PAGE)
-		(void)madvise(p, size, MADV_HUGEPAGE);
-	*ret = (struct memory){ .ptr = p, .size = size, .fd = fd };
-	return 0;
 }
 
 static int memfd_make(size_t size, struct memory *ret)
@@ -113,94 +94,10 @@ static int memfd_make(size_t size, struct memory *ret)
 
 	if (fd < 0)
 		return fd;
-	r = map(fd, size, ret);
+	r = memory_map(fd, size, ret);
 	if (r < 0)
 		close(fd);
 	return r;
-}
-
-/* Nobody can resize it under us. */
-static bool is_region(int fd, struct stat *ret)
-{
-	int seals = fcntl(fd, F_GET_SEALS); /* fails for what is no memfd */
-
-	return seals >= 0 && (seals & SEALS) == SEALS && fstat(fd, ret) == 0 &&
-	       S_ISREG(ret->st_mode) && ret->st_size > 0 && ret->st_size % SEGMENT_PAGE == 0;
-}
-
-int memory_adopt(int fd, struct memory *ret)
-{
-	struct stat st;
-
-	if (!is_region(fd, &st) || st.st_uid != geteuid())
-		return -EBADF;
-	return map(fd, (size_t)st.st_size, ret);
-}
-
-int memory_join(int fd, size_t size, struct memory *ret)
-{
-	struct stat st;
-	int r = is_region(fd, &st) && (uint64_t)st.st_size == size ? map(fd, size, ret) : -EBADF;
-
-	if (r == 0)
-		ret->fd = -1;
-	return r;
-}
-
-int memory_join_to_read(int fd, size_t size, struct memory *ret)
-{
-	struct stat st;
-	void *p;
-
-	if (!is_region(fd, &st) || (uint64_t)st.st_size != size)
-		return -EBADF;
-	p = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
-	if (p == MAP_FAILED)
-		return -errno;
-	*ret = (struct memory){ .ptr = p, .size = size, .fd = -1 };
-	return 0;
-}
-
-int memory_span(size_t size, struct memory *ret)
-{
-	void *p = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	if (p == MAP_FAILED)
-		return -errno;
-	*ret = (struct memory){ .ptr = p, .size = size, .fd = -1 };
-	return 0;
-}
-
-static int join_part(struct memory *m, size_t at, int fd, size_t from, size_t len, int rights,
-		     int flags)
-{
-	struct stat st;
-
-	if (at > m->size || len > m->size - at || !is_region(fd, &st) ||
-	    from > (size_t)st.st_size || len > (size_t)st.st_size - from ||
-	    (at | from | len) % SEGMENT_PAGE != 0)
-		return -EBADF;
-	if (mmap(m->ptr + at, len, rights, MAP_SHARED | MAP_FIXED | flags, fd, (off_t)from) ==
-	    MAP_FAILED)
-		return -errno;
-	return 0;
-}
-
-int memory_join_part(struct memory *m, size_t at, int fd, size_t from, size_t len)
-{
-	return join_part(m, at, fd, from, len, PROT_READ, 0);
-}
-
-int memory_join_part_to_write(struct memory *m, size_t at, int fd, size_t from, size_t len)
-{
-	return join_part(m, at, fd, from, len, PROT_READ | PROT_WRITE, MAP_POPULATE);
-}
-
-void memory_touch(struct memory *m, size_t from, size_t to)
-{
-	assert(from <= to && to <= m->size);
-	/* Where it is not known, each page is touched when it is written. */
-	(void)madvise(m->ptr + from, to - from, MADV_POPULATE_WRITE);
 }
 
 /* Ours can write; and a description that is shared could be told things, leases and flags. */
@@ -276,6 +173,17 @@ static void any_scrub(struct memory *m, size_t from, size_t to)
 	memset(m->ptr + from, 0, to - from);
 }
 
+/*
+ * A huge page of which a part was punched is small ones now, and not mapped any more: those that
+ * are left are mapped again, since they are ours, and are counted by what is mapped.
+ */
+static void map_again(struct memory *m, size_t from, size_t to)
+{
+	for (size_t at = from; at < to; at += FAULT_AROUND)
+		if (has_pages(m, at + SEGMENT_PAGE))
+			memory_touch(m, at, at + SEGMENT_PAGE);
+}
+
 static int memfd_punch(struct memory *m, size_t from, size_t to)
 {
 	assert(from <= to && to <= m->size);
@@ -285,6 +193,10 @@ static int memfd_punch(struct memory *m, size_t from, size_t to)
 			 (off_t)(to - from)) < 0)
 		if (errno != EINTR)
 			return -errno;
+	if (m->size >= HUGE_PAGE) {
+		map_again(m, huge_down(from), from);
+		map_again(m, to, huge_up(to));
+	}
 	return 0;
 }
 

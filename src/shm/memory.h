@@ -79,7 +79,7 @@ int memory_span(size_t size, struct memory *ret);
 int memory_join_part(struct memory *m, size_t at, int fd, size_t from, size_t len);
 /* The same, to write, with all pages that are there. */
 int memory_join_part_to_write(struct memory *m, size_t at, int fd, size_t from, size_t len);
-/* Pages of such memory that are about to be written, in one go: page by page is dearer. */
+/* Pages of such memory that are about to be written, many at once: page by page is dearer. */
 void memory_touch(struct memory *m, size_t from, size_t to);
 
 /* What the kernel says of huge pages for shared memory: "never", "advise" ...; for `wadi doctor`.

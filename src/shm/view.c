@@ -42,13 +42,17 @@ static int pin_and_look(const struct viewer *v, const struct index_look *look, u
 int view_get(const struct viewer *v, struct hash_128 hash, uint64_t now_ns, struct view *ret)
 {
 	struct index_look look;
-	int r = index_reader_find(&v->index, hash, &look);
+	int check, r = index_reader_find(&v->index, hash, &look);
 
 	if (r < 0)
 		return r;
 	ret->item = look.item;
 	r = reach(v, &look.item, &ret->ptr);
-	return r < 0 ? r : pin_and_look(v, &look, now_ns);
+	if (r == 0)
+		return pin_and_look(v, &look, now_ns);
+	/* It would be mapped in vain if it is not to be had any more, or from another table. */
+	check = index_reader_check(&v->index, &look, now_ns);
+	return check < 0 ? check : r;
 }
 
 int view_release(const struct viewer *v, const struct view *view)

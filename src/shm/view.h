@@ -53,7 +53,7 @@ struct view {
  *
  *	-ENOENT  not in the index, or no longer: the proxy knows
  *	-ENXIO   it is there, but this function has to map ret->item.mapping first, for its
- *	         life; both are not looked at again, so the proxy may know of no such thing
+ *	         life; by then the proxy may know of no such thing
  *	-ESTALE  there is another table: ask for it. Until then the proxy knows
  */
 int view_get(const struct viewer *v, struct hash_128 hash, uint64_t now_ns, struct view *ret);

@@ -167,6 +167,8 @@ int pool_ask(struct pool *p, struct ask *a, uint64_t now_ns, struct grants *ret)
 	}
 	/* Past those who wait, if it takes neither room nor a segment made for them. */
 	room = pool_ask_room(p, a, false, a->is_move ? 0 : p->asked_bytes);
+	if (a->is_now && room < pool_ask_bytes(a))
+		return -ENOSPC;
 	if (p->ask_count == 0 || a->is_move ||
 	    (room >= a->size && p->asking_count[pool_class_of(a->size)] == 0))
 		r = pool_grant(p, a, room, now_ns, ret);

@@ -161,6 +161,7 @@ void store_segment_serve(struct request *r)
 			 .size = q.size,
 			 .is_move = q.is_move != 0,
 			 .is_whole = q.is_whole != 0,
+			 .is_now = q.is_now != 0,
 			 .author = q.author },
 	};
 	e = pool_ask(&s->pool, &w->ask, s->loop->now_ns, &g);
@@ -192,7 +193,6 @@ void store_asks_serve(struct store *s)
 		struct segment_wait *w = container_of(a, struct segment_wait, ask);
 		struct request *r = w->request;
 
-		r->closed = NULL;
 		wait_end(w);
 		if (e < 0)
 			ask_refuse(s, r, a, e);

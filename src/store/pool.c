@@ -7,6 +7,7 @@
 #include "base/container.h"
 #include "base/hash.h"
 #include "base/node.h"
+#include "base/plant.h"
 
 uint32_t pool_size_within(uint64_t bytes)
 {
@@ -316,7 +317,7 @@ static void author_leaves(struct list *of, uint64_t author)
 		struct segment *s = container_of(l, struct segment, of_job);
 
 		if (s->author == author)
-			s->author = AUTHOR_GONE;
+			s->author = planted(AUTHOR_FORGOTTEN) ? 0 : AUTHOR_GONE;
 	}
 }
 

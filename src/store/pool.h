@@ -137,6 +137,7 @@ struct ask {
 	uint32_t size; /* of a segment, at most */
 	bool is_move;
 	bool is_whole;   /* all of `need`, as far as one grant can be, or nothing yet */
+	bool is_now;     /* where there is no room for `need`, it does not wait for any */
 	uint64_t author; /* the function that is to write there; 0: none */
 
 	/* pool's own. */

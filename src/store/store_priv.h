@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * store_priv: what the files of the server share. store.c opens and closes, meets
- * metadata servers and turns the pool; duty.c serves slots, transfer.c reads and writes.
+ * store_priv: what the files of the server share. store.c opens and closes, and turns the pool;
+ * conns.c has the connections, hello.c says who may have one; duty.c serves slots, transfer.c
+ * reads and writes, near.c does both for a store core in this process.
  */
 #pragma once
 
@@ -58,6 +59,11 @@ struct link {
 	unsigned failure_count;
 };
 
+/* Of near.c. */
+struct reach {
+	struct store *store;
+};
+
 /* What we keep of a connection, either way it was opened. */
 struct client {
 	struct conn *conn;
@@ -80,6 +86,16 @@ struct transfer {
 /* The pool has changed: serve who waits, and tell the janitor, in the next turn. */
 void store_changed(struct store *s);
 uint64_t store_time_ns(const struct store *s);
+/* No view of before is left in what there is. */
+void store_end_views(struct store *s);
+
+/* conns.c: all of them, and what waits for them to be there again. */
+void store_conns_close(struct store *s);
+
+/* hello.c */
+void store_hello_serve(struct request *r);
+/* -ENOMEM. */
+int store_access_set(struct conn *c, const struct access *access);
 
 /* Else the request has been refused. */
 bool store_is_from_meta(struct request *r);
