@@ -94,3 +94,8 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
 {
 	return moved(syscall(SYS_sendmsg, fd, m, flags));
 }
+
+EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
+{
+	return moved(syscall(SYS_sendto, fd, buf, len, flags, NULL, 0));
+}

@@ -112,15 +112,19 @@ static int task_start(struct crew *c, struct task *t)
 /* Returns in `ret_again_ns` when a refused one is to be tried again. */
 static int tasks_start(struct crew *c, uint64_t *ret_again_ns)
 {
-	size_t places = c->places ? c->places : c->parallel;
+	size_t places = c->places ? c->places : c->parallel, ended = 0;
 
 	*ret_again_ns = UINT64_MAX;
 	for (size_t i = 0; i < c->count && c->running_count < places; i++) {
 		struct task *t = &c->tasks[i];
 		int r;
 
+		if (t->reply && ended == i)
+			ended++;
 		if (t->has_started)
 			continue;
+		if (c->places && t->waits_for > ended)
+			return 0;
 		if (t->again_ns > clock_ns()) {
 			*ret_again_ns = t->again_ns;
 			return 0; /* those behind it may be waiting for it */
@@ -208,6 +212,25 @@ static int task_failed(struct crew *c, struct task *t, const json_t *reply)
 			   t->run.log[0] ? "; its log ends: " : "", t->run.log);
 }
 
+/* It leaves a place; who was refused one need not wait for longer than the platform wants. */
+static void task_succeeded(struct crew *c, struct task *t)
+{
+	t->start_ns = t->run.start_ns;
+	t->init_ns = t->run.init_ns;
+	t->end_ns = t->run.end_ns;
+	c->ended_count++;
+	c->ended_ns += t->end_ns - t->start_ns;
+	if (c->places && c->places < c->parallel)
+		c->places++;
+	for (size_t i = 0; c->places && i < c->count; i++) {
+		struct task *other = &c->tasks[i];
+
+		if (other->refusals && !other->has_started)
+			other->again_ns = other->run.again_ns;
+		other->refusals = 0;
+	}
+}
+
 /* 1: it has succeeded; 0: it is to run again. */
 static int task_end(struct crew *c, struct task *t)
 {
@@ -231,13 +254,7 @@ static int task_end(struct crew *c, struct task *t)
 		return r;
 	}
 	t->reply = reply;
-	t->start_ns = t->run.start_ns;
-	t->init_ns = t->run.init_ns;
-	t->end_ns = t->run.end_ns;
-	c->ended_count++;
-	c->ended_ns += t->end_ns - t->start_ns;
-	if (c->places && c->places < c->parallel)
-		c->places++;
+	task_succeeded(c, t);
 	return 1;
 }
 

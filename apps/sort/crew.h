@@ -7,11 +7,14 @@
  * behind them. After TASK_ATTEMPTS, or an error that would come again, the job fails.
  *
  * A platform that refuses a run has no room for it. That is no attempt: the run waits, and
- * those behind it too, each time longer, for at most as long as a run may take; and as many
- * run at once as did when it was refused, one more after each that succeeds.
+ * those behind it too, each time longer, until another succeeds; without any, for at most as
+ * long as a run may take. As many run at once as did when it was refused, one more after each
+ * that succeeds.
  *
- * Who waits inside a function for other tasks must come after these in the list: then
- * whoever waits holds a place that nobody needs who he waits for.
+ * Who waits inside a function for other tasks comes after these in the list, so that it holds
+ * no place that one of them needs now. One may need it again: it dies, and before this is heard
+ * here the platform gives its place to who waits for it. On a platform that has refused a run,
+ * who would wait is therefore started when those it waits for have ended.
  */
 #pragma once
 
@@ -21,8 +24,9 @@
 #define TASK_ATTEMPTS 4
 
 struct task {
-	size_t stage;    /* the caller's */
-	json_t *request; /* owned: the value, without the attempt */
+	size_t stage;     /* the caller's */
+	json_t *request;  /* owned: the value, without the attempt */
+	size_t waits_for; /* inside its function, for the first so many of the list */
 
 	/* Of a task that has ended. */
 	json_t *reply;                      /* owned */

@@ -10,6 +10,8 @@ static int window_slide(struct merge *m, struct window *w)
 	size_t n;
 	int r;
 
+	if (w->left == 0)
+		return -EBADMSG; /* and the buffer is perhaps not to be written */
 	memmove(w->buf, w->buf + w->at, w->end - w->at);
 	w->end -= w->at;
 	w->at = 0;

@@ -15,7 +15,8 @@
 #include "piece.h"
 
 struct window {
-	uint8_t *buf; /* not ours; whole words may be loaded at its end */
+	uint8_t *
+		buf; /* not ours; written while `left`. Whole words may be loaded at a line's end */
 	size_t cap;
 	size_t at, end; /* of what is in the buffer and not yet merged */
 	uint64_t left;  /* bytes of the run that are still to be read */

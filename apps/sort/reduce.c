@@ -16,13 +16,10 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "merge.h"
 #include "output.h"
+#include "pass.h"
 #include "region.h"
 #include "runs.h"
-
-/* Below this, a read is more round trip than transfer. */
-#define WINDOW_MIN ((uint64_t)256 << 10)
 
 struct reduce {
 	struct function *f;
@@ -33,25 +30,9 @@ struct reduce {
 	struct region piece_region;
 };
 
-/* One merge, of runs that lie side by side in the list. */
-struct pass {
-	struct merge merge;
-	struct reduce *red;
-	const struct run *runs;
-	struct window *windows;
-	struct region room;
-};
-
 static size_t reduce_room(const struct reduce *red)
 {
 	return function_room(red->f) - red->piece.cap;
-}
-
-static uint64_t window_need(const struct run *run)
-{
-	uint64_t need = run->longest > WINDOW_MIN ? run->longest : WINDOW_MIN;
-
-	return need < run->len ? need : run->len;
 }
 
 /* How many of the first runs can be merged at once. */
@@ -59,117 +40,9 @@ static size_t group_of(const struct run *runs, size_t count, uint64_t room)
 {
 	size_t n = 0;
 
-	while (n < count && window_need(&runs[n]) <= room)
-		room -= window_need(&runs[n++]);
+	while (n < count && run_need(&runs[n]) <= room)
+		room -= run_need(&runs[n++]);
 	return n;
-}
-
-/* Gives each window what it needs and an equal part of the rest; returns the sum. */
-static size_t windows_size(struct window *windows, const struct run *runs, size_t count,
-			   size_t room)
-{
-	uint64_t need = 0, all = 0, more;
-	size_t sum = 0;
-
-	for (size_t i = 0; i < count; i++) {
-		need += window_need(&runs[i]);
-		all += runs[i].len;
-	}
-	more = all <= room ? all : (room - need) / count;
-	for (size_t i = 0; i < count; i++) {
-		uint64_t cap = window_need(&runs[i]) + more;
-
-		windows[i].cap = (size_t)(cap < runs[i].len ? cap : runs[i].len);
-		windows[i].left = runs[i].len;
-		sum += windows[i].cap;
-	}
-	return sum;
-}
-
-static struct store_read read_of(const struct run *run, const struct window *w, size_t n,
-				 char path[STORE_PATH_MAX])
-{
-	runs_path(run->directory, run->object, path);
-	return (struct store_read){
-		.path = path,
-		.offset = run->offset + run->len - w->left,
-		.buf = w->buf + w->end,
-		.len = n,
-	};
-}
-
-static int pass_fill(struct merge *m, struct window *w, size_t n)
-{
-	struct pass *p = (struct pass *)m; /* its first member */
-	char path[STORE_PATH_MAX];
-	struct store_read read = read_of(&p->runs[w - p->windows], w, n, path);
-
-	return store_read(p->red->f->store, &read, 1);
-}
-
-_Static_assert(offsetof(struct pass, merge) == 0, "a merge of ours is a pass");
-
-/* All windows at once, so that their reads are in flight together. */
-static int windows_fill(struct pass *p)
-{
-	size_t count = p->merge.count;
-	struct store_read *reads = calloc(count + 1, sizeof(*reads));
-	char(*paths)[STORE_PATH_MAX] = calloc(count + 1, sizeof(*paths));
-	int r = -ENOMEM;
-
-	if (reads && paths) {
-		for (size_t i = 0; i < count; i++)
-			reads[i] =
-				read_of(&p->runs[i], &p->windows[i], p->windows[i].cap, paths[i]);
-		r = store_read(p->red->f->store, reads, count);
-	}
-	for (size_t i = 0; r == 0 && i < count; i++) {
-		p->windows[i].end = p->windows[i].cap;
-		p->windows[i].left -= p->windows[i].cap;
-	}
-	free(paths);
-	free(reads);
-	return r;
-}
-
-static void pass_fini(struct pass *p)
-{
-	merge_fini(&p->merge);
-	region_fini(&p->room);
-	free(p->windows);
-}
-
-static int pass_init(struct pass *p, struct reduce *red, const struct run *runs, size_t count)
-{
-	size_t sum = 0;
-	uint8_t *buf;
-	int r;
-
-	*p = (struct pass){
-		.merge = { .format = red->f->req->format, .count = count, .fill = pass_fill },
-		.red = red,
-		.runs = runs,
-		.windows = calloc(count + 1, sizeof(struct window)),
-	};
-	p->merge.windows = p->windows;
-	if (p->windows)
-		sum = windows_size(p->windows, runs, count, reduce_room(red));
-	r = p->windows ? region_init(&p->room, sum) : -ENOMEM;
-	if (r == 0) {
-		buf = p->room.ptr;
-		for (size_t i = 0; i < count; i++) {
-			p->windows[i].buf = buf;
-			buf += p->windows[i].cap;
-		}
-		r = windows_fill(p);
-	}
-	if (r == 0)
-		r = merge_init(&p->merge);
-	if (r == -ENOMEM)
-		function_no_memory(red->f, sum);
-	if (r < 0)
-		pass_fini(p);
-	return r;
 }
 
 static int damaged(struct reduce *red, int r)
@@ -177,27 +50,27 @@ static int damaged(struct reduce *red, int r)
 	return r < 0 ? problem_set(red->f->problem, r, "a run of %s is damaged", red->shuffled) : 0;
 }
 
-static int pass_to_output(struct pass *p, struct output *out)
+static int pass_to_output(struct reduce *red, struct pass *p, struct output *out)
 {
-	struct piece *piece = &p->red->piece;
+	struct piece *piece = &red->piece;
 	const uint8_t *item;
 	size_t size;
 	int r, more;
 
 	piece->to = &out->sink;
 	while ((more = merge_next(&p->merge, &item, &size)) > 0) {
-		p->red->f->count++;
+		red->f->count++;
 		r = piece_put(piece, item, size);
 		if (r < 0)
 			return r;
 	}
-	r = damaged(p->red, more);
+	r = damaged(red, more);
 	return r < 0 ? r : piece_flush(piece);
 }
 
-static int pass_to_object(struct pass *p, struct store_sink *sk)
+static int pass_to_object(struct reduce *red, struct pass *p, struct store_sink *sk)
 {
-	struct piece *piece = &p->red->piece;
+	struct piece *piece = &red->piece;
 	const uint8_t *item;
 	size_t size;
 	int more, r = store_sink_begin(sk, piece);
@@ -205,7 +78,7 @@ static int pass_to_object(struct pass *p, struct store_sink *sk)
 	while (r == 0 && (more = merge_next(&p->merge, &item, &size)) > 0)
 		r = piece_put(piece, item, size);
 	if (r == 0)
-		r = damaged(p->red, more);
+		r = damaged(red, more);
 	return r < 0 ? r : store_sink_commit(sk, piece);
 }
 
@@ -217,13 +90,13 @@ static int group_merge(struct reduce *red, const struct run *runs, size_t count,
 	struct store_sink sk;
 	char path[STORE_PATH_MAX];
 	struct pass p;
-	int r = pass_init(&p, red, runs, count);
+	int r = pass_init(&p, red->f, runs, count, reduce_room(red), false);
 
 	if (r < 0)
 		return r;
 	runs_path(run.directory, run.object, path);
 	store_sink_init(&sk, red->f->store, path);
-	r = pass_to_object(&p, &sk);
+	r = pass_to_object(red, &p, &sk);
 	store_sink_fini(&sk);
 	pass_fini(&p);
 
@@ -279,13 +152,15 @@ static int bucket_write(struct reduce *red)
 {
 	struct output out;
 	struct pass p;
-	int r = pass_init(&p, red, red->runs.runs, red->runs.count);
+	int r = pass_init(&p, red->f, red->runs.runs, red->runs.count, reduce_room(red), true);
 
 	if (r < 0)
 		return r;
 	r = output_open(&out, red->f->req->output, red->f->problem);
 	if (r == 0)
-		r = pass_to_output(&p, &out);
+		r = pass_to_output(red, &p, &out);
+	if (r == 0)
+		r = pass_end(&p);
 	if (r == 0)
 		r = output_commit(&out);
 	red->f->written_bytes = out.written;

@@ -180,6 +180,7 @@ static int map_and_reduce(struct sort *s)
 		char *path = job_path(s->job.parts, "part", i);
 
 		tasks[s->maps + i].stage = STAGE_REDUCE;
+		tasks[s->maps + i].waits_for = s->maps;
 		tasks[s->maps + i].request =
 			request_add(request_make(s, "reduce", i),
 				    json_pack("{ss sI}", "output", path ? path : "", "maps",

@@ -129,6 +129,26 @@ int store_read(struct store *s, const struct store_read *reads, size_t count)
 	return r;
 }
 
+int store_view(struct store *s, const char *path, struct store_view *ret)
+{
+	uint64_t start_ns = clock_ns();
+	int r = s->ops->view ? s->ops->view(s, path, ret) : 0;
+
+	s->stats.io_ns += clock_ns() - start_ns;
+	if (r > 0)
+		s->stats.read_bytes += ret->len;
+	return r;
+}
+
+int store_view_end(struct store *s, struct store_view *v)
+{
+	uint64_t start_ns = clock_ns();
+	int r = s->ops->view_end(s, v);
+
+	s->stats.io_ns += clock_ns() - start_ns;
+	return r;
+}
+
 int store_wait_count(struct store *s, const char *directory, size_t count, uint32_t wait_ms)
 {
 	uint64_t start_ns = clock_ns();

@@ -58,6 +58,13 @@ struct store_read {
 	size_t len;
 };
 
+/* An object where it lies. */
+struct store_view {
+	const uint8_t *ptr;
+	size_t len;
+	void *of; /* the store's */
+};
+
 struct store_entry {
 	char name[STORE_NAME_MAX];
 	uint64_t len;
@@ -93,6 +100,14 @@ void store_writer_abandon(struct store_writer **take);
 
 /* All of them; several are in flight where the store can do that. */
 int store_read(struct store *s, const struct store_read *reads, size_t count);
+
+/*
+ * All of an object, without a copy. 1; 0: this store shows nothing, and it is to be read. Nothing
+ * may be loaded beyond its end. store_view_end(): -ESTALE: it had been taken away, and what was
+ * looked at may be anything.
+ */
+int store_view(struct store *s, const char *path, struct store_view *ret);
+int store_view_end(struct store *s, struct store_view *v);
 
 /* Until there are `count` objects directly in the directory, without polling for them. */
 int store_wait_count(struct store *s, const char *directory, size_t count, uint32_t wait_ms);

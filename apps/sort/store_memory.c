@@ -267,11 +267,11 @@ static int memory_put(struct store *s, const char *path, const void *data, size_
 	return r;
 }
 
-static int read_one(struct store *s, const struct store_read *read)
+/* It is here until it is left. */
+static int object_use(struct store *s, const char *path, struct object **ret)
 {
-	char *name = name_of(s, read->path, "");
+	char *name = name_of(s, path, "");
 	struct object *o;
-	int r = 0;
 
 	if (!name)
 		return no_memory(s);
@@ -281,16 +281,50 @@ static int read_one(struct store *s, const struct store_read *read)
 		o->ref_count++;
 	pthread_mutex_unlock(&all.lock);
 	free(name);
-	if (!o)
-		return problem_set(s->problem, -ENOENT, "%s: is not there", read->path);
+	*ret = o;
+	return o ? 0 : problem_set(s->problem, -ENOENT, "%s: is not there", path);
+}
+
+static void object_leave(struct object *o)
+{
+	pthread_mutex_lock(&all.lock);
+	object_unref(o);
+	pthread_mutex_unlock(&all.lock);
+}
+
+static int read_one(struct store *s, const struct store_read *read)
+{
+	struct object *o;
+	int r = object_use(s, read->path, &o);
+
+	if (r < 0)
+		return r;
 	if (read->offset > o->len || read->len > o->len - read->offset)
 		r = problem_set(s->problem, -EIO, "%s: shorter than expected", read->path);
 	else if (read->len > 0)
 		memcpy(read->buf, o->bytes + read->offset, read->len);
-	pthread_mutex_lock(&all.lock);
-	object_unref(o);
-	pthread_mutex_unlock(&all.lock);
+	object_leave(o);
 	return r;
+}
+
+static int memory_view(struct store *s, const char *path, struct store_view *ret)
+{
+	struct object *o;
+	int r = stopped(s);
+
+	if (r == 0)
+		r = object_use(s, path, &o);
+	if (r < 0)
+		return r;
+	*ret = (struct store_view){ .ptr = o->bytes, .len = o->len, .of = o };
+	return 1;
+}
+
+static int memory_view_end(struct store *s, struct store_view *v)
+{
+	(void)s;
+	object_leave(v->of);
+	return 0;
 }
 
 static int memory_read(struct store *s, const struct store_read *reads, size_t count)
@@ -405,6 +439,8 @@ const struct store_ops STORE_MEMORY = {
 	.writer_commit = memory_writer_commit,
 	.writer_abandon = memory_writer_abandon,
 	.read = memory_read,
+	.view = memory_view,
+	.view_end = memory_view_end,
 	.wait_count = memory_wait_count,
 	.list = memory_list,
 	.remove = memory_remove,

@@ -18,6 +18,9 @@ struct store_ops {
 	int (*writer_commit)(struct store_writer *w); /* the writer is gone afterwards */
 	void (*writer_abandon)(struct store_writer *w);
 	int (*read)(struct store *s, const struct store_read *reads, size_t count);
+	/* Both NULL where nothing can be shown. */
+	int (*view)(struct store *s, const char *path, struct store_view *ret);
+	int (*view_end)(struct store *s, struct store_view *v);
 	int (*wait_count)(struct store *s, const char *directory, size_t count, uint64_t due_ns);
 	int (*list)(struct store *s, const char *directory, struct store_list *ret);
 	int (*remove)(struct store *s, const char *path);
