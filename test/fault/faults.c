@@ -174,6 +174,18 @@ ssize_t __wrap_sendmsg(int fd, const struct msghdr *m, int flags)
 	return -1;
 }
 
+ssize_t __wrap_send(int fd, const void *buf, size_t len, int flags)
+{
+	int error = strike(CALL_send);
+
+	if (error == 0 || error == SHORT)
+		return __real_send(fd, buf, error && len > 0 ? 1 : len, flags);
+	if (error == EAGAIN)
+		tell_again(fd);
+	errno = error;
+	return -1;
+}
+
 int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*run)(void *), void *arg)
 {
 	int error = strike(CALL_pthread_create);

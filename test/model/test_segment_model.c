@@ -239,12 +239,23 @@ static void check_whole(const struct ask *a, const struct grants *g)
 	CHECK(!a->is_whole || sum >= a->need || g->count == LEASE_SEGMENTS_MAX);
 }
 
+/* Of what all have and wait for. */
+static uint64_t taken(void)
+{
+	uint64_t bytes = p.used;
+
+	for (unsigned k = 0; k < ASKS; k++)
+		bytes += asks[k].is_waiting ? lacks(&asks[k]) : 0;
+	return bytes;
+}
+
 static void ask_some(void)
 {
 	unsigned j = (unsigned)roll(JOBS), k = (unsigned)roll(ASKS);
 	struct waiting *w = &asks[k];
-	uint64_t size, most;
+	uint64_t size, most, before = taken();
 	struct grants g;
+	bool has_room;
 	int r;
 
 	if (w->is_waiting || live_count() + ASKS * LEASE_SEGMENTS_MAX > HELDS ||
@@ -259,6 +270,7 @@ static void ask_some(void)
 			       .size = (uint32_t)(64 * KB) << roll(5),
 			       .is_move = roll(6) == 0,
 			       .is_whole = roll(3) == 0 };
+	w->ask.is_now = !w->ask.is_move && roll(4) == 0;
 	w->birth_ns = w->ask.is_move ? INT64_MIN : (int64_t)(now - w->ask.age_ns);
 	w->asked_ns = (int64_t)now;
 	w->need = w->ask.need;
@@ -268,6 +280,8 @@ static void ask_some(void)
 	/* Less than that is open in a pool that is nearly full; what is needed stays whole. */
 	w->size = w->ask.size;
 	CHECK(w->size == size || (w->size < size && (w->need <= w->size || w->size == 256 * KB)));
+	has_room = !w->ask.is_now || before + lacks(w) <= LIMIT - LIMIT / 20;
+	CHECK(has_room || r == -ENOSPC || job_over[j]);
 	if (r == 0) {
 		check_order(w, false);
 		check_whole(&w->ask, &g);
@@ -276,7 +290,8 @@ static void ask_some(void)
 		w->is_waiting = true;
 		did.waits++;
 	} else {
-		CHECK(job_over[j] ? r == -EIDRM : r == -ENOSPC && w->ask.need > most);
+		CHECK(job_over[j] ? r == -EIDRM
+				  : r == -ENOSPC && (w->ask.need > most || !has_room));
 		did.refusals++;
 	}
 }

@@ -87,6 +87,15 @@ static void parts_are_put_in_the_order_of_their_numbers(void **state)
 	assert_int_equal(commit(5, open, "a", 0), -ESTALE);
 }
 
+static void a_session_with_an_open_object_is_of_its_job(void **state)
+{
+	struct open_req req = { .job = job, .session = 7, .request = 1 };
+
+	assert_int_equal(catalog_open(t.c, &req, t.now, &t.out), 0);
+	assert_true(catalog_session_is_of(t.c, 7, job));
+	assert_false(catalog_session_is_of(t.c, 7, job + 1));
+}
+
 static void to_open_again_finds_the_same(void **state)
 {
 	uint64_t open = open_it(5, 1);
@@ -253,6 +262,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(parts_are_put_in_the_order_of_their_numbers),
+		T(a_session_with_an_open_object_is_of_its_job),
 		T(to_open_again_finds_the_same),
 		T(what_was_told_before_is_not_added_again),
 		T(an_open_object_belongs_to_its_session),

@@ -67,6 +67,14 @@ static void the_last_confirmed_read_consumes(void **state)
 	assert_int_equal(read_as(5, 9, "a"), 0);
 }
 
+static void a_session_that_reads_is_of_the_job_that_it_reads_of(void **state)
+{
+	assert_int_equal(put_reads("a", 1), 0);
+	assert_int_equal(read_as(7, 1, "a"), 0);
+	assert_true(catalog_session_is_of(t.c, 7, job));
+	assert_false(catalog_session_is_of(t.c, 7, job + 1));
+}
+
 static void readers_beyond_the_grants_wait_until_it_is_decided(void **state)
 {
 	struct wake_key key;
@@ -634,6 +642,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(the_last_confirmed_read_consumes),
 		T(readers_beyond_the_grants_wait_until_it_is_decided),
+		T(a_session_that_reads_is_of_the_job_that_it_reads_of),
 		T(those_who_wait_hear_of_a_removal),
 		T(the_same_read_is_the_same_grant),
 		T(whichever_try_has_the_last_byte_uses_it_up),

@@ -255,6 +255,10 @@ static void a_long_extent_has_a_table_which_lives_as_long(void **state)
 	assert_int_equal(settle(5, &g[1], 128, g[1].size), 0);
 	slot_duties(&t);
 	assert_non_null(catalog_segment_find(t.c, g[1].segment, g[1].generation));
+	slot_snapshot_begin(&t);
+	while (catalog_snapshot_step(t.c, 4))
+		;
+	assert_null(slot_restore(&t));
 	assert_int_equal(remove_it("a"), 0);
 	slot_duties(&t);
 	assert_null(catalog_segment_find(t.c, g[1].segment, g[1].generation));
@@ -398,6 +402,36 @@ static void a_process_that_is_gone_keeps_no_segments(void **state)
 	integrals_agree();
 }
 
+/* Its writer had not heard of the end; what it cost ends with the job, whenever it is settled. */
+static void a_segment_settled_after_the_end_of_its_job_is_given_back(void **state)
+{
+	struct grant g = lease(5, 1);
+	struct job_end_req req = { .name = text("job") };
+	uint64_t id;
+
+	assert_int_equal(put_one(5, "a", extent_at(&g, 0, 100)), 0);
+	t.now += SECOND;
+	assert_int_equal(catalog_job_end(t.c, &req, t.now, &t.out, &id), 0);
+	t.now += SECOND;
+	assert_int_equal(settle(5, &g, 128, g.size), 0);
+	assert_int_equal(catalog_segment_find(t.c, g.segment, g.generation)->state,
+			 SEGMENT_FREEING);
+	assert_int_equal(slot_duties(&t), 1);
+	slot_tick(&t);
+	assert_null(catalog_segment_find(t.c, g.segment, g.generation));
+	integrals_agree();
+}
+
+/* Who comes back after metadata was restarted is believed no more than that. */
+static void a_session_with_segments_is_of_their_job(void **state)
+{
+	assert_false(catalog_session_is_of(t.c, 5, job));
+	lease(5, 1);
+	assert_true(catalog_session_is_of(t.c, 5, job));
+	assert_false(catalog_session_is_of(t.c, 5, job + 1));
+	assert_false(catalog_session_is_of(t.c, 6, job));
+}
+
 /* Every page has something. */
 static void a_full_segment_of_a_process_that_is_gone_stays_whole(void **state)
 {
@@ -509,6 +543,18 @@ static void a_quota_is_used_up_by_who_needs_no_certain_size(void **state)
 	assert_int_equal(t.out.ask.bytes, 262144);
 	assert_int_equal(lease_some(small, 4, 800000, 800000), -EDQUOT);
 	catalog_ask_over(t.c, small, 262144);
+}
+
+/* The parts that it is used in do not grow for ever: that was a shard that stood still. */
+static void of_a_vast_quota_that_does_not_suffice_there_is_a_part(void **state)
+{
+	uint64_t vast = slot_job(&t, "vast", UINT64_MAX);
+	struct grant g[1];
+
+	assert_int_equal(slot_lease(&t, vast, 5, 2, 1, SEGMENT_BYTES_MIN, g), 0);
+	assert_int_equal(lease_some(vast, 3, UINT64_MAX, 65536), 0);
+	assert_int_equal(t.out.ask.need, 15ull << 60);
+	catalog_ask_over(t.c, vast, t.out.ask.bytes);
 }
 
 static void the_size_is_a_power_of_two_within_the_pools(void **state)
@@ -692,10 +738,13 @@ int main(void)
 		T(a_fenced_segment_does_not_wait_for_ever),
 		T(a_fenced_segment_of_a_function_that_is_gone_does_not_wait),
 		T(a_process_that_is_gone_keeps_no_segments),
+		T(a_segment_settled_after_the_end_of_its_job_is_given_back),
 		T(a_full_segment_of_a_process_that_is_gone_stays_whole),
+		T(a_session_with_segments_is_of_their_job),
 		T(a_session_that_comes_back_has_new_segments),
 		T(the_quota_counts_what_was_asked_for),
 		T(a_quota_is_used_up_by_who_needs_no_certain_size),
+		T(of_a_vast_quota_that_does_not_suffice_there_is_a_part),
 		T(the_size_is_a_power_of_two_within_the_pools),
 		T(a_grant_whose_asker_is_gone_goes_back),
 		T(a_grant_for_a_job_that_has_ended_goes_back_unpaid),

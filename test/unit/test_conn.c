@@ -6,6 +6,7 @@
  * stream, with small buffers, so that every frame is cut; in one net, frames are handed over.
  * Callbacks take notes.
  */
+#include "notes.h"
 #include "test.h"
 
 #include <stdio.h>
@@ -21,7 +22,6 @@ static struct loop *loop;
 static struct net *net, *client_net; /* the server's; one for both if is_handed_over */
 static bool is_handed_over;
 static struct conn *client, *server;
-static char notes[512];
 
 /* What the server does with a payload. */
 static enum { PLACE_NOW, PLACE_IN_TWO, PLACE_LATER, SINK } placing;
@@ -30,17 +30,6 @@ static struct request *kept, *unanswered[CONN_REQUESTS_MAX + 10];
 static unsigned unanswered_count;
 static uint8_t placed[LONG_BYTES];
 static uint8_t sample[LONG_BYTES];
-
-static void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void note(const char *format, ...)
-{
-	size_t used = strlen(notes);
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(notes + used, sizeof(notes) - used, format, args);
-	va_end(args);
-}
 
 static void put_place(struct request *r)
 {

@@ -5,6 +5,7 @@
  * into the memory costs its own connection. Method: a client and a server on the two ends
  * of a Unix socket, in one loop, with a mapping each; then on two threads, which sleep.
  */
+#include "notes.h"
 #include "test.h"
 
 #include <errno.h>
@@ -27,25 +28,19 @@ static struct conn *client, *server;
 static struct listener lr;
 static struct memory theirs, ours; /* the server's mapping, and the client's */
 static struct ring_memory *ring;   /* the latter */
-static char directory[] = "/tmp/wadi-test.XXXXXX", notes[512], why_closed[100];
+static char directory[] = "/tmp/wadi-test.XXXXXX", why_closed[100];
 static uint8_t sample[100000], placed[100000];
 static int event; /* at which the client rings, once more */
-
-static void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void note(const char *format, ...)
-{
-	size_t used = strlen(notes);
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(notes + used, sizeof(notes) - used, format, args);
-	va_end(args);
-}
 
 static enum { PLACE_NOW, PLACE_IN_TWO, PLACE_LATER, SINK, SINK_LATER } placing;
 static bool answers_later;
 static struct request *kept[64];
 static unsigned kept_count;
+
+static void closed_while_kept(struct request *r)
+{
+	note("closed ");
+}
 
 static void put_place(struct request *r)
 {
@@ -63,17 +58,13 @@ static void put_place(struct request *r)
 		break;
 	case PLACE_LATER:
 	case SINK_LATER:
+		r->closed = closed_while_kept;
 		kept[kept_count++] = r;
 		break;
 	case SINK:
 		request_sink(r, -EAGAIN, "no room for %u", r->payload_len);
 		break;
 	}
-}
-
-static void closed_while_kept(struct request *r)
-{
-	note("closed ");
 }
 
 static void put_serve(struct request *r)
@@ -510,6 +501,26 @@ static void a_connection_that_closes_ends_what_is_on_its_way(void **state)
 	assert_string_equal(notes, "drop ");
 }
 
+/* They go on in the next turn, and their handler has nothing to do with them any more. */
+static void what_has_its_place_or_was_refused_ends_with_the_connection(void **state)
+{
+	struct call a, b;
+
+	placing = PLACE_LATER;
+	ask_put(&a, 1000);
+	WAIT_FOR(kept_count == 1);
+	placing = SINK_LATER;
+	ask_put(&b, 1000);
+	WAIT_FOR(kept_count == 2);
+	request_place(kept[0], placed, 1000);
+	request_sink(kept[1], -ENOSPC, "none");
+	conn_close(server);
+	assert_string_equal(notes, "drop ");
+	end(&a, -ECONNRESET);
+	end(&b, -ECONNRESET);
+	assert_null(server);
+}
+
 static void bytes_that_may_no_longer_be_served_are_not(void **state)
 {
 	struct call c;
@@ -739,6 +750,7 @@ int main(void)
 		T(a_late_answer_is_heard_of_and_its_slot_is_free_again),
 		T(who_waits_for_long_is_answered_through_the_stream),
 		T(a_connection_that_closes_ends_what_is_on_its_way),
+		T(what_has_its_place_or_was_refused_ends_with_the_connection),
 		T(bytes_that_may_no_longer_be_served_are_not),
 		T(there_is_one_ring_to_a_connection),
 		T(a_message_that_is_none_costs_the_connection),

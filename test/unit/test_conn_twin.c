@@ -5,6 +5,7 @@
  * connection is in test_conn.c. Method: a client and a server on a pair that would take a byte
  * at a time, so what arrives within a few turns was handed over. Callbacks take notes.
  */
+#include "notes.h"
 #include "test.h"
 
 #include <stdio.h>
@@ -18,7 +19,6 @@
 static struct loop *loop;
 static struct net *net;
 static struct conn *client, *server;
-static char notes[512];
 
 static enum { PLACE_NOW, PLACE_LATER, CLIENT_CLOSES, SERVER_CLOSES } placing;
 static bool answers_later;
@@ -26,17 +26,6 @@ static struct request *kept[CONN_REQUESTS_MAX + 10];
 static unsigned kept_count;
 static uint8_t placed[LONG_BYTES], sample[LONG_BYTES];
 static uint64_t until_ns;
-
-static void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void note(const char *format, ...)
-{
-	size_t used = strlen(notes);
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(notes + used, sizeof(notes) - used, format, args);
-	va_end(args);
-}
 
 static void put_place(struct request *r)
 {

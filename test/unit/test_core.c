@@ -5,6 +5,7 @@
  * elsewhere is said to. Method: a shard, a store and a core on one loop, as in
  * `wadi dev`; a fiber runs each scenario and takes notes.
  */
+#include "notes.h"
 #include "test.h"
 
 #include <stdatomic.h>
@@ -37,18 +38,7 @@ static unsigned turn_count, pinned_in, pinned_count, pinned_together;
 static uint64_t job, quota;
 static atomic_bool is_full; /* the memory of metadata */
 static uint8_t *sample, *back;
-static char notes[512], why[160];
-
-static void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void note(const char *format, ...)
-{
-	size_t used = strlen(notes);
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(notes + used, sizeof(notes) - used, format, args);
-	va_end(args);
-}
+static char why[160];
 
 static int to_shard(void *owner, uint16_t index, struct stream **ret)
 {
@@ -924,7 +914,7 @@ struct writer_fiber {
 	unsigned number, failed, slow;
 	uint8_t *back;
 	struct found found;
-	bool has_ended;
+	bool has_read, has_ended;
 };
 
 static void accept_store(struct listener *lr, struct stream *stream)
@@ -1051,6 +1041,250 @@ static void who_writes_while_a_store_is_restarted_does_not_notice(void **state)
 	free(writers);
 }
 
+/* Memory with something behind it, which nobody may touch. */
+
+#define GUARD_BYTES 64
+#define GUARD       0x5a
+#define LIST_OF_8   (8 * sizeof(void *))
+
+static uint8_t *guarded; /* the first list of eight that was made, while there is one */
+static bool is_written_behind;
+
+static void guard_look(const void *p)
+{
+	for (size_t i = 0; p && p == guarded && i < GUARD_BYTES; i++)
+		is_written_behind |= guarded[LIST_OF_8 + i] != GUARD;
+}
+
+static void *guard_alloc(struct node *n, size_t size)
+{
+	return calloc(1, size);
+}
+
+static void *guard_resize(struct node *n, void *p, size_t size)
+{
+	static bool was_made;
+	uint8_t *grown;
+
+	guard_look(p);
+	guarded = p == guarded ? NULL : guarded;
+	grown = realloc(p, size + GUARD_BYTES);
+	if (size == LIST_OF_8 && grown && !was_made) {
+		memset(grown + size, GUARD, GUARD_BYTES);
+		guarded = grown;
+		was_made = true;
+	}
+	return grown;
+}
+
+static void guard_free(struct node *n, void *p)
+{
+	guard_look(p);
+	guarded = p == guarded ? NULL : guarded;
+	free(p);
+}
+
+static uint64_t real_now_ns(struct node *n)
+{
+	uint64_t now_ns;
+
+	node_current = NULL;
+	now_ns = node_now_ns();
+	node_current = n;
+	return now_ns;
+}
+
+static void real_random(struct node *n, void *buf, size_t len)
+{
+	node_current = NULL;
+	node_random(buf, len);
+	node_current = n;
+}
+
+static struct node guard = { .alloc = guard_alloc,
+			     .resize = guard_resize,
+			     .free = guard_free,
+			     .now_ns = real_now_ns,
+			     .wall_ns = real_now_ns,
+			     .random = real_random };
+
+#define OLDER_MS (2ull * HOLDER_AGE_MS)
+
+struct filler {
+	struct fiber fiber;
+	struct fill *fill;
+	struct piece piece;
+	char words[160];
+	int result;
+	bool has_ended;
+};
+
+static void lease_ahead(struct fiber *self)
+{
+	struct filler *a = container_of(self, struct filler, fiber);
+
+	a->result = fill_ahead(a->fill, OLDER_MS, due(), a->words, sizeof(a->words));
+}
+
+static void add_piece(struct fiber *self)
+{
+	struct filler *a = container_of(self, struct filler, fiber);
+
+	a->result = fill_add(a->fill, &a->piece, due());
+}
+
+static void filler_ended(struct fiber *self)
+{
+	container_of(self, struct filler, fiber)->has_ended = true;
+}
+
+#define OTHERS_MAX 256
+
+static unsigned take_space(struct fill *fills[OTHERS_MAX], unsigned n, uint64_t len)
+{
+	while (n < OTHERS_MAX &&
+	       fill_open(core, job, 0, len, HOLDER_AGE_MS, loop->now_ns + SECOND_NS / 5, &fills[n],
+			 why, sizeof(why)) == 0)
+		n++;
+	return n;
+}
+
+/* The pool is full, until they are closed. How many. */
+static unsigned take_all_space(struct fill *fills[OTHERS_MAX])
+{
+	return take_space(fills, take_space(fills, 0, 1000000), 60000);
+}
+
+/* There is no room for the tables of sums at first. */
+static void play_a_second_commit(void)
+{
+	struct how how = how_of("twice");
+	struct fill *others[OTHERS_MAX], *f;
+	struct committed done;
+	uint64_t at = 0;
+	unsigned n;
+	struct piece p;
+
+	note("open:%d ", fill_open(core, job, 7, 300000, 0, due(), &f, why, sizeof(why)));
+	note("fill:%d ", fill_some(f, 1, &at, sample, 200000));
+	at = 0;
+	note("%d ", fill_some(f, 0, &at, sample + 200000, 100000));
+	n = take_all_space(others);
+	note("full:%d ", n > 40 && n < OTHERS_MAX);
+	note("commit:%d ",
+	     fill_commit(f, &how, loop->now_ns + SECOND_NS / 10, &done, why, sizeof(why)));
+	note("take:%d ", fill_take(f, 0, at, 1000, &p));
+	while (n > 0)
+		fill_close(others[--n]);
+	note("commit:%d ", fill_commit(f, &how, due(), &done, why, sizeof(why)));
+	fill_close(f);
+	note("find:%d ", find("twice", 0, &found));
+	note("read:%d ", (int)read_all(&found, 0, 300000, back));
+	note("same:%d ", memcmp(back, sample + 200000, 100000) == 0 &&
+				 memcmp(back + 100000, sample, 200000) == 0);
+	object_release(core, &found, false);
+}
+
+static void what_could_not_be_committed_is_committed_as_a_whole_later(void **state)
+{
+	play(play_a_second_commit);
+	assert_string_equal(notes, "job:0 open:0 fill:0 0 full:1 commit:-28 take:-22 commit:0 "
+				   "find:0 read:300000 same:1 ");
+}
+
+/*
+ * Seven segments, and a list that has room for eight. All of them are fenced while bytes are on
+ * their way, so those need another one; and one more is leased ahead, which comes before that.
+ */
+static void play_two_leases(void)
+{
+	static struct filler adder, leaser;
+	struct fill *others[OTHERS_MAX], *f;
+	unsigned other_count;
+	uint64_t at = 0;
+
+	adder = leaser = (struct filler){ 0 };
+	node_current = loop->node = &guard;
+	note("open:%d ", fill_open(core, job, 0, 7000000, 0, due(), &f, why, sizeof(why)));
+	adder.fill = leaser.fill = f;
+	note("fill:%d ", fill_some(f, 0, &at, sample, SAMPLE_LEN));
+	note("%d ", fill_some(f, 0, &at, sample, 1200000));
+	note("take:%d ", fill_take(f, 0, at, 1000, &adder.piece));
+	memset(adder.piece.ptr, 7, adder.piece.len);
+	other_count = take_all_space(others);
+	note("others:%d ", other_count > 40 && other_count < OTHERS_MAX);
+	adder.piece.segment->key++;
+	segments_fence(core, shard_of(core, slot_of_id(job)));
+	(void)fiber_start(&loop->fibers, &leaser.fiber, lease_ahead, filler_ended);
+	(void)fiber_start(&loop->fibers, &adder.fiber, add_piece, filler_ended);
+	core_sleep(core, loop->now_ns + SECOND_NS / 10);
+	note("waiting:%d ", !leaser.has_ended && !adder.has_ended);
+	while (other_count > 0)
+		fill_close(others[--other_count]);
+	while (!leaser.has_ended || !adder.has_ended)
+		core_sleep(core, loop->now_ns + SECOND_NS / 1000);
+	note("ahead:%d add:%d ", leaser.result, adder.result);
+	fill_close(f);
+	note("behind:%d ", is_written_behind);
+	node_current = loop->node = NULL;
+}
+
+static void two_leases_for_an_object_have_room_in_its_list(void **state)
+{
+	play(play_two_leases);
+	assert_string_equal(notes, "job:0 open:0 fill:0 0 take:0 others:1 waiting:1 ahead:0 add:0 "
+				   "behind:0 ");
+}
+
+static bool may_give_back;
+
+/* Keeps the buffer, so that it is not what wakes the next one. */
+static void read_sample(struct fiber *self)
+{
+	struct writer_fiber *f = container_of(self, struct writer_fiber, fiber);
+	struct span s;
+
+	f->failed = find("far", 0, &f->found) < 0 ||
+		    object_read(core, &f->found, 0, 5000, due(), &s) < 0;
+	if (!f->failed) {
+		f->has_read = s.payload.len == 5000 && memcmp(s.payload.ptr, sample, 5000) == 0;
+		while (!may_give_back)
+			core_sleep(core, loop->now_ns + SECOND_NS / 1000);
+		span_end(&s);
+	}
+	object_release(core, &f->found, false);
+}
+
+static void play_buffers(void)
+{
+	static struct writer_fiber readers[2];
+
+	may_give_back = false;
+	note("put:%d ", put("far", sample, 5000));
+	core->buffer_bytes += BUFFER_BYTES_MAX; /* others have them all */
+	for (int i = 0; i < 2; i++) {
+		readers[i] = (struct writer_fiber){ .number = (unsigned)i };
+		(void)fiber_start(&loop->fibers, &readers[i].fiber, read_sample, writer_ended);
+	}
+	core_sleep(core, loop->now_ns + SECOND_NS / 10);
+	note("read:%d,%d ", readers[0].has_read, readers[1].has_read);
+	buffer_given_back(core, BUFFER_BYTES_MAX);
+	for (int i = 0; i < 2000 && !(readers[0].has_read && readers[1].has_read); i++)
+		core_sleep(core, loop->now_ns + SECOND_NS / 1000);
+	note("read:%d,%d ", readers[0].has_read, readers[1].has_read);
+	may_give_back = true;
+	while (!readers[0].has_ended || !readers[1].has_ended)
+		core_sleep(core, loop->now_ns + SECOND_NS / 10);
+	note("failed:%u,%u left:%u", readers[0].failed, readers[1].failed,
+	     (unsigned)core->buffer_bytes);
+}
+
+static void who_waits_for_a_buffer_is_woken_when_there_is_one(void **state)
+{
+	play(play_buffers);
+	assert_string_equal(notes, "job:0 put:0 read:0,0 read:1,1 failed:0,0 left:0");
+}
+
 /* Somebody else on the same loop, who has a turn whenever there is one. */
 static struct {
 	struct fiber fiber;
@@ -1163,7 +1397,7 @@ static void play_full_metadata(void)
 	r = put("in vain", sample, 100);
 	note("put:%d %s ", r, strstr(why, "metadata and data use all memory") ? "words" : why);
 	note("%s ", loop->now_ns > began_ns + 4 * SECOND_NS ? "late" : "at once");
-	note("%s ", loop->now_ns < began_ns + 5 * SECOND_NS ? "in time" : "too late");
+	note("%s ", loop->now_ns < began_ns + 8 * SECOND_NS ? "in time" : "too late");
 	is_full = false;
 }
 
@@ -1195,10 +1429,14 @@ int main(void)
 		CORE_TEST(who_has_less_time_hears_in_his_own),
 		CORE_TEST(a_value_waits_for_memory_of_metadata),
 		CORE_TEST(a_wrong_shard_names_the_right_one),
+		CORE_TEST(what_could_not_be_committed_is_committed_as_a_whole_later),
+		cmocka_unit_test_setup_teardown(two_leases_for_an_object_have_room_in_its_list,
+						far_setup, far_teardown),
 		cmocka_unit_test_setup_teardown(
 			who_writes_while_a_store_is_restarted_does_not_notice, far_setup,
 			far_teardown),
-
+		cmocka_unit_test_setup_teardown(who_waits_for_a_buffer_is_woken_when_there_is_one,
+						far_setup, far_teardown),
 		CORE_TEST(long_sums_are_made_in_pieces_with_turns_for_others_between),
 	};
 

@@ -61,6 +61,34 @@ static void a_child_is_told_from_who_began(void **state)
 	assert_null(f.mark);
 }
 
+/* Whoever begins in a child is that child's, and not its parent's; nor has the page another. */
+static void what_begins_in_a_child_is_the_childs(void **state)
+{
+	struct forked first, second, own;
+	int status;
+	pid_t pid;
+
+	if (!wipes_pages())
+		skip();
+	forked_begin(&first);
+	forked_begin(&second);
+	assert_ptr_equal(first.mark, second.mark);
+	forked_end(&first);
+	assert_false(forked_since(&second));
+	pid = fork();
+	if (pid == 0) {
+		forked_begin(&own);
+		status =
+			forked_since(&own) || !forked_since(&second) || seen_by_children(&own) != 3;
+		forked_end(&own);
+		_exit(status || !forked_since(&second));
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(WEXITSTATUS(status), 0);
+	assert_false(forked_since(&second));
+	forked_end(&second);
+}
+
 static void without_a_page_it_goes_by_the_number(void **state)
 {
 	struct forked f = { .pid = getpid() };
@@ -82,6 +110,7 @@ int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_child_is_told_from_who_began),
+		cmocka_unit_test(what_begins_in_a_child_is_the_childs),
 		cmocka_unit_test(without_a_page_it_goes_by_the_number),
 		cmocka_unit_test(what_was_never_begun_is_nobodys),
 	};

@@ -152,6 +152,30 @@ static void closing_finishes_its_work_and_nobody_else_s(void **state)
 	helper_close(other);
 }
 
+static void close_helper(struct letter *l)
+{
+	helper_close(helper);
+	helper = NULL;
+}
+
+/* The letters that came with that one are in the loop's inbox already; what is done comes behind
+ * them. */
+static void closing_from_a_letter_loses_no_other(void **state)
+{
+	struct letter closing = { .run = close_helper }, first = { .run = count_letter },
+		      second = { .run = count_letter };
+	struct job a = job(1);
+
+	letter_count = 0;
+	loop_post(loop, &closing);
+	loop_post(loop, &first);
+	loop_post(loop, &second);
+	helper_do(helper, &a.work);
+	WAIT_FOR(!helper);
+	assert_int_equal(done_count, 1);
+	WAIT_FOR(letter_count == 2);
+}
+
 static void what_is_done_goes_to_the_loop_that_is_named(void **state)
 {
 	struct job a = job(1);
@@ -211,6 +235,7 @@ int main(void)
 		T(nothing_is_done_before_a_later_turn),
 		T(a_work_may_be_given_again_when_it_is_done),
 		T(closing_finishes_its_work_and_nobody_else_s),
+		T(closing_from_a_letter_loses_no_other),
 		T(what_is_done_goes_to_the_loop_that_is_named),
 		T(closing_an_idle_helper_is_nothing),
 	};

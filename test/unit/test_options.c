@@ -465,7 +465,10 @@ static void quantities_are_shown_as_they_would_be_typed_or_read(void **state)
 	assert_string_equal(duration_rough(12, buf), "12 ms");
 	assert_string_equal(duration_rough(1500, buf), "1.5 s");
 	assert_string_equal(duration_rough(61000, buf), "1 min 1 s");
+	assert_string_equal(duration_rough(3599000, buf), "59 min 59 s");
+	assert_string_equal(duration_rough(3600000, buf), "1 h 0 min");
 	assert_string_equal(duration_rough(7500000, buf), "2 h 5 min");
+	assert_string_equal(duration_rough(86399000, buf), "23 h 59 min");
 	assert_string_equal(duration_rough(90000000, buf), "1 d 1 h");
 	assert_string_equal(duration_brief(999, buf), "999ms");
 	assert_string_equal(duration_brief(59999, buf), "59.9s");

@@ -767,6 +767,33 @@ static void what_was_punched_is_refilled_up_to_the_limit(void **state)
 	pool_lend(&p, 0);
 }
 
+static void who_has_other_stores_waits_for_no_room(void **state)
+{
+	struct ask a = make_ask(JOB_A, 3, 10 * MB, MB), b = make_ask(JOB_B, 4, 60 * MB, MB);
+	struct ask late = make_ask(JOB_A, 5, MB, MB);
+	struct grants g;
+	int r;
+
+	/* What the janitor makes for it is waited for. */
+	a.is_now = late.is_now = true;
+	assert_int_equal(pool_ask(&p, &a, now, &g), -EAGAIN);
+	work();
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &a);
+	assert_int_equal(r, 0);
+	/* But not what others have, or have waited for before. */
+	assert_int_equal(pool_ask(&p, &b, now, &g), -EAGAIN);
+	assert_int_equal(pool_ask(&p, &late, now, &g), -ENOSPC);
+	pool_forget(&p, &b);
+	a = make_ask(JOB_A, 6, 52 * MB, MB);
+	a.is_now = true;
+	assert_int_equal(pool_ask(&p, &a, now, &g), -ENOSPC);
+	assert_int_equal(p.ask_count, 0);
+	/* The repeat of what was granted. */
+	a = make_ask(JOB_A, 3, 10 * MB, MB);
+	a.is_now = true;
+	assert_int_equal(pool_ask(&p, &a, now, &g), 0);
+}
+
 static void what_was_punched_is_refilled_if_no_other_job_waits(void **state)
 {
 	struct grant g = get_punched(JOB_A, 1, 300 * KB), h = get_punched(JOB_A, 2, 200 * KB);
@@ -2025,6 +2052,7 @@ int main(void)
 		TEST(what_is_refilled_for_a_job_that_ends_is_scrubbed_for_others),
 		TEST(what_is_mostly_gone_is_not_refilled),
 		TEST(what_was_punched_is_refilled_up_to_the_limit),
+		TEST(who_has_other_stores_waits_for_no_room),
 		TEST(what_was_punched_is_refilled_if_no_other_job_waits),
 		TEST(where_memory_is_short_a_job_has_back_another_size),
 		TEST(where_memory_is_short_a_job_has_back_twice_as_much_if_it_asked_for_that),

@@ -339,10 +339,32 @@ static int look_error(int job, const char *path)
 	return look(job, path, &value);
 }
 
+/* The number of a word, where another word is behind that. */
+static void hide(char *dump, const char *word, const char *behind)
+{
+	while ((dump = strstr(dump, word)) != NULL) {
+		char *end = strchr(++dump, ' ');
+
+		if (strncmp(end, behind, strlen(behind)) == 0)
+			memmove(dump, end, strlen(end) + 1);
+	}
+}
+
+/* What comes next, ids and versions of jobs: where memory was lost they go on far ahead. */
+static void hide_next(char *dump)
+{
+	hide(dump, " next=", " jobs=");
+	hide(dump, " version=", " block=");
+}
+
 static void must_be_same(char *before)
 {
 	char *after = dump();
 
+	if (shard->was_blank) {
+		hide_next(before);
+		hide_next(after);
+	}
 	if (strcmp(before, after) != 0) {
 		size_t line = 0;
 
@@ -509,6 +531,124 @@ static void sessions_are_over_when_the_power_was_cut(void **state)
 	assert_int_equal(keep_heap_open(sim_node_of(keeper), &keeps), 0);
 	start();
 	assert_int_equal(sessions_left(), 0);
+	end();
+}
+
+static void cut_power(void)
+{
+	kill_both();
+	archive_lose(archive, 0);
+}
+
+/* Ids follow from it. The second one's is not that of the first, however often it is killed. */
+static void each_memory_has_a_name_of_its_own(void **state)
+{
+	uint64_t first, second;
+
+	begin(true, true);
+	start();
+	first = shard->incarnation;
+	work(500);
+	file_all();
+	kill_9();
+	start();
+	assert_true(shard->incarnation == first);
+	cut_power();
+	start();
+	second = shard->incarnation;
+	assert_true(second != first);
+	for (int i = 0; i < 2; i++) {
+		kill_9();
+		start();
+		assert_true(shard->incarnation == second);
+	}
+	cut_power();
+	start();
+	assert_true(shard->incarnation != first && shard->incarnation != second);
+	end();
+}
+
+static bool is_named(const char *path)
+{
+	char *all = dump();
+	bool is_there = strstr(all, path) != NULL;
+
+	free(all);
+	return is_there;
+}
+
+/* Nobody asks, and it is done all the same: the space of what has expired is wanted. */
+static void what_was_due_is_done_by_the_successor(void **state)
+{
+	struct commit_req req = { .path = text("short-lived"), .ttl_ms = 2000 };
+	struct slot *slot;
+
+	begin(true, false);
+	start();
+	create(0);
+	slot = slot_of(0);
+	req.job = jobs[0];
+	assert_int_equal(catalog_commit(slot->catalog, &req, text(""), shard_now(shard), &out), 0);
+	shard_after(slot, &out);
+	kill_9();
+	start();
+	assert_true(is_named("short-lived"));
+	turn_for(4 * SECOND);
+	assert_false(is_named("short-lived"));
+	end();
+}
+
+static uint64_t object_at(int job, const char *path)
+{
+	assert_int_equal(look_error(job, path), 0);
+	return out.rep.lookup.object;
+}
+
+/*
+ * Tokens and connections go by a job's id, requests by those of what was opened or is held: who was
+ * told of one that is forgotten must not find another one under it.
+ */
+static void no_id_is_given_again_when_it_was_forgotten(void **state)
+{
+	uint64_t first, second, object, version;
+
+	begin(true, true);
+	start();
+	create(0);
+	create(1);
+	first = jobs[0];
+	second = jobs[1];
+	cut_power(); /* nothing is left at all */
+	start();
+	assert_true(catalog_job_lives(slot_of(0)->catalog, first) < 0);
+	create(0);
+	assert_true(jobs[0] != first);
+	first = jobs[0];
+	file_all();
+	put_value(0, "a", "value", 1);
+	object = object_at(0, "a");
+	version = out.rep.lookup.version;
+	create(1);
+	assert_true(jobs[1] != second);
+	second = jobs[1];
+	end_job(0);
+	create(0);
+	cut_power();
+	start();
+	/* Killed once more, before anything was given. */
+	kill_9();
+	start();
+	assert_int_equal(look_error(0, "a"), -EIDRM);
+	jobs[0] = first;
+	assert_int_equal(look_error(0, "a"), -ENOENT);
+	put_value(0, "a", "other", 2);
+	assert_true(object_at(0, "a") > object + (1ull << 32));
+	assert_true(out.rep.lookup.version > version + (1ull << 24));
+	create(1);
+	assert_true(jobs[1] != second);
+	end_job(0);
+	create(0);
+	assert_true(jobs[0] > first + (1ull << 24));
 	end();
 }
 
@@ -1225,6 +1365,9 @@ int main(void)
 		T(values_are_as_they_were),
 		T(what_was_synced_survives_the_power),
 		T(sessions_are_over_when_the_power_was_cut),
+		T(what_was_due_is_done_by_the_successor),
+		T(each_memory_has_a_name_of_its_own),
+		T(no_id_is_given_again_when_it_was_forgotten),
 		T(a_power_cut_at_any_time_leaves_a_beginning),
 		T(a_snapshot_is_whole_only_with_the_log_up_to_its_end),
 		T(durable_values_survive_the_power),

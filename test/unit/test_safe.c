@@ -96,6 +96,8 @@ struct client {
 };
 static struct client a, b, c, *const all[] = { &a, &b, &c };
 
+static const char KEY[] = "0123456789abcdef0123456789abcdef";
+
 static void client_closed(struct conn *conn)
 {
 	((struct client *)conn->owner)->conn = NULL;
@@ -141,7 +143,7 @@ static int answer(struct client *k)
 		rep_;                                            \
 	})
 
-static void connect_to(struct client *k)
+static void connect_silently(struct client *k)
 {
 	struct stream *ends[2];
 
@@ -151,6 +153,11 @@ static void connect_to(struct client *k)
 	k->conn->access->role = ROLE_META;
 	shard_accept(shard, ends[1]);
 	k->call = (struct call){ .net = net };
+}
+
+static void connect_to(struct client *k)
+{
+	connect_silently(k);
 	SEND(k, HELLO, hello, 0, NULL, .version = PROTOCOL_VERSION, .role = ROLE_PROXY);
 	assert_int_equal(answer(k), 0);
 	k->session = GET(k, hello).session;
@@ -175,6 +182,7 @@ static int setup(void **state)
 	struct shard_config config = { .count = 1,
 				       .media = &media_heap,
 				       .archive = &gate.archive,
+				       .token_key = { (const uint8_t *)KEY, sizeof(KEY) - 1 },
 				       .log_bytes = LOG_BYTES_MIN,
 				       .snapshot_bytes = 1u << 20 };
 
@@ -373,6 +381,181 @@ static void a_read_that_was_waited_for_is_granted_when_it_is_on_the_disk(void **
 	assert_true(GET(&b, lookup).hold > hold);
 }
 
+static void look_up(struct client *k, const char *path, uint64_t request, uint64_t read)
+{
+	SEND(k, LOOKUP, lookup, slot_of_id(safe_job), NULL, .job = safe_job, .session = k->session,
+	     .epoch = k->epoch, .request = request, .read_lo = read, .take = 10,
+	     .path = text(path));
+}
+
+static void confirm(struct client *k, uint64_t hold)
+{
+	SEND(k, RELEASE, release, slot_of_id(safe_job), NULL, .job = safe_job, .session = a.session,
+	     .epoch = a.epoch, .hold = hold, .nth_try = 1, .is_confirmed = 1);
+}
+
+/* Whoever repeats what was not answered learns from the refusal that it has worked. */
+static void that_a_read_was_counted_is_told_when_it_is_on_the_disk(void **state)
+{
+	uint64_t hold;
+
+	put(&a, safe_job, "r", 1);
+	assert_int_equal(answer(&a), 0);
+	look_up(&a, "r", 1, 7);
+	assert_int_equal(answer(&a), 0);
+	hold = GET(&a, lookup).hold;
+	turn_for(20 * MS);
+	gate_set(true);
+	confirm(&a, hold);
+	turn_for(20 * MS);
+	confirm(&b, hold);
+	look_up(&c, "r", 1, 7);
+	turn_for(50 * MS);
+	assert_true(a.call.is_pending && b.call.is_pending && c.call.is_pending);
+	gate_set(false);
+	assert_int_equal(answer(&a), 0);
+	assert_int_equal(answer(&b), -ESTALE);
+	assert_string_equal(b.detail, "the read was given back, or used up before");
+	assert_int_equal(answer(&c), -EALREADY);
+}
+
+/* So does who is given the bytes again, since his read was counted; and how many are left is told.
+ */
+static void a_read_that_was_counted_is_repeated_when_that_is_on_the_disk(void **state)
+{
+	put(&a, safe_job, "r", 2);
+	assert_int_equal(answer(&a), 0);
+	look_up(&a, "r", 1, 7);
+	assert_int_equal(answer(&a), 0);
+	turn_for(20 * MS);
+	gate_set(true);
+	confirm(&a, GET(&a, lookup).hold);
+	turn_for(20 * MS);
+	look_up(&b, "r", 1, 7);
+	stat(&c, "r");
+	turn_for(50 * MS);
+	assert_true(a.call.is_pending && b.call.is_pending && c.call.is_pending);
+	gate_set(false);
+	assert_int_equal(answer(&a), 0);
+	assert_int_equal(answer(&b), 0);
+	assert_int_equal(GET(&b, lookup).hold, 0);
+	assert_memory_equal(b.room, "value", 5);
+	assert_int_equal(answer(&c), 0);
+	assert_int_equal(GET(&c, stat).reads_left, 1);
+}
+
+static void who_waited_for_a_read_in_vain_is_told_when_it_is_on_the_disk(void **state)
+{
+	put(&a, safe_job, "r", 1);
+	assert_int_equal(answer(&a), 0);
+	look_up(&a, "r", 1, 7);
+	assert_int_equal(answer(&a), 0);
+	look_up(&b, "r", 1, 8);
+	turn_for(20 * MS);
+	gate_set(true);
+	confirm(&a, GET(&a, lookup).hold);
+	turn_for(50 * MS);
+	assert_true(a.call.is_pending && b.call.is_pending);
+	gate_set(false);
+	assert_int_equal(answer(&a), 0);
+	assert_int_equal(answer(&b), -ENODATA);
+}
+
+static void what_is_there_or_is_not_is_told_when_that_is_on_the_disk(void **state)
+{
+	struct payload p = { "", 0, NULL };
+
+	put(&a, safe_job, "a", 0);
+	assert_int_equal(answer(&a), 0);
+	turn_for(20 * MS);
+	gate_set(true);
+	SEND(&a, REMOVE, remove, slot_of_id(safe_job), NULL, .job = safe_job, .path = text("a"));
+	turn_for(20 * MS);
+	stat(&b, "a");
+	turn_for(50 * MS);
+	assert_true(a.call.is_pending && b.call.is_pending);
+	gate_set(false);
+	assert_int_equal(answer(&a), 0);
+	assert_int_equal(answer(&b), -ENOENT);
+	/* Nothing has changed since. */
+	gate_set(true);
+	stat(&b, "a");
+	assert_int_equal(answer(&b), -ENOENT);
+	put(&a, safe_job, "b", 0);
+	turn_for(20 * MS);
+	SEND(&b, COMMIT, commit, slot_of_id(safe_job), &p, .job = safe_job, .session = b.session,
+	     .epoch = b.epoch, .flags = PUT_CREATE, .path = text("b"));
+	turn_for(50 * MS);
+	assert_true(a.call.is_pending && b.call.is_pending);
+	/* What is wrong with a request is told at once. */
+	SEND(&c, COMMIT, commit, slot_of_id(safe_job), &p, .job = safe_job, .session = c.session,
+	     .epoch = c.epoch, .flags = PUT_DURABLE, .path = text("b"));
+	assert_int_equal(answer(&c), -EOPNOTSUPP);
+	gate_set(false);
+	assert_int_equal(answer(&a), 0);
+	assert_int_equal(answer(&b), -EEXIST);
+}
+
+static void that_a_job_is_there_or_has_ended_is_told_when_that_is_on_the_disk(void **state)
+{
+	const uint16_t slot = slot_of_name(text("more"));
+	struct client late = { 0 };
+	char token[TOKEN_BYTES_MAX + 1] = "";
+
+	gate_set(true);
+	for (unsigned i = 0; i < 2; i++)
+		SEND(all[i], JOB_CREATE, job_create, slot, NULL, .lease_ms = 60000, .is_durable = 1,
+		     .name = text("more"));
+	turn_for(50 * MS);
+	assert_true(a.call.is_pending && b.call.is_pending);
+	gate_set(false);
+	assert_int_equal(answer(&a), 0);
+	assert_int_equal(answer(&b), -EEXIST);
+	safe_job = GET(&a, job_create).job;
+	memcpy(token, GET(&a, job_create).token.ptr, GET(&a, job_create).token.len);
+	turn_for(20 * MS);
+	gate_set(true);
+	SEND(&a, JOB_END, job_end, slot, NULL, .name = text("more"));
+	turn_for(20 * MS);
+	stat(&b, "a");
+	SEND(&c, JOB_SHOW, job_show, slot, NULL, .name = text("more"));
+	connect_silently(&late);
+	SEND(&late, HELLO, hello, 0, NULL, .version = PROTOCOL_VERSION, .role = ROLE_JOB,
+	     .secret = text(token));
+	turn_for(50 * MS);
+	assert_true(a.call.is_pending && b.call.is_pending && c.call.is_pending);
+	assert_true(late.call.is_pending);
+	gate_set(false);
+	assert_int_equal(answer(&b), -EIDRM);
+	assert_int_equal(answer(&c), 0);
+	assert_int_equal(GET(&c, job_show).has_ended, 1);
+	assert_int_equal(answer(&late), -EIDRM);
+	assert_int_equal(answer(&a), 0);
+	call_end(&late.call);
+	conn_close(late.conn);
+}
+
+/* Who hears that it is not known is not misled. */
+static void what_a_disk_that_fails_does_not_take_is_not_told(void **state)
+{
+	put(&a, safe_job, "a", 0);
+	assert_int_equal(answer(&a), 0);
+	turn_for(20 * MS);
+	gate_set(true);
+	SEND(&a, REMOVE, remove, slot_of_id(safe_job), NULL, .job = safe_job, .path = text("a"));
+	turn_for(20 * MS);
+	stat(&b, "a");
+	SEND(&c, JOB_SHOW, job_show, slot_of_name(text("safe")), NULL, .name = text("safe"));
+	assert_int_equal(answer(&c), 0);
+	archive_fail(gate.inner, -EIO, UINT32_MAX);
+	gate_set(false);
+	assert_int_equal(answer(&b), -ENOBUFS);
+	assert_string_equal(b.detail,
+			    "known, and not safe: the disk of the log at the gate takes nothing");
+	assert_int_equal(answer(&a), -ENOBUFS);
+	archive_fail(gate.inner, 0, 0);
+}
+
 static void who_leaves_before_it_is_on_the_disk_is_forgotten(void **state)
 {
 	wait_for(&b, safe_job, "a");
@@ -416,6 +599,12 @@ int main(void)
 		T(a_job_is_renewed_and_ended_when_that_is_on_the_disk),
 		T(a_job_ends_in_vain_for_a_disk_that_fails),
 		T(a_read_that_was_waited_for_is_granted_when_it_is_on_the_disk),
+		T(that_a_read_was_counted_is_told_when_it_is_on_the_disk),
+		T(a_read_that_was_counted_is_repeated_when_that_is_on_the_disk),
+		T(who_waited_for_a_read_in_vain_is_told_when_it_is_on_the_disk),
+		T(what_is_there_or_is_not_is_told_when_that_is_on_the_disk),
+		T(that_a_job_is_there_or_has_ended_is_told_when_that_is_on_the_disk),
+		T(what_a_disk_that_fails_does_not_take_is_not_told),
 		T(who_leaves_before_it_is_on_the_disk_is_forgotten),
 		T(who_waits_for_a_disk_that_fails_is_told),
 	};

@@ -14,7 +14,7 @@
 #include "base/container.h"
 #include "base/hash.h"
 #include "base/log.h"
-#include "meta/meta.h"
+#include "meta/shard_priv.h"
 #include "wire/token.h"
 #include "world.h"
 
@@ -38,7 +38,8 @@ static struct slice text(const char *s)
 struct client {
 	struct conn *conn;
 	struct call call;
-	uint64_t session, epoch;
+	uint64_t session, epoch, since;
+	uint64_t near; /* the store that it says is in its process */
 	uint8_t room[LIST_BYTES];
 	char detail[200];
 
@@ -47,6 +48,7 @@ struct client {
 	char forgotten[40];
 	uint64_t last_request, last_job, last_stamp, last_need, last_age;
 	uint32_t last_size;
+	uint16_t last_is_now;
 	uint32_t last_generation;
 	struct request *kept;
 	bool is_store;
@@ -112,6 +114,7 @@ static void segment_serve(struct request *r)
 	k->last_need = req.need;
 	k->last_size = req.size;
 	k->last_age = req.age_ms;
+	k->last_is_now = req.is_now;
 	if (!is_held_up(r))
 		answer_segment(r, req.stamp_ns);
 }
@@ -289,11 +292,12 @@ static int hello_as(struct client *k, uint16_t role, struct slice secret)
 		connect_to(k);
 	r = ASK(k, HELLO, hello, 0, .version = PROTOCOL_VERSION, .role = role, .secret = secret,
 		.session = k->session, .epoch = k->epoch,
-		.incarnation = role == ROLE_STORE ? STORE_ID : 0, .limit_bytes = 1u << 30,
+		.incarnation = role == ROLE_STORE ? STORE_ID : k->near, .limit_bytes = 1u << 30,
 		.address = text("tcp://store:1"));
 	if (r == 0) {
 		k->session = GET(k, hello).session;
 		k->epoch = GET(k, hello).epoch;
+		k->since = GET(k, hello).since;
 	}
 	return r;
 }
@@ -890,23 +894,35 @@ static void a_store_that_had_time_to_answer_is_what_was_lacking(void **state)
 	assert_int_equal(wait_for(&b), -ENOSPC);
 }
 
+/* Another store, which grants segments of that size from there on. */
+static void other_hello(struct client *k, uint64_t limit_bytes)
+{
+	k->is_store = true;
+	connect_to(k);
+	assert_int_equal(ASK(k, HELLO, hello, 0, .version = PROTOCOL_VERSION, .role = ROLE_STORE,
+			     .secret = { KEY, sizeof(KEY) }, .incarnation = STORE_ID + 1,
+			     .limit_bytes = limit_bytes, .address = text("tcp://store:2")),
+			 0);
+}
+
+static void other_grants(struct client *k, unsigned first, unsigned count, uint32_t size)
+{
+	for (unsigned i = 0; i < count; i++)
+		k->grants[i] =
+			(struct grant){ .segment = (uint64_t)(STORE_ID + 1) << 20 | (first + i),
+					.generation = 1,
+					.size = size,
+					.store = STORE_ID + 1 };
+	k->grant_count = count;
+}
+
 static void the_store_with_most_room_is_asked(void **state)
 {
 	uint64_t job = job_create(&a, "job");
 
 	store_hello(&store);
-	b.is_store = true;
-	connect_to(&b);
-	assert_int_equal(ASK(&b, HELLO, hello, 0, .version = PROTOCOL_VERSION, .role = ROLE_STORE,
-			     .secret = { KEY, sizeof(KEY) }, .incarnation = STORE_ID + 1,
-			     .limit_bytes = (1u << 30) + SEGMENT_BYTES_MIN / 2,
-			     .address = text("tcp://store:2")),
-			 0);
-	b.grants[0] = (struct grant){ .segment = (uint64_t)(STORE_ID + 1) << 20,
-				      .generation = 1,
-				      .size = SEGMENT_BYTES_MIN,
-				      .store = STORE_ID + 1 };
-	b.grant_count = 1;
+	other_hello(&b, (1u << 30) + SEGMENT_BYTES_MIN / 2);
+	other_grants(&b, 0, 1, SEGMENT_BYTES_MIN);
 	store.grants[0] = grant_of(1);
 	store.grant_count = 1;
 	assert_int_equal(lease(&a, job, 1, 5000), 0);
@@ -920,6 +936,197 @@ static void the_store_with_most_room_is_asked(void **state)
 	store.grants[0] = grant_of(2);
 	assert_int_equal(lease(&a, job, 3, 5000), 0);
 	assert_int_equal(store.segments_asked, 2);
+}
+
+/* `a` is in one process with `b`, which has less room than `store`. */
+static uint64_t near_begin(uint16_t shards, uint64_t limit_bytes)
+{
+	a.near = STORE_ID + 1;
+	open_again(shards, false);
+	assert_int_equal(proxy_hello(&a), 0);
+	store_hello(&store);
+	other_hello(&b, limit_bytes);
+	other_grants(&b, 0, 1, SEGMENT_BYTES_MIN);
+	store.grants[0] = grant_of(1);
+	store.grant_count = 1;
+	for (unsigned i = 0;; i++) {
+		char name[] = { 'j', (char)('a' + i), 0 };
+
+		if (slot_of_name(text(name)) % shards == 0)
+			return job_create(&a, name);
+	}
+}
+
+static void the_store_in_the_askers_process_is_asked(void **state)
+{
+	uint64_t job = near_begin(1, 900u << 20);
+
+	assert_int_equal(lease(&a, job, 1, 5000), 0);
+	assert_int_equal(b.segments_asked, 1);
+	assert_int_equal(b.last_is_now, 1);
+	/* By who is elsewhere, the one with most room. */
+	assert_int_equal(proxy_hello(&c), 0);
+	assert_int_equal(lease(&c, job, 1, 5000), 0);
+	assert_int_equal(store.segments_asked, 1);
+	assert_int_equal(store.last_is_now, 0);
+	assert_int_equal(b.segments_asked, 1);
+	/* One that is away is not waited for, and one that is alone is asked to wait. */
+	disconnect(&b);
+	store.grants[0] = grant_of(2);
+	assert_int_equal(lease(&a, job, 2, 5000), 0);
+	assert_int_equal(store.segments_asked, 2);
+	assert_int_equal(store.last_is_now, 0);
+}
+
+static void a_function_is_in_no_stores_process(void **state)
+{
+	uint64_t job = near_begin(1, 900u << 20);
+	char words[TOKEN_BYTES_MAX + 1];
+
+	snprintf(words, sizeof(words), "%.*s", (int)GET(&a, job_create).token.len,
+		 GET(&a, job_create).token.ptr);
+	c.near = STORE_ID + 1;
+	assert_int_equal(hello_as(&c, ROLE_JOB, text(words)), 0);
+	assert_int_equal(lease(&c, job, 1, 5000), 0);
+	assert_int_equal(store.segments_asked, 1);
+	assert_int_equal(b.segments_asked, 0);
+}
+
+static void a_near_store_without_room_is_not_waited_for(void **state)
+{
+	uint64_t job = near_begin(1, 900u << 20);
+
+	b.refuses = -ENOSPC;
+	assert_int_equal(lease(&a, job, 1, 5000), 0);
+	assert_int_equal(b.segments_asked, 1);
+	assert_int_equal(store.segments_asked, 1);
+	assert_int_equal(store.last_is_now, 0);
+	/* What the other says then is the answer. */
+	store.refuses = -ENOSPC;
+	assert_int_equal(lease(&a, job, 2, 300), -ENOSPC);
+	assert_int_equal(b.segments_asked, 2);
+	assert_int_equal(store.segments_asked, 2);
+	/* Where nobody else answers, it waits there after all. */
+	disconnect(&store);
+	assert_int_equal(lease(&a, job, 3, 300), -ENOSPC);
+	assert_int_equal(b.segments_asked, 4);
+	assert_int_equal(b.last_is_now, 0);
+	store.refuses = 0;
+	store.keeps = true;
+	store_hello(&store);
+	assert_int_equal(proxy_hello(&c), 0);
+	lease(&c, job, 1, 1);
+	WAIT_FOR(store.segments_asked == 3);
+	turn_for(1100 * MS);
+	assert_int_equal(lease(&a, job, 4, 300), -ENOSPC);
+	assert_int_equal(b.segments_asked, 6);
+	assert_int_equal(store.segments_asked, 3);
+}
+
+static void what_a_near_store_says_of_its_room_is_believed(void **state)
+{
+	uint64_t job = near_begin(1, 2u << 30);
+
+	b.refuses = -ENOSPC;
+	assert_int_equal(lease(&a, job, 1, 5000), 0);
+	assert_int_equal(b.segments_asked, 1);
+	assert_int_equal(store.segments_asked, 1);
+}
+
+static void a_near_store_that_is_the_only_one_is_asked_to_wait(void **state)
+{
+	uint64_t job;
+
+	a.near = STORE_ID;
+	open_again(1, false);
+	assert_int_equal(proxy_hello(&a), 0);
+	store_hello(&store);
+	store.refuses = -ENOSPC;
+	job = job_create(&a, "job");
+	assert_int_equal(lease(&a, job, 1, 300), -ENOSPC);
+	assert_int_equal(store.segments_asked, 1);
+	assert_int_equal(store.last_is_now, 0);
+}
+
+static void a_near_store_that_does_not_answer_is_not_asked_any_more(void **state)
+{
+	uint64_t job = near_begin(1, 900u << 20);
+
+	c.near = STORE_ID + 1;
+	assert_int_equal(proxy_hello(&c), 0);
+	b.keeps = true;
+	lease(&c, job, 1, 1);
+	WAIT_FOR(b.segments_asked == 1);
+	turn_for(1100 * MS);
+	assert_int_equal(lease(&a, job, 1, 5000), 0);
+	assert_int_equal(b.segments_asked, 1);
+	assert_int_equal(store.segments_asked, 1);
+}
+
+static void a_near_store_leads_by_half_of_its_pool(void **state)
+{
+	uint64_t job = near_begin(1, 960u << 20);
+
+	other_grants(&b, 0, 7, 64u << 20);
+	assert_int_equal(lease(&a, job, 1, 5000), 0);
+	other_grants(&b, 7, 1, 64u << 20);
+	assert_int_equal(lease(&a, job, 2, 5000), 0);
+	assert_int_equal(b.segments_asked, 2); /* 448 MiB were in use */
+	store.grants[0].size = 64u << 20;
+	assert_int_equal(lease(&a, job, 3, 5000), 0);
+	assert_int_equal(b.segments_asked, 2); /* 512 MiB were */
+	assert_int_equal(store.segments_asked, 1);
+	/* The other one has caught up. */
+	other_grants(&b, 8, 1, SEGMENT_BYTES_MIN);
+	assert_int_equal(lease(&a, job, 4, 5000), 0);
+	assert_int_equal(b.segments_asked, 3);
+}
+
+static void each_of_four_shards_lets_a_near_store_lead_by_an_eighth(void **state)
+{
+	uint64_t job = near_begin(4, 960u << 20);
+
+	other_grants(&b, 0, 1, 64u << 20);
+	assert_int_equal(lease(&a, job, 1, 5000), 0);
+	other_grants(&b, 1, 1, 64u << 20);
+	assert_int_equal(lease(&a, job, 2, 5000), 0);
+	assert_int_equal(b.segments_asked, 2);
+	assert_int_equal(lease(&a, job, 3, 5000), 0);
+	assert_int_equal(b.segments_asked, 2);
+	assert_int_equal(store.segments_asked, 1);
+}
+
+static void move_begin(struct client *k, uint64_t job, uint64_t request)
+{
+	SEND(k, LEASE, lease, slot_of_id(job), NULL, 5000, .job = job, .session = k->session,
+	     .epoch = k->epoch, .request = request, .need = 1, .size = SEGMENT_BYTES_MIN,
+	     .is_move = 1);
+}
+
+static void what_a_store_moves_stays_in_it(void **state)
+{
+	uint64_t job = near_begin(1, 512u << 20);
+
+	other_grants(&b, 0, 6, 64u << 20);
+	assert_int_equal(lease(&a, job, 1, 5000), 0);
+	other_grants(&b, 6, 1, SEGMENT_BYTES_MIN);
+	move_begin(&a, job, 2);
+	assert_int_equal(wait_for(&a), 0);
+	assert_int_equal(b.segments_asked, 2);
+	assert_int_equal(b.last_is_now, 0);
+	/* However long it is away. */
+	disconnect(&b);
+	move_begin(&a, job, 3);
+	turn_for(SECOND);
+	disconnect(&store);
+	store_hello(&store);
+	turn_for(SECOND);
+	assert_true(a.call.is_pending);
+	other_grants(&b, 7, 1, SEGMENT_BYTES_MIN);
+	other_hello(&b, 512u << 20);
+	assert_int_equal(wait_for(&a), 0);
+	assert_int_equal(b.segments_asked, 3);
+	assert_int_equal(store.segments_asked, 0);
 }
 
 static void lists_are_compared_when_a_store_says_hello(void **state)
@@ -1069,6 +1276,7 @@ static void who_comes_back_has_the_next_epoch(void **state)
 	assert_int_equal(proxy_hello(&a), 0);
 	assert_true(a.session == session);
 	assert_int_equal(a.epoch, 2);
+	assert_int_equal(a.since, 1);
 	assert_int_equal(beat(&a, session, 1), -ENOLINK);
 	assert_int_equal(beat(&a, session + 1, 2), -ENOLINK);
 	assert_int_equal(beat(&a, 0, 0), -ENOLINK);
@@ -1160,6 +1368,13 @@ static void a_session_lives_by_being_heard(void **state)
 	assert_int_equal(proxy_hello(&a), 0);
 	assert_true(a.session == session);
 	assert_int_equal(a.epoch, 2);
+	assert_int_equal(a.since, 2);
+	/* As one that has not heard this answer. */
+	disconnect(&a);
+	a.epoch = 1;
+	assert_int_equal(proxy_hello(&a), 0);
+	assert_int_equal(a.epoch, 3);
+	assert_int_equal(a.since, 2);
 	assert_int_equal(ASK(&a, JOB_SHOW, job_show, slot_of_name(JOB), .name = JOB), 0);
 }
 
@@ -2138,6 +2353,24 @@ static void the_nth_allocation_may_fail_for_every_n(void **state)
 	assert_true(n > 8);
 }
 
+static void the_slots_that_are_there_are_found_in_order(void **state)
+{
+	static const uint16_t NUMBERS[] = { 0, 1, 63, 64, 128, 191, 1022, 1023 };
+	static const struct {
+		unsigned from;
+		int found;
+	} CASES[] = { { 0, 0 },    { 1, 1 },     { 2, 63 },     { 63, 63 },     { 64, 64 },
+		      { 65, 128 }, { 129, 191 }, { 192, 1022 }, { 1023, 1023 }, { 1024, -1 } };
+	struct slot *slot;
+
+	for (size_t i = 0; i < sizeof(NUMBERS) / sizeof(*NUMBERS); i++)
+		assert_int_equal(shard_slot(shard, NUMBERS[i], &slot), 0);
+	for (size_t i = 0; i < sizeof(CASES) / sizeof(*CASES); i++) {
+		slot = slot_from(shard, CASES[i].from);
+		assert_int_equal(slot ? slot->number : -1, CASES[i].found);
+	}
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
@@ -2145,6 +2378,7 @@ int main(void)
 		T(a_put_and_a_get_of_a_small_value),
 		T(nothing_is_served_before_hello),
 		T(a_job_lies_in_the_slot_of_its_name),
+		T(the_slots_that_are_there_are_found_in_order),
 		T(a_slot_of_another_shard_is_routed),
 		T(a_lease_becomes_a_segment_and_the_segment_is_given_back),
 		T(a_duty_is_sent_until_it_is_answered),
@@ -2161,6 +2395,15 @@ int main(void)
 		T(what_is_said_in_the_end_is_what_was_waited_for),
 		T(a_store_that_had_time_to_answer_is_what_was_lacking),
 		T(the_store_with_most_room_is_asked),
+		T(the_store_in_the_askers_process_is_asked),
+		T(a_function_is_in_no_stores_process),
+		T(a_near_store_without_room_is_not_waited_for),
+		T(what_a_near_store_says_of_its_room_is_believed),
+		T(a_near_store_that_is_the_only_one_is_asked_to_wait),
+		T(a_near_store_that_does_not_answer_is_not_asked_any_more),
+		T(a_near_store_leads_by_half_of_its_pool),
+		T(each_of_four_shards_lets_a_near_store_lead_by_an_eighth),
+		T(what_a_store_moves_stays_in_it),
 		T(lists_are_compared_when_a_store_says_hello),
 		T(another_store_at_the_same_address_means_that_all_is_lost),
 		T(a_store_that_stays_away_has_lost_its_bytes),

@@ -8,7 +8,9 @@
 #include "test.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/container.h"
 #include "loop/sim.h"
@@ -422,6 +424,52 @@ static void who_closes_without_reading_breaks_off(void **state)
 	assert_int_equal(back->error, -ECONNRESET);
 }
 
+static struct stream *served_by(unsigned id)
+{
+	return container_of(programs[id]->served.next, struct talker, link)->stream;
+}
+
+/* With the bytes that are on their way; what nobody took in time is closed, and with its node. */
+static void descriptors_pass_within_a_host(void **state)
+{
+	struct talker *t, *far;
+	int ends[2], got[STREAM_FDS_MAX];
+	uint8_t byte;
+
+	assert_int_equal(pipe2(ends, O_NONBLOCK), 0);
+	for (unsigned i = 1; i <= 3; i++)
+		sim_node_set_host(nodes[i], i < 3 ? 7 : 8);
+	t = call(1, 2);
+	far = call(1, 3);
+	run_for(5 * MS);
+	assert_int_equal(served_by(2)->peer.address.kind, ADDRESS_UNIX);
+	assert_int_equal(served_by(3)->peer.address.kind, ADDRESS_SIM);
+	assert_int_equal(stream_pass(far->stream, &ends[1], 1), -EOPNOTSUPP);
+
+	/* Nobody wants any yet. */
+	assert_int_equal(stream_pass(t->stream, &ends[1], 1), 0);
+	assert_int_equal(stream_pass(t->stream, &ends[1], 1), -EBUSY);
+	run_for(5 * MS);
+	assert_int_equal(stream_take(served_by(2), got, STREAM_FDS_MAX), 0);
+
+	assert_int_equal(stream_pass(t->stream, &ends[1], 1), 0);
+	run_for(5 * MS);
+	assert_int_equal(stream_take(served_by(2), got, STREAM_FDS_MAX), 1);
+	assert_int_equal(stream_take(served_by(2), got + 1, 1), 0);
+	assert_int_equal(write(got[0], "x", 1), 1);
+	close(got[0]);
+	assert_int_equal(read(ends[0], &byte, 1), 1);
+
+	assert_int_equal(stream_pass(t->stream, (int[]){ ends[1], ends[1] }, 2), 0);
+	close(ends[1]);
+	assert_int_equal(read(ends[0], &byte, 1), -1);
+	sim_node_kill(nodes[1]);
+	sim_node_kill(nodes[2]);
+	run_for(5 * MS);
+	assert_int_equal(read(ends[0], &byte, 1), 0); /* nobody has the other end any more */
+	close(ends[0]);
+}
+
 static uint64_t clock_of(unsigned id, uint64_t (*read)(void))
 {
 	uint64_t ns;
@@ -579,6 +627,7 @@ int main(void)
 		T(a_slow_network_is_slow_until_it_is_not),
 		T(a_watch_stops_at_the_nth_piece_between_two),
 		T(who_closes_without_reading_breaks_off),
+		T(descriptors_pass_within_a_host),
 		T(every_node_has_clocks_of_its_own),
 		T(a_node_s_dice_and_memory_are_its_own),
 		T(loops_that_are_due_together_run_in_any_order),

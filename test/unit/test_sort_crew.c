@@ -20,7 +20,8 @@ struct play {
 	/* For each start: 'g'ood, 'd'ies, 'e'rror, 'f'inal error, 'l'ate, 'r'efused, 'n'ever, of
 	 * an'o'ther. */
 	const char *script;
-	size_t started, most;
+	size_t waiting;               /* the last so many tasks wait for the others */
+	size_t started, most, beside; /* others that run when one is refused, in all */
 	struct platform_run *running[PLACES];
 	char endings[PLACES];
 	char order[256];   /* index and attempt of each start */
@@ -41,6 +42,7 @@ static int play_start(struct platform *p, struct platform_run *run)
 	assert_true(place < PLACES);
 	play->running[place] = run;
 	play->endings[place] = play->script[play->started] ? play->script[play->started++] : 'g';
+	play->beside += play->endings[place] == 'r' ? running : 0;
 	if (running + 1 > play->most)
 		play->most = running + 1;
 	sprintf(play->order + strlen(play->order), "%lld.%lld ",
@@ -173,6 +175,8 @@ static struct result run_all(struct play *play, size_t count, size_t parallel,
 	play->platform.ops = &PLAY;
 	for (size_t i = 0; i < count; i++)
 		tasks[i].request = json_pack("{ss si}", "op", "map", "index", (int)i);
+	for (size_t i = count - play->waiting; i < count; i++)
+		tasks[i].waits_for = count - play->waiting;
 	while ((res.r = crew_next(&crew, clock_ns() + NS_PER_S, &t)) >= 0)
 		res.ended += res.r == 1;
 	for (size_t i = 0; i < count; i++) {
@@ -261,6 +265,30 @@ static void as_many_run_at_once_as_there_was_room_for_and_one_more_after_each(vo
 	assert_int_equal(res.refused, 1);
 }
 
+static void who_succeeds_leaves_its_place_to_who_was_refused_one(void **state)
+{
+	struct play play = { .script = "ggrrg" };
+	struct result res = run_all(&play, 3, 3, 0);
+
+	/* Refused beside two, then, without a pause, beside the one that goes on. */
+	assert_int_equal(res.r, -ENOENT);
+	assert_int_equal(res.refused, 2);
+	assert_int_equal(play.beside, 3);
+}
+
+static void who_would_wait_for_others_comes_after_them_where_places_are_scarce(void **state)
+{
+	struct play many = { .script = "gdg", .waiting = 2 };
+	struct play few = { .script = "gdrg", .waiting = 2 };
+	struct result res = run_all(&many, 4, 3, 0);
+
+	assert_int_equal(res.r, -ENOENT);
+	assert_string_equal(many.order, "0.1 1.1 2.1 3.1 1.2 ");
+	res = run_all(&few, 5, 3, 0);
+	assert_int_equal(res.r, -ENOENT);
+	assert_string_equal(few.order, "0.1 1.1 2.1 2.1 1.2 3.1 4.1 ");
+}
+
 static void a_platform_that_has_no_room_for_too_long_fails_the_job(void **state)
 {
 	struct play play = { .script = "rrrrrrrrrrrrrrrrrrrr" };
@@ -322,6 +350,9 @@ int main(void)
 		cmocka_unit_test(an_error_that_would_come_again_fails_at_once),
 		cmocka_unit_test(who_is_refused_comes_again_and_nobody_overtakes_him),
 		cmocka_unit_test(as_many_run_at_once_as_there_was_room_for_and_one_more_after_each),
+		cmocka_unit_test(who_succeeds_leaves_its_place_to_who_was_refused_one),
+		cmocka_unit_test(
+			who_would_wait_for_others_comes_after_them_where_places_are_scarce),
 		cmocka_unit_test(a_platform_that_has_no_room_for_too_long_fails_the_job),
 		cmocka_unit_test(who_is_asked_to_wait_waits_but_not_beyond_his_time),
 		cmocka_unit_test(what_a_platform_will_never_do_fails_at_once),

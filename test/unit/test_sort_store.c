@@ -346,6 +346,27 @@ static void a_wait_ends_at_its_time(void **state)
 	assert_string_equal(f->problem.text, "waited 0 s for 2 objects in w");
 }
 
+/* The memory of this process is; others are read. */
+static void an_object_is_shown_where_it_lies_or_not_at_all(void **state)
+{
+	struct fixture *f = *state;
+	struct store *s = store_of(state);
+	bool is_shown = strcmp(f->url, "memory:") == 0;
+	struct store_view v;
+
+	assert_int_equal(store_put(s, "d/x", "0123456789", 10), 0);
+	assert_int_equal(store_view(s, "d/x", &v), is_shown);
+	assert_int_equal(s->stats.read_bytes, is_shown ? 10 : 0);
+	if (!is_shown)
+		return;
+	assert_int_equal(v.len, 10);
+	assert_int_equal(store_remove(s, "d/x"), 0);
+	assert_memory_equal(v.ptr, "0123456789", 10);
+	assert_int_equal(store_view_end(s, &v), 0);
+	assert_int_equal(store_view(s, "d/x", &v), -ENOENT);
+	assert_non_null(strstr(f->problem.text, "d/x"));
+}
+
 static void bytes_and_time_are_counted(void **state)
 {
 	struct store *s = store_of(state);
@@ -383,6 +404,7 @@ static void a_job_that_ended_has_left_nothing(void **state)
 		T(what_is_removed_is_gone_alone_or_with_its_directory, setup),           \
 		T(a_read_of_what_is_not_there_is_an_error_with_a_name, setup),           \
 		T(everybody_who_waits_for_a_count_is_woken, setup),                      \
+		T(an_object_is_shown_where_it_lies_or_not_at_all, setup),                \
 		T(a_wait_ends_at_its_time, setup), T(bytes_and_time_are_counted, setup), \
 		T(a_job_that_ended_has_left_nothing, setup)
 #define T(test, setup) cmocka_unit_test_setup_teardown(test, setup, teardown)

@@ -1,0 +1,477 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Goal: bytes that are on their way into an upload land there or nowhere, whatever is said of it
+ * meanwhile by the other ways that a function has, and no order of messages ends the proxy. Method:
+ * a shard, a store and a proxy in one loop, a function at the end of a Unix socket and a ring, and
+ * memory of the test's own where segments are written; it breaks a message off in the middle.
+ */
+#include "test.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/container.h"
+#include "core/core.h"
+#include "meta/meta.h"
+#include "net/conn_priv.h"
+#include "proxy/proxy.h"
+#include "shm/memory.h"
+#include "store/store.h"
+#include "world.h"
+
+#define POOL_BYTES (64ull << 20)
+#define PIECE_LEN  60000u
+#define HALF       25000u
+#define UNTOUCHED  0xee
+
+static struct net *net, *net_of_function;
+static struct shard *shard;
+static struct store *store;
+static struct core *core;
+static struct proxy *proxy;
+static struct listener proxy_listener, store_listener;
+static struct conn *function;
+static struct memory mapped; /* the ring, as the function has it */
+static struct reach *reach;
+static const struct reach_ops *reach_ops;
+static struct reach_ops own_ops;
+static char directory[] = "/tmp/wadi-test.XXXXXX", store_address[64];
+static uint8_t sample[PIECE_LEN], window[1u << 20];
+static unsigned pins;
+
+static int pin_window(struct reach *r, uint64_t job, uint64_t segment, uint32_t generation,
+		      uint64_t key, uint32_t offset, uint32_t len, uint8_t **ret)
+{
+	int x = reach_ops->pin_to_write(r, job, segment, generation, key, offset, len, ret);
+
+	assert_true(len <= sizeof(window));
+	*ret = window;
+	pins += x == 0;
+	return x;
+}
+
+static void unpin_window(struct reach *r, uint64_t segment)
+{
+	reach_ops->unpin(r, segment);
+	pins--;
+	memset(window, UNTOUCHED, sizeof(window));
+}
+
+static int to_shard(void *owner, uint16_t index, struct stream **ret)
+{
+	struct stream *ends[2];
+	int r = stream_pair(loop, 256 << 10, ends);
+
+	if (r < 0)
+		return r;
+	shard_accept(shard, ends[1]);
+	*ret = ends[0];
+	return 0;
+}
+
+static void job_over(void *owner, uint64_t job)
+{
+	proxy_job_over(proxy, job);
+}
+
+static void accept_function(struct listener *lr, struct stream *s)
+{
+	proxy_accept(proxy, s);
+}
+
+static void accept_core(struct listener *lr, struct stream *s)
+{
+	(void)store_accept(store, s);
+}
+
+static void listen_at(struct listener *lr, const char *name, char *text, size_t cap)
+{
+	snprintf(text, cap, "unix://%s/%s", directory, name);
+	assert_int_equal(address_parse(text, &lr->address), 0);
+	assert_int_equal(listener_open(loop, &lr->address, lr), 0);
+}
+
+/* Its calls. */
+
+static struct wcur begin(struct call *c)
+{
+	*c = (struct call){ 0 };
+	return call_body(net_of_function, c);
+}
+
+static void ask(struct call *c, uint16_t msg, const struct wcur *w)
+{
+	call_send(function, c, msg, 0, w, NULL, loop->now_ns + 5 * SECOND);
+}
+
+static int end(struct call *c)
+{
+	WAIT_FOR(!c->is_pending);
+	call_end(c);
+	return c->result;
+}
+
+static void say_hello(void)
+{
+	struct call c;
+	struct wcur w = begin(&c);
+
+	hello_req_put(&w, &(struct hello_req){ .version = PROTOCOL_VERSION, .role = ROLE_JOB });
+	ask(&c, MSG_HELLO, &w);
+	assert_int_equal(end(&c), 0);
+}
+
+/* The descriptor at which its ring's server hears. */
+static int map_ring(void)
+{
+	struct call c;
+	struct wcur w = begin(&c);
+	int fds[2] = { -1, -1 };
+
+	ring_req_put(&w, &(struct ring_req){});
+	ask(&c, MSG_RING, &w);
+	assert_int_equal(end(&c), 0);
+	assert_int_equal(conn_take_fds(function, fds, 2), 2);
+	assert_int_equal(memory_join(fds[0], sizeof(struct ring_memory), &mapped), 0);
+	close(fds[0]);
+	return fds[1];
+}
+
+static void join_ring(void)
+{
+	int event = map_ring();
+
+	assert_int_equal(conn_call_ring(function, (struct ring_memory *)mapped.ptr, event), 0);
+}
+
+static void open_function(void)
+{
+	struct stream *s;
+
+	assert_int_equal(stream_connect(loop, &proxy_listener.address, &s), 0);
+	function = conn_open(net_of_function, s, NULL, NULL);
+	assert_int_equal(conn_take_fds(function, NULL, 0), 0); /* from here on some may come */
+	say_hello();
+}
+
+static uint64_t open_upload(void)
+{
+	struct put_open_rep rep;
+	struct rcur body;
+	struct call c;
+	struct wcur w = begin(&c);
+
+	put_open_req_put(&w, &(struct put_open_req){ .len_hint = 10 * PIECE_LEN,
+						     .attempt_lo = 1,
+						     .path = { (const uint8_t *)"x", 1 } });
+	ask(&c, MSG_PUT_OPEN, &w);
+	WAIT_FOR(!c.is_pending);
+	assert_int_equal(c.result, 0);
+	body = call_reply(&c);
+	assert_int_equal(put_open_rep_get(&body, &rep), 0);
+	call_end(&c);
+	return rep.put;
+}
+
+/* Bytes of a message that nothing of is said to the connection: the whole of it is `buf`. */
+static size_t data_of(uint8_t *buf, size_t cap, uint64_t put, uint64_t offset, uint32_t len)
+{
+	struct wcur w = wcur_make(buf, cap), body = wcur_make(buf + FRAME_HEADER_SIZE, cap);
+	struct frame f = {
+		.msg = MSG_PUT_DATA, .call = 1000000, .timeout_ms = 5000, .payload_len = len
+	};
+
+	put_data_req_put(&body, &(struct put_data_req){ .put = put, .offset = offset });
+	f.body_len = (uint32_t)wcur_finish(&body);
+	frame_put(&w, &f);
+	w.p += f.body_len;
+	put_bytes(&w, sample, len);
+	return (size_t)wcur_finish(&w);
+}
+
+static void send_bytes(const uint8_t *bytes, size_t len)
+{
+	struct iovec iov = { (void *)bytes, len };
+
+	while (iov.iov_len > 0) {
+		ssize_t n = stream_send(function->priv->stream, &iov, 1);
+
+		assert_true(n > 0 || n == -EAGAIN);
+		iov.iov_base = (uint8_t *)iov.iov_base + (n > 0 ? n : 0);
+		iov.iov_len -= n > 0 ? (size_t)n : 0;
+		turn_for(MS);
+	}
+	turn_for(5 * MS);
+}
+
+/* Half of a piece has come. The other half: *ret. */
+static size_t send_half(uint64_t put, const uint8_t **ret)
+{
+	static uint8_t message[PIECE_LEN + 200];
+	size_t len = data_of(message, sizeof(message), put, 0, PIECE_LEN);
+
+	send_bytes(message, len - HALF);
+	assert_int_equal(pins, 1);
+	assert_int_equal(window[100], sample[100]);
+	*ret = message + len - HALF;
+	return HALF;
+}
+
+static void nothing_was_written(void)
+{
+	for (size_t i = 0; i < sizeof(window); i++)
+		if (window[i] != UNTOUCHED)
+			fail_msg("a byte was written at %zu", i);
+}
+
+static void is_served(void)
+{
+	struct call c;
+	struct wcur w = begin(&c);
+
+	ask(&c, MSG_PING, &w);
+	assert_int_equal(end(&c), 0);
+}
+
+static int drop(uint64_t put)
+{
+	struct call c;
+	struct wcur w = begin(&c);
+
+	put_drop_req_put(&w, &(struct put_drop_req){ .put = put });
+	ask(&c, MSG_PUT_DROP, &w);
+	return end(&c);
+}
+
+static int commit(uint64_t put)
+{
+	struct call c;
+	struct wcur w = begin(&c);
+
+	put_commit_req_put(&w, &(struct put_commit_req){ .put = put });
+	ask(&c, MSG_PUT_COMMIT, &w);
+	return end(&c);
+}
+
+/* What was said first is still on its way through the socket when this comes through the ring. */
+static void what_comes_for_an_upload_that_was_dropped_goes_nowhere(void **state)
+{
+	const uint8_t *rest;
+	uint64_t put;
+	size_t len;
+
+	join_ring();
+	put = open_upload();
+	len = send_half(put, &rest);
+	assert_int_equal(drop(put), 0);
+	assert_int_equal(pins, 0);
+	memset(window, UNTOUCHED, sizeof(window));
+	send_bytes(rest, len);
+	nothing_was_written();
+	is_served();
+}
+
+static void what_is_half_there_is_not_committed(void **state)
+{
+	const uint8_t *rest;
+	uint64_t put;
+	size_t len;
+
+	join_ring();
+	put = open_upload();
+	len = send_half(put, &rest);
+	assert_int_equal(commit(put), -EINVAL);
+	assert_int_equal(pins, 1);
+	send_bytes(rest, len);
+	assert_int_equal(pins, 0);
+	assert_int_equal(commit(put), 0);
+}
+
+/* What it says by itself in its ring, first of all: the status. */
+static int say_in_ring(int event, const uint8_t *message, size_t len)
+{
+	const uint64_t one = 1;
+	struct ring_caller caller;
+	struct frame f = { 0 };
+	struct rcur r;
+	unsigned slot;
+	uint32_t got = 0;
+	uint8_t *place;
+
+	ring_caller_init(&caller, (struct ring_memory *)mapped.ptr);
+	assert_int_equal(ring_take(&caller, &place), 0);
+	memcpy(place, message, len);
+	ring_submit(&caller, 0, (uint32_t)len);
+	assert_int_equal(write(event, &one, sizeof(one)), sizeof(one));
+	WAIT_FOR(ring_has_answer(&caller));
+	assert_int_equal(ring_reap(&caller, &slot, &got), 1);
+	r = rcur_make(ring_answer(&caller, slot), FRAME_HEADER_SIZE);
+	assert_int_equal(frame_get(&r, &f), 0);
+	return status_errno(f.status);
+}
+
+/* Half of a piece has come through the socket when this is said in the ring. */
+static void say_beside_half(uint64_t offset, uint32_t len, int want)
+{
+	uint8_t message[1000];
+	const uint8_t *rest;
+	int event = map_ring();
+	uint64_t put = open_upload();
+	size_t half = send_half(put, &rest);
+
+	assert_int_equal(
+		say_in_ring(event, message, data_of(message, sizeof(message), put, offset, len)),
+		want);
+	assert_int_equal(pins, 1);
+	send_bytes(rest, half);
+	WAIT_FOR(pins == 0);
+	assert_int_equal(commit(put), 0);
+	close(event);
+}
+
+/* The next piece fits the ring, and so it is there before the one that it goes on from. */
+static void what_is_half_there_is_not_put_away_for_another_piece(void **state)
+{
+	say_beside_half(PIECE_LEN, 100, -EINVAL);
+}
+
+static void what_is_half_there_is_not_put_away_for_a_question_after_room(void **state)
+{
+	say_beside_half(0, 0, 0);
+}
+
+/* It ends its own job, and is to hear the answer; what it sends meanwhile is the job's no more. */
+static void what_comes_when_the_job_is_over_goes_nowhere(void **state)
+{
+	const uint8_t *rest;
+	struct call c;
+	struct wcur w;
+	uint64_t put;
+	size_t len;
+
+	join_ring();
+	put = open_upload();
+	len = send_half(put, &rest);
+	w = begin(&c);
+	job_end_req_put(&w, &(struct job_end_req){ .name = { (const uint8_t *)"default", 7 } });
+	ask(&c, MSG_JOB_END, &w);
+	WAIT_FOR(pins == 0);
+	memset(window, UNTOUCHED, sizeof(window));
+	send_bytes(rest, len);
+	nothing_was_written();
+	assert_int_equal(end(&c), 0);
+}
+
+/* Its bytes are on their way to another process when somebody asks for room. */
+static void who_asks_for_room_does_not_put_a_piece_away_twice(void **state)
+{
+	static uint8_t messages[PIECE_LEN + 400];
+	uint64_t put = open_upload();
+	size_t len = data_of(messages, sizeof(messages), put, 0, PIECE_LEN);
+
+	len += data_of(messages + len, sizeof(messages) - len, put, 0, 0);
+	send_bytes(messages, len);
+	turn_for(50 * MS);
+	is_served();
+	assert_int_equal(commit(put), 0);
+}
+
+static int setup_with(bool is_near)
+{
+	struct shard_config meta = { .count = 1,
+				     .is_open_loopback = true,
+				     .addresses = { "tcp://shard:1" } };
+	struct store_config pool = { .limit_bytes = POOL_BYTES, .tier = TIER_DRAM, .name = "dram" };
+	struct core_config c = { .shard_count = 1, .to_shard = to_shard, .job_over = job_over };
+	struct proxy_config doors = { .is_open_loopback = true, .rings_max = 1 };
+	char text[64];
+	struct stream *s = NULL;
+
+	pins = 0;
+	world_open(false);
+	assert_int_equal(net_open(loop, &net), 0);
+	assert_int_equal(net_open(loop, &net_of_function), 0);
+	proxy_listener = (struct listener){ .accepted = accept_function };
+	store_listener = (struct listener){ .accepted = accept_core };
+	listen_at(&store_listener, "store", store_address, sizeof(store_address));
+	pool.address = store_address;
+	assert_int_equal(shard_open(&meta, loop, net, &shard), 0);
+	assert_int_equal(store_open(&pool, loop, net, &store), 0);
+	assert_int_equal(to_shard(NULL, 0, &s), 0);
+	assert_int_equal(store_join(store, s), 0);
+	store_reach(store, &reach, &reach_ops);
+	own_ops = *reach_ops;
+	own_ops.pin_to_write = pin_window;
+	own_ops.unpin = unpin_window;
+	if (is_near) {
+		c.reach = reach;
+		c.reach_ops = &own_ops;
+		c.reach_store = store_incarnation(store);
+	}
+	assert_int_equal(core_open(net, &c, &core), 0);
+	doors.core = core;
+	assert_int_equal(proxy_open(net, &doors, &proxy), 0);
+	listen_at(&proxy_listener, "proxy", text, sizeof(text));
+	WAIT_FOR(core_is_ready(core) && store_joined_count(store) > 0);
+	open_function();
+	return 0;
+}
+
+static int setup(void **state)
+{
+	return setup_with(true);
+}
+
+static int setup_far(void **state)
+{
+	return setup_with(false);
+}
+
+static int teardown(void **state)
+{
+	conn_close(function);
+	proxy_stop(proxy);
+	listener_close(&proxy_listener);
+	listener_close(&store_listener);
+	WAIT_FOR(proxy_has_stopped(proxy));
+	core_stop(core);
+	WAIT_FOR(core_has_stopped(core));
+	proxy_close(proxy);
+	core_close(core);
+	store_close(store);
+	shard_close(shard);
+	turn_for(MS);
+	assert_int_equal(net_counters(net)->conn_count, 0);
+	net_close(net);
+	net_close(net_of_function);
+	if (mapped.ptr)
+		media_memfd.free(&mapped);
+	mapped = (struct memory){ .fd = -1 };
+	world_close();
+	return 0;
+}
+
+#define T(f)   cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define FAR(f) cmocka_unit_test_setup_teardown(f, setup_far, teardown)
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		T(what_comes_for_an_upload_that_was_dropped_goes_nowhere),
+		T(what_is_half_there_is_not_committed),
+		T(what_is_half_there_is_not_put_away_for_another_piece),
+		T(what_is_half_there_is_not_put_away_for_a_question_after_room),
+		T(what_comes_when_the_job_is_over_goes_nowhere),
+		FAR(who_asks_for_room_does_not_put_a_piece_away_twice),
+	};
+	int r;
+
+	for (size_t i = 0; i < sizeof(sample); i++)
+		sample[i] = (uint8_t)(i * 31 >> 3);
+	assert_non_null(mkdtemp(directory));
+	r = cmocka_run_group_tests(tests, NULL, NULL);
+	rmdir(directory);
+	return r;
+}
