@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/node.h"
+#include "look.h"
 #include "meta/effect.h"
 #include "shm/memory.h"
 
@@ -14,6 +15,8 @@
 enum { PORT_SHARD = 1, PORT_STORE = 11, PORT_PROXY = 12 };
 
 enum { KEEPERS = 100 }; /* their nodes' ids, behind this one */
+
+enum { HOSTS = 1 }; /* likewise, of those whose clients map what is there */
 
 static const uint8_t TOKEN_KEY[] = "0123456789abcdef0123456789abcdef";
 #define TOKEN_KEY_SLICE ((struct slice){ TOKEN_KEY, sizeof(TOKEN_KEY) - 1 })
@@ -120,6 +123,13 @@ static int to_shard(void *owner, uint16_t index, struct stream **ret)
 	return r;
 }
 
+static struct keep *keep_of(const struct process *p)
+{
+	if (p->host_keeper)
+		return keep_host_keep(p->host_keeper);
+	return p->keeper ? keep_heap_keep(p->keeper) : NULL;
+}
+
 static void open_store(struct process *p)
 {
 	struct cluster *c = p->cluster;
@@ -127,8 +137,9 @@ static void open_store(struct process *p)
 				       .tier = TIER_DRAM,
 				       .name = "dram",
 				       .address = c->store_texts[p->index],
-				       .media = &media_heap,
-				       .keep = p->keeper ? keep_heap_keep(p->keeper) : NULL };
+				       .token_key = TOKEN_KEY_SLICE,
+				       .media = c->shape.is_near ? &media_host : &media_heap,
+				       .keep = keep_of(p) };
 	struct stream *s;
 
 	must(store_open(&config, p->loop, p->net, &p->store));
@@ -192,6 +203,7 @@ static void open_proxy(struct process *p)
 {
 	struct proxy_config config = { .core = p->core,
 				       .is_open_loopback = true,
+				       .trusts_local = p->cluster->shape.is_near,
 				       .token_key = TOKEN_KEY,
 				       .token_key_len = sizeof(TOKEN_KEY) - 1 };
 
@@ -203,9 +215,26 @@ static void open_client(struct process *p)
 {
 	p->w = node_alloc(sizeof(*p->w));
 	assert(p->w);
-	p->w->address = cluster_proxy(p->cluster, p->index % SHAPE_PROXIES);
 	p->w->timeout_ms = 5000;
 	snprintf(p->w->endpoint, sizeof(p->w->endpoint), "sim");
+	p->w->loop = p->loop;
+	if (p->roles & RUNS_DIRECT)
+		return;
+	p->w->address = cluster_proxy(p->cluster, p->index % SHAPE_PROXIES);
+	must(handle_init(p->w, p->loop));
+}
+
+void process_attach(struct process *p, const char *token)
+{
+	char endpoint[sizeof("direct://") + SHAPE_SHARDS_MAX * sizeof(p->cluster->shard_texts[0])];
+	unsigned first = p->life % p->cluster->shape.shards;
+
+	/* One of the shards is enough. */
+	snprintf(endpoint, sizeof(endpoint), "direct://%s", p->cluster->shard_texts[first]);
+	snprintf(p->w->token, sizeof(p->w->token), "%s", token);
+	must(direct_open_on(p->loop, endpoint, token, &p->direct));
+	p->w->direct = p->direct;
+	p->core = direct_core(p->direct);
 	must(handle_init(p->w, p->loop));
 }
 
@@ -232,12 +261,27 @@ void process_start(struct process *p)
 	node_current = NULL;
 }
 
+/* What the kernel gives back of a process, and the simulator does not. */
+static void unmap_all(struct process *p)
+{
+	node_current = sim_node_of(p->node);
+	if (p->w)
+		near_fini(&p->w->near);
+	if (p->store)
+		store_unmap(p->store);
+	host_unmap_all(node_current);
+	node_current = NULL;
+}
+
 void process_kill(struct process *p)
 {
 	assert(p->is_up);
+	unmap_all(p);
 	sim_node_kill(p->node);
 	if (p->keeper)
 		keep_heap_owner_gone(p->keeper);
+	if (p->host_keeper)
+		keep_host_owner_gone(p->host_keeper);
 	p->is_up = p->is_paused = false;
 	p->loop = NULL;
 	p->net = NULL;
@@ -247,6 +291,7 @@ void process_kill(struct process *p)
 	p->core = NULL;
 	p->mover = NULL;
 	p->proxy = NULL;
+	p->direct = NULL;
 	p->w = NULL;
 }
 
@@ -254,6 +299,8 @@ void process_keeper_down(struct process *p, bool is_down)
 {
 	if (p->keeper)
 		keep_heap_set_down(p->keeper, is_down);
+	if (p->host_keeper)
+		keep_host_set_down(p->host_keeper, is_down);
 	p->is_keeper_down = is_down;
 }
 
@@ -279,11 +326,16 @@ static void add_keeper(struct process *p)
 void process_kill_host(struct process *p)
 {
 	process_kill(p);
-	if (!p->keeper)
+	if (!process_is_kept(p))
 		return;
-	keep_heap_close(p->keeper);
 	p->is_keeper_down = false;
-	open_keeper(p);
+	if (p->host_keeper) {
+		keep_host_free(p->host_keeper);
+		p->host_keeper = keep_host_new();
+	} else {
+		keep_heap_close(p->keeper);
+		open_keeper(p);
+	}
 }
 
 void process_cut_power(struct process *p, uint64_t dice)
@@ -326,7 +378,17 @@ static void add_all(struct cluster *c)
 			c->proxies[i] = add(c, RUNS_PROXY, 10 + i, i, "proxy%u");
 	}
 	for (unsigned i = 0; i < SHAPE_CLIENTS; i++)
-		c->clients[i] = add(c, RUNS_CLIENT, 20 + i, i, "client%u");
+		c->clients[i] = add(c, RUNS_CLIENT | (s->directs >> i & 1 ? RUNS_DIRECT : 0),
+				    20 + i, i, s->directs >> i & 1 ? "direct%u" : "client%u");
+}
+
+/* Each proxy's clients are on its host; direct ones are anywhere. */
+static void add_hosts(struct cluster *c)
+{
+	for (unsigned i = 0; i < SHAPE_PROXIES; i++)
+		sim_node_set_host(c->proxies[i]->node, HOSTS + i);
+	for (unsigned i = 0; i < SHAPE_CLIENTS; i++)
+		sim_node_set_host(c->clients[i]->node, HOSTS + i % SHAPE_PROXIES);
 }
 
 struct address cluster_proxy(const struct cluster *c, unsigned i)
@@ -352,6 +414,8 @@ void cluster_open(struct cluster *c, uint64_t seed, const struct shape *shape)
 	*c = (struct cluster){ .shape = *shape };
 	must(sim_open(&config, &c->sim));
 	add_all(c);
+	if (shape->is_near)
+		add_hosts(c);
 	for (unsigned i = 0; i < shape->shards; i++) {
 		c->shards[i] = at(c->meta->id, PORT_SHARD + i);
 		snprintf(c->shard_texts[i], sizeof(c->shard_texts[i]), "sim://%u:%u", c->meta->id,
@@ -362,7 +426,9 @@ void cluster_open(struct cluster *c, uint64_t seed, const struct shape *shape)
 			 c->stores[i]->id, PORT_STORE);
 	add_keeper(c->meta);
 	for (unsigned i = 0; i < SHAPE_STORES && shape->keeps_stores; i++)
-		if (c->stores[i] != c->meta)
+		if (shape->is_near)
+			c->stores[i]->host_keeper = keep_host_new();
+		else if (c->stores[i] != c->meta)
 			add_keeper(c->stores[i]);
 	for (unsigned i = 0; i < c->count; i++)
 		process_start(&c->processes[i]);
@@ -373,5 +439,7 @@ void cluster_close(struct cluster *c)
 	for (unsigned i = 0; i < c->count; i++)
 		if (c->processes[i].is_up)
 			process_kill(&c->processes[i]);
+	for (unsigned i = 0; i < c->count; i++)
+		keep_host_free(c->processes[i].host_keeper);
 	sim_close(c->sim);
 }

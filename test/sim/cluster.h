@@ -8,6 +8,7 @@
 
 #include "attach/handle.h"
 #include "core/core.h"
+#include "host.h"
 #include "loop/sim.h"
 #include "meta/meta.h"
 #include "proxy/proxy.h"
@@ -25,7 +26,8 @@
 /* A store that stays away for so long has lost its bytes: longer than any fault that ends. */
 #define STORE_GONE_MS 200000
 
-enum { RUNS_META = 1, RUNS_STORE = 2, RUNS_PROXY = 4, RUNS_CLIENT = 8 };
+/* RUNS_DIRECT: a client that is its own proxy, and ends with the function whose process it is. */
+enum { RUNS_META = 1, RUNS_STORE = 2, RUNS_PROXY = 4, RUNS_CLIENT = 8, RUNS_DIRECT = 16 };
 
 /* Who runs where, and how much room there is: chosen by the seed. */
 struct shape {
@@ -36,7 +38,9 @@ struct shape {
 	bool keeps_stores; /* a store's segments outlive it */
 	bool has_archive;  /* the log goes to files, too */
 	bool is_durable;   /* so are all jobs: what was acknowledged survives the power */
+	bool is_near;      /* together: clients map what their host's store has, and write there */
 	bool is_crowded;   /* little room, and most of what fails is the way from a proxy to it */
+	unsigned directs;  /* clients that are their own proxies, by the bit of their number */
 	uint64_t pool_bytes, snapshot_bytes;
 	uint64_t delay_ns_max;
 };
@@ -57,6 +61,7 @@ struct process {
 	/* What outlives it. */
 	struct sim_node *keeper_node; /* NULL: nothing does */
 	struct keep_heap *keeper;
+	struct keep_host *host_keeper; /* of memory that others map */
 	struct archive *archive;
 	bool is_keeper_down;
 	uint64_t sessions[SHARDS_MAX];
@@ -70,7 +75,8 @@ struct process {
 	struct core *core;
 	struct mover *mover;
 	struct proxy *proxy;
-	struct wadi *w;
+	struct wadi *w; /* of a direct client: nothing of it until it has a job */
+	struct direct *direct;
 };
 
 /* A session that a shard has ended. */
@@ -107,5 +113,12 @@ void process_kill_host(struct process *p);
  */
 void process_cut_power(struct process *p, uint64_t dice);
 void process_start(struct process *p);
+/* Something outlives it. */
+static inline bool process_is_kept(const struct process *p)
+{
+	return p->keeper || p->host_keeper;
+}
+/* A direct client has a job: from now on it can ask. On its node, once in its life. */
+void process_attach(struct process *p, const char *token);
 /* Its keeper is gone, or there again. */
 void process_keeper_down(struct process *p, bool is_down);

@@ -52,8 +52,12 @@ static bool do_talk(const struct process *a, const struct process *b)
 
 	if (a == b)
 		return false;
+	if (a->roles & b->roles & RUNS_CLIENT)
+		return false;
+	if (both & RUNS_DIRECT)
+		return both & (RUNS_META | RUNS_STORE);
 	if (both & RUNS_CLIENT)
-		return !(a->roles & b->roles & RUNS_CLIENT) && both & RUNS_PROXY;
+		return both & RUNS_PROXY;
 	return both & RUNS_META || both & RUNS_PROXY;
 }
 
@@ -108,7 +112,7 @@ static void make_one(const struct faults *before, struct fault *f, struct cluste
 			f->for_ms = 0;
 		break;
 	case FAULT_KEEPER:
-		if (!a->keeper)
+		if (!process_is_kept(a))
 			snprintf(f->a, sizeof(f->a), "%s", c->meta->name);
 		break;
 	case FAULT_CUT:
@@ -135,6 +139,18 @@ static void make_one(const struct faults *before, struct fault *f, struct cluste
 		f->amount = (int64_t)below(d, 1000);
 }
 
+/* Of those that write to stores. */
+static const struct process *choose_writer(const struct cluster *c, const struct dice_of *d)
+{
+	const struct process *writers[SHAPE_PROXIES + SHAPE_CLIENTS];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < c->count; i++)
+		if (c->processes[i].roles & (RUNS_PROXY | RUNS_DIRECT))
+			writers[n++] = &c->processes[i];
+	return writers[below(d, n)];
+}
+
 /* What a proxy wrote to a store comes after it was given up: somebody else may have the room. */
 static void make_late(struct fault *f, const struct cluster *c, const struct dice_of *d)
 {
@@ -142,7 +158,7 @@ static void make_late(struct fault *f, const struct cluster *c, const struct dic
 			     .at_ms = f->at_ms,
 			     .nth = 1 + (unsigned)below(d, 40),
 			     .for_ms = 5000 + below(d, 15000) };
-	snprintf(f->a, sizeof(f->a), "%s", c->proxies[below(d, SHAPE_PROXIES)]->name);
+	snprintf(f->a, sizeof(f->a), "%s", choose_writer(c, d)->name);
 	snprintf(f->b, sizeof(f->b), "%s", c->stores[below(d, SHAPE_STORES)]->name);
 }
 
@@ -360,7 +376,7 @@ static void begin(struct fault *f, struct cluster *c, struct model *m,
 			process_kill_host(a);
 		else
 			process_kill(a);
-		if (a->roles & RUNS_STORE && (f->kind == FAULT_HOST || !a->keeper))
+		if (a->roles & RUNS_STORE && (f->kind == FAULT_HOST || !process_is_kept(a)))
 			model_loss(m, now_ns);
 		break;
 	case FAULT_POWER:

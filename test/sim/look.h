@@ -34,6 +34,8 @@ unsigned store_segments(struct store *s, struct owned *list, unsigned cap);
 
 /* Its session at each shard; 0: none yet. */
 unsigned core_sessions(const struct core *c, uint64_t *list, unsigned cap);
+struct direct;
+struct core *direct_core(const struct direct *d);
 uint64_t shard_lsn(const struct shard *s); /* grows with each change */
 /* How many versions are kept for readers: none, once nobody reads. */
 uint64_t shard_holds(const struct shard *s);
@@ -43,6 +45,8 @@ void shard_forget(struct shard *s);
 void catalog_forget(struct catalog *c);
 /* Adds what all jobs pay, and what values have cost. */
 void shard_bills(const struct shard *s, unsigned __int128 *jobs, unsigned __int128 *values);
+/* Its process has ended: what it watched of memory that was given back. */
+void store_unmap(struct store *s);
 unsigned __int128 store_bill(const struct store *s);
 
 /* Nothing of a job that has ended is left, and nobody waits; else what is. */

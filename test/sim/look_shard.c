@@ -25,11 +25,10 @@ const char *look_at_shard(const struct shard *s)
 {
 	const char *why = NULL;
 
-	for (unsigned i = 0; i < SLOT_COUNT && !why; i++) {
-		if (!s->slots[i])
-			continue;
-		why = look_at_catalog(s->slots[i]->catalog, s->asking_count > 0);
-		if (!why && catalog_stores(s->slots[i]->catalog, is_known, (void *)s) < 0)
+	for (struct slot *slot = slot_from(s, 0); slot && !why;
+	     slot = slot_from(s, slot->number + 1)) {
+		why = look_at_catalog(slot->catalog, s->asking_count > 0);
+		if (!why && catalog_stores(slot->catalog, is_known, (void *)s) < 0)
 			why = "a shard knows each store that a slot has segments of, and where it "
 			      "is";
 	}
@@ -40,9 +39,8 @@ unsigned shard_segments(const struct shard *s, struct owned *list, unsigned cap)
 {
 	unsigned n = 0;
 
-	for (unsigned i = 0; i < SLOT_COUNT; i++)
-		if (s->slots[i])
-			n += catalog_segments(s->slots[i]->catalog, list + n, cap - n);
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1))
+		n += catalog_segments(slot->catalog, list + n, cap - n);
 	return n;
 }
 
@@ -55,27 +53,23 @@ uint64_t shard_holds(const struct shard *s)
 {
 	uint64_t n = 0;
 
-	for (unsigned i = 0; i < SLOT_COUNT; i++)
-		if (s->slots[i])
-			n += catalog_holds(s->slots[i]->catalog);
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1))
+		n += catalog_holds(slot->catalog);
 	return n;
 }
 
 void shard_forget(struct shard *s)
 {
-	for (unsigned i = 0; i < SLOT_COUNT; i++)
-		if (s->slots[i])
-			catalog_forget(s->slots[i]->catalog);
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1))
+		catalog_forget(slot->catalog);
 }
 
 void shard_bills(const struct shard *s, unsigned __int128 *jobs, unsigned __int128 *values)
 {
-	for (unsigned i = 0; i < SLOT_COUNT; i++) {
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1)) {
 		struct catalog_sums sums;
 
-		if (!s->slots[i])
-			continue;
-		catalog_sums(s->slots[i]->catalog, shard_now(s), &sums);
+		catalog_sums(slot->catalog, shard_now(s), &sums);
 		*jobs += sums.byte_ns;
 		*values += sums.value_byte_ns;
 	}
@@ -83,8 +77,8 @@ void shard_bills(const struct shard *s, unsigned __int128 *jobs, unsigned __int1
 
 bool shard_is_empty(const struct shard *s, char *why, size_t cap)
 {
-	for (unsigned i = 0; i < SLOT_COUNT; i++)
-		if (s->slots[i] && !catalog_is_empty(s->slots[i]->catalog, why, cap))
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1))
+		if (!catalog_is_empty(slot->catalog, why, cap))
 			return false;
 	if (s->waiter_count == 0 && s->asking_count == 0)
 		return true;

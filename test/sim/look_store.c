@@ -60,3 +60,8 @@ bool store_is_empty(struct store *s, char *why, size_t cap)
 		 list_is_empty(&s->waits) ? "" : ", duties that wait for pins");
 	return false;
 }
+
+void store_unmap(struct store *s)
+{
+	retired_fini(&s->retired);
+}

@@ -35,7 +35,7 @@ void model_fini(struct model *m)
 				a = next;
 			}
 		}
-		free(g->by_version);
+		free(g->versions);
 		free(g);
 	}
 	for (size_t i = 0; i < m->write_count; i++)
@@ -90,8 +90,6 @@ static void gen_power(struct gen *g, uint64_t at_ns)
 				w->state = WRITE_SENT;
 		}
 	}
-	if (g->by_version)
-		memset(g->by_version, 0, g->by_version_cap * sizeof(struct write *));
 	if (g->state == GEN_ENDED) {
 		g->state = GEN_ENDING;
 		g->ended_ns = UINT64_MAX;
@@ -220,33 +218,45 @@ struct write *model_rename(struct model *m, struct gen *g, unsigned from, unsign
 	return w;
 }
 
+static struct write *by_version(const struct gen *g, uint64_t version)
+{
+	for (size_t i = g->version_count; i-- > 0;)
+		if (g->versions[i].version == version)
+			return g->versions[i].write;
+	return NULL;
+}
+
+static void version_add(struct gen *g, struct write *w, uint64_t version)
+{
+	if (g->version_count == g->version_cap) {
+		g->version_cap = g->version_cap ? 2 * g->version_cap : 256;
+		g->versions =
+			must_alloc(realloc(g->versions, g->version_cap * sizeof(*g->versions)));
+	}
+	g->versions[g->version_count++] = (struct known_version){ version, w };
+}
+
 /* A version is of one write for ever. */
 static void version_is(struct model *m, struct write *w, uint64_t version)
 {
 	struct gen *g = w->gen;
+	const struct write *known = by_version(g, version);
 
-	if (version == 0 || version > (1u << 24)) {
+	if (version == 0 || version > 1ull << 48) {
 		model_fail(m, "job %s: version %llu of path %u is none", g->name,
 			   (unsigned long long)version, w->path);
 		return;
-	}
-	while (version >= g->by_version_cap) {
-		size_t cap = g->by_version_cap ? 2 * g->by_version_cap : 256;
-
-		g->by_version = must_alloc(realloc(g->by_version, cap * sizeof(struct write *)));
-		memset(g->by_version + g->by_version_cap, 0,
-		       (cap - g->by_version_cap) * sizeof(struct write *));
-		g->by_version_cap = cap;
 	}
 	if (w->version && w->version != version)
 		model_fail(m, "job %s path %u: write %u has version %llu, and %llu as well",
 			   g->name, w->path, w->number, (unsigned long long)w->version,
 			   (unsigned long long)version);
-	if (g->by_version[version] && g->by_version[version] != w)
+	if (known && known != w)
 		model_fail(m, "job %s: version %llu is of write %u (path %u) and of %u (path %u)",
-			   g->name, (unsigned long long)version, g->by_version[version]->number,
-			   g->by_version[version]->path, w->number, w->path);
-	g->by_version[version] = w;
+			   g->name, (unsigned long long)version, known->number, known->path,
+			   w->number, w->path);
+	if (!known)
+		version_add(g, w, version);
 	w->version = version;
 }
 
@@ -268,11 +278,6 @@ void model_gone(struct gen *g, unsigned path, uint64_t version, uint64_t begun_n
 		p->floor = version + 1;
 }
 
-static struct write *by_version(const struct gen *g, uint64_t version)
-{
-	return version < g->by_version_cap ? g->by_version[version] : NULL;
-}
-
 void write_acked(struct model *m, struct write *w, uint64_t version, uint64_t now_ns)
 {
 	struct gen *g = w->gen;
@@ -286,16 +291,14 @@ void write_acked(struct model *m, struct write *w, uint64_t version, uint64_t no
 	path_raise(g, w->path, w);
 	if (w->if_version) {
 		/* Nothing may have come between the version that was named and this one. */
-		for (uint64_t v = w->if_version + 1; v < version; v++) {
-			const struct write *other = by_version(g, v);
-
-			if (other && other->path == w->path)
+		for (const struct write *v = g->paths[w->path].writes; v; v = v->next) {
+			if (v->version > w->if_version && v->version < version)
 				model_fail(m,
 					   "job %s path %u: version %llu replaced %llu only, but "
 					   "version %llu came between",
 					   g->name, w->path, (unsigned long long)version,
 					   (unsigned long long)w->if_version,
-					   (unsigned long long)v);
+					   (unsigned long long)v->version);
 		}
 	}
 }

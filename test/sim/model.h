@@ -55,6 +55,12 @@ struct path {
 	uint32_t reading;        /* gets that are under way, or whose process was killed */
 };
 
+/* Whose a version is: for ever, whatever metadata forgets. */
+struct known_version {
+	uint64_t version;
+	struct write *write;
+};
+
 enum gen_state { GEN_NONE, GEN_LIVING, GEN_ENDING, GEN_ENDED };
 
 /* A job, from its creation to its end. */
@@ -67,8 +73,8 @@ struct gen {
 	uint64_t end_begun_ns, ended_ns; /* UINT64_MAX: not yet */
 	uint64_t power_ns; /* what began before this is perhaps forgotten; 0: nothing */
 	struct path paths[MODEL_PATHS];
-	struct write **by_version;
-	size_t by_version_cap;
+	struct known_version *versions;
+	size_t version_count, version_cap;
 };
 
 /* A time in which something was broken, or had been shortly before. */

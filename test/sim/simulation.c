@@ -46,6 +46,7 @@ static void crowd(struct shape *shape, struct plan *plan)
 {
 	shape->is_crowded = true;
 	shape->is_together = false;
+	shape->is_near = false;
 	shape->is_durable = false;
 	shape->pool_bytes = 4ull << 20;
 	plan->is_tight = true;
@@ -61,13 +62,14 @@ static void choose(struct sim *sim, struct shape *shape, struct plan *plan)
 		[ACT_PUT] = 20,   [ACT_CREATE] = 5, [ACT_IF_VERSION] = 5,  [ACT_UPLOAD] = 3,
 		[ACT_GET] = 20,   [ACT_RANGE] = 5,  [ACT_HELD] = 6,        [ACT_STAT] = 4,
 		[ACT_REMOVE] = 8, [ACT_RENAME] = 6, [ACT_REMOVE_TREE] = 2, [ACT_LIST] = 4,
-		[ACT_WAIT] = 3,   [ACT_AGAIN] = 4,
+		[ACT_WAIT] = 3,   [ACT_AGAIN] = 4,  [ACT_IN_PLACE] = 8,
 	};
 	static const uint64_t POOLS[] = { 8ull << 20, 64ull << 20, 256ull << 20, 256ull << 20 };
 	uint64_t x = sim_random(sim);
 
 	*shape = (struct shape){ .shards = 1 + (unsigned)(x % SHAPE_SHARDS_MAX),
 				 .is_together = x >> 4 & 1,
+				 .is_near = (x >> 4 & 1) && (x >> 57 & 1),
 				 .names_left = x >> 48 & 1,
 				 .keeps_stores = (x >> 40 & 3) != 0,
 				 .has_archive = x >> 5 & 1,
@@ -89,11 +91,17 @@ static void choose(struct sim *sim, struct shape *shape, struct plan *plan)
 		plan->weights[i] = y % 5 == 0 ? 0 : y % 5 == 1 ? 4 * WEIGHTS[i] : WEIGHTS[i];
 	}
 	plan->weights[ACT_PUT]++;
+	if (!shape->is_near)
+		plan->weights[ACT_IN_PLACE] = 0;
 	/* There is no tier yet for more than values. */
 	if (shape->is_durable) {
 		plan->len_max = INLINE_BYTES_MAX;
+		plan->weights[ACT_IN_PLACE] = 0;
 		plan->weights[ACT_UPLOAD] = 0;
 	}
+	/* Half of all runs have clients that are their own proxies, one to three of four. */
+	if (x >> 55 & 1)
+		shape->directs = 1 + (unsigned)(sim_random(sim) >> 9) % ((1u << OPERATOR) - 2);
 	if ((x >> 53 & 3) == 0)
 		crowd(shape, plan);
 }
@@ -124,6 +132,9 @@ static bool may_lose_session(const struct run *r, const struct process *p)
 {
 	uint64_t away_ms = 0;
 
+	/* Of a function it is over when its connection is. */
+	if (p->roles & RUNS_DIRECT)
+		return r->faults.count > 0;
 	for (unsigned i = 0; i < r->faults.count; i++) {
 		const struct fault *f = &r->faults.list[i];
 		bool is_its = strcmp(f->a, p->name) == 0;
@@ -314,7 +325,8 @@ static void run_until(struct run *r, uint64_t until_ns, bool (*is_done)(struct r
 		if (due > until_ns)
 			due = until_ns;
 		sim_run(r->c.sim, due);
-		if (due == look_ns) {
+		workload_renew(&r->wl);
+		if (sim_now_ns(r->c.sim) >= look_ns) {
 			look(r);
 			look_ns += LOOK_NS;
 		}
@@ -410,14 +422,17 @@ void simulate(uint64_t seed, const char *faults, struct outcome_of *ret)
 	*ret = (struct outcome_of){ 0 };
 	snprintf(ret->shape, sizeof(ret->shape),
 		 "%u shards%s%s, pools of %llu MiB%s, delays to %llu us, up to %u bytes, %s "
-		 "leases%s%s",
+		 "leases%s%s%s",
 		 shape.shards, shape.has_archive ? " with files" : "",
 		 shape.is_durable ? " and durable jobs" : "",
 		 (unsigned long long)shape.pool_bytes >> 20,
-		 shape.is_together ? " in the proxies" : "",
+		 shape.is_near       ? " that clients map"
+		 : shape.is_together ? " in the proxies"
+				     : "",
 		 (unsigned long long)shape.delay_ns_max / 1000, plan.len_max,
 		 plan.has_short_leases ? "short" : "long", plan.has_quotas ? ", quotas" : "",
-		 shape.names_left ? ", sessions handed on" : "");
+		 shape.names_left ? ", sessions handed on" : "",
+		 shape.directs ? ", direct clients" : "");
 	faults_format(&r->faults, ret->faults, sizeof(ret->faults));
 	workload_init(&r->wl, &r->c, &r->m, &plan);
 	if (!r->m.failure[0])

@@ -25,6 +25,7 @@
 #include "look.h"
 #include "loop/sim.h"
 #include "meta/meta.h"
+#include "net/conn_priv.h"
 #include "proxy/proxy.h"
 #include "shm/memory.h"
 #include "store/store.h"
@@ -256,7 +257,7 @@ static void close_node(unsigned i)
 	if (i == CLIENT && world.w && world.w->net)
 		net_close(world.w->net);
 	if (i == CLIENT)
-		node_free(world.w);
+		handle_free(world.w);
 	else if (world.nets[i])
 		net_close(world.nets[i]);
 	loop_close(world.loops[i]);
@@ -806,6 +807,109 @@ static void a_put_that_is_given_up_leaves_nothing(void **state)
 	world_close();
 }
 
+/* A get of what may be read once, in its two halves. */
+
+struct half_get {
+	struct wadi_op op;
+	struct get_how how;
+	struct got got;
+};
+
+static int64_t begin_run(struct wadi_op *op)
+{
+	struct half_get *g = container_of(op, struct half_get, op);
+
+	return get_begin(op, &g->how, back, LARGE_LEN, &g->got);
+}
+
+static int64_t end_run(struct wadi_op *op)
+{
+	return get_end(op, &container_of(op, struct half_get, op)->got, true);
+}
+
+static int run_half(struct half_get *g, int64_t (*run)(struct wadi_op *op))
+{
+	op_init(&g->op, world.w, "get", "once", 0, run);
+	return (int)op_run(&g->op);
+}
+
+static void put_once(void)
+{
+	struct wadi_put_options o = WADI_PUT_OPTIONS;
+
+	o.reads = 1;
+	assert_int_equal(wadi_put(world.w, "once", sample, LARGE_LEN, &o, NULL), 0);
+}
+
+/* Begun; the proxy has no stack for who says that all of it has come. */
+static void refuse_the_end(struct half_get *g)
+{
+	struct fibers *fs = &world.loops[PROXY]->fibers;
+	unsigned most = fs->stack_count_max;
+	struct stack *spare = fs->spare;
+	const char *why = "";
+
+	*g = (struct half_get){ 0 };
+	assert_int_equal(get_how_init(world.w, &g->how, NULL), 0);
+	assert_int_equal(path_of(world.w, "once", &g->how.path, &why), 0);
+	assert_int_equal(run_half(g, begin_run), 0);
+	fs->stack_count_max = fs->stack_count;
+	fs->spare = NULL;
+	assert_int_equal(run_half(g, end_run), -EUSERS);
+	fs->stack_count_max = most;
+	fs->spare = spare;
+}
+
+static void a_read_that_could_not_be_counted_is_not_said_to_be(void **state)
+{
+	struct half_get g;
+
+	world_open();
+	put_once();
+	refuse_the_end(&g);
+	assert_int_equal(run_half(&g, end_run), 0); /* he tries again */
+	assert_int_equal(get("once", 0, LARGE_LEN), -ENODATA);
+	put_once();
+	refuse_the_end(&g);
+	get_forget(world.w, &g.got); /* he does not */
+	run_for(SECOND_NS);
+	assert_int_equal(get("once", 0, LARGE_LEN), 0);
+	check_nothing_is_left();
+	world_close();
+}
+
+static bool is_impatient(void *arg)
+{
+	return true;
+}
+
+/* What is on its way to a proxy that stands still when somebody has had enough. */
+static void a_write_that_failed_has_let_go_of_its_bytes(void **state)
+{
+	static uint8_t bytes[3u << 20];
+	struct wadi_writer *wr = NULL;
+
+	world_open();
+	assert_int_equal(wadi_writer_open(world.w, "new/stream", 4u << 20, NULL, &wr), 0);
+	assert_int_equal(wadi_writer_write(wr, bytes, TRANSFER_PIECE), 0);
+	sim_node_pause(world.nodes[PROXY], true);
+	world.w->is_interrupted = is_impatient;
+	assert_int_equal(wadi_writer_write(wr, bytes, sizeof(bytes)), -ECANCELED);
+	for (const struct list *l = world.w->conn->priv->queue.next;
+	     l != &world.w->conn->priv->queue; l = l->next) {
+		const struct sending *s = container_of((struct list *)l, struct sending, link);
+		const uint8_t *p = s->is_filled ? NULL : s->payload;
+
+		assert_false(p >= bytes && p < bytes + sizeof(bytes));
+	}
+	world.w->is_interrupted = NULL;
+	sim_node_pause(world.nodes[PROXY], false);
+	assert_int_equal(wadi_writer_write(wr, bytes, 1), -ECANCELED);
+	wadi_writer_abandon(&wr);
+	check_nothing_is_left();
+	world_close();
+}
+
 /* Opens all nodes, one of which finds no memory at its n-th allocation. True if that was met. */
 static bool try_to_open(unsigned node, uint64_t n)
 {
@@ -873,6 +977,8 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_server_that_finds_no_memory_does_not_open_and_leaves_nothing),
 		cmocka_unit_test(a_put_that_is_given_up_leaves_nothing),
+		cmocka_unit_test(a_read_that_could_not_be_counted_is_not_said_to_be),
+		cmocka_unit_test(a_write_that_failed_has_let_go_of_its_bytes),
 		cmocka_unit_test(each_allocation_of_each_step_may_fail),
 		cmocka_unit_test(memory_may_run_out_at_each_allocation_of_each_step),
 	};

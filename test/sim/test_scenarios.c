@@ -9,6 +9,7 @@
 #include "../unit/test.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 #include "base/log.h"
 #include "base/node.h"
@@ -23,6 +24,16 @@ static struct wadi_op op;
 static uint8_t bytes[1u << 20], got[1u << 20];
 static int64_t results[8];
 
+static void cluster_begin_as(uint64_t seed, const struct shape *s)
+{
+	log_set_level(LOG_ERROR);
+	cluster_open(&cluster, seed, s);
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (uint8_t)(i * 31 + i / 251);
+	memset(got, 0, sizeof(got));
+	memset(results, 0xff, sizeof(results));
+}
+
 static void cluster_begin(uint64_t seed, uint64_t delay_ns_max)
 {
 	static const struct shape shape = { .shards = 2,
@@ -31,12 +42,7 @@ static void cluster_begin(uint64_t seed, uint64_t delay_ns_max)
 	struct shape s = shape;
 
 	s.delay_ns_max = delay_ns_max;
-	log_set_level(LOG_ERROR);
-	cluster_open(&cluster, seed, &s);
-	for (size_t i = 0; i < sizeof(bytes); i++)
-		bytes[i] = (uint8_t)(i * 31 + i / 251);
-	memset(got, 0, sizeof(got));
-	memset(results, 0xff, sizeof(results));
+	cluster_begin_as(seed, &s);
 }
 
 static void starts_on(struct process *p, struct wadi_op *o, int64_t (*run)(struct wadi_op *op))
@@ -389,6 +395,48 @@ static void what_is_safe_is_not_written_over_and_left_so(void **state)
 		 "stall:client4-host1@1626+1,pause:meta@4988+22488,kill:meta@19752#7+3850,"
 		 "power:meta@24673#34+1=693,power:meta@27729+1=91",
 		 &o);
+	assert_string_equal(o.failure, "");
+}
+
+/*
+ * The last byte of a counted read was on its way when the power was cut, and RELEASE was sent
+ * again: that its hold was gone was taken for a sign that the first had used the read up.
+ */
+static void a_read_that_the_power_took_back_is_not_taken_for_used(void **state)
+{
+	static struct outcome_of o;
+
+	simulate(900053687, "power:meta@849#15+888=485", &o);
+	assert_string_equal(o.failure, "");
+}
+
+/* The same, and it was the session of a direct client that was over: 2 s after its connection. */
+static void nor_is_a_read_of_a_session_that_was_over(void **state)
+{
+	static struct outcome_of o;
+
+	simulate(1000018823, "slow:@3470+509=3,alone:direct1@8007#30+4170,slow:@8924+3315=176", &o);
+	assert_string_equal(o.failure, "");
+}
+
+/* A job's end was told at HELLO when it was safe, and by then MAP behind it had been DENIED. */
+static void that_a_job_has_ended_is_heard_though_it_is_told_late(void **state)
+{
+	static struct outcome_of o;
+
+	simulate(1000200084,
+		 "cut:client0-host0@1274+1,alone:client0@2746+2227,host:host0@5491#20+12502,"
+		 "slow:@7828+314=104,slow:@8259+1=67,kill:direct3@9554+1",
+		 &o);
+	assert_string_equal(o.failure, "");
+}
+
+/* Versions that the power took back were given again, to other objects. */
+static void no_version_is_given_twice_when_the_power_was_cut(void **state)
+{
+	static struct outcome_of o;
+
+	simulate(770001235, "power:meta@5943#9+1=369", &o);
 	assert_string_equal(o.failure, "");
 }
 
@@ -874,6 +922,272 @@ static int64_t end_mine(struct wadi_op *o)
 	return 0;
 }
 
+static int64_t put_as_a_function(struct wadi_op *o)
+{
+	process_attach(cluster.clients[1], cluster.clients[0]->w->token);
+	results[1] = put(o, "a", 300000);
+	return 0;
+}
+
+static int64_t get_a(struct wadi_op *o)
+{
+	results[2] = get(o, "a");
+	return 0;
+}
+
+/* That slots have of the store. */
+static unsigned segments_owned(void)
+{
+	struct owned list[16];
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < cluster.shape.shards; i++)
+		n += shard_segments(cluster.meta->shards[i], list, 16);
+	return n;
+}
+
+/* It has a proxy of its own, which nobody comes after. */
+static void what_a_killed_function_had_open_is_given_back(void **state)
+{
+	static const struct shape shape = { .shards = 2,
+					    .directs = 1 << 1,
+					    .pool_bytes = 64ull << 20,
+					    .snapshot_bytes = 1u << 20,
+					    .delay_ns_max = 500000 };
+	unsigned none = 0, whole = 0;
+
+	for (unsigned nth = 1; nth <= 40; nth++) {
+		struct sim_watch w = { .left = nth };
+		struct wadi_op other;
+
+		cluster_begin_as(nth, &shape);
+		client_runs(join_mine);
+		w.a = cluster.clients[1]->id;
+		list_init(&w.link);
+		sim_watch(cluster.sim, &w);
+		starts_on(cluster.clients[1], &other, put_as_a_function);
+		run_for(5000 * MS);
+		sim_unwatch(&w);
+		process_kill(cluster.clients[1]);
+		run_for((FUNCTION_GONE_MS + 2000) * MS);
+		client_starts(get_a);
+		run_for(1000 * MS);
+		assert_true(op.has_ended);
+		assert_true(results[2] == -ENOENT || results[2] == 300000);
+		if (results[2] == -ENOENT)
+			assert_int_equal(segments_owned(), 0);
+		else
+			assert_memory_equal(got, bytes, 300000);
+		none += results[2] == -ENOENT;
+		whole += results[2] == 300000;
+		client_runs(end_mine);
+		assert_int_equal(results[6], 0);
+		all_is_gone();
+		cluster_close(&cluster);
+	}
+	assert_in_range(none, 10, 39);
+	assert_in_range(whole, 1, 30);
+}
+
+/* Clients on the host of their proxy, which is the store of that host. */
+static const struct shape NEAR = { .shards = 2,
+				   .is_together = true,
+				   .is_near = true,
+				   .keeps_stores = true,
+				   .pool_bytes = 64ull << 20,
+				   .snapshot_bytes = 1u << 20,
+				   .delay_ns_max = 500000 };
+
+static struct reserved reserved;
+
+static int64_t reserve_a(struct wadi_op *o)
+{
+	results[1] = reserved_begin(o, 300000, o->w->loop->now_ns, &reserved);
+	if (results[1] == 0)
+		results[1] = reserved_map(o, &reserved);
+	return 0;
+}
+
+static int64_t put_reserved(struct wadi_op *o)
+{
+	struct put_how how;
+
+	put_how_init(o->w, &how, NULL);
+	how.path = slice_of("a");
+	op_progress(o);
+	results[2] = reserved_put(o, &reserved, &how, NULL, op_since(o), NULL);
+	reserved_end(o->w, &reserved);
+	return 0;
+}
+
+static int64_t get_as_another(struct wadi_op *o)
+{
+	memcpy(o->w->token, cluster.clients[0]->w->token, sizeof(o->w->token));
+	results[3] = get(o, "a");
+	return 0;
+}
+
+/* The function has written; then it is told to go on, whatever has happened since. */
+static void write_in_place(uint64_t seed)
+{
+	cluster_begin_as(seed, &NEAR);
+	process_kill(cluster.stores[1]); /* or it could lie there */
+	run_for(1000 * MS);
+	client_runs(join_mine);
+	assert_int_equal(results[0], 0);
+	client_runs(reserve_a);
+	assert_int_equal(results[1], 0);
+	memcpy(reserved.data, bytes, 300000);
+}
+
+static void what_is_written_in_place_is_put(void **state)
+{
+	struct wadi_op other;
+
+	write_in_place(3);
+	client_runs(put_reserved);
+	assert_int_equal(results[2], 0);
+	starts_on(cluster.clients[2], &other, get_as_another);
+	run_for(1000 * MS);
+	assert_int_equal(results[3], 300000);
+	assert_memory_equal(got, bytes, 300000);
+	client_runs(end_mine);
+	all_is_gone();
+	cluster_close(&cluster);
+}
+
+/* Its proxy was killed, or its job has ended: the bytes are no object's, and nobody's. */
+static void what_was_taken_from_its_writer_is_stale(void **state)
+{
+	for (unsigned what = 0; what < 2; what++) {
+		write_in_place(4 + what);
+		if (what == 0) {
+			process_kill(cluster.proxies[0]);
+			process_start(cluster.proxies[0]);
+			run_for(1000 * MS);
+		} else {
+			struct wadi_op other;
+
+			starts_on(cluster.clients[2], &other, end_mine);
+			run_for(5000 * MS);
+			assert_int_equal(results[6], 0);
+		}
+		memset(reserved.data, 0xee, 300000); /* it knows of nothing */
+		client_runs(put_reserved);
+		assert_int_equal(results[2], -ESTALE);
+		if (what == 0) {
+			client_runs(get_a);
+			assert_int_equal(results[2], -ENOENT);
+			client_runs(end_mine);
+		}
+		all_is_gone();
+		cluster_close(&cluster);
+	}
+}
+
+/* Puts and gets, again and again, while the one before may write to what it had. */
+static int64_t others_put(struct wadi_op *o)
+{
+	memcpy(o->w->token, cluster.clients[0]->w->token, sizeof(o->w->token));
+	for (unsigned i = 0; i < 20; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "o%u", i);
+		results[3] = put(o, name, 300000);
+		memset(reserved.data, 0xee, 300000);
+		if (results[3] == 0)
+			results[3] =
+				get(o, name) == 300000 && memcmp(got, bytes, 300000) == 0 ? 0 : -1;
+		if (results[3] < 0)
+			break;
+	}
+	return 0;
+}
+
+/* It has hung up, and keeps what it has mapped: nobody can take that away. */
+static void where_a_function_may_still_write_nobody_else_puts(void **state)
+{
+	struct wadi_op other;
+
+	write_in_place(6);
+	node_current = sim_node_of(cluster.clients[0]->node);
+	conn_close(cluster.clients[0]->w->conn);
+	cluster.clients[0]->w->conn = NULL;
+	node_current = NULL;
+	run_for(1000 * MS);
+	starts_on(cluster.clients[2], &other, others_put);
+	run_for(60000 * MS);
+	assert_int_equal(results[3], 0);
+	cluster_close(&cluster);
+}
+
+static struct upload *stream;
+
+/* With the first segment of it the near store has a lead of more than a quarter of its pool. */
+static int64_t write_some(struct wadi_op *o)
+{
+	for (unsigned i = 0; i < 16; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "f%u", i);
+		results[5] = put(o, name, sizeof(bytes));
+	}
+	stream = node_alloc(sizeof(*stream));
+	results[1] = open_upload(o, stream, "a", 100000);
+	results[2] = room_write(o, stream, 0, 0, bytes, 50000);
+	return 0;
+}
+
+/* What there is no room for goes in a frame. */
+static int64_t write_more(struct wadi_op *o)
+{
+	int64_t n = room_write(o, stream, 0, 50000, bytes + 50000, 150000);
+	struct lane *lane;
+	int r = n < 0 ? (int)n : 0;
+
+	results[3] = n;
+	if (r == 0 && n < 150000) {
+		lane = upload_lane(o, stream);
+		r = upload_send(o, stream, lane, 0, 50000 + (uint64_t)n, bytes + 50000 + n,
+				150000 - (uint32_t)n);
+	}
+	results[4] = r == 0 ? upload_commit(o, stream, NULL) : r;
+	return 0;
+}
+
+/*
+ * It waits for room for nearly as long as it may, and is told that the rest is to be sent, since
+ * room is at the other store only: then it has all of its time to send it.
+ */
+static void what_waited_for_room_has_time_to_be_sent(void **state)
+{
+	unsigned told = 0;
+
+	for (uint64_t late_ms = 4700; late_ms < 4990; late_ms += 10) {
+		cluster_begin_as(6, &NEAR);
+		client_runs(join_mine);
+		client_starts(write_some);
+		while (results[2] < 0)
+			run_for(MS / 4);
+		/* The first segment is at hand, and the next one is being asked for. */
+		assert_int_equal(results[2], 50000);
+		assert_int_equal(results[5], 0);
+		sim_stall(cluster.sim, cluster.meta->id, cluster.proxies[0]->id, true);
+		sim_set_delay(cluster.sim, 20 * MS);
+		client_starts(write_more);
+		run_for(late_ms * MS);
+		sim_stall(cluster.sim, cluster.meta->id, cluster.proxies[0]->id, false);
+		run_for(20000 * MS);
+		assert_true(op.has_ended);
+		assert_true(results[3] == -ETIMEDOUT || results[3] == 131072 - 50000);
+		if (results[3] > 0)
+			assert_int_equal(results[4], 0);
+		told += results[3] > 0;
+		cluster_close(&cluster);
+	}
+	assert_in_range(told, 5, 30);
+}
+
 enum cut { LOST, LATE };
 
 /* Between two nodes: what is on its way, and what would come for a while, is lost, or late. */
@@ -1310,6 +1624,10 @@ int main(void)
 		cmocka_unit_test(what_is_said_at_a_deadline_is_heard_and_true),
 		cmocka_unit_test(an_end_that_was_read_at_a_restart_is_made_safe),
 		cmocka_unit_test(what_is_safe_is_not_written_over_and_left_so),
+		cmocka_unit_test(a_read_that_the_power_took_back_is_not_taken_for_used),
+		cmocka_unit_test(nor_is_a_read_of_a_session_that_was_over),
+		cmocka_unit_test(that_a_job_has_ended_is_heard_though_it_is_told_late),
+		cmocka_unit_test(no_version_is_given_twice_when_the_power_was_cut),
 		cmocka_unit_test(odd_parts_take_no_more_than_they_need),
 		cmocka_unit_test(a_grant_whose_answer_was_lost_is_no_stray),
 		cmocka_unit_test(a_store_that_comes_back_fast_has_lost_its_bytes),
@@ -1327,6 +1645,11 @@ int main(void)
 		cmocka_unit_test(a_late_put_that_was_forgotten_is_not_made_again),
 		cmocka_unit_test(a_put_whose_answer_was_lost_is_made_once_or_said_to_be_stale),
 		cmocka_unit_test(a_job_may_change_ever_so_often_between_two_puts),
+		cmocka_unit_test(what_a_killed_function_had_open_is_given_back),
+		cmocka_unit_test(what_is_written_in_place_is_put),
+		cmocka_unit_test(what_was_taken_from_its_writer_is_stale),
+		cmocka_unit_test(where_a_function_may_still_write_nobody_else_puts),
+		cmocka_unit_test(what_waited_for_room_has_time_to_be_sent),
 		cmocka_unit_test(what_a_slot_tells_others_may_be_lost_or_late_or_come_twice),
 	};
 

@@ -45,6 +45,11 @@ static struct slice slice_of(const char *text)
 	return (struct slice){ (const uint8_t *)text, strlen(text) };
 }
 
+static struct process *process_of(const struct script *s)
+{
+	return s->wl->c->clients[s->index];
+}
+
 static uint64_t now(const struct script *s)
 {
 	return sim_now_ns(s->wl->c->sim);
@@ -70,7 +75,7 @@ static void say(struct script *s, const char *format, ...)
 
 	if (!getenv("SIM_TRACE"))
 		return;
-	printf("%12.6f client%u job %s: ", (double)now(s) / 1e9, s->index,
+	printf("%12.6f %s job %s: ", (double)now(s) / 1e9, process_of(s)->name,
 	       s->gen ? s->gen->name : "-");
 	va_start(args, format);
 	vprintf(format, args);
@@ -90,7 +95,8 @@ static void use_proxy(struct script *s, unsigned proxy)
 	if (w->conn)
 		conn_close(w->conn);
 	w->conn = NULL;
-	w->address = cluster_proxy(s->wl->c, proxy);
+	if (!w->direct)
+		w->address = cluster_proxy(s->wl->c, proxy);
 	s->proxy = proxy;
 }
 
@@ -100,6 +106,10 @@ static void use_job(struct script *s, struct gen *g)
 	if (s->gen == g)
 		return;
 	s->gen = g;
+	if (process_of(s)->roles & RUNS_DIRECT) {
+		process_attach(process_of(s), g->token);
+		return;
+	}
 	snprintf(s->op.w->token, sizeof(s->op.w->token), "%s", g ? g->token : "");
 	use_proxy(s, s->proxy);
 }
@@ -160,6 +170,9 @@ static enum meaning meaning_of(struct script *s, struct try *t, const char *verb
 	if (r == -EIO || r == -EBADMSG || r == -ENOTRECOVERABLE || r == -EINVAL || r == -EACCES)
 		model_fail(m, "%s %s of job %s: %s %s", verb, path_name(path, name), s->gen->name,
 			   wadi_status_name(r), s->op.why);
+	/* It waited for its job's quota to the last, and then the room was at the other store. */
+	if (r == -ETIMEDOUT && s->gen && s->gen->quota && s->wl->c->shape.is_near)
+		return UNKNOWN;
 	for (; *may; may++)
 		if (r == *may)
 			return is_trouble || t->is_uncertain ? UNKNOWN : NO;
@@ -360,6 +373,39 @@ static int send_parts(struct script *s, struct upload *u, const struct parts *pl
 	return 0;
 }
 
+/* Each part from its beginning to its end, in the proxy's memory where that may be. */
+static int write_parts(struct script *s, struct upload *u, const struct parts *p, bool is_lazy)
+{
+	for (unsigned i = 0; i < p->count; i++) {
+		int r = 0;
+
+		for (uint64_t at = 0, n; at < p->len[i] && r == 0; at += n) {
+			const uint8_t *from = s->buf + p->from[i] + at;
+			int64_t there;
+			struct lane *lane;
+
+			n = p->len[i] - at < 300000 ? p->len[i] - at : 1 + below(s, 300000);
+			there = room_write(&s->op, u, i, at, from, n);
+			r = there < 0 ? (int)there : 0;
+			if (r == 0 && (uint64_t)there < n) {
+				lane = upload_lane(&s->op, u);
+				r = lane ? upload_send(&s->op, u, lane, i, at + (uint64_t)there,
+						       from + there, (uint32_t)(n - there))
+					 : u->result;
+			}
+			if (is_lazy) {
+				nap(s, below(s, 4000));
+				op_progress(&s->op);
+			}
+		}
+		if (r == 0)
+			r = room_end(&s->op, u);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 static int upload_once(struct script *s, const struct put_how *how, const struct parts *p,
 		       uint64_t len, uint64_t *ret_version)
 {
@@ -372,7 +418,8 @@ static int upload_once(struct script *s, const struct put_how *how, const struct
 	say(s, "opened an upload of %llu bytes%s: %d, room %llu", (unsigned long long)len,
 	    is_lazy ? ", in no hurry" : "", r, (unsigned long long)u->allowed);
 	if (r == 0)
-		r = send_parts(s, u, p, is_lazy);
+		r = u->is_in_place && below(s, 4) ? write_parts(s, u, p, is_lazy)
+						  : send_parts(s, u, p, is_lazy);
 	say(s, "sent %llu bytes of it: %d, room %llu", (unsigned long long)u->sent, r,
 	    (unsigned long long)u->allowed);
 	if (r == 0)
@@ -408,6 +455,105 @@ static void do_upload(struct script *s, unsigned path)
 		op_progress(&s->op);
 		what = meaning_of(s, &t, "upload", path, upload_once(s, &how, &p, len, &version),
 				  put_may(s));
+	} while (again(s, &t, what));
+	put_ended(s, &l, w, what, version, false);
+}
+
+/* It hangs up, so the room is its own no more, and keeps what it has mapped of it. */
+static void hang_up(struct script *s, struct reserved *v)
+{
+	use_proxy(s, s->proxy);
+	if (s->ghost_count == GHOSTS_MAX)
+		return;
+	s->ghosts[s->ghost_count++] = (struct ghost){ v->data, v->len };
+	v->mapping = NULL;
+}
+
+/* Nobody keeps it from writing there, as long as it lives. */
+static void haunt(struct script *s)
+{
+	for (unsigned i = 0; i < s->ghost_count; i++) {
+		const struct ghost *g = &s->ghosts[i];
+		size_t at = below(s, g->len), most = g->len - at;
+
+		if (below(s, 2))
+			memset(g->data + at, 0xee, 1 + below(s, most < 70000 ? most : 70000));
+	}
+}
+
+/*
+ * Room is taken, written by and by, and put when it suits, or never: -ECANCELED. Whatever happens
+ * meanwhile, to the function itself too, the bytes are nobody else's.
+ */
+static int in_place_once(struct script *s, const struct put_how *how, size_t len,
+			 uint64_t *ret_version)
+{
+	struct reserved v;
+	bool is_slow = below(s, 8) == 0;
+	int r = reserved_begin(&s->op, len, how->begun_ns, &v);
+
+	if (r == 0)
+		r = reserved_map(&s->op, &v);
+	if (r < 0) {
+		reserved_end(s->op.w, &v);
+		return is_for_the_socket(r) ? -EOPNOTSUPP : r;
+	}
+	say(s, "reserved %zu bytes in %u parts%s", len, v.count, is_slow ? ", in no hurry" : "");
+	for (size_t at = 0, n; at < len; at += n) {
+		n = len - at < 30000 ? len - at : 1 + below(s, 300000);
+		if (n > len - at)
+			n = len - at;
+		memcpy(v.data + at, s->buf + at, n);
+		nap(s, below(s, is_slow ? 20000 : 50));
+	}
+	if (below(s, 6) == 0)
+		hang_up(s, &v);
+	op_progress(&s->op);
+	r = below(s, 10) == 0 || !s->op.w->conn
+		    ? -ECANCELED
+		    : reserved_put(&s->op, &v, how, NULL, op_since_lately(&s->op), ret_version);
+	reserved_end(s->op.w, &v);
+	return r;
+}
+
+/* As wadi_reserve() and wadi_commit(); after a STALE one, as wadi_put(). */
+static int put_in_some_place(struct script *s, const struct put_how *how, size_t len, bool is_again,
+			     uint64_t *ret_version)
+{
+	int r = -EOPNOTSUPP;
+
+	if (!is_again && reserved_is_possible(s->op.w, len))
+		r = in_place_once(s, how, len, ret_version);
+	return r != -EOPNOTSUPP ? r : (int)put_object(&s->op, how, s->buf, len, ret_version);
+}
+
+static void do_in_place(struct script *s, unsigned path)
+{
+	struct model *m = s->wl->m;
+	struct look l = look_begin(m, s->gen, path, now(s));
+	size_t most = s->wl->plan.is_tight || below(s, 8) ? s->wl->plan.len_max : BYTES_MAX;
+	size_t len = RESERVE_FROM + below(s, most - RESERVE_FROM);
+	struct write *w = model_write(m, s->gen, path, len, now(s));
+	struct try t = try_begin(s);
+	struct put_how how;
+	uint64_t version;
+	enum meaning what;
+	char name[24];
+
+	w->attempt_hi = t.attempt_hi;
+	w->attempt_lo = t.attempt_lo;
+	write_fill(w, 0, s->buf, len);
+	do {
+		int r;
+
+		put_options(s, &how, w, &t, 0, path_name(path, name));
+		op_progress(&s->op);
+		r = put_in_some_place(s, &how, len, t.tries > 0, &version);
+		if (r == -ECANCELED) {
+			write_failed(w);
+			return;
+		}
+		what = meaning_of(s, &t, "put in place", path, r, put_may(s));
 	} while (again(s, &t, what));
 	put_ended(s, &l, w, what, version, false);
 }
@@ -478,6 +624,18 @@ static void do_get(struct script *s, unsigned path, bool is_range)
 	read_ended(s, look_got(&l, stat.version, stat.len, at, s->buf, (size_t)r, now(s), "get"));
 }
 
+/* As wadi_reader_read(). */
+static int read_held(struct script *s, struct got *g, struct near_list *near, uint64_t at,
+		     uint64_t len)
+{
+	int64_t n = near_copy(&s->op, g, near, at, s->buf, len);
+	int r = n < 0 ? (int)n : 0;
+
+	if (r == 0 && (uint64_t)n < len)
+		r = get_range(&s->op, g, at + (uint64_t)n, s->buf + n, len - (uint64_t)n);
+	return r == 0 && n > 0 ? get_check(&s->op, g) : r;
+}
+
 /* Reads a version piece by piece, whatever becomes of its path meanwhile. */
 static void do_held(struct script *s, unsigned path)
 {
@@ -487,11 +645,13 @@ static void do_held(struct script *s, unsigned path)
 	struct get_how how;
 	struct wadi_stat stat;
 	struct got got = { .ret_stat = &stat };
+	struct near_list near = { 0 };
 	char name[24];
 	int r;
 
 	get_how_init(s->op.w, &how, NULL);
 	how.path = slice_of(path_name(path, name));
+	how.near_from = near_is_possible(s->op.w) ? NEAR_FROM : 0;
 	op_progress(&s->op);
 	r = get_begin(&s->op, &how, s->buf, 1 + (uint32_t)below(s, 66000), &got);
 	if (meaning_of(s, &t, "hold", path, r, MAY_MISS) != YES) {
@@ -508,12 +668,13 @@ static void do_held(struct script *s, unsigned path)
 		if (l.begun_ns > s->gen->power_ns)
 			on.begun_ns = now(s);
 		op_progress(&s->op);
-		r = get_range(&s->op, &got, at, s->buf, n);
+		r = read_held(s, &got, &near, at, n);
 		/* What is removed by its own time is no reason: it is held. */
 		if (meaning_of(s, &t, "held", path, r, none) != YES)
 			break;
 		look_got(&on, stat.version, stat.len, at, s->buf, n, now(s), "held");
 	}
+	node_free(near.bytes);
 	get_forget(s->op.w, &got);
 }
 
@@ -830,6 +991,7 @@ static void act(struct script *s)
 	struct conn *c;
 
 	s->wl->ops++;
+	haunt(s);
 	op_progress(&s->op);
 	if (meaning_of(s, &t, "hello", path, handle_conn(&s->op, &c), (const int[]){ 0 }) != YES)
 		return;
@@ -845,6 +1007,9 @@ static void act(struct script *s)
 		break;
 	case ACT_UPLOAD:
 		do_upload(s, LARGE + (unsigned)below(s, PATHS - LARGE));
+		break;
+	case ACT_IN_PLACE:
+		do_in_place(s, below(s, 2) ? path % MOVED : LARGE + path % (PATHS - LARGE));
 		break;
 	case ACT_GET:
 		do_get(s, path, false);
@@ -886,27 +1051,62 @@ static bool goes_on(const struct script *s)
 	return now(s) < s->wl->plan.until_ns && !s->wl->m->failure[0];
 }
 
+/* Some of what may be done, in a job. */
+static void work(struct script *s, const struct gen *g)
+{
+	for (uint64_t n = 1 + below(s, 40); n > 0 && goes_on(s) && g->state == GEN_LIVING; n--) {
+		act(s);
+		nap(s, below(s, s->wl->plan.pause_ms_max +
+					(now(s) > s->wl->plan.busy_until_ns ? 3000 : 0)));
+	}
+}
+
+/* As wadi_close() does it, and the next wadi_open() of a process that was frozen in between. */
+static void close_and_open(struct script *s)
+{
+	struct direct *d = s->op.w->direct;
+	uint64_t until_ns = now(s) + DIRECT_REST_MS * MS;
+
+	use_proxy(s, s->proxy);
+	while (!direct_rest(d, s->op.w->op_count) && now(s) < until_ns)
+		nap(s, 1);
+	say(s, "closed%s", now(s) < until_ns ? "" : ", with something open");
+	nap(s, below(s, 3) == 0 ? below(s, 20000) : below(s, 1000));
+	direct_go_on(d);
+}
+
+/* A function: a process of its own, for one job, and perhaps for several calls. */
+static void function_run(struct script *s, struct gen *g)
+{
+	use_job(s, g);
+	work(s, g);
+	while (goes_on(s) && g->state == GEN_LIVING && below(s, 3) > 0) {
+		if (below(s, 4) > 0)
+			close_and_open(s);
+		work(s, g);
+	}
+	s->has_left = true;
+	sim_stop(s->wl->c->sim);
+}
+
 static int64_t client_run(struct wadi_op *op)
 {
 	struct script *s = container_of(op, struct script, op);
 
 	waitq_init(&s->sleep, &op->w->loop->fibers);
-	while (goes_on(s)) {
+	while (goes_on(s) && !s->has_left) {
 		struct gen *g = s->wl->jobs[below(s, JOBS)];
 
 		if (!g || g->state != GEN_LIVING) {
 			nap(s, 50 + below(s, 100));
-			continue;
-		}
-		use_job(s, g);
-		for (uint64_t n = 1 + below(s, 40); n > 0 && goes_on(s) && g->state == GEN_LIVING;
-		     n--) {
-			act(s);
-			nap(s, below(s, s->wl->plan.pause_ms_max +
-						(now(s) > s->wl->plan.busy_until_ns ? 3000 : 0)));
+		} else if (process_of(s)->roles & RUNS_DIRECT) {
+			function_run(s, g);
+		} else {
+			use_job(s, g);
+			work(s, g);
 		}
 	}
-	s->is_running = false;
+	s->is_running = s->has_left;
 	return 0;
 }
 
@@ -1082,6 +1282,8 @@ static void start(struct workload *wl, unsigned client, int64_t (*run)(struct wa
 
 	s->gen = NULL;
 	s->is_running = true;
+	s->has_left = false;
+	s->ghost_count = 0;
 	node_current = sim_node_of(p->node);
 	op_init(&s->op, p->w, "script", NULL, 0, run);
 	if (op_start(&s->op) < 0)
@@ -1097,6 +1299,20 @@ void workload_start(struct workload *wl, unsigned client)
 void workload_killed(struct workload *wl, unsigned client)
 {
 	wl->scripts[client].is_running = false;
+	wl->scripts[client].has_left = false;
+}
+
+void workload_renew(struct workload *wl)
+{
+	for (unsigned i = 0; i < SHAPE_CLIENTS; i++) {
+		struct process *p = wl->c->clients[i];
+
+		if (!wl->scripts[i].has_left)
+			continue;
+		process_kill(p);
+		process_start(p);
+		workload_start(wl, i);
+	}
 }
 
 void workload_finish(struct workload *wl)

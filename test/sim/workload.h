@@ -17,6 +17,7 @@ enum act {
 	ACT_CREATE,
 	ACT_IF_VERSION,
 	ACT_UPLOAD,
+	ACT_IN_PLACE,
 	ACT_GET,
 	ACT_RANGE,
 	ACT_HELD,
@@ -41,6 +42,13 @@ struct plan {
 
 struct workload;
 
+/* Room that is its own no more, and that it has mapped still. */
+struct ghost {
+	uint8_t *data;
+	size_t len;
+};
+#define GHOSTS_MAX 4
+
 struct script {
 	struct wadi_op op;
 	struct workload *wl;
@@ -50,7 +58,10 @@ struct script {
 	struct waitq sleep;
 	struct gen *gen;
 	bool is_running;
+	bool has_left;            /* a function that has done what it was started for */
 	struct write *memory[16]; /* acknowledged puts, to be repeated */
+	struct ghost ghosts[GHOSTS_MAX];
+	unsigned ghost_count;
 };
 
 struct workload {
@@ -69,6 +80,8 @@ void workload_fini(struct workload *wl);
 /* The script of a client begins, as it does when its process has started. */
 void workload_start(struct workload *wl, unsigned client);
 void workload_killed(struct workload *wl, unsigned client);
+/* Processes of functions that have left end, and others are started. */
+void workload_renew(struct workload *wl);
 bool workload_is_over(const struct workload *wl);
 /* Reads everything, then ends all jobs: on the operator. workload_is_over() tells. */
 void workload_finish(struct workload *wl);
