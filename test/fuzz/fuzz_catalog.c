@@ -349,6 +349,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	struct asking a = { &t, &f, {} };
 	bool is_compared;
 
+	slots_begin();
 	fields_init(&f, bytes_of(data, len));
 	is_compared = take(&f.in, 1) % 4 == 0;
 	slot_open(&t);
@@ -366,6 +367,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	slot_must_hold(t.c);
 	replay(&t, is_compared);
 	catalog_free(t.c);
+	slots_end();
 	return 0;
 }
 

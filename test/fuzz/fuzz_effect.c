@@ -142,6 +142,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	static struct fields f;
 	struct slot t;
 
+	slots_begin();
 	fields_init(&f, bytes_of(data, len));
 	slot_open(&t);
 	slot_fill(&t, &f);
@@ -152,6 +153,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	slot_must_hold(t.c);
 	goes_on(&t);
 	catalog_free(t.c);
+	slots_end();
 	return 0;
 }
 

@@ -5,31 +5,22 @@
  * has given them away; segments are pinned as often as they are unpinned, and given back once no
  * function has a pin; nothing is left at the end.
  *
- * The store core is played here: it has SEGMENTS segments, of which one that was wanted and is not
- * pinned begins another generation, with other bytes.
+ * The store core is played (segments.h): it has SEGMENTS segments, of which one that was wanted and
+ * is not pinned begins another generation, with other bytes. What a function has pinned, and whose
+ * pins it has not spoilt, is no such segment before HOLD_MS_MAX.
  *
  * The input: steps: one byte that says which, and what it needs.
  */
 #include "regions.h"
+#include "segments.h"
 #include "server.h"
 
 #include "base/container.h"
 #include "base/hash.h"
-#include "proxy/index.h"
 #include "shm/view.h"
 
-#define SEGMENTS      4
-#define SEGMENT_BYTES (4u * SEGMENT_PAGE)
-#define PATHS         250
-#define FUNCTIONS     3
-#define JOB           ((uint64_t)5 << ID_SLOT_SHIFT)
-
-struct segment {
-	uint32_t generation;
-	unsigned pins;
-	bool is_wanted;
-	uint8_t bytes[SEGMENT_BYTES];
-};
+#define PATHS     250
+#define FUNCTIONS 3
 
 /* What was entered, and is not forgotten. */
 struct entered {
@@ -40,77 +31,11 @@ struct entered {
 	uint32_t segment, generation, offset, count;
 };
 
-static struct segment segments[SEGMENTS];
 static struct entered paths[PATHS];
 static struct proxy proxy;
 static struct job_index *job_index;
 static struct reader *readers[FUNCTIONS];
 static uint64_t until_ns, version;
-
-/* The store core. */
-
-int __wrap_core_pin(struct core *c, uint64_t job, uint64_t segment, uint32_t generation,
-		    uint32_t offset, uint32_t len);
-void __wrap_core_unpin(struct core *c, uint64_t segment);
-void __wrap_core_hold_views(struct core *c, uint64_t job, bool is_held);
-int __wrap_core_serve(struct core *c, uint64_t job, uint64_t due_ns, const uint64_t **ret_until_ns);
-void __wrap_core_served(struct core *c, uint64_t job);
-uint16_t __wrap_core_shard_of(const struct core *c, uint64_t job);
-
-int __wrap_core_pin(struct core *c, uint64_t job, uint64_t segment, uint32_t generation,
-		    uint32_t offset, uint32_t len)
-{
-	struct segment *s = &segments[segment];
-
-	REQUIRE(job == JOB && segment < SEGMENTS && (uint64_t)offset + len <= SEGMENT_BYTES);
-	if (s->generation != generation || s->is_wanted)
-		return -ESTALE;
-	s->pins++;
-	return 0;
-}
-
-void __wrap_core_unpin(struct core *c, uint64_t segment)
-{
-	REQUIRE(segment < SEGMENTS && segments[segment].pins > 0);
-	segments[segment].pins--;
-}
-
-void __wrap_core_hold_views(struct core *c, uint64_t job, bool is_held)
-{
-	REQUIRE(false);
-}
-
-int __wrap_core_serve(struct core *c, uint64_t job, uint64_t due_ns, const uint64_t **ret_until_ns)
-{
-	REQUIRE(false);
-	return 0;
-}
-
-void __wrap_core_served(struct core *c, uint64_t job)
-{
-	REQUIRE(job == JOB);
-}
-
-uint16_t __wrap_core_shard_of(const struct core *c, uint64_t job)
-{
-	return 0;
-}
-
-/* Which bytes a segment has: one can tell where they are from, and of when. */
-static uint8_t byte_at(uint32_t segment, uint32_t generation, uint32_t at)
-{
-	return (uint8_t)(segment * 37 + generation * 101 + at / SEGMENT_ALIGN);
-}
-
-static void segment_begin(uint32_t n)
-{
-	struct segment *s = &segments[n];
-
-	s->generation++;
-	s->is_wanted = false;
-	for (uint32_t i = 0; i < SEGMENT_BYTES; i += SEGMENT_ALIGN)
-		memset(s->bytes + i, byte_at(n, s->generation, i), SEGMENT_ALIGN);
-}
 
 /* Opening: regions are made by a helper, and waited for on a fiber. */
 
@@ -144,6 +69,7 @@ static void open_all(void)
 		segment_begin(i);
 	}
 	memset(paths, 0, sizeof(paths));
+	kept_count = 0;
 	version = 0;
 	until_ns = UINT64_MAX;
 	proxy = (struct proxy){
@@ -160,6 +86,7 @@ static void open_all(void)
 
 static void leave(unsigned i)
 {
+	kept_forget(i);
 	if (readers[i])
 		reader_remove(readers[i]);
 	readers[i] = NULL;
@@ -293,12 +220,23 @@ static uint8_t expected(const struct entered *e, uint32_t at)
 		       e->offset + (e->count > 1 ? at % SEGMENT_PAGE : at));
 }
 
+/* A count that was spoilt may be at its end, and says then that nothing is pinned. */
+static void keep(unsigned function, const struct pins *pins, uint32_t mapping)
+{
+	pins_take(pins, mapping);
+	if (pins->counts[mapping] == 0)
+		kept_forget(function);
+	else
+		kept_add(function, job_index->mapped[mapping]);
+}
+
 /* As the function does it, but that it has mapped everything. */
 static void get(struct bytes *in)
 {
 	static uint8_t room[SEGMENTS * SEGMENT_PAGE];
-	struct reader *r = readers[take(in, 1) % FUNCTIONS];
+	unsigned function = (unsigned)take(in, 1) % FUNCTIONS;
 	unsigned path = (unsigned)take(in, 1) % PATHS;
+	const struct reader *r = readers[function];
 	struct index_look look;
 	struct hash_128 hash;
 	struct mapping m;
@@ -320,9 +258,8 @@ static void get(struct bytes *in)
 	REQUIRE(look.item.offset + look.item.len <= m.len);
 	for (uint32_t i = 0; i < look.item.len; i += 61)
 		REQUIRE(m.ptr[look.item.offset + i] == expected(&paths[path], i));
-	if (take(in, 1) % 3 == 0) /* it keeps it, as far as its pins go */
-		x = (struct index_reader){ 0 },
-		pins_take(&job_index->pins[r->nth], look.item.mapping);
+	if (take(in, 1) % 3 == 0 && look.item.mapping < job_index->pins[r->nth].count)
+		keep(function, &job_index->pins[r->nth], look.item.mapping);
 }
 
 /* Somebody waits for a segment; when nothing is pinned there, it is somebody else's memory. */
@@ -331,6 +268,7 @@ static void want(struct bytes *in)
 	uint32_t n = (uint32_t)take(in, 1) % SEGMENTS;
 	bool is_short = take(in, 1) % 2;
 
+	kept_want(n);
 	segments[n].is_wanted = true;
 	index_segment_wanted(&proxy, JOB, n, is_short);
 }
@@ -349,20 +287,24 @@ static void look_at_revoked(void)
 static void reuse(void)
 {
 	for (uint32_t i = 0; i < SEGMENTS; i++)
-		if (segments[i].is_wanted && segments[i].pins == 0)
+		if (segments[i].is_wanted && segments[i].pins == 0) {
+			kept_end(i);
 			segment_begin(i);
+		}
 }
 
 /* A function writes where it may. */
 static void spoil(struct bytes *in)
 {
 	static const uint8_t WIDTHS[] = { 1, 4, 4, 8 };
-	struct reader *r = readers[take(in, 1) % FUNCTIONS];
+	unsigned function = (unsigned)take(in, 1) % FUNCTIONS;
+	struct reader *r = readers[function];
 	size_t at = take(in, 2), width = WIDTHS[take(in, 1) % 4];
 	uint64_t value = take(in, width);
 
 	if (!r)
 		return;
+	kept_forget(function);
 	/* Mostly where there are numbers. */
 	at = at & 0x8000 ? at % (INDEX_HEAD_BYTES - 8) : at % 32;
 	memcpy(r->pins->memory.ptr + at, &value, width);
@@ -370,8 +312,10 @@ static void spoil(struct bytes *in)
 
 static void clear(struct bytes *in)
 {
-	struct reader *r = readers[take(in, 1) % FUNCTIONS];
+	unsigned function = (unsigned)take(in, 1) % FUNCTIONS;
+	struct reader *r = readers[function];
 
+	kept_forget(function);
 	if (r)
 		memset(r->pins->memory.ptr, 0, INDEX_HEAD_BYTES);
 }
@@ -395,7 +339,9 @@ static void play(struct bytes *in)
 		want(in);
 		break;
 	case 7:
-		turn_for((take(in, 1) % 16 == 0 ? 61000 : 6) * MS);
+		if (take(in, 1) % 16 == 0)
+			pause_for(HOLD_MS_MAX * MS);
+		turn_for(6 * MS);
 		break;
 	case 8:
 		spoil(in);

@@ -18,9 +18,13 @@
 #define RECORDS_MAX  16
 #define RECORD_LEAST 32 /* with filler */
 
-static const struct leaf_header HEADER = {
-	.kind = LEAF_LOG, .shard_count = 1, .seed = 77, .incarnation = 5, .number = 3, .lsn = 10
-};
+static const struct leaf_header HEADER = { .kind = LEAF_LOG,
+					   .shard_count = 1,
+					   .seed = 77,
+					   .incarnation = 5,
+					   .memory = 6,
+					   .number = 3,
+					   .lsn = 10 };
 
 /* Memory that ends where the leaf does. */
 static uint8_t *leaf_of(struct slice s, uint32_t least)
@@ -39,6 +43,7 @@ static void same_header(const struct leaf_header *a, const struct leaf_header *b
 	REQUIRE(a->kind == b->kind && a->shard == b->shard && a->shard_count == b->shard_count);
 	REQUIRE(a->seed == b->seed && a->incarnation == b->incarnation && a->lsn == b->lsn);
 	REQUIRE(a->number == b->number && a->index == b->index && a->base_ns == b->base_ns);
+	REQUIRE(a->memory == b->memory);
 }
 
 /* Whatever it says, nobody reads outside of it. */

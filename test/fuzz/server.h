@@ -15,6 +15,8 @@
 #include "base/node.h"
 #include "loop/sim.h"
 #include "loop/stream.h"
+#include "arena.h"
+#include "stacks.h"
 #include "talk.h"
 #include "wire/intake.h"
 
@@ -31,6 +33,7 @@ struct peer_end {
 	enum role role;
 	uint64_t session, epoch;
 	struct intake in;
+	bool is_half; /* talk_hear() */
 	uint8_t body[FRAME_BODY_MAX], payload[4096];
 };
 
@@ -49,6 +52,7 @@ static inline void world_open(void)
 
 	log_set_level(LOG_ERROR);
 	REQUIRE(sim_open(&config, &sim) == 0 && sim_node_add(sim, 1, &sim_node) == 0);
+	arena_begin(sim_node_of(sim_node));
 	REQUIRE(sim_loop_open(sim_node, &loop) == 0);
 	node_current = sim_node_of(sim_node);
 }
@@ -62,6 +66,15 @@ static inline void turn_for(uint64_t ns)
 	while (loop->now_ns < end_ns);
 }
 
+/* Its process is stopped, and goes on. */
+static inline void pause_for(uint64_t ns)
+{
+	sim_node_pause(sim_node, true);
+	(void)sim_run(sim, sim_now_ns(sim) + ns);
+	sim_node_pause(sim_node, false);
+	turn_for(0);
+}
+
 static inline void world_close(void)
 {
 	REQUIRE(!heap_top(&loop->timers) && list_is_empty(&loop->tasks));
@@ -69,6 +82,7 @@ static inline void world_close(void)
 	loop_close(loop);
 	node_current = NULL;
 	REQUIRE(sim_node_bytes(sim_node) == 0);
+	arena_end();
 	sim_close(sim);
 }
 
@@ -94,6 +108,7 @@ static inline void peer_open(struct peer_end *p, accept_fn *accept, bool says_he
 	p->stream = ends[0];
 	p->stream->ready = peer_is_ready;
 	intake_init(&p->in);
+	p->is_half = false;
 	accept(ends[1]);
 	if (!says_hello)
 		return;
@@ -133,7 +148,7 @@ static inline void peer_hear(struct peer_end *p)
 
 	intake_next(&p->in);
 	if (f.flags & FRAME_REPLY) {
-		talk_hear(&talk, &f, (struct slice){ p->body, f.body_len },
+		talk_hear(&talk, &p->is_half, &f, (struct slice){ p->body, f.body_len },
 			  (struct slice){ p->payload, f.payload_len <= sizeof(p->payload)
 							      ? f.payload_len
 							      : 0 });

@@ -7,7 +7,7 @@
 
 #include <errno.h>
 
-#include "base/node.h"
+#include "arena.h"
 #include "fields.h"
 #include "meta/catalog_priv.h"
 
@@ -50,6 +50,20 @@ static void slot_unmap(struct catalog *c, uint32_t index, void *bytes)
 static const struct catalog_ops SLOT_OPS = { .log = slot_log,
 					     .value_map = slot_map,
 					     .value_unmap = slot_unmap };
+
+/* Before the first one is opened, and after the last one was freed. */
+static inline void slots_begin(void)
+{
+	static struct node node;
+
+	arena_begin(&node);
+	node_current = &node;
+}
+
+static inline void slots_end(void)
+{
+	arena_end();
+}
 
 static inline void slot_open(struct slot *t)
 {

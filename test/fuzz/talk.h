@@ -280,13 +280,15 @@ static inline void talk_answer(struct talk *t, const struct frame *asked)
 		    payload);
 }
 
-/* An answer came, whole. */
-static inline void talk_hear(struct talk *t, const struct frame *f, struct slice body,
-			     struct slice payload)
+/* A frame of an answer came. *is_half, of its connection: the next one confirms its payload. */
+static inline void talk_hear(struct talk *t, bool *is_half, const struct frame *f,
+			     struct slice body, struct slice payload)
 {
 	struct rcur c = rcur_make(body.ptr, body.len), list = rcur_make(payload.ptr, payload.len);
+	bool is_end = *is_half;
 
-	if (!(f->flags & FRAME_REPLY) || f->status != STATUS_OK)
+	*is_half = f->flags & FRAME_MORE;
+	if (is_end || !(f->flags & FRAME_REPLY) || f->status != STATUS_OK)
 		return;
 	switch (message_index(f->msg)) {
 #define M(id, NAME, name, ...)                        \
