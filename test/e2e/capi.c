@@ -341,6 +341,7 @@ static const char *names(struct wadi *w)
 	RETURNS(-EMSGSIZE, wadi_put(w, name, "n", 1, NULL, NULL));
 	RETURNS(-EINVAL, wadi_put(w, "", "n", 1, NULL, NULL));
 	RETURNS(-EINVAL, wadi_put(w, "\xff", "n", 1, NULL, NULL));
+	RETURNS(-EINVAL, wadi_put(w, "\xff", NULL, 0, NULL, NULL));
 	RETURNS(-EINVAL, wadi_put(w, NULL, "n", 1, NULL, NULL));
 	RETURNS(-EACCES, wadi_put(w, "/another/x", "n", 1, NULL, NULL));
 	RETURNS(-EACCES, wadi_get(w, "/another/x", buf, sizeof(buf), NULL, NULL));
@@ -690,6 +691,37 @@ static const char *operations_in_flight(struct wadi *w)
 	CHECK(strstr(wadi_strerror(w), "none"));
 	RETURNS(0, wadi_op_end(&ops[1]));
 	RETURNS(-ENOENT, wadi_op_end(&ops[2]));
+	return NULL;
+}
+
+/* Their memory is used again, for one of another kind, unless the name is a long one. */
+static const char *operations_one_after_the_other(struct wadi *w)
+{
+	static const size_t LENS[] = { 1, 94, 95, 96, 102, 103, 104, 606, 607, 608, 1000 };
+	struct wadi_put_options options = WADI_PUT_OPTIONS;
+	char path[1001], got[8];
+	struct wadi_stat stat;
+	struct wadi_op *op;
+
+	options.attributes = "attributes";
+	options.attributes_len = 10;
+	for (size_t i = 0; i < COUNT_OF(LENS); i++) {
+		memset(path, 'x', LENS[i]);
+		path[LENS[i]] = '\0';
+		RETURNS(0, wadi_start_put(w, path, "first", 5, &options, NULL, &op));
+		RETURNS(0, wadi_op_end(&op));
+		RETURNS(0, wadi_start_wait(w, path, 1000, &stat, &op));
+		RETURNS(0, wadi_op_end(&op));
+		CHECK(stat.attributes_len == 10 && memcmp(stat.attributes, "attributes", 10) == 0);
+		RETURNS(0, wadi_start_put(w, path, "second", 6, NULL, NULL, &op));
+		RETURNS(0, wadi_op_end(&op));
+		RETURNS(0, wadi_start_get(w, path, got, sizeof(got), NULL, &stat, &op));
+		RETURNS(6, wadi_op_end(&op));
+		CHECK(memcmp(got, "second", 6) == 0 && stat.attributes_len == 0);
+		RETURNS(0, wadi_start_remove(w, path, 0, &op));
+		RETURNS(0, wadi_op_end(&op));
+		RETURNS(-ENOENT, wadi_stat(w, path, &stat));
+	}
 	return NULL;
 }
 
@@ -1084,6 +1116,7 @@ static const char *jobs(struct wadi *w)
 	RETURNS(0, open_with(token, &narrow));
 	RETURNS(1, wadi_get(narrow, "a/x", buf, sizeof(buf), NULL, NULL));
 	RETURNS(-EACCES, wadi_put(narrow, "a/y", "y", 1, NULL, NULL));
+	RETURNS(-EACCES, wadi_put(narrow, "a/y", NULL, 0, NULL, NULL));
 	RETURNS(-EACCES, wadi_get(narrow, "b", buf, sizeof(buf), NULL, NULL));
 	RETURNS(-EACCES, wadi_job_end(narrow, j.name));
 	RETURNS(-EACCES, wadi_job_renew(narrow, j.name, 1000));
@@ -1979,6 +2012,23 @@ static const char *handles_are_closed_whatever_is_in_flight(struct wadi *w)
 	}
 	RETURNS(0, wadi_stat(w, "x", &stat));
 	CHECK(stat.len == sizeof(data));
+	/* Some that were begun, some half way, some that have ended; nobody ends them. */
+	for (int i = 0; i < 20; i++) {
+		struct wadi_op *ops[4];
+		struct wadi_stat none;
+		struct wadi *other;
+		void *got = NULL;
+
+		RETURNS(0, wadi_open(NULL, &other));
+		RETURNS(0, wadi_start_put(other, "y", data, sizeof(data), NULL, NULL, &ops[0]));
+		RETURNS(0, wadi_start_get_alloc(other, "x", NULL, &got, NULL, &ops[1]));
+		RETURNS(0, wadi_start_wait(other, "none", 100000, &none, &ops[2]));
+		RETURNS(0, wadi_start_remove(other, "none", 0, &ops[3]));
+		for (int k = 0; k < i; k++)
+			CHECK(wadi_turn(other, 0) >= 0);
+		wadi_close(other);
+		CHECK(got == NULL);
+	}
 	return NULL;
 }
 
@@ -2001,6 +2051,7 @@ static const char *handles_are_closed_whatever_is_in_flight(struct wadi *w)
 	T(a_reader_holds_its_version)                                   \
 	T(in_place)                                                     \
 	T(operations_in_flight)                                         \
+	T(operations_one_after_the_other)                               \
 	T(operations_that_allocate)                                     \
 	T(a_signal_ends_a_call_if_its_host_wants_that)                  \
 	T(a_handle_moves_from_thread_to_thread)                         \

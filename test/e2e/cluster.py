@@ -85,6 +85,25 @@ def is_there(pid):
         return False
 
 
+def make_keys(directory):
+    """The key that servers share, which is returned, and that of tokens: files of these names."""
+    keys = {name: os.urandom(40).hex() for name in ("key", "token-key")}
+    for name, text in keys.items():
+        with open(os.path.join(directory, name), "w", encoding="ascii") as file:
+            file.write(text + "\n")
+    return keys["key"]
+
+
+def kill_all(roles, runtime):
+    """Those that still run, their keepers, and the directory of these."""
+    for role in roles:
+        if role.process.poll() is None:
+            role.end(signal.SIGKILL)
+    for pid in keepers(runtime):
+        os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(runtime, ignore_errors=True)
+
+
 class Cluster:
     """`wadi meta`, `store` and `proxy` on loopback; whoever knows the key administers it."""
 
@@ -99,11 +118,7 @@ class Cluster:
         self.env = {"XDG_RUNTIME_DIR": self.runtime}
         *self.meta_ports, self.store_port, self.proxy_port = free_ports(shards + 2)
         self.metas = ",".join(f"127.0.0.1:{port}" for port in self.meta_ports)
-        for name in ("key", "token-key"):
-            with open(os.path.join(directory, name), "w", encoding="ascii") as file:
-                file.write(os.urandom(40).hex() + "\n")
-        with open(os.path.join(directory, "key"), encoding="ascii") as file:
-            self.key = file.read().strip()
+        self.key = make_keys(directory)
         self.with_key = ["--key", os.path.join(directory, "key")]
         self.with_token_key = ["--token-key", os.path.join(directory, "token-key")]
         self.roles = {}
@@ -162,9 +177,4 @@ class Cluster:
         os.rmdir(self.runtime)
 
     def kill(self):
-        for role in self.roles.values():
-            if role.process.poll() is None:
-                role.end(signal.SIGKILL)
-        for pid in keepers(self.runtime):
-            os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(self.runtime, ignore_errors=True)
+        kill_all(self.roles.values(), self.runtime)

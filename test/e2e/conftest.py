@@ -32,6 +32,14 @@ LATE_S = 30  # what takes longer has failed; nothing is expected to come near it
 DONE, REFUSED, USAGE, UNREACHABLE, LATE = range(5)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def runtime():
+    """Where servers have their directories: what they could not remove, when they were killed with their keepers, goes with it."""
+    with tempfile.TemporaryDirectory(prefix="wadi-run-") as directory:
+        os.environ["XDG_RUNTIME_DIR"] = directory
+        yield directory
+
+
 def until(condition, what, late_s=LATE_S):
     """Returns the first true value of `condition`."""
     due = time.monotonic() + late_s
@@ -216,6 +224,14 @@ class Store:
             self.process.wait()
         self.process.stdout.close()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def lib():
+    """libwadi.py, over the library of this build."""
+    build_target("src/attach/libwadi.so.0.1.0")
+    import libwadi  # pylint: disable=import-outside-toplevel
+    return libwadi
 
 
 @pytest.fixture(scope="session")

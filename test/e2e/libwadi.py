@@ -58,6 +58,9 @@ class Handle:
         size = self.check(LIB.wadi_get(self.w, path.encode(), room, cap, None, None))
         return room.raw[:size]
 
+    def end_job(self, name):
+        self.check(LIB.wadi_job_end(self.w, name.encode()))
+
     def reserve(self, path, size):
         return Reservation(self, path, size)
 

@@ -30,6 +30,7 @@ struct peer_conn {
 	int fd; /* -1: none */
 	uint64_t session, epoch;
 	struct intake in;
+	bool is_half; /* talk_hear() */
 	uint8_t body[FRAME_BODY_MAX], payload[4096];
 };
 
@@ -85,7 +86,7 @@ static void heard(struct peer_conn *c)
 
 	heard_count++;
 	intake_next(&c->in);
-	talk_hear(&talk, &f, (struct slice){ c->body, f.body_len },
+	talk_hear(&talk, &c->is_half, &f, (struct slice){ c->body, f.body_len },
 		  (struct slice){ c->payload, len });
 	if (f.flags & FRAME_REPLY)
 		return;
@@ -143,6 +144,7 @@ static void dial(struct peer_conn *c)
 		exit(3);
 	}
 	intake_init(&c->in);
+	c->is_half = false;
 	if (roll(16) == 0)
 		return;
 	talk_as(&talk, role, secret, 0, 0);

@@ -17,12 +17,13 @@ import time
 import pytest
 from cluster import Cluster
 from conftest import DONE, LATE_S, finish, pattern, until
-from wire import ABORT, FIELDS, HEADER, MESSAGES, MORE, Closed, Wire, encode
+from test_server import http_get
+from wire import ABORT, FIELDS, HEADER, MESSAGES, MORE, REPLY, STATUS_NAMES, Closed, Wire, encode
 
 KIB, MIB = 1 << 10, 1 << 20
 FRAME_BODY_MAX, FRAME_PAYLOAD_MAX = 4096, 4 * MIB
 HELLO_S, STUCK_S = 5, 1  # HELLO_MS_MAX, PEER_STUCK_MS
-CONN_SEND_QUEUE, CONN_READS_MAX = 8 * MIB, 4096
+CONN_SEND_QUEUE, CONN_READS_MAX, CONN_UPLOADS_MAX = 8 * MIB, 4096, 4096
 
 # What an idle connection may cost us: 4.3 KiB were measured, 1 of it for a token's prefix.
 BYTES_PER_CONN = 6 * KIB
@@ -322,6 +323,25 @@ def test_reads_that_never_end_are_limited(own):
         assert own.w("get", "long") == pattern(9 * MIB)
 
 
+def test_uploads_that_never_end_are_limited(new_store):
+    """As many as were asked for at a time, too."""
+    store = new_store(memory="1G")
+    most, said = CONN_UPLOADS_MAX, {}
+    w = store.job()
+    with connect(store, w.token) as wire:
+        for _ in range(most // 512 + 1):
+            for call in [wire.start("PUT_OPEN", path="x", len_hint=1, timeout_ms=30000) for _ in range(512)]:
+                reply = wire.end(call)
+                said.setdefault(reply.status, []).append(reply)
+        assert {status: len(all) for status, all in said.items()} == {"OK": most, "LIMIT": 512}
+        assert said["LIMIT"][0].detail == f"a connection has at most {most} objects that come in pieces"
+        assert wire.call("PUT_DROP", put=said["OK"][0]["put"]).status == "OK"
+        assert wire.call("PUT_OPEN", path="x", len_hint=1).status == "OK"
+        assert wire.call("PUT_OPEN", path="x", len_hint=1).status == "LIMIT"
+    until(lambda: w.held() == 0, "their segments to be given back")
+    assert store.stop() == 0
+
+
 def test_a_client_killed_in_the_middle_of_a_put_leaves_nothing(own, tmp_path):
     source = tmp_path / "pipe"
     os.mkfifo(source)
@@ -337,6 +357,27 @@ def test_a_client_killed_in_the_middle_of_a_put_leaves_nothing(own, tmp_path):
             until(lambda: own.w.held() == 0, "the bytes of the half to come back")
         assert own.w.names() == []
         assert own.w("get", "half", code=1, status="NOTFOUND") == b""
+
+
+def connections(store):
+    _, text = http_get(store.endpoints["http"].rstrip("/") + "/metrics")
+    return int(re.search(r"^wadi_connections (\d+)$", text, re.M).group(1))
+
+
+def test_a_client_that_hangs_up_while_it_waits_for_room_leaves_nothing(own):
+    """Its job has used up its quota, so it is not answered how much more may come."""
+    job = own.job(None, "--quota", "dram=1M")
+    job("put", "-", "most", input=pattern(500 * KIB))
+    before, held = connections(own), job.held()
+    for _ in range(3):
+        with connect(own, job.token) as wire:
+            put = wire.call("PUT_OPEN", path="more", len_hint=0)["put"]
+            waiting = wire.start("PUT_DATA", put=put, timeout_ms=60000)
+            assert wire.call("GET", path="most", take=1).status == "OK"
+            assert wire.early[waiting][1] is None
+        until(lambda: connections(own) <= before, "its connection to end")
+    assert job.held() == held
+    own.client()("job", "end", job.job)
 
 
 def drip(store, scheme, text, every_s=0.3):
@@ -466,3 +507,35 @@ def test_the_connection_after_the_last_is_told_and_closed(tmp_path, new_store):
         inside.close()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def ask_raw(wire, name, body):
+    """The status of the answer; whatever the body is."""
+    call = wire.next_call
+    wire.next_call += 1
+    wire.send_frame(MESSAGES[name], body, call=call, timeout_ms=2000)
+    while True:
+        frame, _, _ = wire.read_frame()
+        if frame["call"] == call and frame["flags"] & REPLY:
+            return STATUS_NAMES[frame["status"]]
+
+
+def test_a_body_that_is_cut_short_is_answered(tmp_path):
+    """Every message to every role, without its body and without the last byte of it: a refusal, and the next one is heard."""
+    cluster = Cluster(tmp_path)
+    try:
+        token = cluster.job("cut").token
+        proxy = Wire("127.0.0.1", cluster.proxy_port)
+        proxy.hello(secret=token)
+        for who, wire in (("meta", cluster.to_meta()), ("store", cluster.to_store()), ("proxy", proxy)):
+            with wire:
+                for name in MESSAGES:
+                    whole = encode(name + "_REQ", {})
+                    if name == "HELLO" or not whole:
+                        continue
+                    for body in (b"", whole[:-1]):
+                        said = ask_raw(wire, name, body)
+                        assert said not in ("OK", "INTERNAL", "TIMEOUT"), (who, name, len(body), said)
+                assert ask_raw(wire, "PING", encode("PING_REQ", {})) == "OK", who
+    finally:
+        cluster.kill()

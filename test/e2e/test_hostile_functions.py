@@ -172,7 +172,7 @@ def test_nothing_that_functions_write_harms_anybody(own, tmp_path):
     program = build_target("test/torture/functions")
     if not program:
         pytest.skip("no libwadi in this build")
-    bad, good = own.job(), own.job()
+    bad, good = (own.job(None, "--lease", f"{SECONDS + 600:.0f}s") for _ in range(2))
     before, is_over, counts = descriptors(own), threading.Event(), [0]
     honest = [Honest(program, tmp_path, own, w) for w in (bad, good)]
     threads = [threading.Thread(target=play, args=(bad, own, SEED + i, is_over, counts)) for i in range(COUNT)]

@@ -10,7 +10,7 @@ import signal
 
 import pytest
 import wire as protocol
-from conftest import REFUSED, build_target, pattern, until
+from conftest import REFUSED, pattern, until
 from test_direct import Program
 from test_near import Keeping, inodes, not_dev
 from test_restart import again  # noqa: F401, a fixture
@@ -20,13 +20,6 @@ from test_views import killable
 from wire import decode_all
 
 MB = 1 << 20
-
-
-@pytest.fixture(scope="session")
-def lib():
-    build_target("src/attach/libwadi.so.0.1.0")
-    import libwadi  # pylint: disable=import-outside-toplevel
-    return libwadi
 
 
 def metric(store, name):
@@ -101,6 +94,18 @@ def test_large_ones_lie_in_segments_side_by_side(own, lib):
         w("rm", path)
     h.close()
     until(lambda: w.held() == 0, "its segments")
+
+
+def test_a_large_one_lies_in_one_segment_where_two_are_no_fewer_bytes(new_store):
+    store = new_store(memory="1G")
+    w = store.job()
+    with Writer(store.endpoints["unix"], w.token) as n:
+        for size, held, count in ((5 * MB, 5 * MB, 2), (6 * MB, 6 * MB, 2), (6 * MB + 65_536, 8 * MB, 1), (8 * MB, 8 * MB, 1)):
+            reply = n.wire.call("RESERVE", len=size)
+            assert (reply.status, reply["count"], w.held()) == ("OK", count, held)
+            assert n.wire.call("PUT_DROP", put=reply["put"]).status == "OK"
+            until(lambda: w.held() == 0, "its segments")
+    assert store.stop() == 0
 
 
 @pytest.mark.parametrize("scheme", ["tcp", "direct"])
@@ -365,6 +370,16 @@ def test_a_connection_has_room_for_so_many_objects(own):
         assert f.wire.call("PUT_DROP", put=puts[0]).status == "OK"
         assert isinstance(f.reserve(1)[0], int)
         assert f.reserve(1)[0] == "LIMIT"
+
+
+def test_a_connection_has_room_for_so_many_objects_at_a_time(own):
+    """However many it asks for before it hears an answer."""
+    w = own.job()
+    most = int(re.search(r"CONN_RESERVED_MAX (\d+)", protocol.read("base/limits.h"))[1])
+    with Writer(own.endpoints["unix"], w.token) as f:
+        calls = [f.wire.start("RESERVE", len=1) for _ in range(most + 200)]
+        replies = [f.wire.end(call).status for call in calls]
+    assert replies.count("OK") == most and replies.count("LIMIT") == 200
 
 
 def test_a_proxy_that_is_killed_meanwhile(again, lib, tmp_path):  # noqa: F811

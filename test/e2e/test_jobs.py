@@ -5,6 +5,7 @@ import time
 
 import pytest
 from conftest import DONE, LATE, REFUSED, USAGE, clean_environment, finish, pattern, run_wadi, until
+from wire import Closed, Wire
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -26,7 +27,11 @@ def test_a_job_is_made_shown_and_ended(store):
     assert shown["objects"] == 1 and shown["object_bytes"] == 100_000
     assert 100_000 <= shown["dram_bytes"] <= 64 * MIB
     admin("job", "create", "made.1", code=REFUSED, status="EXISTS")
-    assert "made.1" in [json.loads(j)["name"] for j in admin("job", "ls", "--json").decode().splitlines()]
+    admin("job", "create", "made.2")
+    names = [json.loads(j)["name"] for j in admin("job", "ls", "--json").decode().splitlines()]
+    assert {"made.1", "made.2"} <= set(names)
+    assert [line.split()[-1] for line in admin("job", "ls").decode().splitlines()] == names
+    admin("job", "end", "made.2")
     admin("job", "renew", "made.1", "--lease", "1h")
     assert info(w)["lease_left_ms"] > 3_500_000
     w("job", "end", "made.1")
@@ -234,6 +239,16 @@ def test_a_token_without_the_right_to_its_job_does_not_end_it(filled, name):
     assert filled("get", "x") == b"secret"
 
 
+def test_who_may_not_end_his_job_is_cut_off_with_the_others(store, filled):
+    """Though he has tried to: only who ends it stays, to hear the answer."""
+    with Wire.at(filled.endpoint) as wire:
+        assert wire.hello(secret=narrow(filled, "--rights", "read").token).status == "OK"
+        assert wire.call("JOB_END", name=filled.job).status == "DENIED"
+        store.client()("job", "end", filled.job)
+        with pytest.raises((Closed, ConnectionError)):
+            wire.call("PING")
+
+
 def test_a_narrow_token_is_not_widened(filled):
     inside = narrow(narrow(filled, "--prefix", "in/"), "--rights", "read")
     wider = narrow(narrow(inside, "--rights", "read,write,remove,list,job"), "--prefix", "i")
@@ -300,3 +315,16 @@ def test_who_ends_his_own_job_hears_that_it_has_ended(new_store):
     assert anybody("ls") == b""
     ended = [j for j in anybody.top()["jobs"] if j["name"] == "default" and j["has_ended"]]
     assert len(ended) == 1, ended
+
+
+def test_who_hears_that_his_own_job_has_ended_waits_until_nobody_serves_it(new_store, lib):
+    """Asked again over another connection, a proxy that was stopped may still have its lease."""
+    store = new_store()
+    job = store.job()
+    handle = lib.Handle(store.endpoints["tcp"], job.token)
+    handle.put("x", b"x")
+    store.client()("job", "end", job.job)
+    began = time.monotonic()
+    handle.end_job(job.job)
+    assert 0.5 <= time.monotonic() - began < 5
+    handle.close()

@@ -203,6 +203,8 @@ def test_mv_moves_one_object_and_copies_nothing(w):
     assert w("get", "c/y") == b"d"
     w("mv", "nothing", "d", code=REFUSED, status="NOTFOUND")
     w("mv", "c", "e", code=REFUSED, status="DIRECTORY")
+    told = w.run("mv", "c/y", "e" * 5000 + "/")
+    assert told.returncode == REFUSED and told.stderr.startswith(b"wadi: mv: cannot move to eeee"), told.stderr[:100]
 
 
 def test_rm_removes_what_is_there_and_says_what_is_not(w):

@@ -139,7 +139,7 @@ def test_what_takes_longer_than_the_platform_blocks_is_asked_for(place, whisk):
 
 def test_refusals_lost_answers_and_dying_containers_are_got_over(place, whisk):
     platform = whisk("--fault", "429:5", "--fault", "503:7", "--fault", "502:11", "--fault", "lost:6", "--fault", "killed:8",
-                     "--concurrent", 3)
+                     "--spared", 4, "--concurrent", 3)
     report = sort(place, "--generate", "5M", "--maps", 6, "--reduces", 4, "--parallel", 4, *platform.options, env=platform.env)
     counts = platform.counts()
     assert counts["fault"] >= 8 and counts["throttled"] > 0

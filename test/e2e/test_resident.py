@@ -101,6 +101,29 @@ def test_a_function_finds_what_another_has_got(own, library):
             assert other.got("y")[0] == b"small"
 
 
+def test_what_an_old_table_leads_to_is_asked_of_the_new_one(new_store, library):
+    """Its bytes are elsewhere, or gone, and the number of its mapping is another's: it is neither found nor empty."""
+    store = new_store("--memory", "64M")
+    w = store.job()
+    with Got(library, store.endpoints["unix"], w.token) as h, Got(library, store.endpoints["unix"], w.token) as other:
+        other.put("gone", pattern(2 * MB))
+        other.put("kept", pattern(2 * MB, 1))
+        other.put("y", b"y")
+        h.until_at_hand(store, "y")
+        for name in ("gone", "kept"):
+            assert View(other, name).release() == 0
+        for i in range(600):  # the first table has no room for so many
+            other.put(f"d/{i}", b"d")
+            for _ in range(3):
+                assert other.get(f"d/{i}") == b"d"
+        w("rm", "gone")
+        for i in range(60):  # all of memory is wanted for others
+            other.put(f"e{i % 8}", pattern(2 * MB, i))
+            assert View(other, f"e{i % 8}").release() == 0
+        assert "NOTFOUND" in h.got("gone", cap=3 * MB)[0]
+        assert h.got("kept", cap=3 * MB)[0] == pattern(2 * MB, 1)
+
+
 def test_a_value_is_viewed_as_a_copy_that_nobody_is_asked_for(own, library):
     w = own.job()
     with Got(library, own.endpoints["unix"], w.token) as h:

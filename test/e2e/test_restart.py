@@ -6,12 +6,13 @@ written, and no memory. What was synced, and what was not, the unit tests of the
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 
 import pytest
 from cluster import is_there, keepers
-from conftest import REFUSED, Client, clean_environment, pattern, run_wadi, until, WADI
+from conftest import LATE_S, REFUSED, Client, clean_environment, pattern, run_wadi, until, WADI
 from wire import Wire
 
 KEEP = ("--keep-s", "5s")
@@ -130,6 +131,26 @@ def test_who_was_killed_with_his_keeper_is_told_of(again):
     server.start()
     assert server.log().count(told) == 1
     assert "end functions that were started before" in server.log()
+
+
+def test_what_a_process_of_the_same_number_left_is_nothing(runtime):
+    """Without --data and a port the directory is named after the process: the numbers come again, and nobody with them."""
+    def directory_of(pid):
+        return os.path.join(runtime, f"wadi-{65536 + pid}")
+
+    def take_the_place():
+        os.mkdir(directory_of(os.getpid()), 0o700)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as dead:
+            dead.bind(directory_of(os.getpid()) + "/keep.sock")
+    process = subprocess.Popen([WADI, "dev", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--redis", "127.0.0.1:0"], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=take_the_place, env=clean_environment())
+    text = b""
+    while b"ready\n" not in text:
+        text += os.read(process.stdout.fileno(), 65536) or b"ready\n"
+    assert f"{directory_of(process.pid)}/proxy.sock".encode() in text
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=LATE_S)[1] == b"" and process.returncode == 0
+    until(lambda: not os.path.exists(directory_of(process.pid)), "the end of its keeper")
 
 
 def test_twenty_kills_with_snapshots_between(again):

@@ -2,17 +2,19 @@
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+import time
 import urllib.error
 import urllib.request
 
 import pytest
-from conftest import (DONE, LATE_S, REFUSED, UNREACHABLE, USAGE, WADI, clean_environment, finish, has_ipv6, pattern,
-                      run_wadi, until)
+from conftest import (DONE, LATE_S, REFUSED, UNREACHABLE, USAGE, WADI, Client, clean_environment, finish, has_ipv6,
+                      pattern, run_wadi, until)
 
 MIB = 1 << 20
 
@@ -219,3 +221,66 @@ def test_jobs_go_on_when_one_is_ended_among_many(new_store):
     store.client()("job", "end", kept.job)
     assert until(lambda: store.client().top()["dram_used"] == 0, "all bytes to go")
     assert store.stop() == 0
+
+
+class Address:
+    """Of a server that is killed and started again."""
+
+    def __init__(self, scheme, directory):
+        self.family = socket.AF_INET if scheme == "tcp" else socket.AF_UNIX
+        self.at = ("127.0.0.1", 0) if scheme == "tcp" else f"{directory}/away"
+        with self.listen() as s:
+            self.at = s.getsockname()
+        self.endpoint = "tcp://%s:%d" % self.at if scheme == "tcp" else f"unix://{self.at}"
+
+    def listen(self):
+        """Closed, it refuses; a Unix socket's path stays."""
+        s = socket.socket(self.family)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if self.family == socket.AF_UNIX and os.path.exists(self.at):
+            os.unlink(self.at)
+        s.bind(self.at)
+        s.listen()
+        s.settimeout(LATE_S)
+        return s
+
+    def pass_on(self, store):
+        """One connection reaches a store, until its client closes it."""
+        with self.listen() as s, s.accept()[0] as near, socket.socket(socket.AF_UNIX) as far:
+            far.connect(f"{store.directory}/s")
+            while True:
+                for end in select.select([near, far], [], [], LATE_S)[0]:
+                    data = end.recv(65536)
+                    if not data:
+                        return
+                    (far if end is near else near).sendall(data)
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "unix"])
+def test_who_opens_waits_for_a_server_that_is_killed_meanwhile(store, w, scheme):
+    address = Address(scheme, store.directory)
+    w("put", "-", "x", input=b"here")
+    with address.listen() as s:
+        get = Client(address.endpoint, w.token).start("get", "x")
+        s.accept()[0].close()
+    with pytest.raises(subprocess.TimeoutExpired):
+        get.wait(0.3)  # it is refused meanwhile
+    address.pass_on(store)
+    assert finish(get)[:2] == (DONE, b"here")
+
+
+def test_who_opens_waits_for_a_server_that_has_left_its_socket(store, w):
+    address = Address("unix", store.directory)
+    w("put", "-", "x", input=b"here")
+    get = Client(address.endpoint, w.token).start("get", "x")
+    with pytest.raises(subprocess.TimeoutExpired):
+        get.wait(0.3)
+    address.pass_on(store)
+    assert finish(get)[:2] == (DONE, b"here")
+    # Until the deadline; what was wrong last is said then.
+    away = Client(address.endpoint, w.token).run("ls", "--timeout", "500ms")
+    assert away.returncode == UNREACHABLE and b"nobody listens there" in away.stderr, away.stderr
+    os.unlink(address.at)
+    begun = time.monotonic()
+    assert Client(address.endpoint, w.token).run("ls", "--timeout", "60s").returncode == UNREACHABLE
+    assert time.monotonic() - begun < 30, "where nobody ever was, nobody is waited for"

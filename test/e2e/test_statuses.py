@@ -459,6 +459,24 @@ def an_answer_of_another_shape(w):
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
+@says("MALFORMED", r"not a message of this protocol", REFUSED)
+def a_name_that_is_too_long(w):
+    """Likewise: it goes on where the last one was, and has room for the longest that there is."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = Client("tcp://127.0.0.1:%d" % listener.getsockname()[1]).start("job", "ls")
+        peer, _ = listener.accept()
+        with peer:
+            wire = Wire.__new__(Wire)
+            wire.socket = peer
+            for name, values, payload in (("HELLO", {"version": 1, "job": 1, "job_name": "default"}, b""),
+                                          ("JOB_LIST", {"count": 1}, encode("JOB_SHOW_REP", {"name": "x" * 4000}))):
+                asked, _, _ = wire.read_frame()
+                assert asked["msg"] == MESSAGES[name]
+                wire.send_frame(asked["msg"], encode(name + "_REP", values), payload, flags=REPLY, call=asked["call"])
+            out, err = process.communicate(timeout=30)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
 @says("UNREACHABLE", r"it cannot be reached \(tcp://127.0.0.1:1: nobody listens there\)", UNREACHABLE)
 def where_nobody_listens():
     return Client("tcp://127.0.0.1:1").run("get", "x")

@@ -411,7 +411,9 @@ class Reader:
         self.fds = []
 
     def index(self, **fields):
-        call = self.wire.start("INDEX", **fields)
+        return self.index_end(self.wire.start("INDEX", **fields))
+
+    def index_end(self, call):
         data, fds, _, _ = socket.recv_fds(self.wire.socket, 1 << 16, 8)
         frame, _ = decode("FRAME", data[4:36])
         assert frame["call"] == call
@@ -689,6 +691,57 @@ def test_views_outlive_their_proxy(again, library):
         for name in ("x", "y"):
             w("rm", name)
         until(lambda: w.held() < MB, "its memory")  # but for what killed ones had open
+
+
+def index_regions(server):
+    """Of its heads and of pins: no other memory is as small."""
+    fds, sizes = f"/proc/{server.process.pid}/fd", []
+    for fd in os.listdir(fds):
+        with contextlib.suppress(OSError):
+            if "memfd:" in os.readlink(f"{fds}/{fd}"):
+                sizes.append(os.stat(f"{fds}/{fd}").st_size)
+    return sizes.count(4096)
+
+
+def test_a_successor_keeps_no_index_that_nobody_views(again, library):
+    with killable(again) as (server, w):
+        with Handle(library, server.endpoints["unix"], w.token) as h:
+            h.put("x", pattern(5000))
+            assert view(h, "x") == pattern(5000)
+            assert index_regions(server) == 2
+            server.kill()
+        server.start()
+        until(lambda: index_regions(server) == 0, "what its predecessor had to be given back")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_successor_has_indexes_that_were_made_at_the_same_time(again, jobs):
+    with killable(again) as (server, w), contextlib.ExitStack() as stack:
+        tokens = [w.token, w.token if jobs == 1 else w.at(None)("job", "create", "b").decode().strip()]
+        both = [stack.enter_context(Reader(server, token)) for token in tokens]
+        os.kill(server.process.pid, signal.SIGSTOP)
+        calls = [r.wire.start("INDEX") for r in both]
+        os.kill(server.process.pid, signal.SIGCONT)
+        for r, call in zip(both, calls):
+            _, fds = r.index_end(call)
+            with mmap.mmap(fds[2], 4096) as pins:
+                pins[:4] = struct.pack("<I", 1)
+        server.kill()
+        server.start()
+        assert index_regions(server) == jobs + 2
+
+
+def test_what_a_killed_proxy_left_goes_with_its_job(again, library):
+    with killable(again) as (server, w):
+        with Handle(library, server.endpoints["unix"], w.token) as h:
+            h.put("x", pattern(5000))
+            held = View(h, "x")
+            server.kill()
+            server.start()
+            assert index_regions(server) == 2
+            w("job", "end", "a")
+            until(lambda: index_regions(server) == 0, "what its predecessor had to be given back")
+            assert held.release() == STALE
 
 
 def test_a_successor_gives_numbers_to_others(again, library):

@@ -7,7 +7,8 @@ An action's container is a process group of actionloop.py, or of the program tha
 by the command that --container has for it. It runs one activation at a time, is stopped (SIGSTOP) when it
 has had none for --pause-grace-ms, continued before the next, and removed after --idle-s. Limits are OpenWhisk's own
 defaults. --fault KIND:N has every N-th invocation go wrong: 429, 502, 503 or 500 is answered and nothing runs; `lost` runs it
-and closes the connection instead of an answer; `killed` kills the container in the middle. Counts of what happened are
+and closes the connection instead of an answer; `killed` kills the container in the middle. An attempt that is said to be the
+--spared one only hears 429 and 503, so that a job with faults does not depend on luck. Counts of what happened are
 at GET /counts, without a name.
 """
 import argparse
@@ -38,6 +39,7 @@ PAYLOAD_MAX, CODE_MAX = MB, 48 * MB  # of parameters and of results; of code bef
 MEMORY_MB, TIMEOUT_MS = (128, 512), (100, 300000)
 MARKER = "XXX_THE_END_OF_A_WHISK_ACTIVATION_XXX"
 INIT_S = 60
+REFUSALS = ("429", "503")  # no attempt, for who asks
 
 
 class Refusal(Exception):
@@ -265,20 +267,19 @@ class Platform:
                 self.minute.append(now)
                 self.running += 1
                 self.invoked += 1
-                return
+                return self.invoked
         self.count("throttled")
         raise Refusal(429, text)
 
-    def fault(self):
+    def fault(self, number, parameters):
         for kind, every in self.args.fault:
-            if self.invoked % every == 0:
+            if number % every == 0 and (kind in REFUSALS or parameters.get("attempt") != self.args.spared):
                 self.count("fault")
                 return kind
         return None
 
     def activate(self, action, parameters):
-        self.refuse()
-        fault = self.fault()
+        fault = self.fault(self.refuse(), parameters)
         if fault and fault.isdigit():
             with self.lock:
                 self.running -= 1
@@ -490,6 +491,7 @@ def main():
     parser.add_argument("--container", type=pair("="), action="append", default=[],
                         help="IMAGE=COMMAND that runs one in the foreground, with {name} for its name")
     parser.add_argument("--fault", type=fault, action="append", default=[])
+    parser.add_argument("--spared", type=int, metavar="ATTEMPT")
     args = parser.parse_args()
     platform = Handler.platform = Platform(args)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", args.port), Handler)

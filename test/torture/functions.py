@@ -16,6 +16,7 @@ in the beginning. Where there is no control group, that is left out and said so.
 that was so. The build is that of WADI_BUILD.
 """
 import argparse
+import collections
 import mmap
 import os
 import random
@@ -58,6 +59,17 @@ def descriptors(pid):
         return len(os.listdir(f"/proc/{pid}/fd"))
     except OSError:
         return 0
+
+
+def kinds_of_descriptors(pid):
+    """How many of each: what they link to, without the number."""
+    kinds = collections.Counter()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            kinds[re.sub(r"\[?\d+\]?| \(deleted\)", "", os.readlink(f"/proc/{pid}/fd/{fd}"))] += 1
+        except OSError:
+            continue  # closed meanwhile
+    return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
 
 
 def own_kb(pid):
@@ -315,6 +327,17 @@ def harm(store, functions, seconds, pause_s):
         raise SystemExit("no job was ended")
 
 
+def at_rest(store):
+    """A server makes its log's next leaves ready after it has said that it is: what it has when that is done."""
+    due, same, before = time.monotonic() + LATE_S, 0, sample(store, None)
+    while same < 10 and time.monotonic() < due:
+        time.sleep(0.05)
+        now = sample(store, None)
+        same = same + 1 if all(now[k] == before[k] for k in ("server fds", "keeper fds")) else 0
+        before = now
+    return before
+
+
 def check_empty(store, functions, before):
     """Nothing is left of anybody, but for what the server has learned to keep ready."""
     c = store.client
@@ -329,10 +352,11 @@ def check_empty(store, functions, before):
     pid = store.process.pid
     # A leaf has two descriptors, one of them with the helper that writes it: as the ring of the log was.
     wait_for(lambda: descriptors(pid) - shared_without_log(store)[1] <= before["server fds"] - before["leaves"] + 2,
-             "descriptors", LATE_S)
+             lambda: f"descriptors: {before['server fds']} before, with {before['leaves']} leaves of the log; now {descriptors(pid)}, "
+             f"with {shared_without_log(store)[1]}: {kinds_of_descriptors(pid)}", LATE_S)
     if store.group.path:
         wait_for(lambda: shared_without_log(store)[0] <= before["without log kB"] + SPARE_KB,
-                 f"shared memory: {before['without log kB']} kB before, now {shared_without_log(store)[0]} kB", LATE_S)
+                 lambda: f"shared memory: {before['without log kB']} kB before, now {shared_without_log(store)[0]} kB", LATE_S)
     after = sample(store, None)
     print("  before and after: " + ", ".join(f"{k} {before[k]} {after[k]}" for k in after))
 
@@ -344,7 +368,7 @@ def torture(o, dice, directory):
         try:
             for j in range(o.jobs):
                 functions.start_job(j)
-            before = sample(store, None)
+            before = at_rest(store)
             before["without log kB"], before["leaves"] = shared_without_log(store)
             before["sessions"] = store.client.json("top")["sessions"]
             begun = time.monotonic()

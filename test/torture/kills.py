@@ -101,13 +101,14 @@ def servers_of(mode, directory, has_data, memory):
 
 
 def wait_for(condition, what, late_s=READY_S):
+    """`what`: a text, or what makes one when it is late."""
     due = time.monotonic() + late_s
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > due:
-            raise SystemExit(f"waited {late_s} s for {what}")
+            raise SystemExit(f"waited {late_s} s for {what() if callable(what) else what}")
         time.sleep(0.01)
 
 

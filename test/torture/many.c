@@ -8,6 +8,8 @@
  *	many waiters N    N requests that wait for an object that does not come, over as many
  *			  connections as descriptors allow; prints `waiting` and how many those
  *			  are, and puts the object when its standard input ends
+ *	many idle N	  opens N handles, each with a connection of its own, and prints `idle`;
+ *			  each puts and gets something when its standard input ends
  *	many stream SIZE  one object of SIZE bytes, streamed; how fast its quarters were, and
  *			  in turn with it an eighth as many bytes written to fresh memory
  *	many read SIZE    reads it, and checks every byte
@@ -109,6 +111,15 @@ static void objects(uint64_t n, uint32_t timeout_ms, int is_check)
 	wadi_close(w);
 }
 
+/* Until who has started us closes it. */
+static void wait_for_input(void)
+{
+	char end;
+
+	while (read(STDIN_FILENO, &end, 1) > 0)
+		;
+}
+
 static void waiters(uint64_t n)
 {
 	struct wadi_op **ops = calloc(n, sizeof(*ops));
@@ -117,14 +128,13 @@ static void waiters(uint64_t n)
 	struct wadi **all;
 	uint64_t count;
 	double begun;
-	char end;
 
-	/* The server, which has the same limit, gives connections a quarter of its descriptors; and
+	/* The server, which has the same limit, has a sixth of its descriptors for connections; and
 	 * three others like us may be there. */
 	getrlimit(RLIMIT_NOFILE, &files);
 	files.rlim_cur = files.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &files);
-	count = files.rlim_max / 16 - 50 < n ? files.rlim_max / 16 - 50 : n;
+	count = files.rlim_max / 32 < n ? files.rlim_max / 32 : n;
 	all = calloc(count, sizeof(*all));
 	if (!all || !ops)
 		fail(NULL, "waiters", n);
@@ -132,7 +142,7 @@ static void waiters(uint64_t n)
 		struct wadi **w = &all[i % count];
 
 		if (!*w)
-			*w = begin(3600000);
+			*w = begin(60000);
 		if (wadi_start_wait(*w, "late", 3600000, &stat, &ops[i]) < 0)
 			fail(*w, "waiter", i);
 		while (wadi_turn(*w, 0) > 0)
@@ -140,8 +150,7 @@ static void waiters(uint64_t n)
 	}
 	printf("waiting %llu\n", (unsigned long long)count);
 	fflush(stdout);
-	while (read(STDIN_FILENO, &end, 1) > 0)
-		;
+	wait_for_input();
 	begun = now_s();
 	if (wadi_put(all[0], "late", "x", 1, NULL, NULL) < 0)
 		fail(all[0], "put", 0);
@@ -153,6 +162,32 @@ static void waiters(uint64_t n)
 		wadi_close(all[i]);
 	free(all);
 	free(ops);
+}
+
+static void idle(uint64_t n)
+{
+	struct wadi **all = calloc(n, sizeof(*all));
+	char path[64], value[64];
+	int64_t len;
+
+	if (!all)
+		fail(NULL, "handles", n);
+	for (uint64_t i = 0; i < n; i++)
+		all[i] = begin(60000);
+	printf("idle\n");
+	fflush(stdout);
+	wait_for_input();
+	for (uint64_t i = 0; i < n; i++) {
+		path_of(i, path);
+		if (wadi_put(all[i], path, path, strlen(path), NULL, NULL) < 0)
+			fail(all[i], "put", i);
+		len = wadi_get(all[i], path, value, sizeof(value), NULL, NULL);
+		if (len != (int64_t)strlen(path) || memcmp(path, value, (size_t)len) != 0)
+			fail(all[i], "get", i);
+	}
+	for (uint64_t i = 0; i < n; i++)
+		wadi_close(all[i]);
+	free(all);
 }
 
 static void fill(uint64_t at, uint64_t *piece)
@@ -261,13 +296,15 @@ int main(int argc, char **argv)
 		objects(n, timeout_ms, 1);
 	else if (n > 0 && strcmp(argv[1], "waiters") == 0)
 		waiters(n);
+	else if (n > 0 && strcmp(argv[1], "idle") == 0)
+		idle(n);
 	else if (n > 0 && n % (4ull * FLOOR_EVERY) == 0 && strcmp(argv[1], "stream") == 0)
 		stream(n);
 	else if (n > 0 && n % PIECE == 0 && strcmp(argv[1], "read") == 0)
 		read_all(n);
 	else
-		return fprintf(stderr,
-			       "usage: many objects|check|waiters|stream|read N [TIMEOUT_MS]\n"),
+		return fprintf(stderr, "usage: many objects|check|waiters|idle|stream|read N "
+				       "[TIMEOUT_MS]\n"),
 		       2;
 	return 0;
 }

@@ -2,14 +2,15 @@
 """Great numbers: objects, jobs, waiters, and one object of gigabytes; what they cost in memory, and how
 soon a killed store with many objects answers again.
 
-usage: test/torture/many.py [objects=1000000] [jobs=10000] [waiters=32000] [stream=12G] [restart=100000]
+usage: test/torture/many.py [objects=1000000] [jobs=10000] [waiters=32000] [idle=32000] [stream=12G] [restart=100000]
 
-Without arguments all five, of that size. The store and its keeper run in a memory cgroup of
+Without arguments all six, of that size. The store and its keeper run in a memory cgroup of
 their own, with the limit that --memory gives them; where none can be made, that part is left out and
 said so. Exit status 0: everything was right, nothing was left, and the limit held.
 """
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../e2e"))
 from conftest import BUILD, WADI, Client, clean_environment  # noqa: E402
-from cluster import free_ports  # noqa: E402
+from cluster import Cluster, Role, free_ports  # noqa: E402
 
 MANY = os.path.join(BUILD, "test/torture/many")
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -83,6 +84,12 @@ class Group:
                 time.sleep(0.05)
 
 
+def cpu_s(pid):
+    with open(f"/proc/{pid}/stat") as stat:
+        words = stat.read().rsplit(")", 1)[1].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
 class Store:
     def __init__(self, memory, tmp, *options):
         self.group, self.memory, self.options = Group(memory), memory, options
@@ -116,11 +123,6 @@ class Store:
     def many(self, *args, **how):
         return subprocess.run([MANY, *map(str, args)], stdout=subprocess.PIPE, check=True, text=True,
                               env=self.client.env(), **how).stdout.strip()
-
-    def cpu_s(self):
-        with open(f"/proc/{self.process.pid}/stat") as stat:
-            words = stat.read().rsplit(")", 1)[1].split()
-        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
     def __enter__(self):
         return self
@@ -247,10 +249,10 @@ def waiters(n, tmp):
         while store.client.json("top")["waiting"] < n // 4 * 4:
             assert time.monotonic() < due, store.client.json("top")
             time.sleep(0.1)
-        used, cpu = store.group.used() - before, store.cpu_s()
+        used, cpu = store.group.used() - before, cpu_s(store.process.pid)
         time.sleep(5)
         print(f"  over {connections} connections; memory: {used / n:.0f} bytes each, without the kernel's sockets; "
-              f"CPU while idle: {(store.cpu_s() - cpu) / 5 * 100:.1f} %")
+              f"CPU while idle: {(cpu_s(store.process.pid) - cpu) / 5 * 100:.1f} %")
         timed("a put beside them", lambda: store.client("put", "-", "beside", input=b"x"))
         for c in clients:
             c.stdin.close()
@@ -258,6 +260,52 @@ def waiters(n, tmp):
             print("  " + c.stdout.read().strip())
             assert c.wait() == 0
         assert store.client.json("top")["waiting"] == 0
+
+
+def idle(n, tmp):
+    """Over as many proxies as their descriptors ask for: a server has most of its own for connections."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    count = -(-n // (files * 3 // 4))
+    print(f"{n} connections that are idle, to {count} {'proxy' if count == 1 else 'proxies'} with {files} descriptors each")
+    cluster = Cluster(tmp, shards=1, keep_s="2s")
+    proxies, clients = [], []
+    try:
+        for i, port in enumerate(free_ports(count)):
+            os.mkdir(os.path.join(tmp, str(i)))
+            proxies.append(Role(os.path.join(tmp, str(i)), "proxy", "--listen", f"127.0.0.1:{port}", "--http", "127.0.0.1:0",
+                                "--redis", "127.0.0.1:0", "--meta", cluster.metas, "--keep-s", "2s", *cluster.with_key,
+                                *cluster.with_token_key, env=cluster.env))
+        before = sum(resident(p) for p in proxies)
+        # A handle is two descriptors: its connection, and what it waits with.
+        clients = [subprocess.Popen([MANY, "idle", str(n // count // 2)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                    text=True, env=Client(p.endpoints["tcp"], cluster.key).env())
+                   for p in proxies for _ in range(2)]
+        for c in clients:
+            assert c.stdout.readline() == "idle\n"
+        time.sleep(2)
+        used, cpu = sum(resident(p) for p in proxies) - before, sum(cpu_s(p.process.pid) for p in proxies)
+        time.sleep(20)
+        print(f"  {used / n:.0f} bytes of a proxy's memory each, without the kernel's sockets; CPU while idle: "
+              f"{(sum(cpu_s(p.process.pid) for p in proxies) - cpu) / 20 * 100 / count:.2f} % of a core for each proxy")
+        begun = time.monotonic()
+        for c in clients:
+            c.stdin.close()
+        for c in clients:
+            assert c.wait() == 0
+        print(f"  then each put and got a value: {time.monotonic() - begun:.1f} s")
+        for p in proxies:
+            assert p.end() == 0, p.told()
+    finally:
+        for c in clients:
+            c.kill()
+        for p in proxies:
+            p.process.kill()
+        cluster.kill()
+
+
+def resident(role):
+    with open(f"/proc/{role.process.pid}/smaps_rollup") as file:
+        return 1024 * int(re.search(r"^Rss:\s+(\d+) kB", file.read(), re.M)[1])
 
 
 def stream(size, tmp):
@@ -289,7 +337,8 @@ def restart(n, tmp):
                 assert time.monotonic() < begun + 60, open(store.log).read()[-2000:]
                 time.sleep(0.01)  # who asks all the time takes a core from it
             rounds.append(1000 * (time.monotonic() - begun))
-            print(f"  {i + 1}: {rounds[-1]:.0f} ms, of which the store had {1000 * store.cpu_s():.0f} ms of a core")
+            print(f"  {i + 1}: {rounds[-1]:.0f} ms, "
+                  f"of which the store had {1000 * cpu_s(store.process.pid):.0f} ms of a core")
             store.wait_ready()
         print(f"  median: {sorted(rounds)[2]:.0f} ms")
         print("  get: " + store.many("check", n))
@@ -299,8 +348,8 @@ def main():
     if sys.argv[1:2] in (["--some-jobs"], ["--end-jobs"]):
         some_jobs(sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[1] == "--end-jobs")
         return 0
-    what = sys.argv[1:] or ["objects=1000000", "jobs=10000", "waiters=32000", "stream=12G", "restart=100000"]
-    tests = {"objects": objects, "jobs": jobs, "waiters": waiters, "stream": stream, "restart": restart}
+    what = sys.argv[1:] or ["objects=1000000", "jobs=10000", "waiters=32000", "idle=32000", "stream=12G", "restart=100000"]
+    tests = {"objects": objects, "jobs": jobs, "waiters": waiters, "idle": idle, "stream": stream, "restart": restart}
     for word in what:
         m = re.fullmatch(r"(\w+)=(\d+[KMG]?)", word)
         if not m or m.group(1) not in tests:
