@@ -356,7 +356,9 @@ void store_patience_over(struct timer *t)
 		list_remove(&w->link);
 		list_insert(&s->waits, &w->link);
 		cut_transfers(s, segment);
-		want(s, segment);
+		/* That may have been all: then it is free, and nobody's. */
+		if (segment->pin_count > 0)
+			want(s, segment);
 	}
 	patience_restart(s);
 }

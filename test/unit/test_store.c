@@ -668,25 +668,32 @@ static void a_writer_that_stands_still_is_cut_so_that_its_segment_can_be_fenced(
 	close_store();
 }
 
+static struct stream *stall_read(const struct grant *g, uint32_t len)
+{
+	struct stream *s = hello_raw();
+	uint8_t buf[200];
+	struct wcur w = wcur_make(buf, sizeof(buf));
+
+	read_req_put(&w, &(struct read_req){ .job = JOB,
+					     .segment = g->segment,
+					     .generation = g->generation,
+					     .len = len });
+	send_raw(s, MSG_READ, &w, 0, NULL, 0);
+	turn_for(5 * MS);
+	assert_int_equal(pool_pinned(&store->pool, g->segment)->pin_count, 1);
+	return s;
+}
+
 static void a_reader_that_reads_nothing_is_cut_so_that_its_segment_can_be_freed(void **state)
 {
 	struct stream *stalled;
-	uint8_t buf[200];
-	struct wcur w = wcur_make(buf, sizeof(buf));
 	uint64_t from_ns;
 	struct grant g;
 	struct call first, c;
 
 	open_store(is_simulated_of(state), &media_heap);
 	g = grant_one(JOB, 1, 1 << 20);
-	stalled = hello_raw();
-	read_req_put(&w, &(struct read_req){ .job = JOB,
-					     .segment = g.segment,
-					     .generation = g.generation,
-					     .len = 1 << 20 });
-	send_raw(stalled, MSG_READ, &w, 0, NULL, 0);
-	turn_for(5 * MS);
-	assert_int_equal(pool_pinned(&store->pool, g.segment)->pin_count, 1);
+	stalled = stall_read(&g, 1 << 20);
 	from_ns = loop->now_ns;
 	SEND(&first, meta, FREE, free, loop->now_ns + 600 * MS, .segment = g.segment,
 	     .generation = g.generation);
@@ -697,6 +704,37 @@ static void a_reader_that_reads_nothing_is_cut_so_that_its_segment_can_be_freed(
 	assert_int_equal(end_call(&c), 0);
 	assert_in_range(loop->now_ns - from_ns, 1000 * MS, 1500 * MS);
 	assert_int_equal(store->pool.used, 0);
+	stream_close(stalled);
+	close_store();
+}
+
+static unsigned wanted_count;
+
+static void note_wanted(void *owner, uint64_t job, uint64_t segment, bool is_short)
+{
+	wanted_count += job == JOB;
+}
+
+/* Too little is left of it to be kept for its job, so it is nobody's from the last pin on. */
+static void nobody_is_asked_to_let_go_of_what_the_last_reader_was_cut_from(void **state)
+{
+	struct stream *stalled;
+	struct grant g;
+	struct call c;
+
+	open_store(is_simulated_of(state), &media_heap);
+	store->wanted = note_wanted;
+	wanted_count = 0;
+	g = grant_one(JOB, 1, 1 << 20);
+	(void)CALL(meta, SEAL, seal, NULL, .segment = g.segment, .generation = g.generation,
+		   .front = 400 << 10, .back = 1 << 20, .stamp_ns = 2000);
+	WAIT_FOR(store_counters(store)->punched_bytes > 0);
+	stalled = stall_read(&g, 400 << 10);
+	SEND(&c, meta, FREE, free, loop->now_ns + 10 * SECOND, .segment = g.segment,
+	     .generation = g.generation);
+	assert_int_equal(end_call(&c), 0);
+	assert_int_equal(store_counters(store)->cut_count, 1);
+	assert_int_equal(wanted_count, 1);
 	stream_close(stalled);
 	close_store();
 }
@@ -990,6 +1028,7 @@ int main(void)
 		BOTH(when_a_job_is_over_its_bytes_are_served_to_nobody),
 		BOTH(a_writer_that_stands_still_is_cut_so_that_its_segment_can_be_fenced),
 		BOTH(a_reader_that_reads_nothing_is_cut_so_that_its_segment_can_be_freed),
+		BOTH(nobody_is_asked_to_let_go_of_what_the_last_reader_was_cut_from),
 		BOTH(a_write_that_is_dropped_half_way_pins_nothing),
 		BOTH(the_core_of_the_same_process_reaches_segments_without_a_message),
 		BOTH(info_says_what_is_used_and_for_how_long_it_was),
