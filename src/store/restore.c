@@ -109,10 +109,14 @@ static void retire(struct keep *keep, const struct media *media, struct retired 
 	retired_add(retired, media, &memory);
 }
 
-/* It is free from now on, in the book too; unless that had come there already. */
-static void close_row(struct pool *p, uint32_t index, struct row *row, uint64_t wall_ns)
+/* It is free from now on, in the book too; unless that was what came there last. */
+static void close_row(struct pool *p, const struct table *t, uint32_t index, struct row *row,
+		      uint64_t wall_ns)
 {
-	if (p->closed.index == index && p->closed.generation == row->generation)
+	struct closed last;
+
+	if (table_closed(t, &last) == 0 && last.index == index &&
+	    last.generation == row->generation)
 		return;
 	if (!(row->flags & ROW_FREED)) {
 		row->flags |= ROW_FREED;
@@ -143,7 +147,7 @@ static int restore_row(struct pool *p, const struct table *t, unsigned index, st
 		retire(keep, media, retired, index, &row);
 	}
 	if (row.flags & ROW_USED && !memory.ptr)
-		close_row(p, index, &row, wall_ns);
+		close_row(p, t, index, &row, wall_ns);
 	r = pool_restore(p, &row, &memory, memory.ptr ? punch(media, &memory, &row) : 0);
 	if (r < 0)
 		media->free(&memory);
