@@ -263,10 +263,13 @@ void pool_fini(struct pool *p, const struct media *media)
 	htable_fini(&p->requests);
 }
 
-/* The middle of a sealed segment goes, once nobody can be writing there. */
+/*
+ * The middle of a sealed segment goes, once nobody can be writing there; nor reading, which would
+ * bring pages back that nobody counts.
+ */
 static void consider_punch(struct pool *p, struct segment *s, uint64_t now_ns)
 {
-	if (s->state != SEGMENT_SEALED || s->writer_count > 0 || s->is_away ||
+	if (s->state != SEGMENT_SEALED || s->writer_count > 0 || s->early_count > 0 || s->is_away ||
 	    s->held == segment_booked_now(s) || !list_is_empty(&s->link))
 		return;
 	s->since_ns = now_ns;

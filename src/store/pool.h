@@ -20,8 +20,8 @@
  * VOID       no memory, but an id whose generation goes on.
  * CLEAN      zeros in every byte; on `clean` of its class.
  * OPEN       of one job; who has the key may write, until seal, revoke or free.
- * SEALED     its untouched middle is punched, once nobody writes there any more and if it
- *            is not freed soon.
+ * SEALED     its untouched middle is punched, once nobody writes or reads there any more and
+ *            if it is not freed soon.
  * FREEING    no new pins; the slot hears of it when the last one is gone.
  * REFILLING  still of its job; gets pages where it was punched, if most of it was not.
  * DIRTY      still of its job, which may have it again as it is; on `dirty`, or `exported`.
@@ -91,6 +91,7 @@ struct segment {
 	uint32_t front, back;              /* used are [0, front) and [back, size) */
 	unsigned pin_count, writer_count;  /* pins of all kinds; those that write, at most */
 	struct list transfers;             /* the server's: reads and writes in progress */
+	unsigned early_count;              /* likewise: reads that began before it was sealed */
 	void *free_waiter, *revoke_waiter; /* the server's: who is told */
 
 	/* pool's own. */

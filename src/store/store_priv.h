@@ -80,7 +80,7 @@ struct transfer {
 	struct store *store;
 	struct segment *segment;
 	struct conn *conn;
-	bool is_to_write;
+	bool is_to_write, is_early; /* early: a read of what was not sealed when it began */
 };
 
 /* The pool has changed: serve who waits, and tell the janitor, in the next turn. */

@@ -24,9 +24,12 @@ static struct transfer *transfer_new(struct store *s)
 static void transfer_begin(struct transfer *t, struct store *s, struct segment *segment,
 			   struct conn *c, bool is_to_write)
 {
-	*t = (struct transfer){
-		.store = s, .segment = segment, .conn = c, .is_to_write = is_to_write
-	};
+	*t = (struct transfer){ .store = s,
+				.segment = segment,
+				.conn = c,
+				.is_to_write = is_to_write,
+				.is_early = !is_to_write && segment->state == SEGMENT_OPEN };
+	segment->early_count += t->is_early;
 	list_init(&t->link);
 	list_insert(&segment->transfers, &t->link);
 }
@@ -37,6 +40,7 @@ static void transfer_end(struct transfer *t)
 
 	list_remove(&t->link);
 	list_insert(s->spare_transfers.next, &t->link);
+	t->segment->early_count -= t->is_early;
 	pool_unpin(&s->pool, t->segment, t->is_to_write, s->loop->now_ns);
 	store_unpinned(s, t->segment);
 }

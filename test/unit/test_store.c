@@ -739,6 +739,28 @@ static void nobody_is_asked_to_let_go_of_what_the_last_reader_was_cut_from(void 
 	close_store();
 }
 
+/* It may be of any of its bytes, and those of the middle would be back, and counted by nobody. */
+static void what_is_read_of_an_open_segment_is_there_until_it_was_sent(void **state)
+{
+	struct stream *stalled;
+	struct grant g;
+
+	open_store(is_simulated_of(state), &media_heap);
+	g = grant_one(JOB, 1, 1 << 20);
+	stalled = stall_read(&g, 1 << 20);
+	(void)CALL(meta, SEAL, seal, NULL, .segment = g.segment, .generation = g.generation,
+		   .front = 4096, .back = 1 << 20, .stamp_ns = 2000);
+	assert_int_equal(result, 0);
+	turn_for(1500 * MS);
+	assert_int_equal(store_counters(store)->punched_bytes, 0);
+	stream_close(stalled);
+	WAIT_FOR(store_counters(store)->punched_bytes == (1 << 20) - 4096);
+	/* What begins later is of what is used, and holds up nothing. */
+	assert_int_equal(get_bytes(&g, JOB, 4096, 1), -EINVAL);
+	assert_int_equal(free_call(&g, 5), 0);
+	close_store();
+}
+
 static void a_write_that_is_dropped_half_way_pins_nothing(void **state)
 {
 	struct grant g;
@@ -1029,6 +1051,7 @@ int main(void)
 		BOTH(a_writer_that_stands_still_is_cut_so_that_its_segment_can_be_fenced),
 		BOTH(a_reader_that_reads_nothing_is_cut_so_that_its_segment_can_be_freed),
 		BOTH(nobody_is_asked_to_let_go_of_what_the_last_reader_was_cut_from),
+		BOTH(what_is_read_of_an_open_segment_is_there_until_it_was_sent),
 		BOTH(a_write_that_is_dropped_half_way_pins_nothing),
 		BOTH(the_core_of_the_same_process_reaches_segments_without_a_message),
 		BOTH(info_says_what_is_used_and_for_how_long_it_was),
