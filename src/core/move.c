@@ -265,9 +265,9 @@ static int place_copy(struct move *v, const struct place_entry *p, uint64_t live
 			      &to);
 	if (r == 0) {
 		r = copy(v, to, from, p->len);
-		ops->unpin(c->config.reach, s->id);
+		ops->unpin(c->config.reach, s->id, true);
 	}
-	ops->unpin(c->config.reach, v->segment);
+	ops->unpin(c->config.reach, v->segment, false);
 	if (r < 0)
 		return r;
 	v->entries[v->count++] = (struct move_entry){ .offset = p->offset,

@@ -37,7 +37,7 @@ static int sums_put(struct core *c, uint64_t job, const struct extent *e, struct
 	r = crc_more(crc_begin(e->seed), table, len) == e->crc ? 0 : -EIO;
 	if (r == 0)
 		put_bytes(to, table, len);
-	ops->unpin(c->config.reach, e->table_segment);
+	ops->unpin(c->config.reach, e->table_segment, false);
 	return r;
 }
 
@@ -101,7 +101,7 @@ int core_pin(struct core *c, uint64_t job, uint64_t segment, uint32_t generation
 
 void core_unpin(struct core *c, uint64_t segment)
 {
-	c->config.reach_ops->unpin(c->config.reach, segment);
+	c->config.reach_ops->unpin(c->config.reach, segment, false);
 }
 
 void core_hold_views(struct core *c, uint64_t job, bool is_held)

@@ -317,7 +317,7 @@ static int reach(struct core *c, uint64_t job, uint64_t segment, uint32_t genera
 void span_end(struct span *s)
 {
 	if (s->is_pinned)
-		s->core->config.reach_ops->unpin(s->core->config.reach, s->segment);
+		s->core->config.reach_ops->unpin(s->core->config.reach, s->segment, false);
 	s->is_pinned = false;
 	if (s->buffer_len > 0)
 		buffer_given_back(s->core, s->buffer_len);

@@ -36,7 +36,7 @@ int piece_at(struct core *c, struct segment *s, uint32_t offset, uint32_t len, s
 void piece_leave(struct core *c, struct piece *p)
 {
 	if (p->is_pinned)
-		c->config.reach_ops->unpin(c->config.reach, p->segment->id);
+		c->config.reach_ops->unpin(c->config.reach, p->segment->id, true);
 	if (p->is_buffer) {
 		node_free(p->ptr);
 		buffer_given_back(c, p->len);

@@ -25,7 +25,7 @@ struct reach_ops {
 	/* Likewise, to write: with the key of the grant, until SEAL or REVOKE. */
 	int (*pin_to_write)(struct reach *p, uint64_t job, uint64_t segment, uint32_t generation,
 			    uint64_t key, uint32_t offset, uint32_t len, uint8_t **ret);
-	void (*unpin)(struct reach *p, uint64_t segment);
+	void (*unpin)(struct reach *p, uint64_t segment, bool was_to_write);
 	/*
 	 * A descriptor for functions of its job, which may map it and read all of it from now
 	 * on; *ret_size is its size. Or -ESTALE, -EOPNOTSUPP, -EMFILE, -ENFILE.

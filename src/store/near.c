@@ -23,12 +23,12 @@ static int near_pin_to_write(struct reach *r, uint64_t job, uint64_t segment, ui
 	return e < 0 && e != -ERANGE ? -ESTALE : e;
 }
 
-static void near_unpin(struct reach *r, uint64_t id)
+static void near_unpin(struct reach *r, uint64_t id, bool was_to_write)
 {
 	struct store *s = r->store;
 	struct segment *segment = pool_pinned(&s->pool, id);
 
-	pool_unpin(&s->pool, segment, false, s->loop->now_ns);
+	pool_unpin(&s->pool, segment, was_to_write, s->loop->now_ns);
 	store_unpinned(s, segment);
 }
 

@@ -385,8 +385,6 @@ void pool_unpin(struct pool *p, struct segment *s, bool is_to_write, uint64_t no
 		assert(s->writer_count > 0);
 		s->writer_count--;
 	}
-	if (s->writer_count > s->pin_count)
-		s->writer_count = s->pin_count;
 	consider_punch(p, s, now_ns);
 	if (s->state == SEGMENT_FREEING && s->pin_count == 0)
 		settle(p, s, now_ns);

@@ -89,7 +89,7 @@ struct segment {
 	uint64_t request, stamp_ns;        /* of the grant */
 	uint64_t sealed_ns, freed_ns;      /* likewise the slot's, once it is */
 	uint32_t front, back;              /* used are [0, front) and [back, size) */
-	unsigned pin_count, writer_count;  /* pins of all kinds; those that write, at most */
+	unsigned pin_count, writer_count;  /* pins of all kinds; those that write */
 	struct list transfers;             /* the server's: reads and writes in progress */
 	unsigned early_count;              /* likewise: reads that began before it was sealed */
 	void *free_waiter, *revoke_waiter; /* the server's: who is told */
@@ -249,7 +249,7 @@ void pool_unpin(struct pool *p, struct segment *s, bool is_to_write, uint64_t no
  */
 struct segment *pool_view_over(struct pool *p, unsigned *at);
 void pool_hold_views(struct pool *p, uint64_t job, bool is_held);
-/* For those who cannot say which kind it was; a pin must be left. */
+/* For those who know its id only; a pin must be left. */
 struct segment *pool_pinned(struct pool *p, uint64_t id);
 
 /*

@@ -502,7 +502,7 @@ static void flip(const struct extent *e, uint32_t at)
 	note("pin:%d ",
 	     reach_ops->pin(reach, job, e->segment, e->generation, e->offset + at, 1, &p));
 	*p ^= 1;
-	reach_ops->unpin(reach, e->segment);
+	reach_ops->unpin(reach, e->segment, false);
 }
 
 static void play_damage(void)

@@ -663,7 +663,7 @@ static void a_writer_that_stands_still_is_cut_so_that_its_segment_can_be_fenced(
 	/* It cannot go on where it was, and others still read. */
 	assert_int_equal(put_at(&g, JOB, 0, "x", 1), -EACCES);
 	assert_int_equal(get_bytes(&g, JOB, 0, 1), 0);
-	ops->unpin(reach, g.segment);
+	ops->unpin(reach, g.segment, false);
 	stream_close(stalled);
 	close_store();
 }
@@ -788,7 +788,7 @@ static void the_core_of_the_same_process_reaches_segments_without_a_message(void
 	assert_int_equal(ops->pin_to_write(reach, JOB, g.segment, g.generation, g.key, 64, 5, &in),
 			 0);
 	memcpy(in, "hello", 5);
-	ops->unpin(reach, g.segment);
+	ops->unpin(reach, g.segment, true);
 	assert_int_equal(get_bytes(&g, JOB, 64, 5), 0);
 	assert_memory_equal(room, "hello", 5);
 	assert_int_equal(ops->pin(reach, JOB, g.segment, g.generation, 64, 5, &out), 0);
@@ -806,15 +806,36 @@ static void the_core_of_the_same_process_reaches_segments_without_a_message(void
 	assert_true(c.is_pending);
 	assert_int_equal(ops->pin(reach, JOB, g.segment, g.generation, 64, 5, &in), -ESTALE);
 	assert_memory_equal(out, "hello", 5);
-	ops->unpin(reach, g.segment);
+	ops->unpin(reach, g.segment, false);
 	turn_for(50 * MS);
 	assert_true(c.is_pending);
-	ops->unpin(reach, g.segment);
+	ops->unpin(reach, g.segment, false);
 	assert_int_equal(end_call(&c), 0);
 
 	g = grant_one(JOB, 2, 64 << 10);
 	(void)CALL(meta, JOB_OVER, job_over, NULL, .job = JOB);
 	assert_int_equal(ops->pin(reach, JOB, g.segment, g.generation, 64, 5, &in), -ESTALE);
+	close_store();
+}
+
+/* What functions map of it is pinned for as long as they do. */
+static void a_core_that_only_reads_holds_up_no_fence(void **state)
+{
+	const struct reach_ops *ops;
+	struct reach *reach;
+	uint8_t *bytes;
+	struct grant g;
+
+	open_store(is_simulated_of(state), &media_heap);
+	store_reach(store, &reach, &ops);
+	g = grant_one(JOB, 1, 64 << 10);
+	assert_int_equal(ops->pin(reach, JOB, g.segment, g.generation, 0, 5, &bytes), 0);
+	assert_int_equal(
+		ops->pin_to_write(reach, JOB, g.segment, g.generation, g.key, 64, 5, &bytes), 0);
+	ops->unpin(reach, g.segment, true);
+	(void)CALL(meta, REVOKE, revoke, NULL, .segment = g.segment, .generation = g.generation);
+	assert_int_equal(result, 0);
+	ops->unpin(reach, g.segment, false);
 	close_store();
 }
 
@@ -1054,6 +1075,7 @@ int main(void)
 		BOTH(what_is_read_of_an_open_segment_is_there_until_it_was_sent),
 		BOTH(a_write_that_is_dropped_half_way_pins_nothing),
 		BOTH(the_core_of_the_same_process_reaches_segments_without_a_message),
+		BOTH(a_core_that_only_reads_holds_up_no_fence),
 		BOTH(info_says_what_is_used_and_for_how_long_it_was),
 		BOTH(the_segments_in_use_are_listed_to_those_who_compare),
 		BOTH(a_metadata_server_that_comes_back_finds_the_store_again),

@@ -52,9 +52,9 @@ static int pin_window(struct reach *r, uint64_t job, uint64_t segment, uint32_t 
 	return x;
 }
 
-static void unpin_window(struct reach *r, uint64_t segment)
+static void unpin_window(struct reach *r, uint64_t segment, bool was_to_write)
 {
-	reach_ops->unpin(r, segment);
+	reach_ops->unpin(r, segment, was_to_write);
 	pins--;
 	memset(window, UNTOUCHED, sizeof(window));
 }
