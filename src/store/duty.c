@@ -257,15 +257,12 @@ static void patience_restart(struct store *s)
 				    TRANSFER_PATIENCE_NS);
 }
 
-void store_unpinned(struct store *s, struct segment *segment)
+void store_unpin(struct store *s, struct segment *segment, bool is_to_write)
 {
-	struct pin_wait *w;
-
-	if (segment->free_waiter && segment->state != SEGMENT_FREEING) {
-		w = take_waiter(&segment->free_waiter);
-		waiter_reply(w);
+	if (pool_unpin(&s->pool, segment, is_to_write, s->loop->now_ns))
 		store_changed(s);
-	}
+	if (segment->free_waiter && segment->state != SEGMENT_FREEING)
+		waiter_reply(take_waiter(&segment->free_waiter));
 	if (segment->revoke_waiter && segment->writer_count == 0)
 		waiter_reply(take_waiter(&segment->revoke_waiter));
 }

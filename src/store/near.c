@@ -25,11 +25,7 @@ static int near_pin_to_write(struct reach *r, uint64_t job, uint64_t segment, ui
 
 static void near_unpin(struct reach *r, uint64_t id, bool was_to_write)
 {
-	struct store *s = r->store;
-	struct segment *segment = pool_pinned(&s->pool, id);
-
-	pool_unpin(&s->pool, segment, was_to_write, s->loop->now_ns);
-	store_unpinned(s, segment);
+	store_unpin(r->store, pool_pinned(&r->store->pool, id), was_to_write);
 }
 
 static int near_export(struct reach *r, uint64_t job, uint64_t segment, uint32_t generation,

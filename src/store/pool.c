@@ -267,13 +267,14 @@ void pool_fini(struct pool *p, const struct media *media)
  * The middle of a sealed segment goes, once nobody can be writing there; nor reading, which would
  * bring pages back that nobody counts.
  */
-static void consider_punch(struct pool *p, struct segment *s, uint64_t now_ns)
+static bool consider_punch(struct pool *p, struct segment *s, uint64_t now_ns)
 {
 	if (s->state != SEGMENT_SEALED || s->writer_count > 0 || s->early_count > 0 || s->is_away ||
 	    s->held == segment_booked_now(s) || !list_is_empty(&s->link))
-		return;
+		return false;
 	s->since_ns = now_ns;
 	list_insert(&p->punches, &s->link);
+	return true;
 }
 
 /* What a segment adds to the book will not change any more. */
@@ -377,7 +378,7 @@ static void settle(struct pool *p, struct segment *s, uint64_t now_ns)
 		unmake(p, s);
 }
 
-void pool_unpin(struct pool *p, struct segment *s, bool is_to_write, uint64_t now_ns)
+bool pool_unpin(struct pool *p, struct segment *s, bool is_to_write, uint64_t now_ns)
 {
 	assert(s->pin_count > 0);
 	s->pin_count--;
@@ -385,9 +386,12 @@ void pool_unpin(struct pool *p, struct segment *s, bool is_to_write, uint64_t no
 		assert(s->writer_count > 0);
 		s->writer_count--;
 	}
-	consider_punch(p, s, now_ns);
-	if (s->state == SEGMENT_FREEING && s->pin_count == 0)
-		settle(p, s, now_ns);
+	if (s->state != SEGMENT_FREEING)
+		return consider_punch(p, s, now_ns);
+	if (s->pin_count > 0)
+		return false;
+	settle(p, s, now_ns);
+	return true;
 }
 
 int pool_seal(struct pool *p, uint64_t id, uint32_t generation, uint32_t front, uint32_t back,

@@ -241,7 +241,8 @@ int pool_pin(struct pool *p, uint64_t job, uint64_t id, uint32_t generation, uin
 /* To write; -EACCES: the key is not, or no longer, the right one. */
 int pool_pin_to_write(struct pool *p, uint64_t job, uint64_t id, uint32_t generation, uint64_t key,
 		      uint32_t offset, uint32_t len, struct segment **ret, uint8_t **ret_bytes);
-void pool_unpin(struct pool *p, struct segment *s, bool is_to_write, uint64_t now_ns);
+/* True: it was the last one that something waited for, and the janitor is to look. */
+bool pool_unpin(struct pool *p, struct segment *s, bool is_to_write, uint64_t now_ns);
 /*
  * Functions that had views of a predecessor's believe what it told them for SERVE_MS: until then
  * what it had exported is pinned, and longer where somebody knows of views. One that is not held

@@ -120,10 +120,8 @@ void store_end_views(struct store *s)
 	struct segment *segment;
 	unsigned at = 0;
 
-	while ((segment = pool_view_over(&s->pool, &at)) != NULL) {
-		pool_unpin(&s->pool, segment, false, s->loop->now_ns);
-		store_unpinned(s, segment);
-	}
+	while ((segment = pool_view_over(&s->pool, &at)) != NULL)
+		store_unpin(s, segment, false);
 }
 
 static void views_are_over(struct timer *t)

@@ -108,8 +108,8 @@ void store_job_over_serve(struct request *r);
 void store_segments_serve(struct request *r);
 /* Answers those whose waiting for space is over. */
 void store_asks_serve(struct store *s);
-/* A pin is gone: who waited for it is answered. */
-void store_unpinned(struct store *s, struct segment *segment);
+/* Gives a pin back: who waited for it is answered. */
+void store_unpin(struct store *s, struct segment *segment, bool is_to_write);
 /* In closed(): nobody is told any more. */
 void store_waits_forget(struct conn *c);
 void store_patience_over(struct timer *t);

@@ -41,8 +41,7 @@ static void transfer_end(struct transfer *t)
 	list_remove(&t->link);
 	list_insert(s->spare_transfers.next, &t->link);
 	t->segment->early_count -= t->is_early;
-	pool_unpin(&s->pool, t->segment, t->is_to_write, s->loop->now_ns);
-	store_unpinned(s, t->segment);
+	store_unpin(s, t->segment, t->is_to_write);
 }
 
 void store_transfers_fini(struct store *s)

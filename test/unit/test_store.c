@@ -761,6 +761,29 @@ static void what_is_read_of_an_open_segment_is_there_until_it_was_sent(void **st
 	close_store();
 }
 
+/* Nothing else happens that would have the janitor look. */
+static void what_the_last_pin_held_up_is_done_when_it_is_gone(void **state)
+{
+	const struct reach_ops *ops;
+	struct reach *reach;
+	uint8_t *bytes;
+	struct grant g;
+
+	open_store(is_simulated_of(state), &media_heap);
+	store_reach(store, &reach, &ops);
+	g = grant_one(JOB, 1, 1 << 20);
+	assert_int_equal(
+		ops->pin_to_write(reach, JOB, g.segment, g.generation, g.key, 0, 1, &bytes), 0);
+	(void)CALL(meta, SEAL, seal, NULL, .segment = g.segment, .generation = g.generation,
+		   .front = 4096, .back = 1 << 20, .stamp_ns = 2000);
+	turn_for(60 * SECOND);
+	assert_int_equal(store_counters(store)->punched_bytes, 0);
+	ops->unpin(reach, g.segment, true);
+	turn_for(2 * SECOND);
+	assert_int_equal(store_counters(store)->punched_bytes, (1 << 20) - 4096);
+	close_store();
+}
+
 static void a_write_that_is_dropped_half_way_pins_nothing(void **state)
 {
 	struct grant g;
@@ -1073,6 +1096,7 @@ int main(void)
 		BOTH(a_reader_that_reads_nothing_is_cut_so_that_its_segment_can_be_freed),
 		BOTH(nobody_is_asked_to_let_go_of_what_the_last_reader_was_cut_from),
 		BOTH(what_is_read_of_an_open_segment_is_there_until_it_was_sent),
+		cmocka_unit_test_prestate(what_the_last_pin_held_up_is_done_when_it_is_gone, &yes),
 		BOTH(a_write_that_is_dropped_half_way_pins_nothing),
 		BOTH(the_core_of_the_same_process_reaches_segments_without_a_message),
 		BOTH(a_core_that_only_reads_holds_up_no_fence),
