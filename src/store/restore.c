@@ -133,6 +133,7 @@ static int restore_row(struct pool *p, const struct table *t, unsigned index, st
 {
 	struct memory memory = { .fd = -1 };
 	struct row row;
+	uint32_t held;
 	int r = get_row(t, index, &row);
 
 	/* Damaged: what its generation was is unknown, so it is never used again. */
@@ -148,7 +149,10 @@ static int restore_row(struct pool *p, const struct table *t, unsigned index, st
 	}
 	if (row.flags & ROW_USED && !memory.ptr)
 		close_row(p, t, index, &row, wall_ns);
-	r = pool_restore(p, &row, &memory, memory.ptr ? punch(media, &memory, &row) : 0);
+	held = memory.ptr ? punch(media, &memory, &row) : 0;
+	if (held > p->limit - p->reserved)
+		p->limit = p->reserved + held; /* it could not be punched, and is there */
+	r = pool_restore(p, &row, &memory, held);
 	if (r < 0)
 		media->free(&memory);
 	return r;
@@ -193,8 +197,8 @@ int pool_open(struct pool *p, struct keep *keep, const struct media *media, stru
 {
 	struct memory memory = { .fd = -1 };
 	unsigned count = 0, most = segments_for(media, limit);
+	uint64_t number = 0, used = 0;
 	struct table found = { 0 };
-	uint64_t number = 0, used;
 	int r;
 
 	*ret = (struct restored){ 0 };
@@ -202,14 +206,13 @@ int pool_open(struct pool *p, struct keep *keep, const struct media *media, stru
 		ret->is_again = table_open(&found, memory, &number) == 0;
 	if (ret->is_again) {
 		used = bytes_in_use(&found);
-		ret->limit = used > limit ? limit : 0;
-		limit = used > limit ? used : limit;
 		count = rows_used(&found);
 		most = count > most ? count : most;
 	}
-	r = pool_init(p, ret->is_again ? number : new_number(), limit, most);
+	r = pool_init(p, ret->is_again ? number : new_number(), used > limit ? used : limit, most);
 	if (r == 0 && ret->is_again)
 		r = restore_all(p, &found, count, keep, media, retired, wall_ns, ret);
+	ret->limit = p->limit > limit ? limit : 0;
 	if (r == 0 && keep)
 		r = make_table(p, keep, media);
 	media->free(&memory);

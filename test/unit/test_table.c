@@ -631,6 +631,36 @@ static void more_than_the_limit_stays_and_raises_it(void **state)
 	shelf_free(&s);
 }
 
+static int no_punch(struct memory *m, size_t from, size_t to)
+{
+	return -EOPNOTSUPP;
+}
+
+/* A whole segment is there, whatever is used of it. */
+static void what_the_machine_does_not_take_back_raises_the_limit_too(void **state)
+{
+	struct shelf s;
+	struct table t = empty_table(&s, 1);
+	struct row row = used_row(JOB_A, 8 * MB);
+	struct media stuck = media_heap;
+	struct restored r;
+	struct pool next;
+
+	row.flags |= ROW_SEALED;
+	row.front = MB;
+	row.sealed_ns = WALL + 5;
+	table_set_row(&t, 0, &row);
+	s.segments[0] = region(8 * MB);
+	s.keep.ops = &FOUND_OPS;
+	stuck.punch = no_punch;
+	assert_int_equal(pool_open(&next, &s.keep, &stuck, &retired, 4 * MB, WALL, &r), 0);
+	assert_int_equal(r.limit, 4 * MB);
+	assert_int_equal(next.limit, 8 * MB);
+	assert_int_equal(next.reserved, 8 * MB);
+	pool_fini(&next, &media_heap);
+	shelf_free(&s);
+}
+
 static void a_row_that_was_closed_is_not_closed_again(void **state)
 {
 	struct row row = used_row(JOB_A, 64 * KB);
@@ -742,6 +772,7 @@ int main(void)
 			a_freed_segment_that_was_exported_says_so_to_a_successor, setup, teardown),
 		cmocka_unit_test(what_cannot_be_is_lost_and_never_used_again),
 		cmocka_unit_test(more_than_the_limit_stays_and_raises_it),
+		cmocka_unit_test(what_the_machine_does_not_take_back_raises_the_limit_too),
 		cmocka_unit_test(a_row_that_was_closed_is_not_closed_again),
 		cmocka_unit_test(what_is_no_table_is_a_new_pool),
 		cmocka_unit_test(one_wrong_byte_invents_nothing),
