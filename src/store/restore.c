@@ -84,29 +84,40 @@ static uint32_t punch(const struct media *media, struct memory *m, const struct 
 	return media->punch(m, low, high) == 0 ? row_bytes(row) : row->size;
 }
 
-/* Its memory, if it is what the row says. */
-static void take(struct keep *keep, const struct media *media, uint32_t index,
-		 const struct row *row, struct memory *ret)
+/* The keeper has it, and we cannot have it now: who is started after us may. */
+static bool is_there(int r)
 {
-	*ret = (struct memory){ .fd = -1 };
-	if (keep_take(keep, segment_name(index), ret) == 0 && ret->size == row->size)
-		return;
+	return r < 0 && r != -ENOENT && r != -EBADF;
+}
+
+/* Its memory, if it is what the row says; else there is none. */
+static int take(struct keep *keep, const struct media *media, uint32_t index, const struct row *row,
+		struct memory *ret)
+{
+	int r = keep_take(keep, segment_name(index), ret);
+
+	if (is_there(r))
+		return r;
+	if (r == 0 && ret->size == row->size)
+		return 0;
 	keep_drop(keep, segment_name(index));
 	media->free(ret);
+	return 0;
 }
 
 /* It is free, and functions may map it still: they have nothing of it left. */
-static void retire(struct keep *keep, const struct media *media, struct retired *retired,
-		   uint32_t index, const struct row *row)
+static int retire(struct keep *keep, const struct media *media, struct retired *retired,
+		  uint32_t index, const struct row *row)
 {
-	struct memory memory;
+	struct memory memory = { .fd = -1 };
+	int r = take(keep, media, index, row, &memory);
 
-	take(keep, media, index, row, &memory);
 	if (!memory.ptr)
-		return;
+		return r;
 	(void)media->punch(&memory, 0, memory.size);
 	keep_drop(keep, segment_name(index));
 	retired_add(retired, media, &memory);
+	return 0;
 }
 
 /* It is free from now on, in the book too; unless that was what came there last. */
@@ -127,6 +138,15 @@ static void close_row(struct pool *p, const struct table *t, uint32_t index, str
 	p->closed.generation = row->generation;
 }
 
+/* Of one that is in use; what is free, and functions may map still, is none. */
+static int memory_of(struct keep *keep, const struct media *media, struct retired *retired,
+		     uint32_t index, const struct row *row, struct memory *ret)
+{
+	if (goes_on(row))
+		return take(keep, media, index, row, ret);
+	return row->flags & ROW_EXPORTED ? retire(keep, media, retired, index, row) : 0;
+}
+
 static int restore_row(struct pool *p, const struct table *t, unsigned index, struct keep *keep,
 		       const struct media *media, struct retired *retired, uint64_t wall_ns,
 		       struct restored *ret)
@@ -140,12 +160,12 @@ static int restore_row(struct pool *p, const struct table *t, unsigned index, st
 	if (r < 0)
 		row = (struct row){ .generation = r == -ENOENT ? 0 : UINT32_MAX };
 	ret->lost += r < 0 && r != -ENOENT;
+	r = memory_of(keep, media, retired, index, &row, &memory);
+	if (r < 0)
+		return r;
 	if (goes_on(&row)) {
-		take(keep, media, index, &row, &memory);
 		ret->lost += !memory.ptr;
 		ret->count += memory.ptr != NULL;
-	} else if (row.flags & ROW_EXPORTED) {
-		retire(keep, media, retired, index, &row);
 	}
 	if (row.flags & ROW_USED && !memory.ptr)
 		close_row(p, t, index, &row, wall_ns);
@@ -202,7 +222,11 @@ int pool_open(struct pool *p, struct keep *keep, const struct media *media, stru
 	int r;
 
 	*ret = (struct restored){ 0 };
-	if (keep_take(keep, TABLE, &memory) == 0)
+	*p = (struct pool){ 0 };
+	r = keep_take(keep, TABLE, &memory);
+	if (is_there(r))
+		return r;
+	if (r == 0)
 		ret->is_again = table_open(&found, memory, &number) == 0;
 	if (ret->is_again) {
 		used = bytes_in_use(&found);

@@ -20,7 +20,8 @@ struct restored {
 /*
  * pool_init(), with the predecessor's number, or a new one. `wall_ns` is the time that is
  * booked as the end of what is lost. Without a keeper there is no table. After an error
- * pool_fini() is due all the same. What is free and functions may map still comes to `retired`.
+ * pool_fini() is due all the same; what the keeper has and cannot be mapped now is one, and is left
+ * there. What is free and functions may map still comes to `retired`.
  */
 int pool_open(struct pool *p, struct keep *keep, const struct media *media, struct retired *retired,
 	      uint64_t limit, uint64_t wall_ns, struct restored *ret);

@@ -75,6 +75,8 @@ static bool shelf_find(struct keep *k, struct keep_name from, struct keep_name *
 	return false;
 }
 
+static enum keep_kind unmapped; /* for these there are no addresses */
+
 /* A copy: the successor frees it. */
 static int shelf_take(struct keep *k, struct keep_name name, struct memory *ret)
 {
@@ -82,6 +84,8 @@ static int shelf_take(struct keep *k, struct keep_name name, struct memory *ret)
 	const struct memory *m = place(s, name);
 	int r;
 
+	if (name.kind == unmapped)
+		return -ENOMEM;
 	if (!s->is_found || !m || !m->ptr)
 		return -ENOENT;
 	r = media_heap.make(m->size, ret);
@@ -466,6 +470,33 @@ static void what_has_no_memory_is_lost_and_its_generation_goes_on(void **state)
 	shelf_free(&s);
 }
 
+static void what_cannot_be_mapped_now_is_left_for_the_next_one(void **state)
+{
+	static const enum keep_kind kinds[] = { KEEP_TABLE, KEEP_SEGMENT };
+	struct shelf s;
+	struct table t = empty_table(&s, 2);
+	struct row row = used_row(JOB_A, 64 * KB);
+	struct restored r;
+	struct pool next;
+
+	table_set_row(&t, 0, &row);
+	s.segments[0] = region(64 * KB);
+	s.keep.ops = &FOUND_OPS;
+	dropped = 0;
+	for (unsigned i = 0; i < 2; i++) {
+		unmapped = kinds[i];
+		assert_int_equal(pool_open(&next, &s.keep, &media_heap, &retired, LIMIT, WALL, &r),
+				 -ENOMEM);
+		pool_fini(&next, &media_heap);
+	}
+	unmapped = 0;
+	assert_int_equal(dropped, 0);
+	r = successor(&s, LIMIT, &next);
+	assert_true(r.is_again && r.count == 1 && r.lost == 0);
+	pool_fini(&next, &media_heap);
+	shelf_free(&s);
+}
+
 /* Whether it is in use still or was free already: functions may map it. */
 static void what_was_exported_stays_so_or_is_punched(void **state)
 {
@@ -766,6 +797,7 @@ int main(void)
 			whatever_instruction_is_the_last_a_successor_has_all_of_a_request_or_nothing,
 			setup, teardown),
 		cmocka_unit_test(what_has_no_memory_is_lost_and_its_generation_goes_on),
+		cmocka_unit_test(what_cannot_be_mapped_now_is_left_for_the_next_one),
 		cmocka_unit_test(what_was_exported_stays_so_or_is_punched),
 		cmocka_unit_test(what_a_predecessor_had_exported_is_not_used_again_at_once),
 		cmocka_unit_test_setup_teardown(
