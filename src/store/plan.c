@@ -359,6 +359,8 @@ static void plan_for_ended(struct planning *g)
 static void plan_for_idle(struct planning *g)
 {
 	struct pool *p = g->p;
+	/* Where the machine has no more, what is idle is what those who wait lack. */
+	bool is_useless = p->ask_count == 0 || has_failed(p, g->now_ns);
 
 	for (unsigned i = 0; i < POOL_CLASSES; i++) {
 		struct segment *s;
@@ -367,7 +369,7 @@ static void plan_for_idle(struct planning *g)
 		       cold_ns(p, s) <= g->now_ns)
 			clear(g, s);
 		while (g->decisions < DECISIONS_MAX && is_idle(p, g->now_ns) &&
-		       p->clean_count[i] > g->target[i] && p->ask_count == 0)
+		       p->clean_count[i] > g->target[i] && is_useless)
 			decide(g, container_of(p->clean[i].prev, struct segment, link),
 			       SEGMENT_UNMAKING, POOL_CLEARED);
 	}

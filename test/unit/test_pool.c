@@ -1814,6 +1814,53 @@ static void a_machine_with_less_memory_than_promised_makes_puts_wait(void **stat
 	media = &media_heap;
 }
 
+static unsigned regions_left;
+
+static int limited_make(size_t size, struct memory *ret)
+{
+	int r = regions_left == 0 ? -EMFILE : media_heap.make(size, ret);
+
+	regions_left -= r == 0;
+	return r;
+}
+
+static void limited_free(struct memory *m)
+{
+	regions_left += m->ptr != NULL;
+	media_heap.free(m);
+}
+
+/* Its limit would have room for both sizes. */
+static void where_the_machine_has_no_more_what_is_idle_makes_room(void **state)
+{
+	struct media scarce = media_heap;
+	struct ask a = make_ask(JOB_B, 9, 256 * KB, 256 * KB), *next = NULL;
+	struct grant list[4];
+	struct grants g;
+	int r = 0;
+
+	scarce.make = limited_make;
+	scarce.free = limited_free;
+	media = &scarce;
+	regions_left = 8; /* four of them for the smallest */
+	for (unsigned i = 0; i < 4; i++)
+		list[i] = get_one(JOB_A, i, MB);
+	for (unsigned i = 0; i < 4; i++)
+		assert_int_equal(free_it(&list[i], 5), 0);
+	pool_job_over(&p, JOB_A);
+	work();
+	assert_int_equal(p.clean_count[4], 4);
+	assert_int_equal(pool_ask(&p, &a, now, &g), -EAGAIN);
+	for (unsigned i = 0; i < 50 && !next; i++) {
+		now += 100 * MS;
+		work();
+		next = pool_next(&p, now, &g, &r);
+	}
+	assert_ptr_equal(next, &a);
+	assert_int_equal(r, 0);
+	media = &media_heap;
+}
+
 static void a_machine_without_memory_to_refill_with_has_the_rest_back(void **state)
 {
 	struct media scarce = media_heap;
@@ -2098,6 +2145,7 @@ int main(void)
 		TEST(with_many_segments_the_smallest_ones_grow),
 		TEST(without_a_segment_left_puts_wait_and_go_on_when_there_is_one),
 		TEST(a_machine_with_less_memory_than_promised_makes_puts_wait),
+		TEST(where_the_machine_has_no_more_what_is_idle_makes_room),
 		TEST(a_machine_without_memory_to_refill_with_has_the_rest_back),
 		TEST(nothing_is_booked_before_the_first_stamp),
 		TEST(both_sides_book_the_same_bytes_at_the_same_times),
