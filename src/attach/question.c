@@ -189,13 +189,14 @@ int question_ask_once(struct question *q, const struct wcur *body, const struct 
 	ptrdiff_t len = wcur_finish(body);
 	struct conn *c;
 	struct wcur w;
-	int r = len < 0 ? -ENOMEM : handle_conn(op, &c);
+	int r;
 
+	q->call.body = body_give(op->w->net, q->call.body);
+	r = len < 0 ? -ENOMEM : handle_conn(op, &c);
 	if (r == 0)
 		handle_want_ring(op->w);
 	if (r < 0)
 		return r;
-	q->call.body = body_give(op->w->net, q->call.body);
 	if (q->sent_ns)
 		request_grow_old(q->msg, q->kept->u.bytes, (size_t)len,
 				 (op->w->loop->now_ns - q->sent_ns) / 1000000 + 1);
@@ -216,17 +217,24 @@ int question_ask_once(struct question *q, const struct wcur *body, const struct 
 	return r;
 }
 
+/* Who is asked answers that who he needs is out of reach: he has waited for that himself. */
+static bool was_said(const struct question *q)
+{
+	return q->call.body && q->call.frame.status == STATUS_UNREACHABLE;
+}
+
 int question_ask(struct question *q, const struct wcur *body, const struct payload *payload)
 {
-	uint64_t pause_ns = PAUSE_NS_MIN;
+	uint64_t pause_ns = PAUSE_NS_MIN, begun_ns = q->op->w->loop->now_ns;
 	struct wadi_op *op = q->op;
 
 	for (;;) {
 		int r = question_ask_once(q, body, payload), sleep;
+		uint64_t again_ns = was_said(q) ? due_again(begun_ns, op->due_ns) : op->due_ns;
 
 		if (r != -ECONNRESET && !(r == -EHOSTUNREACH && op->w->connection > 0))
 			return r;
-		if (op->w->loop->now_ns + pause_ns >= op->due_ns)
+		if (op->w->loop->now_ns + pause_ns >= again_ns)
 			return -EHOSTUNREACH;
 		sleep = op_sleep(op, pause_ns);
 		if (sleep < 0)

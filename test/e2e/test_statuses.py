@@ -18,7 +18,7 @@ import time
 
 import pytest
 from cluster import Cluster
-from conftest import BUILD, DONE, LATE, REFUSED, UNREACHABLE, WADI, Client, clean_environment, pattern, until
+from conftest import BUILD, DONE, LATE, REFUSED, UNREACHABLE, WADI, Client, clean_environment, pattern, told, until
 from wire import FREE_PAYLOAD, MESSAGES, REPLY, STATUSES, Wire, encode
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -240,7 +240,7 @@ def a_put_of_one_frame_without_room(store):
 def a_put_into_a_full_store(new_store):
     w = new_store(memory="64M").job()
     for number in range(40):
-        done = w.run("put", "-", f"x{number}", "--timeout", "2s", input=pattern(2 * MIB))
+        done = told(lambda: w.run("put", "-", f"x{number}", "--timeout", "2s", input=pattern(2 * MIB)))
         if done.returncode:
             return done
     raise AssertionError("it is never full")
@@ -259,7 +259,7 @@ def a_put_of_more_than_there_is(new_store, tmp_path):
 def a_put_beyond_what_is_left(store):
     w = store.job(None, "--quota", "dram=2M")
     for number in range(9):
-        done = w.run("put", "-", f"x{number}", "--timeout", "300ms", input=pattern(600 * KIB))
+        done = told(lambda: w.run("put", "-", f"x{number}", "--timeout", "1s", input=pattern(600 * KIB)))
         if done.returncode:
             break
     store.client()("job", "end", w.job)
@@ -362,7 +362,7 @@ def two_copies(w):
 
 @says("TIMEOUT", r"the deadline has passed \(it did not come in time\)", LATE)
 def wait_for_nothing(w):
-    return w.run("wait", "x", "--timeout", "100ms")
+    return w.run("wait", "x", "--timeout", "1s")
 
 
 @says("CANCELED", r"canceled", None)
@@ -499,7 +499,27 @@ def a_store_that_is_gone(cluster):
     job = cluster.job("j")
     job("put", "-", "x", input=pattern(100_000))
     cluster.roles["store"].end(signal.SIGKILL)
-    return job.run("get", "x", "--timeout", "1s")
+    return job.run("get", "x", "--timeout", "2s")
+
+
+@says("UNREACHABLE", r"it cannot be reached \(the disk is away\)", UNREACHABLE)
+def what_is_said_shortly_before_the_deadline():
+    """It is not asked again then: nothing would be heard of that in time."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = Client("tcp://127.0.0.1:%d" % listener.getsockname()[1]).start("get", "x", "--timeout", "4s")
+        peer, _ = listener.accept()
+        with peer:
+            wire = Wire.__new__(Wire)
+            wire.socket = peer
+            asked, _, _ = wire.read_frame()
+            wire.send_frame(asked["msg"], encode("HELLO_REP", {"version": 1, "job": 1, "job_name": "default"}), flags=REPLY,
+                            call=asked["call"])
+            asked, _, _ = wire.read_frame()
+            time.sleep(3.2)
+            wire.send_frame(asked["msg"], encode("ERROR_REP", {"detail": "the disk is away"}), flags=REPLY,
+                            status=STATUSES["UNREACHABLE"][0], call=asked["call"])
+            out, err = process.communicate(timeout=30)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 @says("NOMEMORY", r"out of memory \(in this process\)", None)
@@ -613,12 +633,12 @@ def test_every_status_is_told_in_words(request, status, words, code, row):
     if code is None:
         assert re.fullmatch(rf"(?:\S+(?: \S+)?: )?{status}: {words}", said), said
         return
-    told = said.stderr.decode()
-    assert said.returncode == code, told
+    line = said.stderr.decode()
+    assert said.returncode == code, line
     if code == DONE:
-        assert told == ""
+        assert line == ""
     else:
-        assert re.fullmatch(rf"wadi: [^\n]*: {status}: {words}\n", told), told
+        assert re.fullmatch(rf"wadi: [^\n]*: {status}: {words}\n", line), line
 
 
 def test_no_status_is_left_out():
