@@ -69,17 +69,24 @@ int plain_listen(const char *local_name, struct plain_address *ret)
 	return fd;
 }
 
+/* Those above may be given by the kernel to whoever connects, before they are used. */
+#define PORT_MIN 10000
+#define PORT_END 32768
+
 uint16_t plain_free_port(void)
 {
-	struct plain_address a;
-	struct sockaddr_in in;
-	int fd = plain_listen(NULL, &a);
+	for (unsigned i = 0; i < PORT_END - PORT_MIN; i++) {
+		uint16_t port = (uint16_t)(PORT_MIN + node_random_u64() % (PORT_END - PORT_MIN));
+		struct plain_address a = plain_loopback(port);
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		bool is_free = fd >= 0 && bind(fd, (struct sockaddr *)&a.storage, a.len) == 0;
 
-	if (fd < 0)
-		return 0;
-	close(fd);
-	memcpy(&in, &a.storage, sizeof(in));
-	return ntohs(in.sin_port);
+		if (fd >= 0)
+			close(fd);
+		if (is_free)
+			return port;
+	}
+	return 0;
 }
 
 int plain_connect(const struct plain_address *to)
