@@ -158,6 +158,8 @@ static void *ring_later(void *arg)
 {
 	struct one *o = arg;
 
+	while (!atomic_load(&o->word)) /* it is not asleep yet */
+		sched_yield();
 	nanosleep(&(struct timespec){ .tv_nsec = 20 * MS }, NULL);
 	o->come++;
 	if (atomic_exchange(&o->word, 0) == 1)

@@ -24,7 +24,7 @@ static void begin(void)
 	struct timespec t;
 
 	clock_gettime(CLOCK_REALTIME, &t);
-	if (t.tv_nsec > 800000000)
+	if (t.tv_nsec > 500000000)
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000000 - t.tv_nsec }, NULL);
 	assert_int_equal(pipe2(pipe_fds, O_NONBLOCK), 0);
 	fflush(stderr);
