@@ -67,7 +67,8 @@ class Container:
         self.platform, self.version = platform, action["version"]
         self.directory = tempfile.mkdtemp(prefix="whisk-", dir=platform.directory)
         self.log = open(os.path.join(self.directory, "log"), "w+b")
-        self.is_stopped, self.used = False, time.monotonic()
+        self.is_stopped, self.is_idle, self.used = False, False, time.monotonic()
+        self.freezing = threading.Lock()  # who is wanted while it is being stopped goes on after that
         env = {"OW_WAIT_FOR_ACK": "1", "__OW_API_HOST": "http://127.0.0.1", **dict(platform.args.env)}
         image = action["exec"].get("image")
         program, container = dict(platform.args.image).get(image), dict(platform.args.container).get(image)
@@ -125,15 +126,20 @@ class Container:
             self.signal(number)
 
     def stop(self):
-        self.is_stopped = True
-        self.freeze("pause", signal.SIGSTOP)
-        self.platform.count("frozen")
+        with self.freezing:
+            if not self.is_idle or self.is_stopped:
+                return
+            self.is_stopped = True
+            self.freeze("pause", signal.SIGSTOP)
+            self.platform.count("frozen")
 
     def go_on(self):
-        if self.is_stopped:
-            self.freeze("unpause", signal.SIGCONT)
-            self.platform.count("thawed")
-        self.is_stopped = False
+        with self.freezing:
+            self.is_idle = False
+            if self.is_stopped:
+                self.freeze("unpause", signal.SIGCONT)
+                self.platform.count("thawed")
+            self.is_stopped = False
 
     def logs(self):
         """What came since the last time, without the marker."""
@@ -231,7 +237,7 @@ class Platform:
         return container, max(1, int((time.monotonic() - begin) * 1000))
 
     def give_back(self, container):
-        container.used = time.monotonic()
+        container.used, container.is_idle = time.monotonic(), True
         with self.lock:
             self.idle.append(container)
 
@@ -243,12 +249,10 @@ class Platform:
                 stop = [c for c in self.idle if not c.is_stopped
                         and time.monotonic() - c.used > self.args.pause_grace_ms / 1000]
                 remove = [c for c in self.idle if time.monotonic() - c.used > self.args.idle_s]
-                self.idle = [c for c in self.idle if c not in remove and c not in stop]
+                self.idle = [c for c in self.idle if c not in remove]
             for container in stop:
                 if container not in remove:
                     container.stop()
-            with self.lock:
-                self.idle += [c for c in stop if c not in remove]
             for container in remove:
                 container.remove()
 
