@@ -196,6 +196,7 @@ static size_t age_at(uint16_t msg)
 	case MSG_PUT:
 		return 0;
 	case MSG_PUT_OPEN:
+	case MSG_RESERVE:
 		return 8;
 	case MSG_LEASE:
 		return 32;

@@ -34,6 +34,7 @@ static void a_repeat_says_how_old_it_is_in_every_message_that_has_an_age(void **
 	(void)state;
 	GROWN(PUT, put);
 	GROWN(PUT_OPEN, put_open);
+	GROWN(RESERVE, reserve);
 	GROWN(LEASE, lease);
 }
 
