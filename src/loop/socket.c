@@ -266,7 +266,9 @@ static void socket_event(struct source *s, uint32_t events)
 	struct socket *k = container_of(s, struct socket, source);
 
 	k->is_drained = false;
-	k->is_at_end = events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR);
+	/* For good: who looks by himself (epoll.c) knows nothing of it, and it is told only once.
+	 */
+	k->is_at_end |= (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
 	if (k->is_connecting)
 		finish_connecting(k);
 	tell(k);

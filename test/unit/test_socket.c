@@ -499,6 +499,30 @@ static void what_a_listener_takes_becomes_a_stream_of_another_loop(void **state)
 	close(fd);
 }
 
+/* Who waits for the loop's descriptor is told of the end once, and looks often. */
+static void the_end_is_seen_by_who_looks_himself(void **state)
+{
+	char bytes[8];
+	int fd;
+
+	assert_int_equal(listener_open(loop, &at, &lr), 0);
+	fd = plain_connect(&at);
+	WAIT_FOR(ours);
+	assert_true(loop_fd(loop) >= 0);
+	for (int i = 0; i < 8; i++) {
+		assert_int_equal(write(fd, "x", 1), 1);
+		assert_int_equal(loop_turn(loop, loop->now_ns + SECOND), 0);
+		assert_int_equal(stream_recv(ours, bytes, 8), 1);
+	}
+	assert_int_equal(write(fd, "xy", 2), 2);
+	close(fd);
+	assert_int_equal(loop_turn(loop, loop->now_ns + SECOND), 0);
+	assert_int_equal(stream_recv(ours, bytes, 1), 1); /* as much as a turn has time for */
+	assert_int_equal(loop_turn(loop, 0), 0);
+	assert_int_equal(stream_recv(ours, bytes, 8), 1);
+	assert_int_equal(stream_recv(ours, bytes, 8), 0);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -524,6 +548,7 @@ int main(void)
 		T(descriptors_that_were_not_sent_are_closed),
 		T(a_stream_of_another_kind_passes_none),
 		T(what_a_listener_takes_becomes_a_stream_of_another_loop),
+		T(the_end_is_seen_by_who_looks_himself),
 	};
 	int failed_count;
 
