@@ -435,6 +435,7 @@ static void conn_serve(struct conn *c)
 {
 	struct conn_priv *p = c->priv;
 	size_t done = 0;
+	bool was_stopped;
 
 	if (!p->twin && c->net->heard != c) {
 		c->net->heard = c;
@@ -463,17 +464,18 @@ static void conn_serve(struct conn *c)
 	if (is_half_way(c) && !timer_is_running(&p->half))
 		timer_start(c->net->loop, &p->half,
 			    c->net->loop->now_ns + CONN_HALF_MS_MAX * 1000000ull);
+	was_stopped = !conn_may_read(c);
 	if (!c->is_closed)
 		send_flush(c);
 	/* Sending may have made room to go on; the edge that told of input is gone. */
-	if (p->stash && conn_may_read(c))
+	if (was_stopped && conn_may_read(c))
 		loop_defer(c->net->loop, &p->again);
 }
 
 static void is_ready(struct stream *s)
 {
 	struct conn *c = s->owner;
-	bool was_full = c->priv->unsent >= CONN_SEND_QUEUE_BYTES;
+	bool was_full = conn_is_full(c);
 
 	send_flush(c);
 	if (!c->is_closed)
@@ -490,7 +492,7 @@ static void go_on(struct task *t)
 static void flush(struct task *t)
 {
 	struct conn *c = container_of(t, struct conn_priv, flush)->conn;
-	bool was_full = c->priv->unsent >= CONN_SEND_QUEUE_BYTES;
+	bool was_full = conn_is_full(c);
 
 	send_flush(c);
 	if (was_full)

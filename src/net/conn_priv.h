@@ -92,7 +92,8 @@ struct conn_priv {
 	/* Sending. */
 	struct list queue;
 	size_t unsent;
-	uint64_t sent_ns; /* since when nothing of it was taken */
+	unsigned unsent_count; /* frames */
+	uint64_t sent_ns;      /* since when nothing of it was taken */
 	struct task flush;
 
 	/* Calls. */
@@ -144,16 +145,21 @@ static inline bool conn_is_servers(const struct conn *c)
 	return c->service && c->service->handlers[MESSAGE_HELLO].serve;
 }
 
+/* Its peer does not read what it is sent. */
+static inline bool conn_is_full(const struct conn *c)
+{
+	return c->priv->unsent >= CONN_SEND_QUEUE_BYTES ||
+	       c->priv->unsent_count >= CONN_SEND_QUEUE_FRAMES;
+}
+
 /*
  * True while it may take requests: what it owes, and what its peer does not read, is
  * bounded. A client always reads, or two full connections would wait for each other.
  */
 static inline bool conn_may_read(const struct conn *c)
 {
-	const struct conn_priv *p = c->priv;
-
-	return !c->is_closed && !p->is_held && p->request_count < CONN_REQUESTS_MAX &&
-	       (p->unsent < CONN_SEND_QUEUE_BYTES || !conn_is_servers(c));
+	return !c->is_closed && !c->priv->is_held && c->priv->request_count < CONN_REQUESTS_MAX &&
+	       (!conn_is_full(c) || !conn_is_servers(c));
 }
 
 /* What is being received has no place any more. */

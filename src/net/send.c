@@ -32,6 +32,7 @@ void sending_end(struct conn *c, struct sending *s)
 	struct net *n = c->net;
 
 	c->priv->unsent -= total(s) - s->sent;
+	c->priv->unsent_count--;
 	list_remove(&s->link);
 	if (s->call)
 		s->call->sending = NULL;
@@ -61,6 +62,7 @@ struct sending *send_frame(struct conn *c, const struct frame *f, struct body *b
 	list_init(&s->link);
 	list_insert(&p->queue, &s->link);
 	p->unsent += total(s);
+	p->unsent_count++;
 	if (p->twin)
 		twin_wake(p->twin);
 	else if (!p->is_serving)

@@ -137,7 +137,7 @@ static struct sending *first(const struct conn *c)
 ssize_t twin_receive(struct conn *c)
 {
 	struct conn *from = c->priv->twin;
-	bool was_full = from->priv->unsent >= CONN_SEND_QUEUE_BYTES;
+	bool was_full = conn_is_full(from);
 	struct sending *s = first(from);
 	size_t len;
 

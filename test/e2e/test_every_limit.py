@@ -369,6 +369,28 @@ def test_answers_that_are_not_read(cluster):
     cluster.admin("job", "end", "unread")
 
 
+@reaches("CONN_SEND_QUEUE_FRAMES")
+def test_short_answers_that_are_not_read(cluster):
+    """Each has a buffer, a hundred times as long as it is: no more are made than a few."""
+    job, count = cluster.job("short"), 200_000
+    ping = struct.pack("<I", protocol.MAGIC) + encode("FRAME", {"msg": protocol.MESSAGES["PING"], "call": 1,
+                                                                "timeout_ms": 60000})
+    before = settled(lambda: rss(cluster.pid("proxy")))
+    with Wire.at(job.endpoint) as wire:
+        wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * KIB)
+        wire.hello(secret=job.token)
+        asks = threading.Thread(target=wire.socket.sendall, args=(ping * count,))
+        asks.start()
+        grown = settled(lambda: rss(cluster.pid("proxy"))) - before
+        assert grown < 10 * KIB * LIMITS["CONN_SEND_QUEUE_FRAMES"], f"{grown / MIB} MiB"
+        left = count * len(ping)  # an answer is as long
+        while left > 0:
+            left -= len(wire.socket.recv(min(left, MIB)))
+        asks.join()
+        assert wire.call("PING").status == "OK"
+    cluster.admin("job", "end", "short")
+
+
 @reaches("BUFFER_BYTES_MAX")
 def test_answers_that_nobody_reads(cluster):
     """Of many connections: others wait, and are told; memory is bounded."""

@@ -6,6 +6,7 @@
  */
 #include "test.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 #include "net/conn.h"
@@ -27,14 +28,17 @@ static void hello_serve(struct request *r)
 
 static struct payload long_answer;
 static uint8_t long_bytes[200000];
+static size_t answer_len;
+static unsigned served_count;
 
 static void get_serve(struct request *r)
 {
 	struct wcur w = request_answer(r);
 
 	get_rep_put(&w, &(struct get_rep){ 0 });
-	long_answer = (struct payload){ long_bytes, sizeof(long_bytes), NULL };
-	request_reply(r, &w, &long_answer);
+	long_answer = (struct payload){ long_bytes, answer_len, NULL };
+	request_reply(r, &w, answer_len > 0 ? &long_answer : NULL);
+	served_count++;
 }
 
 static void conn_over(struct conn *c)
@@ -54,15 +58,20 @@ static void ignore(struct stream *s)
 {
 }
 
-/* The bare end of a connection; NULL in *ret if the server would not have it. */
-static struct stream *connect_bare(struct conn **ret)
+static struct stream *connect_by(size_t cap, struct conn **ret)
 {
 	struct stream *ends[2];
 
-	assert_int_equal(stream_pair(loop, 65536, ends), 0);
+	assert_int_equal(stream_pair(loop, cap, ends), 0);
 	ends[0]->ready = ignore;
 	*ret = conn_open(net, ends[1], &SERVICE, NULL);
 	return ends[0];
+}
+
+/* The bare end of a connection; NULL in *ret if the server would not have it. */
+static struct stream *connect_bare(struct conn **ret)
+{
+	return connect_by(65536, ret);
 }
 
 static void send_bytes(struct stream *s, const void *bytes, size_t len)
@@ -99,7 +108,8 @@ static void say_hello(struct stream *s)
 
 static int setup(void **state)
 {
-	closed_count = 0;
+	closed_count = served_count = 0;
+	answer_len = sizeof(long_bytes);
 	why[0] = '\0';
 	world_open(true);
 	assert_int_equal(net_open(loop, &net), 0);
@@ -227,6 +237,86 @@ static void a_peer_that_takes_nothing_is_known(void **state)
 	turn_for(MS);
 }
 
+#define REQUEST_BYTES 128 /* so that many of them are what is received at once */
+
+static void make_requests(uint8_t *buf, unsigned count)
+{
+	static const uint8_t path[REQUEST_BYTES];
+	uint8_t body[REQUEST_BYTES];
+	struct wcur w = wcur_make(body, sizeof(body)), all;
+
+	get_req_put(&w, &(struct get_req){ .path = { path, 44 } });
+	all = wcur_make(buf, (size_t)count * REQUEST_BYTES);
+	for (unsigned i = 0; i < count; i++) {
+		frame_put(&all, &(struct frame){ .msg = MSG_GET,
+						 .call = i + 1,
+						 .body_len = (uint32_t)(w.p - body) });
+		put_bytes(&all, body, (size_t)(w.p - body));
+	}
+	assert_int_equal(wcur_finish(&all), count * REQUEST_BYTES);
+}
+
+#define FLOOD 20000
+
+/* Each answer has a buffer of some kilobytes for its hundred bytes. */
+static void short_answers_that_nobody_reads_are_few(void **state)
+{
+	static uint8_t requests[FLOOD * REQUEST_BYTES], bytes[65536];
+	struct iovec iov = { requests, sizeof(requests) };
+	size_t before, most = 0, answers = 0;
+	struct conn *c;
+	struct stream *s = connect_bare(&c);
+	ssize_t n;
+
+	answer_len = 0;
+	make_requests(requests, FLOOD);
+	say_hello(s);
+	before = sim_node_bytes(sim_node);
+	for (int i = 0; i < 1000; i++) {
+		n = stream_send(s, &iov, 1);
+		iov.iov_base = (uint8_t *)iov.iov_base + (n > 0 ? n : 0);
+		iov.iov_len -= n > 0 ? (size_t)n : 0;
+		turn_for(MS);
+		most = sim_node_bytes(sim_node) > most ? sim_node_bytes(sim_node) : most;
+	}
+	assert_true(iov.iov_len > 0 && served_count < FLOOD / 4);
+	assert_true(most - before < 1200 * (sizeof(struct body) + 500));
+	/* Who reads them after all has all of them. */
+	while (answers < FLOOD * 100ul) {
+		n = stream_recv(s, bytes, sizeof(bytes));
+		assert_true(n > 0 || n == -EAGAIN);
+		answers += n > 0 ? (size_t)n : 0;
+		n = iov.iov_len > 0 ? stream_send(s, &iov, 1) : 0;
+		iov.iov_base = (uint8_t *)iov.iov_base + (n > 0 ? n : 0);
+		iov.iov_len -= n > 0 ? (size_t)n : 0;
+		turn_for(MS);
+	}
+	assert_int_equal(served_count, FLOOD);
+	assert_int_equal(answers, FLOOD * 100); /* header and body */
+	stream_close(s);
+	turn_for(MS);
+}
+
+/*
+ * What was received to the last byte has more to be sent than may be, and to send some of it makes
+ * room: nothing will tell of what has come meanwhile.
+ */
+static void what_was_left_unread_for_want_of_room_is_read(void **state)
+{
+	static uint8_t requests[1024 * REQUEST_BYTES];
+	struct conn *c;
+	struct stream *s = connect_by(32u << 20, &c);
+
+	answer_len = 16384 - 100; /* so 512 of them are 8 MiB */
+	make_requests(requests, 1024);
+	say_hello(s);
+	send_bytes(s, requests, sizeof(requests));
+	turn_for(SECOND);
+	assert_int_equal(served_count, 1024);
+	stream_close(s);
+	turn_for(MS);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
@@ -235,6 +325,8 @@ int main(void)
 		T(a_connection_too_many_is_told_and_closed),
 		T(far_too_many_are_only_closed),
 		T(a_peer_that_takes_nothing_is_known),
+		T(short_answers_that_nobody_reads_are_few),
+		T(what_was_left_unread_for_want_of_room_is_read),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
