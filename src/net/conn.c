@@ -470,6 +470,7 @@ static void conn_serve(struct conn *c)
 	/* Sending may have made room to go on; the edge that told of input is gone. */
 	if (was_stopped && conn_may_read(c))
 		loop_defer(c->net->loop, &p->again);
+	conn_ring_go_on(c);
 }
 
 static void is_ready(struct stream *s)
@@ -501,6 +502,7 @@ static void flush(struct task *t)
 
 void conn_resume(struct conn *c)
 {
+	conn_ring_go_on(c);
 	if (!c->is_closed && !c->priv->is_serving && conn_may_read(c))
 		loop_defer(c->net->loop, &c->priv->again);
 }

@@ -207,6 +207,9 @@ void request_ring_leave(struct request *r);
 /* True if the request went through the ring. */
 bool conn_ring_call(struct conn *c, const struct frame *f, const struct body *b,
 		    const void *payload);
+/* What was put off, because nothing is read of what is answered through the stream, goes on if that
+ * is over. */
+void conn_ring_go_on(struct conn *c);
 /* One more call, or one less, waits for an answer through the stream. */
 void conn_ring_count(struct conn *c, int more);
 

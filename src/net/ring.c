@@ -21,7 +21,8 @@ struct conn_ring {
 	unsigned stream_calls;     /* likewise: calls that are answered through the stream */
 	struct ring_caller caller; /* one or the other */
 	struct ring_server server;
-	struct task again; /* the server's: goes on with those that have a place by now */
+	bool is_put_off;   /* the server's: what is there waits until the peer has read */
+	struct task again; /* likewise: goes on with those that have a place by now */
 	struct task wake;  /* the other end, once for all that was written for it */
 };
 
@@ -167,14 +168,20 @@ static bool server_peek(struct bell *b)
 	return ring_has_next(&ring_of(b)->server);
 }
 
-/* As many as there are slots, and then it is others' turn. */
+/*
+ * As many as there are slots, and then it is others' turn. A slot is free again before the answer
+ * that did not fit it has been read from the stream, so it is not the slots that bound those.
+ */
 static bool server_look(struct bell *b)
 {
 	struct conn_ring *g = ring_of(b);
 	unsigned slot = 0;
 	uint32_t len = 0;
 
-	for (int n = 0; n < RING_SLOTS && !g->conn->is_closed; n++) {
+	g->is_put_off = conn_is_full(g->conn);
+	if (g->is_put_off)
+		bell_rest(b);
+	for (int n = 0; n < RING_SLOTS && !g->conn->is_closed && !conn_is_full(g->conn); n++) {
 		int r = ring_next(&g->server, &slot, &len);
 
 		if (r == 0)
@@ -185,6 +192,16 @@ static bool server_look(struct bell *b)
 			serve_message(g, slot, len);
 	}
 	return true;
+}
+
+void conn_ring_go_on(struct conn *c)
+{
+	struct conn_ring *g = c->priv->ring;
+
+	if (!g || !g->is_put_off || c->is_closed || conn_is_full(c))
+		return;
+	g->is_put_off = false;
+	bell_listen(&g->bell);
 }
 
 static bool server_sleep(struct bell *b, bool is_on_word)

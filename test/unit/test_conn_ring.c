@@ -18,7 +18,7 @@
 #include "base/container.h"
 #include "base/node.h"
 #include "loop/bell.h"
-#include "net/conn.h"
+#include "net/conn_priv.h"
 #include "shm/memory.h"
 #include "shm/ring.h"
 #include "world.h"
@@ -119,6 +119,21 @@ static void remove_serve(struct request *r)
 	request_fail(r, -ENOENT, "no %s", "such");
 }
 
+/* Longer than a slot. */
+static void list_serve(struct request *r)
+{
+	static struct payload long_list = { sample, 8000, NULL };
+	struct wcur w = request_answer(r);
+
+	list_rep_put(&w, &(struct list_rep){ 0 });
+	request_reply(r, &w, &long_list);
+}
+
+static void hello_serve(struct request *r)
+{
+	request_fail(r, -EINVAL, "HELLO was said before");
+}
+
 static void stat_serve(struct request *r)
 {
 	note("stat:%u ", r->payload_len);
@@ -140,6 +155,8 @@ static const struct service SERVICE = {
 		[MESSAGE_WAIT] = { .serve = wait_serve },
 		[MESSAGE_REMOVE] = { .serve = remove_serve },
 		[MESSAGE_STAT] = { .serve = stat_serve },
+		[MESSAGE_LIST] = { .serve = list_serve },
+		[MESSAGE_HELLO] = { .serve = hello_serve },
 	},
 	.closed = server_closed,
 };
@@ -405,7 +422,7 @@ static void errors_come_with_their_words(void **state)
 	assert_true(c.is_in_ring);
 	assert_string_equal(call_detail(&c, why, sizeof(why)), "no such");
 	end(&c, -ENOENT);
-	ask(&c, MSG_LIST, NULL);
+	ask(&c, MSG_RENAME, NULL);
 	end(&c, -EOPNOTSUPP);
 }
 
@@ -531,6 +548,30 @@ static void bytes_that_may_no_longer_be_served_are_not(void **state)
 	WAIT_FOR(!server);
 	assert_string_equal(why_closed, "what was being sent may no longer be served");
 	assert_int_equal(placed[50], 0);
+}
+
+#define LISTS 3000
+
+static void who_does_not_read_the_stream_is_not_served_through_the_ring(void **state)
+{
+	static struct call calls[LISTS];
+	uint64_t before = net_counters(net)->request_count;
+
+	client->priv->is_held = true; /* so nothing of its socket is read */
+	for (int i = 0; i < LISTS; i++) {
+		ask(&calls[i], MSG_LIST, NULL);
+		turn_for(0);
+	}
+	assert_true(conn_unsent(server) < CONN_SEND_QUEUE_BYTES + 40 * 8100);
+	assert_true(net_counters(net)->request_count - before < LISTS / 2);
+	client->priv->is_held = false;
+	conn_resume(client);
+	for (int i = 0; i < LISTS; i++)
+		end(&calls[i], -EMSGSIZE); /* there is no room for it, but it came */
+	assert_int_equal(net_counters(net)->request_count - before, LISTS);
+	ask_put(&calls[0], 1);
+	assert_true(calls[0].is_in_ring);
+	end(&calls[0], 0);
 }
 
 static void there_is_one_ring_to_a_connection(void **state)
@@ -752,6 +793,7 @@ int main(void)
 		T(a_connection_that_closes_ends_what_is_on_its_way),
 		T(what_has_its_place_or_was_refused_ends_with_the_connection),
 		T(bytes_that_may_no_longer_be_served_are_not),
+		T(who_does_not_read_the_stream_is_not_served_through_the_ring),
 		T(there_is_one_ring_to_a_connection),
 		T(a_message_that_is_none_costs_the_connection),
 		T(a_message_of_garbage_costs_the_connection),
