@@ -397,6 +397,9 @@
 /* Kept of one kind of memory for requests, when they are over: as many as one turn has. */
 #define SPARES_MAX 128
 
+/* Of bodies: a connection's requests that wait, and as many answers. */
+#define SPARE_BODIES_MAX 2048
+
 /* Connections that the kernel has accepted and we have not; it cuts this to its own limit. */
 #define LISTEN_BACKLOG 4096
 

@@ -58,15 +58,17 @@ struct body *body_take(struct net *n)
 	if (!b)
 		return node_alloc(sizeof(*b));
 	n->spare_bodies = b->u.next;
+	n->spare_body_count--;
 	return b;
 }
 
 struct body *body_give(struct net *n, struct body *b)
 {
-	if (b) {
-		b->u.next = n->spare_bodies;
-		n->spare_bodies = b;
-	}
+	if (!b || n->spare_body_count >= SPARE_BODIES_MAX)
+		return node_free(b);
+	b->u.next = n->spare_bodies;
+	n->spare_bodies = b;
+	n->spare_body_count++;
 	return NULL;
 }
 

@@ -30,6 +30,7 @@ struct net {
 	struct loop *loop;
 	struct net_counters counters;
 	struct body *spare_bodies;
+	unsigned spare_body_count;
 	struct spares spare_requests, spare_sendings;
 	unsigned conns_max, served_count;
 	const struct conn *heard; /* the last one, but for twins, and since when; may be gone */

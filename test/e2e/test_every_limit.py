@@ -50,6 +50,7 @@ HELD = {
     "LOOP_LETTERS_PER_TURN": ("test_loop", "size"),
     "LOOP_ROUNDS_TO_SETTLE": ("test_loop", "size"),
     "SPARES_MAX": ("test_spares", "size"),
+    "SPARE_BODIES_MAX": ("test_conn_hostile", "size"),
     "FIBER_STACK_BYTES": ("test_fiber", "size"),
     "FIBER_GUARD_BYTES": ("test_fiber", "size"),
     "LOOP_PIECE": ("test_core", "size"),

@@ -317,6 +317,19 @@ static void what_was_left_unread_for_want_of_room_is_read(void **state)
 	turn_for(MS);
 }
 
+static void buffers_of_a_flood_are_given_back(void **state)
+{
+	static struct body *bodies[5000];
+	size_t before = sim_node_bytes(sim_node);
+
+	for (int i = 0; i < 5000; i++)
+		assert_non_null(bodies[i] = body_take(net));
+	for (int i = 0; i < 5000; i++)
+		assert_null(body_give(net, bodies[i]));
+	assert_in_range(sim_node_bytes(sim_node) - before, SPARE_BODIES_MAX * sizeof(struct body),
+			SPARE_BODIES_MAX * (sizeof(struct body) + 100));
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
@@ -327,6 +340,7 @@ int main(void)
 		T(a_peer_that_takes_nothing_is_known),
 		T(short_answers_that_nobody_reads_are_few),
 		T(what_was_left_unread_for_want_of_room_is_read),
+		T(buffers_of_a_flood_are_given_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
