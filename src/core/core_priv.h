@@ -99,7 +99,8 @@ struct core {
 	char store_words[160];
 	struct htable writers;
 	struct list segments;
-	struct list takings; /* on their way */
+	unsigned settling_count; /* of them */
+	struct list takings;     /* on their way */
 	struct timer tidy;
 	struct list errands; /* requests that run by themselves */
 	unsigned errand_count;

@@ -15,6 +15,9 @@
 #define SETTLE_MS       10000
 #define SETTLE_PAUSE_MS 100
 
+/* So many at a time; of the loop's stacks the others are for who asks. */
+#define SETTLING_MAX (FIBERS_PER_LOOP / 16)
+
 bool segment_is_near(const struct segment *s)
 {
 	return s->core->config.reach && s->store == s->core->config.reach_store;
@@ -48,7 +51,10 @@ static void segment_forget(struct segment *s)
 
 static void settled(struct fiber *self)
 {
-	segment_forget(container_of(self, struct segment, fiber));
+	struct segment *s = container_of(self, struct segment, fiber);
+
+	s->core->settling_count--;
+	segment_forget(s);
 }
 
 /* Tells the catalog what was used. It takes the segment from there, whoever asks again. */
@@ -79,11 +85,12 @@ static void segment_end_if_done(struct segment *s)
 		return;
 	if (s->state == SEGMENT_LOST) {
 		segment_forget(s);
-	} else if (s->state == SEGMENT_SEALING && !s->core->is_closing) {
+	} else if (s->state == SEGMENT_SEALING && !s->core->is_closing &&
+		   s->core->settling_count < SETTLING_MAX &&
+		   fiber_start(&s->core->loop->fibers, &s->fiber, settle, settled) == 0) {
+		/* Else it stays SEALING, and tidy() tries again. */
 		s->state = SEGMENT_SETTLING;
-		/* Without a free stack it stays SEALING, and tidy() tries again. */
-		if (fiber_start(&s->core->loop->fibers, &s->fiber, settle, settled) < 0)
-			s->state = SEGMENT_SEALING;
+		s->core->settling_count++;
 	}
 }
 
@@ -407,34 +414,41 @@ int table_reserve(struct core *c, uint64_t job, uint32_t len, uint64_t due_ns, s
 	return piece_reserve(c, job, len, HOLDER_AGE_MS, due_ns, ret, why, sizeof(why));
 }
 
-/* Seals what nothing was put into for a while, and forgets writers that have nothing. */
+/* Seals what nothing was put into for a while. True: the writer has nothing, and was forgotten. */
+static bool writer_tidy(struct core *c, struct writer *w)
+{
+	struct segment *s = w->open;
+
+	if (s && s->reservation_count == 0 &&
+	    c->loop->now_ns - s->used_ns > SEGMENT_IDLE_MS * 1000000ull) {
+		w->open = NULL;
+		w->wrote = 0;
+		segment_seal(s);
+	}
+	if (w->open || w->user_count > 0)
+		return false;
+	htable_remove(&c->writers, &w->link);
+	node_free(w);
+	return true;
+}
+
 static void tidy(struct timer *t)
 {
 	struct core *c = container_of(t, struct core, tidy);
-	uint64_t idle_ns = SEGMENT_IDLE_MS * 1000000ull;
-	struct hlink *l = NULL;
+	unsigned forgotten = 0;
+	struct hlink *l, *next;
 	size_t at = 0;
 
 	timer_start(c->loop, t, c->loop->now_ns + TIDY_MS * 1000000ull);
 	errands_look(c);
-	for (struct list *i = c->segments.next, *next; i != &c->segments; i = next) {
-		next = i->next;
+	for (struct list *i = c->segments.next, *following; i != &c->segments; i = following) {
+		following = i->next;
 		segment_end_if_done(container_of(i, struct segment, link));
 	}
-	while ((l = htable_walk(&c->writers, &at, l)) != NULL) {
-		struct writer *w = container_of(l, struct writer, link);
-		struct segment *s = w->open;
-
-		if (s && s->reservation_count == 0 && c->loop->now_ns - s->used_ns > idle_ns) {
-			w->open = NULL;
-			w->wrote = 0;
-			segment_seal(s);
-		}
-		if (!w->open && w->user_count == 0) {
-			htable_remove(&c->writers, &w->link);
-			node_free(w);
-			return; /* the walk is over with a change; the next round goes on */
-		}
+	/* Nothing is added meanwhile, so the next one stays where it is when this one goes. */
+	for (l = htable_walk(&c->writers, &at, NULL); l && forgotten < TICK_STEP; l = next) {
+		next = htable_walk(&c->writers, &at, l);
+		forgotten += writer_tidy(c, container_of(l, struct writer, link));
 	}
 }
 

@@ -1408,6 +1408,36 @@ static void a_value_waits_for_memory_of_metadata(void **state)
 	assert_string_equal(notes, "job:0 put:0 later put:-28 words late in time ");
 }
 
+/* As many as there are functions, or jobs, on a busy host. */
+#define IDLE 200
+
+static void play_idle(void)
+{
+	uint64_t end_ns = loop->now_ns + 20 * SECOND_NS;
+
+	for (unsigned i = 0; i < IDLE; i++) {
+		struct piece p;
+
+		note("%s", author_reserve(core, job, i + 1, 3000, 0, due(), &p, why, sizeof(why))
+				   ? why
+				   : "");
+		piece_end(core, &p);
+	}
+	note("writers:%zu ", core->writers.count);
+	while (core->writers.count > 0 && loop->now_ns < end_ns)
+		core_sleep(core, loop->now_ns + SECOND_NS / 100);
+	while (!list_is_empty(&core->segments) && loop->now_ns < end_ns)
+		core_sleep(core, loop->now_ns + SECOND_NS / 100);
+	note("%s ", loop->now_ns < end_ns ? "sealed" : "open");
+}
+
+/* Each after a second, however many they are. */
+static void segments_that_nobody_writes_to_are_all_sealed(void **state)
+{
+	play(play_idle);
+	assert_string_equal(notes, "job:0 writers:200 sealed ");
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -1431,6 +1461,7 @@ int main(void)
 		CORE_TEST(a_value_waits_for_memory_of_metadata),
 		CORE_TEST(a_wrong_shard_names_the_right_one),
 		CORE_TEST(what_could_not_be_committed_is_committed_as_a_whole_later),
+		CORE_TEST(segments_that_nobody_writes_to_are_all_sealed),
 		cmocka_unit_test_setup_teardown(two_leases_for_an_object_have_room_in_its_list,
 						far_setup, far_teardown),
 		cmocka_unit_test_setup_teardown(
