@@ -512,10 +512,10 @@ static int write_table(struct fill *f, struct fill_extent *x, uint64_t due_ns)
 			return r;
 		memcpy(piece.ptr, x->table, len);
 		r = piece_send(f->core, &piece, due_ns);
-		if (r == -ESTALE)
+		if (r < 0)
 			piece_end(f->core, &piece);
 	}
-	if (r == -ESTALE)
+	if (r < 0)
 		return r;
 	x->extent.crc = crc_more(crc_begin(x->extent.seed), x->table, len);
 	x->extent.table_segment = piece.segment->id;
@@ -524,7 +524,7 @@ static int write_table(struct fill *f, struct fill_extent *x, uint64_t due_ns)
 	piece_leave(f->core, &piece);
 	f->tables[f->table_count++] = piece.segment;
 	x->is_written = true;
-	return r;
+	return 0;
 }
 
 /* Those that an earlier commit has written are there. */
