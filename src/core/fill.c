@@ -57,6 +57,8 @@ struct fill {
 	unsigned extent_count, extent_cap;
 	struct fill_part *parts;
 	unsigned part_count, part_cap;
+	struct open_object open; /* of many extents, from the first try to commit it on */
+	unsigned extended;       /* extents that it has */
 	uint8_t sums[SEGMENT_BYTES_MAX / CHECK_PIECE * 4]; /* of the last extent */
 };
 
@@ -195,8 +197,8 @@ int fill_open(struct core *c, uint64_t job, uint64_t author, uint64_t len_hint, 
 
 	if (!f)
 		return -ENOMEM;
-	f->core = c;
-	f->job = job;
+	f->core = f->open.core = c;
+	f->job = f->open.job = job;
 	f->author = author;
 	f->len_hint = len_hint;
 	r = fill_ahead(f, age_ms, due_ns, why, why_cap);
@@ -554,11 +556,48 @@ static int by_part(const void *a, const void *b)
 	return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
+/* The next ones, of one part. */
+static int extend(struct fill *f, uint64_t due_ns)
+{
+	const struct fill_extent *first = &f->extents[f->extended];
+	struct extent extents[EXTENTS_MAX / 4];
+	unsigned n = 0, left = f->extent_count - f->extended;
+	int r;
+
+	for (; n < left && n < EXTENTS_MAX / 4 && first[n].part == first->part; n++)
+		extents[n] = first[n].extent;
+	r = open_object_extend(&f->open, first->part, first->offset, extents, n, due_ns);
+	if (r == 0)
+		f->extended += n;
+	return r;
+}
+
+/*
+ * Where nobody knows what became of it, it goes on from there when it is committed again: another
+ * open object could not have the same bytes, which are this one's, or those of what it has become.
+ */
+static int commit_open(struct fill *f, const struct how *how, uint64_t due_ns,
+		       struct committed *ret, char *why, size_t why_cap)
+{
+	int r = 0;
+
+	if (!f->open.id) {
+		f->extended = 0;
+		r = open_object_begin(&f->open, due_ns, why, why_cap);
+	}
+	while (r == 0 && f->extended < f->extent_count)
+		r = extend(f, due_ns);
+	if (r == 0)
+		r = open_object_commit(&f->open, how, due_ns, ret, why, why_cap);
+	if (r < 0 && is_answer(r))
+		open_object_drop(&f->open);
+	return r;
+}
+
 int fill_commit(struct fill *f, const struct how *how, uint64_t due_ns, struct committed *ret,
 		char *why, size_t why_cap)
 {
 	struct extent extents[EXTENTS_MAX / 4];
-	struct open_object open = { .core = f->core, .job = f->job };
 	unsigned n = 0;
 	int r;
 
@@ -573,33 +612,18 @@ int fill_commit(struct fill *f, const struct how *how, uint64_t due_ns, struct c
 		qsort(f->extents, f->extent_count, sizeof(*f->extents), by_part);
 	if (f->extent_count == 0)
 		return object_commit_value(f->core, f->job, how, "", 0, due_ns, ret, why, why_cap);
-	if (f->extent_count <= EXTENTS_MAX / 4) {
-		for (; n < f->extent_count; n++)
-			extents[n] = f->extents[n].extent;
-		return object_commit(f->core, f->job, how, extents, n, due_ns, ret, why, why_cap);
-	}
-	r = open_object_begin(&open, due_ns, why, why_cap);
-	for (unsigned i = 0; i < f->extent_count && r == 0; i += n) {
-		struct fill_extent *first = &f->extents[i];
-
-		for (n = 0; i + n < f->extent_count && n < EXTENTS_MAX / 4 &&
-			    f->extents[i + n].part == first->part;
-		     n++)
-			extents[n] = f->extents[i + n].extent;
-		r = open_object_extend(&open, first->part, first->offset, extents, n, due_ns);
-	}
-	if (r == 0)
-		r = open_object_commit(&open, how, due_ns, ret, why, why_cap);
-	/* Also where it is unknown whether it was committed: then there is nothing to drop. */
-	if (r < 0)
-		open_object_drop(&open);
-	return r;
+	if (f->extent_count > EXTENTS_MAX / 4)
+		return commit_open(f, how, due_ns, ret, why, why_cap);
+	for (; n < f->extent_count; n++)
+		extents[n] = f->extents[n].extent;
+	return object_commit(f->core, f->job, how, extents, n, due_ns, ret, why, why_cap);
 }
 
 void fill_close(struct fill *f)
 {
 	if (!f)
 		return;
+	open_object_drop(&f->open);
 	for (unsigned i = 0; i < f->segment_count; i++) {
 		struct segment *s = f->segments[i];
 

@@ -40,10 +40,12 @@ static atomic_bool is_full; /* the memory of metadata */
 static uint8_t *sample, *back;
 static char why[160];
 
+static bool is_away; /* metadata */
+
 static int to_shard(void *owner, uint16_t index, struct stream **ret)
 {
 	struct stream *ends[2];
-	int r = stream_pair(loop, 256 << 10, ends);
+	int r = is_away ? -ECONNREFUSED : stream_pair(loop, 256 << 10, ends);
 
 	if (r < 0)
 		return r;
@@ -1473,6 +1475,59 @@ static void sums_that_were_not_written_are_written_by_the_next_commit(void **sta
 	assert_string_equal(notes, "job:0 open:0 fill:0 not committed find:0 read:200000 ");
 }
 
+/* The connection to metadata is lost in the middle of a commit, and nobody is there for a while. */
+
+#define PARTS 200
+
+static uint64_t cut_at; /* calls */
+
+static void cut_run(struct fiber *self)
+{
+	while (net_counters(net)->call_count < cut_at)
+		if (fiber_yield(&loop->fibers) < 0)
+			return;
+	is_away = true;
+	conn_close(core->links[0]->conn);
+}
+
+static void play_cut(void)
+{
+	struct scene cutter = { .has_ended = false };
+	struct how how = how_of("cut");
+	struct committed done;
+	struct fill *f;
+	int r = fill_open(core, job, 0, 0, 0, due(), &f, why, sizeof(why));
+
+	for (uint32_t i = 0; i < PARTS && r == 0; i++) {
+		uint64_t at = 0;
+
+		r = fill_some(f, i, &at, sample + i * 100ul, 100);
+	}
+	note("fill:%d ", r);
+	cut_at = net_counters(net)->call_count + PARTS / 2;
+	(void)fiber_start(&loop->fibers, &cutter.fiber, cut_run, scene_ended);
+	r = fill_commit(f, &how, loop->now_ns + SECOND_NS / 2, &done, why, sizeof(why));
+	note("commit:%s ", r == -EHOSTUNREACH ? "unknown" : why);
+	fiber_cancel(&cutter.fiber);
+	while (!cutter.has_ended)
+		fiber_yield(&loop->fibers);
+	is_away = false;
+	r = fill_commit(f, &how, due(), &done, why, sizeof(why));
+	note("commit:%d %s", r, r < 0 ? why : "");
+	fill_close(f);
+	note("find:%d ", find("cut", 0, &found));
+	note("read:%d ", (int)read_all(&found, 0, PARTS * 100, back));
+	note("same:%d ", memcmp(back, sample, PARTS * 100) == 0);
+	object_release(core, &found, false);
+}
+
+static void what_was_cut_off_is_committed_from_there(void **state)
+{
+	play(play_cut);
+	assert_string_equal(notes,
+			    "job:0 fill:0 commit:unknown commit:0 find:0 read:20000 same:1 ");
+}
+
 /* As many as there are functions, or jobs, on a busy host. */
 #define IDLE 200
 
@@ -1526,6 +1581,7 @@ int main(void)
 		CORE_TEST(a_value_waits_for_memory_of_metadata),
 		CORE_TEST(a_wrong_shard_names_the_right_one),
 		CORE_TEST(what_could_not_be_committed_is_committed_as_a_whole_later),
+		CORE_TEST(what_was_cut_off_is_committed_from_there),
 		CORE_TEST(segments_that_nobody_writes_to_are_all_sealed),
 		cmocka_unit_test_setup_teardown(
 			sums_that_were_not_written_are_written_by_the_next_commit, far_setup,
