@@ -246,6 +246,11 @@ void open_object_drop(struct open_object *o);
 
 /* False: what was asked has perhaps happened, or may yet. */
 bool is_answer(int r);
+/*
+ * By who gives something back: as long as there is no answer, or the log has no room, which it will
+ * have again.
+ */
+bool is_to_be_repeated(int r);
 
 /* Makes use of an answer; -ENOMEM: it is asked for once more. */
 typedef int errand_fn(struct core *c, uint64_t job, struct ask *a);

@@ -45,6 +45,11 @@ bool is_answer(int r)
 	       r != -ECANCELED;
 }
 
+bool is_to_be_repeated(int r)
+{
+	return !is_answer(r) || r == -ENOBUFS;
+}
+
 static int errand_try(struct errand *e)
 {
 	struct core *c = e->core;
@@ -68,7 +73,7 @@ static void errand_run(struct fiber *self)
 	struct errand *e = container_of(self, struct errand, fiber);
 	struct core *c = e->core;
 
-	while (!is_answer(errand_try(e)) && !c->is_closing)
+	while (is_to_be_repeated(errand_try(e)) && !c->is_closing)
 		if (core_sleep(c, c->loop->now_ns + PAUSE_MS * 1000000ull) < 0)
 			return;
 }

@@ -75,7 +75,7 @@ static void settle(struct fiber *self)
 							 .back = s->back });
 		r = ask_wait(&a, &w, NULL, c->loop->now_ns + SETTLE_MS * 1000000ull);
 		ask_end(&a);
-	} while (!is_answer(r) && !c->is_closing &&
+	} while (is_to_be_repeated(r) && !c->is_closing &&
 		 core_sleep(c, c->loop->now_ns + SETTLE_PAUSE_MS * 1000000ull) == 0);
 }
 

@@ -113,7 +113,7 @@ int object_release_wait(struct core *c, struct found *f, bool is_confirmed, uint
 	if (r == -ESTALE && is_confirmed && is_repeat(&a, f))
 		r = 0;
 	ask_end(&a);
-	if (!is_answer(r))
+	if (is_to_be_repeated(r))
 		object_release(c, f, is_confirmed);
 	else
 		errand_free(TAKE_PTR(f->release));

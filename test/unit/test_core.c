@@ -1558,6 +1558,101 @@ static void segments_that_nobody_writes_to_are_all_sealed(void **state)
 	assert_string_equal(notes, "job:0 writers:200 sealed ");
 }
 
+/* Metadata whose log is full for longer than a request is repeated. */
+
+static uint64_t full_until_ns;
+static bool has_settled;
+
+static void full_hello(struct request *r)
+{
+	struct wcur w = request_answer(r);
+
+	r->conn->access = node_alloc(sizeof(*r->conn->access));
+	if (r->conn->access)
+		r->conn->access->role = ROLE_PROXY;
+	hello_rep_put(&w,
+		      &(struct hello_rep){ .version = PROTOCOL_VERSION, .session = 1, .epoch = 1 });
+	request_reply(r, &w, NULL);
+}
+
+static void full_lease(struct request *r)
+{
+	static uint8_t bytes[GRANT_SIZE];
+	static struct payload grants = { bytes, sizeof(bytes), NULL };
+	struct wcur g = wcur_make(bytes, sizeof(bytes)), w = request_answer(r);
+
+	grant_put(&g, &(struct grant){ .segment = 1, .generation = 1, .size = SEGMENT_BYTES_MIN });
+	lease_rep_put(&w, &(struct lease_rep){ .count = 1 });
+	request_reply(r, &w, &grants);
+}
+
+static void full_settle(struct request *r)
+{
+	struct wcur w;
+
+	if (!full_until_ns)
+		full_until_ns = loop->now_ns + 3 * LOGFULL_MS / 2 * 1000000ull;
+	if (loop->now_ns < full_until_ns) {
+		request_fail(r, -ENOBUFS, "the log can take no more for now");
+		return;
+	}
+	w = request_answer(r);
+	request_reply(r, &w, NULL);
+	has_settled = true;
+}
+
+static const struct service FULL = {
+	.server = SERVER_META,
+	.handlers = { [MESSAGE_HELLO] = { .serve = full_hello },
+		      [MESSAGE_LEASE] = { .serve = full_lease },
+		      [MESSAGE_SETTLE] = { .serve = full_settle } },
+};
+
+static struct conn *full_conn;
+
+static int to_full(void *owner, uint16_t index, struct stream **ret)
+{
+	struct stream *ends[2];
+	int r = stream_pair(loop, 256 << 10, ends);
+
+	if (r < 0)
+		return r;
+	full_conn = conn_open(net, ends[1], &FULL, NULL);
+	*ret = ends[0];
+	return 0;
+}
+
+static struct core *of_full;
+
+static void play_full_log(void)
+{
+	const struct want want = { .job = job, .need = 1000, .size = SEGMENT_BYTES_MIN };
+	struct segment *s;
+	uint64_t end_ns = loop->now_ns + 20 * SECOND_NS;
+
+	note("lease:%d ", segments_lease(of_full, &want, due(), &s, 1, why, sizeof(why)));
+	segment_seal(s);
+	while (!has_settled && loop->now_ns < end_ns)
+		core_sleep(core, loop->now_ns + SECOND_NS / 100);
+	note("%s ", has_settled ? "settled" : "forgotten");
+}
+
+static void what_a_full_log_does_not_take_is_given_back_later(void **state)
+{
+	const struct core_config c = { .shard_count = 1, .to_shard = to_full };
+
+	full_until_ns = 0;
+	has_settled = false;
+	assert_int_equal(core_open(net, &c, &of_full), 0);
+	play(play_full_log);
+	core_stop(of_full);
+	while (!core_has_stopped(of_full))
+		loop_turn(loop, loop->now_ns + SECOND_NS);
+	core_close(of_full);
+	conn_close(full_conn);
+	assert_string_equal(notes, "job:0 lease:1 settled ");
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -1583,6 +1678,7 @@ int main(void)
 		CORE_TEST(what_could_not_be_committed_is_committed_as_a_whole_later),
 		CORE_TEST(what_was_cut_off_is_committed_from_there),
 		CORE_TEST(segments_that_nobody_writes_to_are_all_sealed),
+		CORE_TEST(what_a_full_log_does_not_take_is_given_back_later),
 		cmocka_unit_test_setup_teardown(
 			sums_that_were_not_written_are_written_by_the_next_commit, far_setup,
 			far_teardown),
