@@ -47,6 +47,8 @@ struct store_link {
 	struct address address;
 	struct conn *conn;
 	bool is_connecting, is_ready; /* ready: it has answered HELLO */
+	unsigned user_count;          /* who look for a connection */
+	uint64_t used_ns;             /* when somebody last did */
 	struct waitq ready;
 };
 
@@ -171,6 +173,7 @@ struct store_wait {
 };
 struct store_wait store_wait_begin(const struct core *c, uint64_t due_ns);
 bool store_comes_back(struct core *c, struct store_wait *w, int *result);
+void stores_tidy(struct core *c); /* forgets those that nobody has reached for a while */
 void stores_close(struct core *c);
 
 bool segment_is_near(const struct segment *s);

@@ -441,6 +441,7 @@ static void tidy(struct timer *t)
 
 	timer_start(c->loop, t, c->loop->now_ns + TIDY_MS * 1000000ull);
 	errands_look(c);
+	stores_tidy(c);
 	for (struct list *i = c->segments.next, *following; i != &c->segments; i = following) {
 		following = i->next;
 		segment_end_if_done(container_of(i, struct segment, link));

@@ -8,6 +8,10 @@
 /* Between two tries of a READ or a WRITE. */
 #define RESTART_PAUSE_NS 10000000ull
 
+/* One that is not connected is forgotten after so long: if it comes back at all, its shard knows
+ * where. */
+#define FORGET_NS (60ull * 1000000000)
+
 /* That it does not answer is said this much before the deadline, so that it is heard before it. */
 #define EARLY_SHARE 8
 
@@ -197,8 +201,11 @@ int store_conn(struct core *c, uint64_t store, uint16_t slot, uint64_t due_ns, s
 			list_insert(&c->stores, &l->link);
 		}
 	}
+	l->user_count++;
 	while (r == 0 && !l->is_ready)
 		r = store_connect(l, due_ns);
+	l->user_count--;
+	l->used_ns = c->loop->now_ns;
 	if (r == 0)
 		*ret = l->conn;
 	return r;
@@ -268,16 +275,29 @@ int core_stores_info(struct core *c, uint64_t due_ns,
 	return 0;
 }
 
+static void link_drop(struct store_link *l)
+{
+	list_remove(&l->link);
+	if (l->conn) {
+		l->conn->owner = NULL;
+		conn_close(l->conn);
+	}
+	node_free(l);
+}
+
+void stores_tidy(struct core *c)
+{
+	for (struct list *i = c->stores.next, *next; i != &c->stores; i = next) {
+		struct store_link *l = container_of(i, struct store_link, link);
+
+		next = i->next;
+		if (!l->conn && l->user_count == 0 && c->loop->now_ns - l->used_ns > FORGET_NS)
+			link_drop(l);
+	}
+}
+
 void stores_close(struct core *c)
 {
-	while (!list_is_empty(&c->stores)) {
-		struct store_link *l = container_of(c->stores.next, struct store_link, link);
-
-		list_remove(&l->link);
-		if (l->conn) {
-			l->conn->owner = NULL;
-			conn_close(l->conn);
-		}
-		node_free(l);
-	}
+	while (!list_is_empty(&c->stores))
+		link_drop(container_of(c->stores.next, struct store_link, link));
 }

@@ -1475,6 +1475,28 @@ static void sums_that_were_not_written_are_written_by_the_next_commit(void **sta
 	assert_string_equal(notes, "job:0 open:0 fill:0 not committed find:0 read:200000 ");
 }
 
+/* One that comes back, at another address, is another one. */
+static void a_store_that_is_gone_is_forgotten(void **state)
+{
+	struct store_link *l;
+
+	play(play_fill);
+	fill_close(filling);
+	l = container_of(core->stores.next, struct store_link, link);
+	assert_int_equal(l->store, store_incarnation(store));
+	listener_close(&store_listener);
+	far_store_gone();
+	while (l->conn)
+		assert_int_equal(loop_turn(loop, loop->now_ns + SECOND_NS), 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(loop_turn(loop, loop->now_ns + SECOND_NS / 2), 0);
+	assert_false(list_is_empty(&core->stores)); /* it may be back at once */
+	l->used_ns = 0;
+	for (int i = 0; i < 5 && !list_is_empty(&core->stores); i++)
+		assert_int_equal(loop_turn(loop, loop->now_ns + SECOND_NS), 0);
+	assert_true(list_is_empty(&core->stores));
+}
+
 /* The connection to metadata is lost in the middle of a commit, and nobody is there for a while. */
 
 #define PARTS 200
@@ -1682,6 +1704,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			sums_that_were_not_written_are_written_by_the_next_commit, far_setup,
 			far_teardown),
+		cmocka_unit_test_setup_teardown(a_store_that_is_gone_is_forgotten, far_setup,
+						far_teardown),
 		cmocka_unit_test_setup_teardown(two_leases_for_an_object_have_room_in_its_list,
 						far_setup, far_teardown),
 		cmocka_unit_test_setup_teardown(
