@@ -144,8 +144,9 @@ static int store_open(struct store_link *l, uint64_t due_ns)
 	struct conn *conn;
 	int r = stream_connect(l->core->loop, &l->address, &s);
 
+	/* Without a descriptor, for one: it cannot be reached, for now. */
 	if (r < 0)
-		return r;
+		return r == -ENOMEM ? r : -EHOSTUNREACH;
 	conn = conn_open(l->core->net, s, &STORE_SERVICE, l);
 	if (!conn)
 		return -ENOMEM;

@@ -11,6 +11,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/container.h"
@@ -1475,6 +1476,27 @@ static void sums_that_were_not_written_are_written_by_the_next_commit(void **sta
 	assert_string_equal(notes, "job:0 open:0 fill:0 not committed find:0 read:200000 ");
 }
 
+static void play_put(void)
+{
+	note("put:%d ", put("x", sample, 100000));
+}
+
+static void a_store_for_which_there_is_no_descriptor_is_out_of_reach(void **state)
+{
+	struct rlimit before, few;
+	int next = dup(0);
+
+	play(nothing);
+	close(next);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	few = (struct rlimit){ (rlim_t)next, before.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	play_on(play_put);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	play_on(play_put);
+	assert_string_equal(notes, "job:0 put:-113 put:0 ");
+}
+
 /* One that comes back, at another address, is another one. */
 static void a_store_that_is_gone_is_forgotten(void **state)
 {
@@ -1703,6 +1725,9 @@ int main(void)
 		CORE_TEST(what_a_full_log_does_not_take_is_given_back_later),
 		cmocka_unit_test_setup_teardown(
 			sums_that_were_not_written_are_written_by_the_next_commit, far_setup,
+			far_teardown),
+		cmocka_unit_test_setup_teardown(
+			a_store_for_which_there_is_no_descriptor_is_out_of_reach, far_setup,
 			far_teardown),
 		cmocka_unit_test_setup_teardown(a_store_that_is_gone_is_forgotten, far_setup,
 						far_teardown),
