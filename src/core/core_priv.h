@@ -15,6 +15,7 @@ struct shard_link {
 	unsigned life;           /* how often it began, or began again after it was over */
 	uint64_t left;           /* the session that HELLO ends, before ours begins; or 0 */
 	struct call hello, beat;
+	uint64_t beat_ns; /* when one was answered, or the link began */
 	struct timer again, beat_timer;
 	uint32_t pause_ms; /* before the next attempt to connect */
 	struct waitq ready;

@@ -170,14 +170,34 @@ void link_session_over(struct shard_link *l)
 	conn_close(l->conn);
 }
 
+/*
+ * A host that has gone without a word closes no connection, and the kernel goes on sending for a
+ * quarter of an hour. After so long our session is over, wherever the shard is.
+ */
+static void look_for_silence(struct shard_link *l)
+{
+	if (!l->conn || !l->is_ready ||
+	    l->core->loop->now_ns - l->beat_ns < SESSION_LIFE_MS * 1000000ull)
+		return;
+	if (!l->core->config.is_direct)
+		log_warning("a metadata shard does not answer, connecting again shard=%u",
+			    l->index);
+	l->is_ready = false;
+	conn_close(l->conn);
+}
+
 static void beat_done(struct call *call)
 {
 	struct shard_link *l = call->owner;
 	int r = call->result;
 
 	call_end(call);
-	if (r == -ENOLINK)
+	if (r == 0)
+		l->beat_ns = l->core->loop->now_ns;
+	else if (r == -ENOLINK)
 		link_session_over(l);
+	else if (r == -ETIMEDOUT)
+		look_for_silence(l);
 }
 
 static void beat(struct timer *t)
@@ -245,6 +265,7 @@ void link_begin(struct shard_link *l)
 {
 	l->is_ready = l->was_ready = true;
 	l->pause_ms = 0;
+	l->beat_ns = l->core->loop->now_ns;
 	timer_start(l->core->loop, &l->beat_timer,
 		    l->core->loop->now_ns + SESSION_HEARTBEAT_MS * 1000000ull);
 	link_wake_all(l);
