@@ -114,9 +114,9 @@ uint16_t core_shard_of(const struct core *c, uint64_t job);
 int core_sleep(struct core *c, uint64_t until_ns);
 
 /*
- * A request to the shard of a slot. It is repeated when a connection or a session
- * ends, or the slot lies elsewhere, until it is answered or late: all requests of the
- * core may be repeated. Encode between ask_begin() and ask_wait(); ask_end() always.
+ * A request to the shard of a slot. It is repeated when a connection or a session ends, or
+ * there is no room at this moment, until it is answered or late: all requests of the core may
+ * be repeated. Encode between ask_begin() and ask_wait(); ask_end() always.
  */
 struct ask {
 	struct core *core;
