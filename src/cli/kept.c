@@ -283,21 +283,6 @@ static int about_make(struct kept *k)
 	return r;
 }
 
-static int about_open(struct kept *k)
-{
-	int r = k->is_again ? keep_take(k->keep, ABOUT, &k->about) : -ENOENT;
-
-	if (r == 0 && k->about.size == ABOUT_BYTES &&
-	    ((struct about *)k->about.ptr)->magic == ABOUT_MAGIC)
-		return 0;
-	/* Killed before it was anything, or of another version: nothing of it is of use. */
-	keep_drop(k->keep, ABOUT);
-	media_memfd.free(&k->about);
-	keep_drop_rest(k->keep);
-	k->is_again = false;
-	return about_make(k);
-}
-
 /* Whoever ends as it should takes its socket along. */
 static void tell_of_the_dead(const struct kept *k)
 {
@@ -306,6 +291,34 @@ static void tell_of_the_dead(const struct kept *k)
 		    "functions that were started before, or those of one user may be given memory "
 		    "of two jobs directory=%s",
 		    k->dir.path);
+}
+
+/* Its owner was killed before it had handed over the rest. */
+static bool has_a_part(const struct kept *k)
+{
+	struct keep_name name;
+
+	for (uint16_t kind = KEEP_ABOUT + 1; kind < KEEP_KINDS; kind++)
+		if (keep_find(k->keep, (struct keep_name){ .kind = kind }, &name))
+			return true;
+	return false;
+}
+
+static int about_open(struct kept *k)
+{
+	int r = k->is_again ? keep_take(k->keep, ABOUT, &k->about) : -ENOENT;
+
+	if (r == 0 && k->about.size == ABOUT_BYTES &&
+	    ((struct about *)k->about.ptr)->magic == ABOUT_MAGIC)
+		return 0;
+	if (r == -ENOENT && has_a_part(k))
+		tell_of_the_dead(k);
+	/* Killed before it had all, or of another version: nothing of it is of use. */
+	keep_drop(k->keep, ABOUT);
+	media_memfd.free(&k->about);
+	keep_drop_rest(k->keep);
+	k->is_again = false;
+	return about_make(k);
 }
 
 static int meet_keeper(struct kept *k)

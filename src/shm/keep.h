@@ -18,7 +18,8 @@
  *   dropped (or put again with another region).
  * - If the keeper dies, the owner of the keep starts another and hands over all that was
  *   put, by itself; only a put() meanwhile fails, with -EHOSTDOWN: try again later, and
- *   promise nothing on it until then. drop() and take() do not fail for that.
+ *   promise nothing on it until then. drop() and take() do not fail for that. The first
+ *   name is handed over last: a keeper that has it has all.
  * - Calls may come from any thread, and lock for their time. All but find() block, for a
  *   message there and back, so they are for helpers and for the start, never for a loop.
  * - `k` may be NULL: nothing is kept. Then regions come from `media`, put() says 0.
@@ -34,7 +35,7 @@
 
 /* What it is; the order in which a successor may want them. */
 enum keep_kind {
-	KEEP_ABOUT = 1, /* of the process: ports, keys, times */
+	KEEP_ABOUT = 1, /* of the process: ports, keys, times; a keeper without it lacks more */
 	KEEP_TABLE,     /* of a pool: whose its segments are */
 	KEEP_SEGMENT,   /* number: its index in the pool */
 	KEEP_LOG,       /* owner: the shard, here and below */

@@ -279,11 +279,11 @@ int keep_client_watch(struct keep_client *c, int wake_fd)
 	}
 }
 
-/* From the `i`th on, a message's worth. */
-static int hand_over(struct keep_client *c, unsigned i)
+/* The last of the first `n`, a message's worth. */
+static int hand_over(struct keep_client *c, unsigned n)
 {
 	c->message = (struct keep_message){ 0 };
-	for (; i < c->set.count && c->message.count < KEEP_BATCH; i++) {
+	for (unsigned i = n > KEEP_BATCH ? n - KEEP_BATCH : 0; i < n; i++) {
 		c->message.names[c->message.count] = c->set.list[i].name;
 		c->message.fds[c->message.count++] = c->set.list[i].fd;
 	}
@@ -302,8 +302,8 @@ int keep_client_renew(struct keep_client *c, int fd)
 	close(c->fd);
 	c->fd = fd;
 	c->is_up = true;
-	for (unsigned i = 0; i < c->set.count && r == 0; i += KEEP_BATCH)
-		r = hand_over(c, i);
+	for (unsigned n = c->set.count; n > 0 && r == 0; n -= n < KEEP_BATCH ? n : KEEP_BATCH)
+		r = hand_over(c, n);
 	if (r < 0)
 		(void)fail(c);
 	pthread_mutex_unlock(&c->lock);

@@ -787,6 +787,61 @@ static void an_answer_that_is_none_is_no_keeper(void **state)
 	}
 }
 
+/* What answers like a keeper as often as it is told, and what it was given; then it is gone. */
+struct mute {
+	pthread_t thread;
+	int fd;
+	unsigned answers, got;
+	bool has_first;
+};
+
+static void *answer_some(void *arg)
+{
+	struct mute *k = arg;
+	struct keep_message m;
+
+	while (k->answers > 0 && keep_receive(k->fd, &m) == 0) {
+		if (m.kind != KEEP_PUT)
+			continue;
+		for (unsigned i = 0; i < m.count; i++)
+			k->has_first |= m.names[i].kind == KEEP_ABOUT;
+		k->got += m.count;
+		keep_message_close(&m);
+		if (keep_send(k->fd, &(struct keep_message){ .kind = KEEP_DONE }) == 0)
+			k->answers--;
+	}
+	close(k->fd);
+	return NULL;
+}
+
+/* Owner and keeper may be killed in between: then who takes over must see that it lacks something.
+ */
+static void the_first_name_is_handed_over_when_all_others_are(void **state)
+{
+	struct world *w = *state;
+	struct memory m = made(w, 4096, 1);
+
+	for (unsigned i = 0; i < 150; i++)
+		assert_int_equal(keep_put(w->keep, name_of(KEEP_LOG, 0, i), &m), 0);
+	assert_int_equal(keep_put(w->keep, name_of(KEEP_ABOUT, 0, 0), &m), 0);
+	real_kill_keeper(w);
+	for (unsigned answers = 1; answers <= 3; answers++) {
+		struct mute mute = { .answers = answers };
+		int ends[2], r;
+
+		assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+		mute.fd = ends[1];
+		assert_int_equal(pthread_create(&mute.thread, NULL, answer_some, &mute), 0);
+		r = keep_client_renew(w->client, ends[0]);
+		pthread_join(mute.thread, NULL);
+		assert_int_equal(r, answers < 3 ? -EHOSTDOWN : 0);
+		assert_int_equal(mute.has_first, answers == 3);
+		assert_int_equal(mute.got, answers < 3 ? answers * KEEP_BATCH : 151);
+	}
+	real_renew_keeper(w);
+	media_memfd.free(&m);
+}
+
 /* Who was stopped between his connection and his first word finds it closed, and tries again. */
 static void who_was_hung_up_on_may_try_again(void **state)
 {
@@ -882,6 +937,7 @@ int main(void)
 		REAL(who_connects_and_says_nothing_keeps_nobody_out),
 		cmocka_unit_test(an_answer_that_is_none_is_no_keeper),
 		cmocka_unit_test(who_was_hung_up_on_may_try_again),
+		REAL(the_first_name_is_handed_over_when_all_others_are),
 		REAL(several_threads_put_and_drop),
 	};
 
