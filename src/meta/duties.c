@@ -56,7 +56,10 @@ static void duty_free(struct duty_call *k)
 
 static void again(struct timer *t)
 {
-	duties_send_all(container_of(t, struct store, again));
+	struct store *st = container_of(t, struct store, again);
+
+	duties_send_all(st);
+	compare_go_on(st);
 }
 
 /* It is connected and does not take what we send: not at once again. */
@@ -110,6 +113,16 @@ static struct duty_call *duty_call_new(struct store *st)
 	return k;
 }
 
+/* NULL: not now. It is tried again when an answer comes, or else after a while. */
+static struct duty_call *duty_begin(struct store *st)
+{
+	struct duty_call *k = may_send(st) ? duty_call_new(st) : NULL;
+
+	if (!k && st->duty_count == 0)
+		leave_alone(st);
+	return k;
+}
+
 static void duty_send(struct duty_call *k)
 {
 	struct shard *s = k->store->shard;
@@ -126,7 +139,7 @@ static void duty_send(struct duty_call *k)
 void duties_send(struct store *st, struct slot *slot)
 {
 	while (catalog_has_duty(slot->catalog, st->id)) {
-		struct duty_call *k = may_send(st) ? duty_call_new(st) : NULL;
+		struct duty_call *k = duty_begin(st);
 
 		if (!k) {
 			st->has_more = true;
@@ -154,7 +167,7 @@ void duties_send_all(struct store *st)
 
 bool stray_free(struct store *st, const struct segment_entry *e)
 {
-	struct duty_call *k = may_send(st) ? duty_call_new(st) : NULL;
+	struct duty_call *k = duty_begin(st);
 
 	if (!k)
 		return false;

@@ -20,6 +20,7 @@
 
 #define STORE_ID 0x77
 #define PAIR     65536
+#define STRAYS   70 /* more than are freed at a time */
 
 static const uint8_t KEY[] = "a key of the roles, long enough for anybody";
 static const uint8_t TOKEN_KEY[] = "a key for tokens, also as long as it must be";
@@ -56,8 +57,11 @@ struct client {
 	int refuses; /* with this */
 	struct grant grants[8];
 	unsigned grant_count;
-	struct segment_entry has[8];
+	struct segment_entry has[STRAYS + 1];
 	unsigned has_count;
+	bool is_slow; /* FREEs wait */
+	struct request *waiting[STRAYS];
+	unsigned waiting_count;
 };
 
 static struct client *all[8];
@@ -148,7 +152,9 @@ static void free_serve(struct request *r)
 	free_req_get(&body, &req);
 	client_of(r)->frees++;
 	client_of(r)->last_generation = req.generation;
-	if (!is_held_up(r))
+	if (client_of(r)->is_slow)
+		client_of(r)->waiting[client_of(r)->waiting_count++] = r;
+	else if (!is_held_up(r))
 		empty_reply(r);
 }
 
@@ -1157,6 +1163,61 @@ static void lists_are_compared_when_a_store_says_hello(void **state)
 	assert_int_equal(store.lists, 3);
 	assert_int_equal(store.frees, 4);
 	assert_int_equal(look(&a, job, "known"), 0);
+	assert_int_equal(look(&a, job, "lost"), -EREMOTEIO);
+}
+
+/* It has so many that nobody knows, and not the one that there should be. */
+static uint64_t come_back_with_strays(unsigned count)
+{
+	uint64_t job = job_create(&a, "job");
+	struct grant lost = grant_of(STRAYS);
+
+	store.grants[0] = lost;
+	store.grant_count = 1;
+	store_hello(&store);
+	assert_int_equal(lease(&a, job, 1, 10000), 0);
+	assert_int_equal(put_extent(&a, job, "lost", &lost, 0), 0);
+	disconnect(&store);
+	for (unsigned i = 0; i < count; i++)
+		store.has[i] = (struct segment_entry){ .segment = grant_of(i).segment,
+						       .job = job,
+						       .generation = 1,
+						       .size = SEGMENT_BYTES_MIN };
+	store.has_count = count;
+	return job;
+}
+
+static void lists_are_compared_to_their_end_though_a_store_is_slow(void **state)
+{
+	uint64_t job = come_back_with_strays(STRAYS);
+
+	store.is_slow = true;
+	store_hello(&store);
+	turn_for(DUTY_AGAIN_MS * MS / 2);
+	assert_true(store.frees < STRAYS);
+	assert_int_equal(look(&a, job, "lost"), 0);
+	store.is_slow = false;
+	for (unsigned i = 0; i < store.waiting_count; i++)
+		empty_reply(store.waiting[i]);
+	turn_for(DUTY_AGAIN_MS * MS / 2);
+	assert_int_equal(store.frees, STRAYS);
+	assert_int_equal(look(&a, job, "lost"), -EREMOTEIO);
+}
+
+/* A store that takes no FREE for now is left alone for a while, in the middle of its list. */
+static void lists_are_compared_to_their_end_when_a_store_takes_nothing_for_a_while(void **state)
+{
+	uint64_t job = come_back_with_strays(5);
+
+	store.refuses = -ENOMEM;
+	store_hello(&store);
+	WAIT_FOR(store.frees > 0);
+	turn_for(DUTY_AGAIN_MS * MS / 2);
+	assert_true(store.frees < 5);
+	assert_int_equal(look(&a, job, "lost"), 0);
+	store.refuses = 0;
+	turn_for(2 * DUTY_AGAIN_MS * MS);
+	assert_int_equal(store.frees, 5);
 	assert_int_equal(look(&a, job, "lost"), -EREMOTEIO);
 }
 
@@ -2405,6 +2466,8 @@ int main(void)
 		T(each_of_four_shards_lets_a_near_store_lead_by_an_eighth),
 		T(what_a_store_moves_stays_in_it),
 		T(lists_are_compared_when_a_store_says_hello),
+		T(lists_are_compared_to_their_end_though_a_store_is_slow),
+		T(lists_are_compared_to_their_end_when_a_store_takes_nothing_for_a_while),
 		T(another_store_at_the_same_address_means_that_all_is_lost),
 		T(a_store_that_stays_away_has_lost_its_bytes),
 		T(a_store_without_a_period_may_stay_away),
