@@ -1302,6 +1302,15 @@ static uint64_t end_takes(int job)
 	return takes(&call, MSG_JOB_END, slot_of_name(name), &w);
 }
 
+static uint64_t put_takes(int job, const char *path)
+{
+	struct call call = { 0 };
+	struct wcur w = call_body(net, &call);
+
+	commit_req_put(&w, &(struct commit_req){ .job = jobs[job], .path = text(path) });
+	return takes(&call, MSG_COMMIT, slot_of_id(jobs[job]), &w);
+}
+
 static uint64_t remove_takes(int job, const char *path)
 {
 	struct call call = { 0 };
@@ -1355,6 +1364,26 @@ static void a_successor_acknowledges_no_end_before_old_leases_are_over(void **st
 	end();
 }
 
+/* Whoever was told of it goes on telling of what nobody here knows any more. */
+static void what_went_with_the_power_is_not_told_on_when_it_is_put_again(void **state)
+{
+	begin(true, true);
+	start();
+	create(0);
+	file_all();
+	assert_true(put_takes(0, "a") < 100 * MS);
+	cut_power();
+	start();
+	assert_int_equal(look_error(0, "a"), -ENOENT);
+	assert_in_range(put_takes(0, "a"), 450 * MS, 600 * MS);
+	assert_true(put_takes(0, "b") < 100 * MS);
+	/* After a kill all of it is known. */
+	kill_9();
+	start();
+	assert_true(put_takes(0, "c") < 100 * MS);
+	end();
+}
+
 #define T(name) cmocka_unit_test(name)
 
 int main(void)
@@ -1393,6 +1422,7 @@ int main(void)
 		T(a_clean_end_leaves_nothing_of_a_snapshot_that_was_begun),
 		T(a_successor_acknowledges_no_end_before_old_leases_are_over),
 		T(a_successor_acknowledges_no_removal_before_old_leases_are_over),
+		T(what_went_with_the_power_is_not_told_on_when_it_is_put_again),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
