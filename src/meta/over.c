@@ -8,8 +8,9 @@
  * JOB_END is answered when all that are connected have answered, or SERVE_MS after the
  * end: who was stopped does not serve it any more then. (What a store sends goes to
  * proxies.) The same goes for proxies whose connection is lost, since they may live, and for
- * what a predecessor of the shard had allowed. That of a durable job is on the disk before
- * anybody is told: it would live again after a power cut.
+ * what a predecessor of the shard had allowed. It is on the disk before anybody is told, or the
+ * job would live again after a power cut. While the disk fails, one that is not durable ends all
+ * the same, as long as that lasts: its bytes are wanted back.
  */
 #include "base/log.h"
 #include "base/node.h"
@@ -222,12 +223,20 @@ static void tell_all(struct over *o)
 	answer_or_wait(o);
 }
 
+static bool may_tell(const struct over *o)
+{
+	const struct oplog *l = &o->shard->log;
+
+	return !l->config.archive || l->synced_lsn >= o->lsn ||
+	       (l->disk_error && !catalog_job_is_durable(slot_of(o)->catalog, o->job));
+}
+
 void overs_safe(struct shard *s)
 {
 	for (struct list *l = s->overs.next; l != &s->overs; l = l->next) {
 		struct over *o = container_of(l, struct over, link);
 
-		if (o->lsn > 0 && o->lsn <= s->log.synced_lsn)
+		if (o->lsn > 0 && may_tell(o))
 			tell_all(o);
 		else if (o->lsn > 0 && s->log.disk_error)
 			all_told(o); /* that it is not safe */
@@ -240,20 +249,20 @@ static struct over *over_new(struct shard *s, uint64_t job)
 
 	if (!o)
 		return NULL;
-	*o = (struct over){
-		.shard = s, .job = job, .since_ns = s->loop->now_ns, .served = { .fire = served }
-	};
+	*o = (struct over){ .shard = s,
+			    .job = job,
+			    .since_ns = s->loop->now_ns,
+			    .lsn = s->log.lsn,
+			    .served = { .fire = served } };
 	list_init(&o->link);
 	list_init(&o->tellings);
 	list_init(&o->enders);
 	list_insert(&s->overs, &o->link);
 	s->over_count++;
-	if (said_is_safe(slot_of(o), &(struct said){ job, UINT64_MAX })) {
+	if (may_tell(o))
 		tell_all(o);
-	} else {
-		o->lsn = s->log.lsn;
+	else
 		oplog_sync(&s->log, o->lsn);
-	}
 	return o;
 }
 

@@ -90,7 +90,7 @@ static void gen_power(struct gen *g, uint64_t at_ns)
 				w->state = WRITE_SENT;
 		}
 	}
-	if (g->state == GEN_ENDED) {
+	if (g->state == GEN_ENDED && !g->is_end_acked) {
 		g->state = GEN_ENDING;
 		g->ended_ns = UINT64_MAX;
 	}

@@ -71,6 +71,7 @@ struct gen {
 	uint64_t id, quota;
 	uint64_t lease_ns, renewed_ns;   /* the last renewal that was acknowledged began then */
 	uint64_t end_begun_ns, ended_ns; /* UINT64_MAX: not yet */
+	bool is_end_acked; /* JOB_END was answered; else somebody was told that it had ended */
 	uint64_t power_ns; /* what began before this is perhaps forgotten; 0: nothing */
 	struct path paths[MODEL_PATHS];
 	struct known_version *versions;
@@ -108,8 +109,8 @@ void model_trouble(struct model *m, uint64_t from_ns, uint64_t until_ns);
 bool model_is_trouble(const struct model *m, uint64_t from_ns, uint64_t until_ns);
 void model_loss(struct model *m, uint64_t at_ns);
 /*
- * The power was cut, and no job is durable: whatever was acknowledged may be so or not, the end of
- * a job too. Bytes are whole, of their job and their path, all the same.
+ * The power was cut, and no job is durable: whatever was acknowledged may be so or not, but for
+ * JOB_END. Bytes are whole, of their job and their path, all the same.
  */
 void model_power(struct model *m, uint64_t at_ns);
 

@@ -440,6 +440,15 @@ static void no_version_is_given_twice_when_the_power_was_cut(void **state)
 	assert_string_equal(o.failure, "");
 }
 
+/* The end of a job had been acknowledged, and it lived again; its stores had given up its bytes. */
+static void a_job_that_has_ended_stays_so_when_the_power_is_cut(void **state)
+{
+	static struct outcome_of o;
+
+	simulate(880000041, "power:meta@9641+1=0", &o);
+	assert_string_equal(o.failure, "");
+}
+
 static uint64_t quota; /* of job `small` */
 
 static int64_t join_small(struct wadi_op *o)
@@ -1628,6 +1637,7 @@ int main(void)
 		cmocka_unit_test(nor_is_a_read_of_a_session_that_was_over),
 		cmocka_unit_test(that_a_job_has_ended_is_heard_though_it_is_told_late),
 		cmocka_unit_test(no_version_is_given_twice_when_the_power_was_cut),
+		cmocka_unit_test(a_job_that_has_ended_stays_so_when_the_power_is_cut),
 		cmocka_unit_test(odd_parts_take_no_more_than_they_need),
 		cmocka_unit_test(a_grant_whose_answer_was_lost_is_no_stray),
 		cmocka_unit_test(a_store_that_comes_back_fast_has_lost_its_bytes),

@@ -1199,6 +1199,7 @@ static int job_end(struct script *s, struct gen *g)
 	question_end(&q);
 	say(s, "end %s: %s", g->name, wadi_status_name(r));
 	if (r == 0 || r == -EIDRM) {
+		g->is_end_acked |= r == 0;
 		g->state = GEN_ENDED;
 		if (g->ended_ns > now(s))
 			g->ended_ns = now(s);

@@ -329,14 +329,23 @@ static void a_job_is_renewed_and_ended_when_that_is_on_the_disk(void **state)
 	assert_true(a.call.is_pending);
 	/* Nobody does what it means before. */
 	assert_true(a.overs + b.overs + c.overs == 0);
-	/* That of another one is answered when nobody serves it any more. */
-	SEND(&b, JOB_END, job_end, slot_of_name(text("other")), NULL, .name = text("other"));
-	turn_for(2 * SERVE_MS * MS);
-	assert_false(b.call.is_pending);
-	assert_true(a.overs == 1 && b.overs == 1 && c.overs == 1);
 	gate_set(false);
 	assert_int_equal(answer(&a), 0);
-	assert_true(a.overs == 2 && b.overs == 2 && c.overs == 2);
+	assert_true(a.overs == 1 && b.overs == 1 && c.overs == 1);
+}
+
+/* It has no other promise of the disk, but what was ended does not come back. */
+static void a_job_that_is_not_durable_is_ended_when_that_is_on_the_disk(void **state)
+{
+	turn_for(20 * MS);
+	gate_set(true);
+	SEND(&a, JOB_END, job_end, slot_of_name(text("other")), NULL, .name = text("other"));
+	turn_for(2 * SERVE_MS * MS);
+	assert_true(a.call.is_pending);
+	assert_true(a.overs + b.overs + c.overs == 0);
+	gate_set(false);
+	assert_int_equal(answer(&a), 0);
+	assert_true(a.overs == 1 && b.overs == 1 && c.overs == 1);
 }
 
 /* The disk takes nothing: nobody hears of it, but who asked. */
@@ -349,10 +358,14 @@ static void a_job_ends_in_vain_for_a_disk_that_fails(void **state)
 	SEND(&a, JOB_END, job_end, slot, NULL, .name = text("safe"));
 	assert_int_equal(answer(&a), -ENOBUFS);
 	assert_int_equal(b.overs, 0);
+	/* The bytes of one that is not durable are wanted back, whatever the disk does. */
+	SEND(&c, JOB_END, job_end, slot_of_name(text("other")), NULL, .name = text("other"));
+	assert_int_equal(answer(&c), 0);
+	assert_int_equal(b.overs, 1);
 	archive_fail(gate.inner, 0, 0);
 	SEND(&a, JOB_END, job_end, slot, NULL, .name = text("safe"));
 	assert_int_equal(answer(&a), 0);
-	assert_int_equal(b.overs, 1);
+	assert_int_equal(b.overs, 2);
 }
 
 /* A read that is given back goes to the next in line, and is granted when that is on the disk. */
@@ -597,6 +610,7 @@ int main(void)
 		T(a_new_name_is_told_when_it_is_on_the_disk),
 		T(who_waits_in_another_job_does_not_wait_for_the_disk),
 		T(a_job_is_renewed_and_ended_when_that_is_on_the_disk),
+		T(a_job_that_is_not_durable_is_ended_when_that_is_on_the_disk),
 		T(a_job_ends_in_vain_for_a_disk_that_fails),
 		T(a_read_that_was_waited_for_is_granted_when_it_is_on_the_disk),
 		T(that_a_read_was_counted_is_told_when_it_is_on_the_disk),
