@@ -204,6 +204,8 @@ void request_sink(struct request *r, int err, const char *format, ...)
  * error.
  */
 void request_unplace(struct request *r, int err, const char *why);
+/* The same of what is coming in, if it is such a one. */
+void conn_unplace(struct conn *c, int err, const char *why);
 
 /* An answer: encode into request_answer(), then send. `payload` may be NULL. */
 struct wcur request_answer(struct request *r);

@@ -152,6 +152,14 @@ void request_unplace(struct request *r, int err, const char *why)
 	r->is_placed = false;
 }
 
+void conn_unplace(struct conn *c, int err, const char *why)
+{
+	struct request *r = c->priv->incoming;
+
+	if (!c->is_closed && r && r->is_placed && !c->priv->is_held)
+		request_unplace(r, err, why);
+}
+
 struct wcur request_answer(struct request *r)
 {
 	if (!r->answer)

@@ -520,6 +520,7 @@ static void job_over_of(struct proxy *p, struct conn *c)
 	}
 	n->is_over = true;
 	uploads_close(p, n);
+	conn_unplace(c, -EIDRM, "the job has ended");
 	reserved_close_all(n);
 	readings_close(p, n);
 }

@@ -176,19 +176,37 @@ static uint64_t open_upload(void)
 }
 
 /* Bytes of a message that nothing of is said to the connection: the whole of it is `buf`. */
-static size_t data_of(uint8_t *buf, size_t cap, uint64_t put, uint64_t offset, uint32_t len)
+static size_t message_of(uint8_t *buf, size_t cap, uint16_t msg, const struct wcur *body,
+			 uint32_t len)
 {
-	struct wcur w = wcur_make(buf, cap), body = wcur_make(buf + FRAME_HEADER_SIZE, cap);
-	struct frame f = {
-		.msg = MSG_PUT_DATA, .call = 1000000, .timeout_ms = 5000, .payload_len = len
-	};
+	struct wcur w = wcur_make(buf, cap);
+	struct frame f = { .msg = msg,
+			   .call = 1000000,
+			   .timeout_ms = 5000,
+			   .body_len = (uint32_t)wcur_finish(body),
+			   .payload_len = len };
 
-	put_data_req_put(&body, &(struct put_data_req){ .put = put, .offset = offset });
-	f.body_len = (uint32_t)wcur_finish(&body);
 	frame_put(&w, &f);
 	w.p += f.body_len;
 	put_bytes(&w, sample, len);
 	return (size_t)wcur_finish(&w);
+}
+
+static size_t data_of(uint8_t *buf, size_t cap, uint64_t put, uint64_t offset, uint32_t len)
+{
+	struct wcur body = wcur_make(buf + FRAME_HEADER_SIZE, cap - FRAME_HEADER_SIZE);
+
+	put_data_req_put(&body, &(struct put_data_req){ .put = put, .offset = offset });
+	return message_of(buf, cap, MSG_PUT_DATA, &body, len);
+}
+
+static size_t put_of(uint8_t *buf, size_t cap)
+{
+	struct wcur body = wcur_make(buf + FRAME_HEADER_SIZE, cap - FRAME_HEADER_SIZE);
+
+	put_req_put(&body,
+		    &(struct put_req){ .attempt_lo = 1, .path = { (const uint8_t *)"x", 1 } });
+	return message_of(buf, cap, MSG_PUT, &body, PIECE_LEN);
 }
 
 static void send_bytes(const uint8_t *bytes, size_t len)
@@ -206,14 +224,15 @@ static void send_bytes(const uint8_t *bytes, size_t len)
 	turn_for(5 * MS);
 }
 
-/* Half of a piece has come. The other half: *ret. */
+/* Half of a piece has come. The other half: *ret. put 0: of an object that comes at once. */
 static size_t send_half(uint64_t put, const uint8_t **ret)
 {
 	static uint8_t message[PIECE_LEN + 200];
-	size_t len = data_of(message, sizeof(message), put, 0, PIECE_LEN);
+	size_t len = put ? data_of(message, sizeof(message), put, 0, PIECE_LEN)
+			 : put_of(message, sizeof(message));
 
 	send_bytes(message, len - HALF);
-	assert_int_equal(pins, 1);
+	WAIT_FOR(pins == 1);
 	assert_int_equal(window[100], sample[100]);
 	*ret = message + len - HALF;
 	return HALF;
@@ -343,17 +362,13 @@ static void what_is_half_there_is_not_put_away_for_a_question_after_room(void **
 }
 
 /* It ends its own job, and is to hear the answer; what it sends meanwhile is the job's no more. */
-static void what_comes_when_the_job_is_over_goes_nowhere(void **state)
+static void what_is_half_there_when_the_job_is_over_goes_nowhere(uint64_t put)
 {
 	const uint8_t *rest;
 	struct call c;
 	struct wcur w;
-	uint64_t put;
-	size_t len;
+	size_t len = send_half(put, &rest);
 
-	join_ring();
-	put = open_upload();
-	len = send_half(put, &rest);
 	w = begin(&c);
 	job_end_req_put(&w, &(struct job_end_req){ .name = { (const uint8_t *)"default", 7 } });
 	ask(&c, MSG_JOB_END, &w);
@@ -362,6 +377,37 @@ static void what_comes_when_the_job_is_over_goes_nowhere(void **state)
 	send_bytes(rest, len);
 	nothing_was_written();
 	assert_int_equal(end(&c), 0);
+}
+
+static void what_comes_when_the_job_is_over_goes_nowhere(void **state)
+{
+	join_ring();
+	what_is_half_there_when_the_job_is_over_goes_nowhere(open_upload());
+}
+
+/* So that what comes next need not wait for a segment, which it does not for long. */
+static void put_a_little(void)
+{
+	struct payload p = { sample, INLINE_BYTES_MAX + 1, NULL };
+	struct call c;
+	int r;
+
+	do {
+		struct wcur w = begin(&c);
+
+		put_req_put(&w, &(struct put_req){ .attempt_lo = 2,
+						   .path = { (const uint8_t *)"y", 1 } });
+		call_send(function, &c, MSG_PUT, 0, &w, &p, loop->now_ns + 5 * SECOND);
+		r = end(&c);
+	} while (r == -EAGAIN);
+	assert_int_equal(r, 0);
+}
+
+static void an_object_that_comes_when_the_job_is_over_goes_nowhere(void **state)
+{
+	join_ring();
+	put_a_little();
+	what_is_half_there_when_the_job_is_over_goes_nowhere(0);
 }
 
 /* Its bytes are on their way to another process when somebody asks for room. */
@@ -464,6 +510,7 @@ int main(void)
 		T(what_is_half_there_is_not_put_away_for_another_piece),
 		T(what_is_half_there_is_not_put_away_for_a_question_after_room),
 		T(what_comes_when_the_job_is_over_goes_nowhere),
+		T(an_object_that_comes_when_the_job_is_over_goes_nowhere),
 		FAR(who_asks_for_room_does_not_put_a_piece_away_twice),
 	};
 	int r;
