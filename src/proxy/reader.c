@@ -111,17 +111,24 @@ static int serve(struct op *op, struct job_index *x)
 	return x->is_over ? -EIDRM : 0;
 }
 
+static bool has_room(const struct proxy *p)
+{
+	return p->reader_count < p->config.rings_max;
+}
+
 static int reader_new(struct op *op, struct job_index *x)
 {
 	struct native *n = native_of(op->request);
 	struct keep_name name = { KEEP_PINS, x->place, node_random_u64() >> 1 | 1 };
 	struct region *pins = NULL;
 	struct reader *r;
-	int e = x->proxy->reader_count < x->proxy->config.rings_max ? 0 : -EUSERS;
+	int e = has_room(x->proxy) ? 0 : -EUSERS;
 
 	if (e == 0)
 		e = index_take_region(x->proxy, INDEX_HEAD_BYTES, &name, &pins);
-
+	/* Others have waited, too. */
+	if (e == 0 && !has_room(x->proxy))
+		e = -EUSERS;
 	if (e == 0 && (op->request->conn->is_closed || x->is_over))
 		e = -ECANCELED;
 	if (e == 0 && n->reader)

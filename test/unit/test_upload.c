@@ -424,6 +424,35 @@ static void who_asks_for_room_does_not_put_a_piece_away_twice(void **state)
 	assert_int_equal(commit(put), 0);
 }
 
+/* Each waits for memory that a helper makes, and there is one reader at most. */
+static void readers_are_no_more_than_may_be_though_they_wait_together(void **state)
+{
+	struct conn *first = function;
+	struct call calls[2];
+	int fds[3];
+
+	open_function();
+	for (unsigned i = 0; i < 2; i++) {
+		struct wcur w = begin(&calls[i]);
+
+		index_req_put(&w, &(struct index_req){});
+		call_send(i == 0 ? first : function, &calls[i], MSG_INDEX, 0, &w, NULL,
+			  loop->now_ns + 5 * SECOND);
+	}
+	WAIT_FOR(!calls[0].is_pending && !calls[1].is_pending);
+	for (unsigned i = 0; i < 2; i++) {
+		struct conn *c = i == 0 ? first : function;
+
+		assert_int_equal(calls[i].result, calls[1 - i].result ? 0 : -EUSERS);
+		assert_int_equal(conn_take_fds(c, fds, 3), calls[i].result ? 0 : 3);
+		for (unsigned k = 0; k < 3 && calls[i].result == 0; k++)
+			close(fds[k]);
+	}
+	call_end(&calls[0]);
+	call_end(&calls[1]);
+	conn_close(first);
+}
+
 static int setup_with(bool is_near)
 {
 	struct shard_config meta = { .count = 1,
@@ -431,7 +460,12 @@ static int setup_with(bool is_near)
 				     .addresses = { "tcp://shard:1" } };
 	struct store_config pool = { .limit_bytes = POOL_BYTES, .tier = TIER_DRAM, .name = "dram" };
 	struct core_config c = { .shard_count = 1, .to_shard = to_shard, .job_over = job_over };
-	struct proxy_config doors = { .is_open_loopback = true, .rings_max = 1 };
+	struct proxy_config doors = { .is_open_loopback = true,
+				      .rings_max = 1,
+				      .indexes_max = 2,
+				      .index_bytes_max = 1u << 20,
+				      .own_uid = getuid(),
+				      .trusts_local = true };
 	char text[64];
 	struct stream *s = NULL;
 
@@ -512,6 +546,7 @@ int main(void)
 		T(what_comes_when_the_job_is_over_goes_nowhere),
 		T(an_object_that_comes_when_the_job_is_over_goes_nowhere),
 		FAR(who_asks_for_room_does_not_put_a_piece_away_twice),
+		T(readers_are_no_more_than_may_be_though_they_wait_together),
 	};
 	int r;
 
