@@ -59,11 +59,17 @@ void upload_enter(struct upload *u)
 	u->is_busy = true;
 }
 
+/* Who waits for another thing than has come waits on. */
+static void wake_all(struct upload *u)
+{
+	while (waitq_wake(&u->idle))
+		;
+}
+
 static void upload_rest(struct upload *u)
 {
 	u->is_busy = false;
-	while (waitq_wake(&u->idle))
-		;
+	wake_all(u);
 }
 
 static void upload_unref(struct upload *u)
@@ -186,7 +192,7 @@ static void leaser_ended(struct fiber *self)
 	struct upload *u = container_of(self, struct upload, leaser);
 
 	u->is_leasing = false;
-	waitq_wake(&u->idle);
+	wake_all(u);
 	if (!u->is_closed)
 		answer_waiting(u, u->lease_result < 0 ? u->lease_result : 0);
 	if (is_out_of_quota(u)) {
