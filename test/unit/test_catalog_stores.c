@@ -191,6 +191,29 @@ static void a_store_that_is_lost_has_nothing_any_more(void **state)
 	assert_int_equal(look("b"), 0);
 }
 
+/* What was found once is looked for again. */
+static void each_comparison_finds_what_is_lost_since(void **state)
+{
+	struct grant a = lease(1), b = lease(2);
+	struct segment_entry e = { .generation = 1, .job = job, .size = a.size };
+
+	put_in(&a, "a");
+	put_in(&b, "b");
+	for (unsigned round = 0; round < 3; round++) {
+		catalog_compare_begin(t.c, STORE);
+		e.segment = a.segment;
+		e.generation = a.generation;
+		assert_true(catalog_compare(t.c, &e));
+		e.segment = b.segment;
+		e.generation = b.generation;
+		assert_true(round == 2 || catalog_compare(t.c, &e));
+		while (catalog_compare_end(t.c, STORE, t.now, &t.out))
+			;
+		assert_int_equal(look("a"), 0);
+		assert_int_equal(look("b"), round == 2 ? -EREMOTEIO : 0);
+	}
+}
+
 /* What a job had that has ended meanwhile is gone, too, and so the job is. */
 static void a_job_that_has_ended_is_cleared_though_its_store_is_lost(void **state)
 {
@@ -359,6 +382,7 @@ int main(void)
 		T(a_store_is_known_from_its_first_segment_until_it_is_gone),
 		T(an_address_that_is_none_is_not_noted),
 		T(a_store_that_is_lost_has_nothing_any_more),
+		T(each_comparison_finds_what_is_lost_since),
 		T(a_job_that_has_ended_is_cleared_though_its_store_is_lost),
 		T(a_snapshot_has_what_was_known_when_it_began),
 		T(a_store_that_is_new_is_not_in_a_snapshot),

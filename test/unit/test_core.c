@@ -479,6 +479,70 @@ static void parts_are_put_in_the_order_of_their_numbers(void **state)
 			    "job:0 open:0 0 0 0 0 gap:-22 commit:0 find:0 len:1 read:1 same:1 ");
 }
 
+static int fill_object(const char *path, uint32_t len)
+{
+	struct how how = how_of(path);
+	struct committed done;
+	struct fill *f;
+	uint64_t at = 0;
+	int r = fill_open(core, job, 0, len, 0, due(), &f, why, sizeof(why));
+
+	if (r < 0)
+		return r;
+	r = fill_some(f, 0, &at, sample, len);
+	if (r == 0)
+		r = fill_commit(f, &how, due(), &done, why, sizeof(why));
+	fill_close(f);
+	return r;
+}
+
+/* Its long pieces begin on pages, and its segment is not this one. */
+static bool is_mappable(const char *path, uint64_t not_there)
+{
+	bool is = find(path, 0, &found) == 0;
+
+	for (unsigned i = 0; is && i < found.extent_count; i++) {
+		const struct extent *e = &found.u.extents[i];
+
+		is = e->segment != not_there &&
+		     (e->len <= CHECK_PIECE || e->offset % SEGMENT_PAGE == 0);
+	}
+	object_release(core, &found, false);
+	return is;
+}
+
+/* So that they can still be mapped side by side, whatever was moved there before. */
+static void play_move_pages(void)
+{
+	static const char *const paths[] = { "one", "two" };
+	struct mover *m;
+
+	note("put:%d ", fill_object("one", 300001));
+	note("%d ", fill_object("two", 300001));
+	note("open:%d ", mover_open(core, emptied, NULL, &m));
+	for (unsigned i = 0; i < 2; i++) {
+		struct extent e;
+
+		note("find:%d ", find(paths[i], 0, &found));
+		e = found.u.extents[0];
+		object_release(core, &found, false);
+		is_emptied = false;
+		note("empty:%d ", mover_empty(m, job, e.segment, e.generation));
+		while (!is_emptied && fiber_yield(&loop->fibers) == 0)
+			;
+		note("pages:%d ", is_mappable(paths[i], e.segment));
+	}
+	mover_stop(m);
+	mover_close(m);
+}
+
+static void what_is_moved_stays_on_pages(void **state)
+{
+	play(play_move_pages);
+	assert_string_equal(notes, "job:0 put:0 0 open:0 find:0 empty:0 pages:1 find:0 empty:0 "
+				   "pages:1 ");
+}
+
 /* More extents than one message carries: each part of 100 bytes is one. */
 static void play_many_extents(void)
 {
@@ -1704,6 +1768,7 @@ int main(void)
 		CORE_TEST(what_is_moved_does_not_take_a_turn_for_each_object),
 		CORE_TEST(open_space_is_bounded_by_what_was_written),
 		CORE_TEST(what_is_moved_goes_to_segments_that_grow_with_it),
+		CORE_TEST(what_is_moved_stays_on_pages),
 		cmocka_unit_test(segments_grow_up_to_the_largest_with_what_is_written),
 		CORE_TEST(parts_are_put_in_the_order_of_their_numbers),
 		CORE_TEST(extents_are_found_by_range),

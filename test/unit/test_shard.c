@@ -1221,6 +1221,85 @@ static void lists_are_compared_to_their_end_when_a_store_takes_nothing_for_a_whi
 	assert_int_equal(look(&a, job, "lost"), -EREMOTEIO);
 }
 
+static int note_address(void *owner, uint64_t id, const char *address)
+{
+	snprintf(owner, ADDRESS_TEXT_MAX, "%s", address);
+	return 0;
+}
+
+/* Where the log has it. */
+static const char *noted_address(uint64_t job)
+{
+	static char address[ADDRESS_TEXT_MAX];
+	struct slot *slot;
+
+	assert_int_equal(shard_slot(shard, slot_of_id(job), &slot), 0);
+	assert_int_equal(catalog_stores(slot->catalog, note_address, address), 0);
+	return address;
+}
+
+/* Nothing can be logged, not even the shard's own work. */
+static void set_log_full(bool is_full)
+{
+	shard->log.config.media = is_full ? &media_heap : NULL;
+}
+
+/* Or a successor of ours would not know whose place another store has taken. */
+static void an_address_that_finds_no_room_in_the_log_is_noted_when_there_is_some(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+	struct grant g = grant_of(1);
+
+	store.grants[0] = g;
+	store.grant_count = 1;
+	store_hello(&store);
+	assert_int_equal(lease(&a, job, 1, 10000), 0);
+	store.has[0] = (struct segment_entry){
+		.segment = g.segment, .job = job, .generation = 1, .size = g.size
+	};
+	store.has_count = 1;
+	assert_string_equal(noted_address(job), "tcp://store:1");
+	disconnect(&store);
+	connect_to(&store);
+	set_log_full(true);
+	assert_int_equal(ASK(&store, HELLO, hello, 0, .version = PROTOCOL_VERSION,
+			     .role = ROLE_STORE, .secret = { KEY, sizeof(KEY) },
+			     .incarnation = STORE_ID, .limit_bytes = 1u << 30,
+			     .address = text("tcp://store:2")),
+			 0);
+	assert_string_equal(noted_address(job), "tcp://store:1");
+	set_log_full(false);
+	turn_for(3 * SECOND);
+	assert_string_equal(noted_address(job), "tcp://store:2");
+}
+
+/* Its writer may come back, and what it wrote is there. */
+static void a_fenced_segment_is_given_up_when_somebody_has_waited_for_room(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	store.grants[0] = grant_of(1);
+	store.grant_count = 1;
+	store_hello(&store);
+	assert_int_equal(lease(&a, job, 1, 10000), 0);
+	disconnect(&a);
+	turn_for((SESSION_LIFE_MS + 5000) * MS);
+	assert_int_equal(store.revokes, 1);
+	assert_int_equal(store.frees, 0);
+	/* A look comes soon after the asking, and the next one a second later. */
+	store.keeps = true;
+	assert_int_equal(proxy_hello(&b), 0);
+	while (loop->now_ns < shard->looked_ns + 800 * MS)
+		turn_for(10 * MS);
+	SEND(&b, LEASE, lease, slot_of_id(job), NULL, 10000, .job = job, .session = b.session,
+	     .epoch = b.epoch, .request = 1, .need = 1, .size = SEGMENT_BYTES_MIN);
+	turn_for(400 * MS);
+	assert_int_equal(store.segments_asked, 2);
+	assert_int_equal(store.frees, 0);
+	turn_for(SECOND);
+	assert_int_equal(store.frees, 1);
+}
+
 static void another_store_at_the_same_address_means_that_all_is_lost(void **state)
 {
 	uint64_t job = job_create(&a, "job");
@@ -2468,6 +2547,8 @@ int main(void)
 		T(lists_are_compared_when_a_store_says_hello),
 		T(lists_are_compared_to_their_end_though_a_store_is_slow),
 		T(lists_are_compared_to_their_end_when_a_store_takes_nothing_for_a_while),
+		T(an_address_that_finds_no_room_in_the_log_is_noted_when_there_is_some),
+		T(a_fenced_segment_is_given_up_when_somebody_has_waited_for_room),
 		T(another_store_at_the_same_address_means_that_all_is_lost),
 		T(a_store_that_stays_away_has_lost_its_bytes),
 		T(a_store_without_a_period_may_stay_away),

@@ -790,6 +790,35 @@ static void one_wrong_byte_invents_nothing(void **state)
 	shelf_free(&s);
 }
 
+/* Each of its images that is there. */
+static void spoil(struct table *t, const struct row *row)
+{
+	uint8_t *at = t->memory.ptr, *end = t->memory.ptr + t->memory.size;
+
+	while ((at = memmem(at, (size_t)(end - at), &row->key, sizeof(row->key))) != NULL)
+		*at++ ^= 0x41;
+}
+
+/* The first image may be half written when its writer is killed; of two, one is whole. */
+static void a_row_is_none_or_lost_by_how_often_it_was_written(void **state)
+{
+	static const int expected[] = { -ENOENT, -EBADMSG, -EBADMSG };
+	struct row row = used_row(JOB_A, 64 * KB), got;
+
+	row.key = 0x123456789abcdef0;
+	for (unsigned n = 0; n < 3; n++) {
+		struct shelf s;
+		struct table t = empty_table(&s, 3);
+
+		for (unsigned i = 0; i <= n; i++)
+			table_set_row(&t, 1, &row);
+		assert_int_equal(table_row(&t, 1, &got), 0);
+		spoil(&t, &row);
+		assert_int_equal(table_row(&t, 1, &got), expected[n]);
+		shelf_free(&s);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -808,6 +837,7 @@ int main(void)
 		cmocka_unit_test(a_row_that_was_closed_is_not_closed_again),
 		cmocka_unit_test(what_is_no_table_is_a_new_pool),
 		cmocka_unit_test(one_wrong_byte_invents_nothing),
+		cmocka_unit_test(a_row_is_none_or_lost_by_how_often_it_was_written),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
