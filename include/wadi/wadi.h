@@ -145,8 +145,10 @@ WADI_API const char *wadi_version(void);
 
 /*
  * For event loops: a descriptor that polls readable as long as wadi_turn() has work, by level
- * as poll() tells and not by edges (EPOLLET), and the work. wadi_turn() waits up to `timeout_ms`
- * (0: not at all) and returns how many operations ended, or a negative errno.
+ * as poll() tells and not by edges (EPOLLET), and the work. A deadline that is over is work; what
+ * was started or canceled since the last turn is not told of, so turn once after that.
+ * wadi_turn() waits up to `timeout_ms` (0: not at all) and returns how many operations ended, or
+ * a negative errno.
  */
 WADI_API int wadi_fd(struct wadi *w);
 WADI_API int wadi_turn(struct wadi *w, uint32_t timeout_ms);

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/container.h"
@@ -261,15 +263,44 @@ static void alarm_event(struct source *s, uint32_t events)
 	(void)s, (void)events;
 }
 
+static void clock_event(struct source *s, uint32_t events)
+{
+	(void)events;
+	container_of(s, struct epoll_loop, clock)->clock_due_ns = UINT64_MAX;
+}
+
 static int epoll_loop_fd(struct loop *l)
 {
-	return epoll_of(l)->epoll_fd;
+	struct epoll_loop *el = epoll_of(l);
+	int r = 0;
+
+	if (el->clock.fd < 0) {
+		el->clock.fd = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+		r = el->clock.fd < 0 ? -errno : source_open(l, &el->clock, EPOLLIN);
+	}
+	if (r < 0)
+		source_close(l, &el->clock);
+	return r < 0 ? r : el->epoll_fd;
+}
+
+/* One that rings before that is left to ring: the turn that it asks for sets it again. */
+static void epoll_tell(struct loop *l, uint64_t due_ns)
+{
+	struct epoll_loop *el = epoll_of(l);
+	struct itimerspec at = { .it_value = { .tv_sec = (time_t)(due_ns / 1000000000u),
+					       .tv_nsec = (long)(due_ns % 1000000000u) } };
+
+	if (due_ns >= el->clock_due_ns)
+		return;
+	if (timerfd_settime(el->clock.fd, TFD_TIMER_ABSTIME, &at, NULL) == 0)
+		el->clock_due_ns = due_ns;
 }
 
 static void epoll_close(struct loop *l)
 {
 	struct epoll_loop *el = epoll_of(l);
 
+	source_close(l, &el->clock);
 	source_close(l, &el->alarm);
 	close(el->epoll_fd);
 	node_free(el);
@@ -284,6 +315,7 @@ static const struct loop_ops EPOLL_OPS = {
 	.unlisten = acceptor_close,
 	.close = epoll_close,
 	.fd = epoll_loop_fd,
+	.tell = epoll_tell,
 };
 
 int loop_open_epoll(struct loop **ret)
@@ -295,6 +327,8 @@ int loop_open_epoll(struct loop **ret)
 		return -ENOMEM;
 	loop_init(&el->loop, &EPOLL_OPS);
 	el->alarm = (struct source){ .event = alarm_event, .fd = -1 };
+	el->clock = (struct source){ .event = clock_event, .fd = -1 };
+	el->clock_due_ns = UINT64_MAX;
 	el->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (el->epoll_fd < 0) {
 		r = -errno;

@@ -28,10 +28,12 @@ struct epoll_loop {
 	bool has_only_ms; /* a kernel before 5.11 */
 	unsigned unasked; /* turns since epoll was asked */
 	uint64_t unasked_from_ns;
-	unsigned short_waits; /* the last ones that were over before a sleep would have paid */
-	long core_count;      /* of this machine; 0: not known yet */
-	uint64_t rest_ns;     /* until then no wait stays awake: others want the core */
-	struct source alarm;  /* an eventfd: other threads' wake-ups */
+	unsigned short_waits;  /* the last ones that were over before a sleep would have paid */
+	long core_count;       /* of this machine; 0: not known yet */
+	uint64_t rest_ns;      /* until then no wait stays awake: others want the core */
+	struct source alarm;   /* an eventfd: other threads' wake-ups */
+	struct source clock;   /* a timerfd, for who waits on our descriptor; -1: nobody does */
+	uint64_t clock_due_ns; /* when it rings; UINT64_MAX: never */
 	/* The only one that the last events were of, and how many times in a row. */
 	struct source *only;
 	unsigned only_count;

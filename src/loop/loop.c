@@ -200,13 +200,14 @@ void loop_polls(struct loop *l, uint64_t now_ns)
 }
 
 /*
- * From here on a letter, or a bell, wakes whoever waits for us. If one is there already,
- * loop_due() tells.
+ * From here on a letter, a bell, or the time when a turn is due wakes whoever waits for us. If one
+ * is there already, a turn is due.
  */
 static void sleep_outside(struct loop *l)
 {
 	mailbox_sleep(&l->mail);
 	l->is_asleep = bells_sleep(l, false);
+	l->ops->tell(l, loop_due(l));
 }
 
 static bool look_at_bells(struct loop *l)
@@ -281,11 +282,13 @@ void loop_stop(struct loop *l)
 
 int loop_fd(struct loop *l)
 {
-	if (!l->ops->fd)
-		return -EOPNOTSUPP;
+	int fd = l->ops->fd ? l->ops->fd(l) : -EOPNOTSUPP;
+
+	if (fd < 0)
+		return fd;
 	l->is_waited_for = true;
 	sleep_outside(l);
-	return l->ops->fd(l);
+	return fd;
 }
 
 void loop_close(struct loop *l)

@@ -74,6 +74,7 @@ struct loop_ops {
 	void (*unlisten)(struct listener *lr);
 	void (*close)(struct loop *l); /* frees it */
 	int (*fd)(struct loop *l);
+	void (*tell)(struct loop *l, uint64_t due_ns); /* fd() polls readable from then on */
 	bool is_simulated; /* no threads here: what a helper does is done on the loop */
 };
 
@@ -128,8 +129,9 @@ int loop_run(struct loop *l);
 void loop_stop(struct loop *l);
 
 /*
- * The epoll backend's own descriptor, which polls readable when a turn has work:
- * ask loop_due(), wait for one or the other, turn. -EOPNOTSUPP elsewhere.
+ * The epoll backend's own descriptor, which polls readable when a turn has work, and when it is
+ * due, as the last turn left it: what was made ready or started since is for whoever did that to
+ * turn for. -EOPNOTSUPP elsewhere.
  */
 int loop_fd(struct loop *l);
 /* When the next turn must be at the latest, if no event comes before: `now_ns` if something is

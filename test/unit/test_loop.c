@@ -901,6 +901,28 @@ static void somebody_else_s_loop_may_wait_for_ours(void **state)
 	}
 }
 
+/* Also of one that is due before another that it waits for already. */
+static void who_waits_for_our_descriptor_hears_when_a_turn_is_due(void **state)
+{
+	struct thing a = thing("a"), b = thing("b");
+	int fd = loop_fd(loop);
+
+	start_in(&b, 20 * SECOND);
+	turn();
+	assert_false(is_readable(fd, 5));
+	turn();
+	start_in(&a, 100 * MS);
+	turn();
+	while (!notes[0]) {
+		assert_true(is_readable(fd, 10000));
+		turn();
+	}
+	expect_notes("a ");
+	turn();
+	assert_false(is_readable(fd, 5));
+	timer_stop(loop, &b.timer);
+}
+
 /* The descriptor goes on telling of it, so the kernel need not be asked by who has just sent. */
 static void what_a_turn_leaves_unasked_the_descriptor_still_tells(void **state)
 {
@@ -1017,6 +1039,7 @@ int main(void)
 		T(turns_that_take_long_ask_the_kernel_between_them),
 		T(letters_of_other_threads_wake_the_loop),
 		T(somebody_else_s_loop_may_wait_for_ours),
+		T(who_waits_for_our_descriptor_hears_when_a_turn_is_due),
 		T(what_a_turn_leaves_unasked_the_descriptor_still_tells),
 		T(the_only_connection_is_asked_itself),
 		T(the_longest_stall_is_known_and_a_wait_is_none),
