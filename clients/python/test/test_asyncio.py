@@ -1,5 +1,6 @@
 """Calls that are awaited."""
 import asyncio
+import signal
 
 import pytest
 from e2e import WADI
@@ -45,6 +46,39 @@ def test_asyncio(endpoint, w):
             await left
         with pytest.raises(ValueError):
             await store.get("a")
+    asyncio.run(main())
+
+
+def test_any_number_at_a_time(endpoint, w):
+    async def main():
+        async with wadi.aio.open(endpoint, w.token) as store:
+            await store.put("x", b"1")
+            assert await store.get_many(["x"] * 6000) == [b"1"] * 6000
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("end", [signal.SIGSTOP, signal.SIGKILL])
+def test_calls_end_though_nothing_comes(new_store, end):
+    """By their deadline, and as soon as they are canceled."""
+    one = new_store()
+    token, late = one.job().token, (wadi.TimeoutError, wadi.UnreachableError)
+
+    async def main():
+        async with wadi.aio.open(one.endpoints["tcp"], token) as store:
+            data = bytearray(b"1" * 100_000)
+            await store.put("x", data)
+            waiting = asyncio.create_task(store.get("none", wait=1, timeout=0.5))
+            await asyncio.sleep(0.05)
+            one.process.send_signal(end)
+            for call in waiting, store.get("y", timeout=0.3):
+                with pytest.raises(late):
+                    await asyncio.wait_for(call, 30)
+            putting = asyncio.create_task(store.put("x", data, timeout=600))
+            await asyncio.sleep(0.05)
+            putting.cancel()
+            await asyncio.wait([putting])
+            await asyncio.sleep(0.05)
+            data.append(1)  # it is not held any more
     asyncio.run(main())
 
 

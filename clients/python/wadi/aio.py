@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import functools
 from types import TracebackType
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple, Type, TypeVar, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple, Type, TypeVar, Union
 
 from . import _wadi
 from .errors import CanceledError, NotFoundError
@@ -17,6 +18,9 @@ from .records import Stat
 from .store import _RAISE, Store
 
 _Self = TypeVar("_Self", bound="AsyncStore")
+
+# At most as many at once: a handle has room for twice as many, and those that were canceled are on their way out. Others wait for a place.
+_IN_FLIGHT = 2048
 
 
 class AsyncStore:
@@ -27,6 +31,7 @@ class AsyncStore:
         self._loop = asyncio.get_running_loop()
         self._futures: Dict[_wadi.Op, asyncio.Future[Any]] = {}
         self._fd = store.fileno()
+        self._places = asyncio.Semaphore(_IN_FLIGHT)
         self._is_turning = False
         self._loop.add_reader(self._fd, self._turn)
 
@@ -62,27 +67,37 @@ class AsyncStore:
             except Exception as error:  # pylint: disable=broad-except
                 future.set_exception(error)
 
-    def _started(self, op: _wadi.Op) -> asyncio.Future[Any]:
-        """What starts before the loop turns is sent together."""
-        future = self._loop.create_future()
-        self._futures[op] = future
-        future.add_done_callback(lambda _: op.cancel() if future.cancelled() and not self.store.closed else None)
+    def _turn_soon(self) -> None:
+        """What is started or canceled before the loop turns is sent together; the descriptor does not tell of it."""
         if not self._is_turning:
             self._is_turning = True
             self._loop.call_soon(self._turn)
-        return future
+
+    def _cancel(self, op: _wadi.Op, future: asyncio.Future[Any]) -> None:
+        if future.cancelled() and not self.store.closed:
+            op.cancel()
+            self._turn_soon()
+
+    async def _run(self, start: Callable[..., _wadi.Op], *args: Any, **options: Any) -> Any:
+        async with self._places:
+            op = start(*args, **options)
+            future = self._loop.create_future()
+            self._futures[op] = future
+            future.add_done_callback(functools.partial(self._cancel, op))
+            self._turn_soon()
+            return await future
 
     async def put(self, path: str, data: Any, **options: Any) -> int:
-        return await self._started(self.store.start_put(path, data, **options))  # type: ignore[no-any-return]
+        return await self._run(self.store.start_put, path, data, **options)  # type: ignore[no-any-return]
 
     async def get(self, path: str, **options: Any) -> bytes:
-        return await self._started(self.store.start_get(path, **options))  # type: ignore[no-any-return]
+        return await self._run(self.store.start_get, path, **options)  # type: ignore[no-any-return]
 
     async def remove(self, path: str, **options: Any) -> None:
-        await self._started(self.store.start_remove(path, **options))
+        await self._run(self.store.start_remove, path, **options)
 
     async def wait(self, path: str, **options: Any) -> Stat:
-        return await self._started(self.store.start_wait(path, **options))  # type: ignore[no-any-return]
+        return await self._run(self.store.start_wait, path, **options)  # type: ignore[no-any-return]
 
     async def get_many(self, paths: Iterable[str], default: Any = _RAISE, **options: Any) -> List[Any]:
         got = await asyncio.gather(*(self.get(path, **options) for path in paths), return_exceptions=True)
