@@ -123,19 +123,13 @@ static void run(struct many *m, bool is_of_large, size_t window)
 
 static PyObject *value_of(struct many *m, struct each *e, PyObject *path)
 {
-	PyObject *kind, *value, *trace;
-
 	if (e->result >= 0 && m->is_put)
 		return PyLong_FromUnsignedLongLong(e->version);
 	if (e->result >= 0)
 		return PyBytes_FromStringAndSize(e->got, e->result);
-	/* A failure is a value here; wadi/__init__.py raises it, or not. */
-	error_raise(m->s->m, (int)e->result, e->words ? e->words : "no memory for words", path);
-	PyErr_Fetch(&kind, &value, &trace);
-	PyErr_NormalizeException(&kind, &value, &trace);
-	Py_XDECREF(kind);
-	Py_XDECREF(trace);
-	return value;
+	/* A failure is a value here; wadi/store.py raises it, or not. */
+	return error_new(m->s->m, (int)e->result, e->words ? e->words : "no memory for words",
+			 path);
 }
 
 static PyObject *values_of(struct many *m)

@@ -77,10 +77,11 @@ const char *path_text(PyObject *path);
 /* Of this handle and of no other. */
 struct wadi_attempt store_attempt(struct store *s);
 bool store_is_forked(const struct store *s);
-/* store_result() without words of the handle's. */
 /* Of whatever struct an object is. */
 #define OBJECT(p) ((PyObject *)(p))
 
+/* What is raised for a result; NULL: something else has been, as by a signal's handler. */
+PyObject *error_new(struct module *m, int r, const char *words, PyObject *path);
 void error_raise(struct module *m, int r, const char *words, PyObject *path);
 /* `end(p)` now or, if the store is in a call, after it. Raises nothing; its result, or 0. */
 int store_end(struct store *s, int (*end)(void *p), void *p);

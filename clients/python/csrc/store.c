@@ -14,10 +14,19 @@
 /* An object that is replaced by a longer one again and again is given up on. */
 #define TRIES 8
 
+PyObject *error_new(struct module *m, int r, const char *words, PyObject *path)
+{
+	/* What is long is cut, perhaps inside of a letter. */
+	PyObject *text = PyUnicode_DecodeUTF8(words, (Py_ssize_t)strlen(words), "replace");
+
+	return text ? PyObject_CallFunction(m->error_of, "isNO", -r, wadi_status_name(r), text,
+					    path ? path : Py_None)
+		    : NULL;
+}
+
 void error_raise(struct module *m, int r, const char *words, PyObject *path)
 {
-	PyObject *error = PyObject_CallFunction(m->error_of, "issO", -r, wadi_status_name(r), words,
-						path ? path : Py_None);
+	PyObject *error = error_new(m, r, words, path);
 
 	if (error)
 		PyErr_SetObject((PyObject *)Py_TYPE(error), error);

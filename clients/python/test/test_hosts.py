@@ -185,6 +185,20 @@ def test_ctrl_c_ends_a_wait(env, call):
     assert time.monotonic() - begun < 10
 
 
+def test_ctrl_c_is_no_value(env):
+    """It comes while the call does not wait, and is heard in the first code of Python after that, which makes an error."""
+    status, out = run("""
+        import _thread, operator, signal, wadi
+        store = wadi.open()
+        paths = map(operator.itemgetter(0), zip(["none"], map(_thread.interrupt_main, [signal.SIGINT])))
+        try:
+            print(store.get_many(paths, default=None))
+        except KeyboardInterrupt:
+            print("ended")
+    """, env)
+    assert (status, out) == (0, "ended\n")
+
+
 def is_asleep(pid):
     with open(f"/proc/{pid}/stat") as file:
         return file.read().rsplit(")", 1)[1].split()[0] == "S"
