@@ -11,6 +11,9 @@
 
 #define ENDPOINT_DEFAULT "tcp://127.0.0.1:4870"
 
+/* Of what a sentence is about: a path with its job in front. */
+#define WHAT_MAX (PATH_BYTES_MAX + JOB_NAME_BYTES_MAX + 2)
+
 const char *wadi_version(void)
 {
 	return WADI_VERSION;
@@ -43,9 +46,11 @@ int64_t handle_fail(struct wadi *w, const char *verb, const char *what, int64_t 
 	if (r >= 0)
 		return r;
 	status = status_of((int)r);
-	snprintf(w->error, sizeof(w->error), "%s%s%s: %s: %s%s%s%s", verb, what ? " " : "",
-		 what ? what : "", status_name((uint16_t)status), status_text((uint16_t)status),
-		 why && why[0] ? " (" : "", why ? why : "", why && why[0] ? ")" : "");
+	/* What is too long is cut, not what is wrong with it. */
+	snprintf(w->error, sizeof(w->error), "%s%s%.*s: %s: %s%s%s%s", verb, what ? " " : "",
+		 WHAT_MAX, what ? what : "", status_name((uint16_t)status),
+		 status_text((uint16_t)status), why && why[0] ? " (" : "", why ? why : "",
+		 why && why[0] ? ")" : "");
 	return r;
 }
 

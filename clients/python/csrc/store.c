@@ -303,7 +303,10 @@ static PyObject *store_put(PyObject *self, PyObject *args, PyObject *kwargs)
 	return r < 0 ? NULL : PyLong_FromUnsignedLongLong(version);
 }
 
-/* -EMSGSIZE is not raised: there is more, and *ret_stat has the length. */
+/*
+ * -EMSGSIZE is not raised: there is more, and *ret_stat has the length. It has none if the path is
+ * what is too long.
+ */
 static int64_t get_once(struct store *s, PyObject *path, const struct wadi_get_options *options,
 			void *buf, size_t cap, struct wadi_stat *ret_stat)
 {
@@ -314,7 +317,9 @@ static int64_t get_once(struct store *s, PyObject *path, const struct wadi_get_o
 		return -1;
 	r = wadi_get(s->w, text, buf, cap, options, ret_stat);
 	store_leave(s);
-	return r == -EMSGSIZE && !s->is_stopped ? r : store_result(s, r, path);
+	if (r == -EMSGSIZE && !s->is_stopped && ret_stat->version)
+		return r;
+	return store_result(s, r, path);
 }
 
 /* Of the part that was asked for. */
@@ -357,11 +362,12 @@ static PyObject *store_get(PyObject *self, PyObject *args, PyObject *kwargs)
 {
 	struct store *s = (struct store *)self;
 	struct wadi_get_options options;
-	struct wadi_stat stat;
+	struct wadi_stat stat = { 0 };
 	PyObject *path;
 	int64_t r;
 
-	if (!PyArg_ParseTuple(args, "O:get", &path) || get_options_from(kwargs, &options) < 0)
+	if (!PyArg_ParseTuple(args, "O:get", &path) || get_options_from(kwargs, &options) < 0 ||
+	    store_check(s) < 0)
 		return NULL;
 	/* Both tries are one read of an object that can be read so many times. */
 	if (!options.read_id.hi && !options.read_id.lo)

@@ -76,6 +76,11 @@ def test_errors_have_status_errno_and_path(s):
     assert (error.status, error.errno, error.path) == ("NOTFOUND", errno.ENOENT, "none")
     assert isinstance(error, wadi.Error) and isinstance(error, FileNotFoundError)
     assert "none" in str(error)
+    for call in (s.get, s.view, s.stat, s.remove, lambda path: s.put(path, b""), lambda path: s.get_many([path])):
+        with pytest.raises(wadi.TooLargeError, match="1024 bytes"):
+            call("x" * 2000)
+        with pytest.raises(wadi.TooLargeError, match="1024 bytes"):
+            call("xx" + "é" * 1000)
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), again.status, str(again)) == (wadi.NotFoundError, "NOTFOUND", str(error))
     with pytest.raises(wadi.DeniedError) as failed:
