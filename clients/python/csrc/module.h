@@ -70,8 +70,12 @@ int store_enter(struct store *s);
 int store_enter_part(struct store *s);
 void store_leave(struct store *s);
 int64_t store_result(struct store *s, int64_t r, PyObject *path);
+/* The last part of it: what was given back meanwhile goes. */
+void store_settle(struct store *s);
 /* Not after a fork, not closed, not in a call; raises. */
 int store_check(struct store *s);
+int store_check_part(struct store *s); /* closed it may be */
+int store_check_forked(struct store *s);
 /* UTF-8 of a str, without NUL; raises. */
 const char *path_text(PyObject *path);
 /* Of this handle and of no other. */
@@ -142,8 +146,8 @@ PyObject *view_dlpack_device(PyObject *self, PyObject *unused);
 PyObject *view_arrow_schema(PyObject *self, PyObject *unused);
 PyObject *view_arrow_array(PyObject *self, PyObject *args, PyObject *kwargs);
 
-/* Ends all that is in flight; when a store closes. */
-void ops_end(struct store *s);
+/* Ends all that is in flight; when a store closes. Raises if another thread came in between. */
+int ops_end(struct store *s);
 
 PyObject *stat_record(struct module *m, const struct wadi_stat *stat);
 

@@ -15,7 +15,7 @@ enum op_kind { OP_PUT, OP_GET, OP_REMOVE, OP_WAIT };
 struct op {
 	PyObject_HEAD struct store *store; /* strong while it is in flight; NULL after that */
 	struct op *next;
-	struct wadi_op *op; /* NULL: it has ended */
+	struct wadi_op *op; /* NULL: somebody is about to end it, or has */
 	enum op_kind kind;
 	PyObject *path;
 	Py_buffer data;
@@ -27,9 +27,13 @@ struct op {
 
 static struct op *op_new(struct store *s, enum op_kind kind, PyObject *path)
 {
-	allocfunc alloc = (allocfunc)PyType_GetSlot(s->m->op, Py_tp_alloc);
-	struct op *o = store_check(s) < 0 ? NULL : (struct op *)alloc(s->m->op, 0);
+	allocfunc alloc;
+	struct op *o;
 
+	if (store_check(s) < 0)
+		return NULL;
+	alloc = (allocfunc)PyType_GetSlot(s->m->op, Py_tp_alloc);
+	o = (struct op *)alloc(s->m->op, 0);
 	if (!o)
 		return NULL;
 	o->kind = kind;
@@ -102,14 +106,19 @@ static int op_end(struct op *o)
 	PyObject *kind, *value, *trace;
 	struct store *s = o->store;
 	struct wadi_op *taken = o->op;
+	bool is_stopped;
 	int64_t r;
 
-	if (store_enter_part(s) < 0)
+	/* It is freed without the lock, so from here on nobody looks at it. */
+	o->op = NULL;
+	if (store_enter_part(s) < 0) {
+		o->op = taken;
 		return -1;
+	}
 	r = wadi_op_end(&taken);
 	store_leave(s);
+	is_stopped = s->is_stopped; /* what is done below may be another call's */
 	PyErr_Fetch(&kind, &value, &trace);
-	o->op = NULL;
 	unlist(s, o);
 	if (r < 0)
 		error_raise(s->m, (int)r, wadi_strerror(s->w), o->path);
@@ -122,15 +131,21 @@ static int op_end(struct op *o)
 	PyBuffer_Release(&o->data);
 	o->store = NULL;
 	PyErr_Restore(kind, value, trace);
-	r = store_result(s, 0, NULL);
+	store_settle(s);
 	Py_DECREF(OBJECT(s));
 	Py_DECREF(OBJECT(o)); /* the store's */
-	return (int)r;
+	return is_stopped ? -1 : 0;
 }
 
 static bool op_has_ended(const struct op *o)
 {
-	return !o->op || wadi_op_has_ended(o->op);
+	return o->op ? wadi_op_has_ended(o->op) : !o->store;
+}
+
+static PyObject *op_is_busy(const struct op *o)
+{
+	error_raise(o->store->m, -EBUSY, "another thread waits for it", o->path);
+	return NULL;
 }
 
 static PyObject *op_result(PyObject *self, PyObject *unused)
@@ -140,6 +155,8 @@ static PyObject *op_result(PyObject *self, PyObject *unused)
 	(void)unused;
 	if (o->op && op_end(o) < 0)
 		return NULL;
+	if (o->store)
+		return op_is_busy(o);
 	if (o->result)
 		return Py_NewRef(o->result);
 	PyErr_SetObject((PyObject *)Py_TYPE(o->error), o->error);
@@ -158,6 +175,8 @@ static PyObject *op_cancel(PyObject *self, PyObject *unused)
 
 	(void)unused;
 	if (!op_has_ended(o)) {
+		if (!o->op)
+			return op_is_busy(o);
 		if (store_enter_part(o->store) < 0)
 			return NULL;
 		wadi_op_cancel(o->op);
@@ -181,39 +200,38 @@ static void op_dealloc(PyObject *self)
 	Py_DECREF(OBJECT(type));
 }
 
-void ops_end(struct store *s)
+int ops_end(struct store *s)
 {
+	int r = 0;
+
 	for (struct op *o = s->ops; o; o = o->next)
 		if (!op_has_ended(o))
 			wadi_op_cancel(o->op);
 	s->is_quiet = true;
-	while (s->ops && op_end(s->ops) == 0)
-		;
+	while (s->ops && r == 0)
+		r = op_end(s->ops);
 	s->is_quiet = false;
+	return r;
 }
 
 PyObject *store_ended(PyObject *self, PyObject *unused)
 {
 	struct store *s = (struct store *)self;
 	PyObject *ended = PyList_New(0);
-	struct op *next;
+	int r = ended ? store_check(s) : -1;
 
 	(void)unused;
-	if (!ended || store_check(s) < 0) {
-		Py_XDECREF(ended);
-		return NULL;
-	}
-	for (struct op *o = s->ops; o; o = next) {
-		next = o->next;
-		if (!op_has_ended(o))
-			continue;
-		if (PyList_Append(ended, (PyObject *)o) < 0 || op_end(o) < 0) {
-			Py_DECREF(ended);
-			return NULL;
-		}
+	for (struct op *o = s->ops; r == 0 && o; o = o->next)
+		if (op_has_ended(o))
+			r = PyList_Append(ended, (PyObject *)o);
+	/* Others may come in between, and end some of them. */
+	for (Py_ssize_t i = 0; r == 0 && i < PyList_Size(ended); i++) {
+		struct op *o = (struct op *)PyList_GetItem(ended, i);
+
+		r = o->op ? op_end(o) : 0;
 	}
 	/* They are listed with the latest first. */
-	if (PyList_Reverse(ended) < 0)
+	if (r < 0 || PyList_Reverse(ended) < 0)
 		Py_CLEAR(ended);
 	return ended;
 }

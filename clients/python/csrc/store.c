@@ -81,8 +81,12 @@ int store_check(struct store *s)
 	return check(s, false);
 }
 
-/* The last that any call does: what was given back meanwhile. */
-static void end_late(struct store *s)
+int store_check_part(struct store *s)
+{
+	return check(s, true);
+}
+
+void store_settle(struct store *s)
 {
 	while (s->late) {
 		struct late *late = s->late;
@@ -135,13 +139,13 @@ int64_t store_result(struct store *s, int64_t r, PyObject *path)
 		error_raise(s->m, (int)r, wadi_strerror(s->w), path);
 		r = -1;
 	}
-	if (s->late)
-		end_late(s);
+	store_settle(s);
 	return r;
 }
 
 int store_end(struct store *s, int (*end)(void *p), void *p)
 {
+	bool was_quiet = s->is_quiet;
 	int r = 0;
 
 	/* After a fork it is the parent's, and its memory is not looked at any more. */
@@ -161,9 +165,8 @@ int store_end(struct store *s, int (*end)(void *p), void *p)
 	take(s);
 	r = end(p);
 	give(s);
-	s->is_quiet = false;
-	if (s->late)
-		end_late(s);
+	s->is_quiet = was_quiet;
+	store_settle(s);
 	return r;
 }
 
@@ -256,9 +259,8 @@ static PyObject *store_close(PyObject *self, PyObject *unused)
 	if (s->is_closed || !s->w)
 		Py_RETURN_NONE;
 	if (!store_is_forked(s)) {
-		if (store_check(s) < 0)
+		if (store_check(s) < 0 || ops_end(s) < 0)
 			return NULL;
-		ops_end(s);
 	}
 	s->is_closed = true;
 	if (s->part_count == 0)

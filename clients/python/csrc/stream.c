@@ -279,9 +279,9 @@ PyObject *store_list(PyObject *self, PyObject *args, PyObject *kwargs)
 static PyObject *list_next(PyObject *self)
 {
 	struct part *p = (struct part *)self;
+	PyObject *name = NULL, *stat = NULL, *ret = NULL;
 	struct wadi_list_entry entry;
 	struct wadi_list *list;
-	PyObject *stat;
 	int64_t r;
 
 	/* After its end it is at its end. */
@@ -289,17 +289,24 @@ static PyObject *list_next(PyObject *self)
 		return NULL;
 	r = wadi_list_next(list, &entry);
 	store_leave(p->store);
-	if (store_result(p->store, r, p->path) < 0)
+	/* It lies in the list, which may have been closed meanwhile, and go now. */
+	if (r > 0 && !p->store->is_stopped)
+		name = PyUnicode_FromStringAndSize(entry.name, (Py_ssize_t)entry.name_len);
+	if (store_result(p->store, r, p->path) < 0) {
+		Py_XDECREF(name);
 		return NULL;
+	}
 	if (r == 0) {
 		(void)part_end(p);
 		return NULL;
 	}
-	stat = stat_record(p->store->m, &entry.stat);
-	if (!stat)
-		return NULL;
-	return PyObject_CallFunction(p->store->m->entry, "s#N", entry.name,
-				     (Py_ssize_t)entry.name_len, stat);
+	if (name)
+		stat = stat_record(p->store->m, &entry.stat);
+	if (stat)
+		ret = PyObject_CallFunction(p->store->m->entry, "OO", name, stat);
+	Py_XDECREF(name);
+	Py_XDECREF(stat);
+	return ret;
 }
 
 static PyMethodDef LIST_METHODS[] = {

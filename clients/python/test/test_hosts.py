@@ -23,24 +23,77 @@ def run(code, env, *args, late_s=30):
     return status, out
 
 
-def test_a_store_belongs_to_one_thread_at_a_time(s, endpoint, w):
-    waiting = threading.Thread(target=lambda: s.wait("x", timeout=20))
-    waiting.start()
+def is_busy(store):
+    try:
+        store.stat("none")
+    except wadi.BusyError as error:
+        return error.status == "BUSY" and "each thread" in str(error)
+    except wadi.NotFoundError:
+        return False
 
-    def is_busy():
-        try:
-            s.stat("none")
-        except wadi.BusyError as error:
-            return error.status == "BUSY" and "each thread" in str(error)
-        except wadi.NotFoundError:
-            return False
-    until(is_busy, "the other thread's call")
-    with pytest.raises(wadi.BusyError):
-        s.close()
+
+def test_a_store_belongs_to_one_thread_at_a_time(s, endpoint, w):
+    op = s.start_wait("x", timeout=20)
+    waiting = threading.Thread(target=op.result)
+    waiting.start()
+    until(lambda: is_busy(s), "the other thread's call")
+    for call in s.close, op.result, op.cancel:
+        with pytest.raises(wadi.BusyError):
+            call()
+    assert not op.done()
     with wadi.open(endpoint, w.token) as other:
         other.put("x", b"")
     waiting.join()
+    assert op.done() and op.result().size == 0
     s.put("y", b"")
+
+
+def test_what_runs_while_an_error_is_made_may_ask_for_it(env):
+    """Making it is Python, in whose middle other threads run, and handlers."""
+    status, out = run("""
+        import sys, wadi
+
+        def meanwhile(call):
+            def trace(frame, event, arg):
+                if frame.f_code.co_name == "error_of":
+                    sys.settrace(None)
+                    call()
+            sys.settrace(trace)
+
+        def ask():
+            try:
+                op.result()
+            except wadi.BusyError:
+                print("busy")
+
+        store = wadi.open()
+        op = store.start_get("none")
+        meanwhile(ask)
+        try:
+            op.result()
+        except wadi.NotFoundError:
+            print("none")
+        for n in range(3):
+            store.start_get(f"none-{n}")
+        ended = 0
+        while ended < 3:
+            ended += store.turn(timeout=20)
+        meanwhile(store.ended)
+        for op in store.ended():
+            try:
+                op.result()
+            except wadi.NotFoundError as error:
+                print(error.path)
+    """, env)
+    assert (status, out) == (0, "busy\nnone\nnone-0\nnone-1\nnone-2\n")
+
+
+def test_a_store_that_was_not_opened_is_closed():
+    store = wadi.Store.__new__(wadi.Store)
+    for call in (lambda: store.start_put("x", b""), lambda: store.start_get("x"), lambda: store.start_remove("x"),
+                 lambda: store.start_wait("x"), lambda: store.get("x"), lambda: store.view("x"), store.ended):
+        with pytest.raises(ValueError, match="closed"):
+            call()
 
 
 def test_other_threads_run_while_it_waits(s):
