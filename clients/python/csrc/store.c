@@ -60,14 +60,21 @@ bool store_is_forked(const struct store *s)
 	return s->pid != getpid();
 }
 
+int store_check_forked(struct store *s)
+{
+	if (!s->w || !store_is_forked(s))
+		return 0;
+	error_raise(s->m, -EOWNERDEAD,
+		    "the store was opened before a fork; open another in this process", NULL);
+	return -1;
+}
+
 /* A part goes on after its store was closed: the handle is still there. */
 static int check(struct store *s, bool may_be_closed)
 {
-	if (s->w && store_is_forked(s))
-		error_raise(s->m, -EOWNERDEAD,
-			    "the store was opened before a fork; open another in this process",
-			    NULL);
-	else if ((s->is_closed && !may_be_closed) || !s->w)
+	if (store_check_forked(s) < 0)
+		return -1;
+	if ((s->is_closed && !may_be_closed) || !s->w)
 		PyErr_SetString(PyExc_ValueError, "the store is closed");
 	else if (s->is_busy)
 		error_raise(s->m, -EBUSY, "the store is in a call; open one for each thread", NULL);
@@ -120,7 +127,7 @@ int store_enter(struct store *s)
 
 int store_enter_part(struct store *s)
 {
-	if (check(s, true) < 0)
+	if (store_check_part(s) < 0)
 		return -1;
 	take(s);
 	return 0;

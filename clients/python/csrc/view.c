@@ -94,7 +94,7 @@ static int get_buffer(PyObject *self, Py_buffer *ret, int flags, bool is_readonl
 
 	ret->obj = NULL;
 	/* What is mapped is another's after a fork, if the parent gives it back. */
-	if (part_check(p) < 0)
+	if (part_check(p) < 0 || store_check_forked(p->store) < 0)
 		return -1;
 	if (p->must_end) {
 		PyErr_SetString(PyExc_ValueError, "it is given back with the last of its buffers");
@@ -161,7 +161,8 @@ static PyObject *view_release(PyObject *self, PyObject *unused)
 	int r;
 
 	(void)unused;
-	if (check_exports(p) < 0)
+	/* What is given back later tells nobody whether it was whole. */
+	if (check_exports(p) < 0 || (p->p && store_check_part(p->store) < 0))
 		return NULL;
 	r = part_end(p);
 	if (r < 0) {
@@ -173,20 +174,28 @@ static PyObject *view_release(PyObject *self, PyObject *unused)
 }
 
 /* With arrays still alive it goes with the last of them. */
+static void end_soon(struct part *p)
+{
+	p->must_end = true;
+	if (p->export_count == 0)
+		(void)part_end(p);
+}
+
 static PyObject *view_exit(PyObject *self, PyObject *args)
 {
 	struct part *p = (struct part *)self;
-	PyObject *kind, *error, *trace;
+	PyObject *kind, *error, *trace, *ret;
 
 	if (!PyArg_ParseTuple(args, "OOO", &kind, &error, &trace))
 		return NULL;
 	if (p->export_count > 0 || error != Py_None) {
-		p->must_end = true;
-		if (p->export_count == 0)
-			(void)part_end(p);
+		end_soon(p);
 		Py_RETURN_NONE;
 	}
-	return view_release(self, NULL);
+	ret = view_release(self, NULL);
+	if (!ret)
+		end_soon(p); /* also if nobody can tell how it was */
+	return ret;
 }
 
 static PyObject *view_stat(PyObject *self, void *unused)
@@ -278,9 +287,7 @@ static PyObject *reservation_exit(PyObject *self, PyObject *args)
 	if (!p->p)
 		Py_RETURN_NONE;
 	if (error != Py_None) {
-		p->must_end = true;
-		if (p->export_count == 0)
-			(void)part_end(p);
+		end_soon(p);
 		Py_RETURN_NONE;
 	}
 	version = reservation_commit(self, NULL);

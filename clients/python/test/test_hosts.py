@@ -33,7 +33,8 @@ def is_busy(store):
 
 
 def test_a_store_belongs_to_one_thread_at_a_time(s, endpoint, w):
-    op = s.start_wait("x", timeout=20)
+    s.put("v", b"v" * 200_000)
+    view, other_view, op = s.view("v"), s.view("v"), s.start_wait("x", timeout=20)
     waiting = threading.Thread(target=op.result)
     waiting.start()
     until(lambda: is_busy(s), "the other thread's call")
@@ -41,10 +42,18 @@ def test_a_store_belongs_to_one_thread_at_a_time(s, endpoint, w):
         with pytest.raises(wadi.BusyError):
             call()
     assert not op.done()
+    # Nobody can tell now whether it was whole.
+    with pytest.raises(wadi.BusyError):
+        view.release()
+    with pytest.raises(wadi.BusyError):
+        with other_view:
+            pass
+    assert other_view.released and not view.released
     with wadi.open(endpoint, w.token) as other:
         other.put("x", b"")
     waiting.join()
     assert op.done() and op.result().size == 0
+    view.release()
     s.put("y", b"")
 
 
@@ -194,7 +203,12 @@ def test_after_a_fork_the_child_opens_its_own(env):
                 reader.readinto(bytearray(10))
             except wadi.ForkedError:
                 pass
-            view.release()
+            for call in view.release, lambda: bytes(view):
+                try:
+                    call()
+                except wadi.ForkedError:
+                    continue
+                os._exit(2)
             store.close()
             del store, view, reader, writer
             gc.collect()
