@@ -105,6 +105,20 @@ def test_a_store_that_was_not_opened_is_closed():
             call()
 
 
+def test_what_cannot_be_opened_says_so_once(env):
+    status, out = run("""
+        import wadi
+        store = wadi.open()
+        for error, how in ((TypeError, (5, "wb")), (TypeError, (5, "rb")), (wadi.NotFoundError, ("none", "r")),
+                           (LookupError, ("x", "w", "no-encoding"))):
+            try:
+                store.open(*how)
+            except error:
+                print(error.__name__)
+    """, env)
+    assert (status, out) == (0, "TypeError\nTypeError\nNotFoundError\nLookupError\n")
+
+
 def test_other_threads_run_while_it_waits(s):
     turns = 0
     waiting = threading.Thread(target=lambda: pytest.raises(wadi.TimeoutError, s.wait, "x", timeout=0.3))

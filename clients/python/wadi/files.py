@@ -65,7 +65,8 @@ class FileReader(io.RawIOBase):
         return count
 
     def close(self) -> None:
-        if not self.closed:
+        # One that could not be opened has none.
+        if hasattr(self, "_reader") and not self.closed:
             self._reader.close()
         super().close()
 
@@ -99,7 +100,8 @@ class FileWriter(io.RawIOBase):
             self.version = self._writer.commit()
 
     def abandon(self) -> None:
-        self._writer.abandon()
+        if hasattr(self, "_writer"):
+            self._writer.abandon()
         super().close()
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
@@ -119,8 +121,8 @@ class TextWriter(io.TextIOWrapper):
     """Text, likewise."""
 
     def __init__(self, raw: FileWriter, **how: Any) -> None:
-        super().__init__(raw, write_through=True, **how)  # type: ignore[arg-type]
         self._raw = raw
+        super().__init__(raw, write_through=True, **how)  # type: ignore[arg-type]
 
     def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
                  trace: Optional[TracebackType]) -> None:
