@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "request.h"
 
 #define RENEW_NS (10 * NS_PER_S)
 
@@ -87,7 +88,8 @@ static int work_make(struct job *j)
 		j->work = NULL;
 		return problem_set(j->problem, -ENOMEM, "no memory");
 	}
-	return directory_make(j, &j->work);
+	r = request_text_check(j->work, j->problem);
+	return r < 0 ? r : directory_make(j, &j->work);
 }
 
 /* Parts of another sort would be taken for ours by whoever reads all of them. */
@@ -115,6 +117,7 @@ static int output_check(struct job *j)
 static int output_make(struct job *j)
 {
 	char *path = strdup(j->options->output);
+	int r;
 
 	if (!path)
 		return problem_set(j->problem, -ENOMEM, "no memory");
@@ -130,7 +133,10 @@ static int output_make(struct job *j)
 	}
 	j->output = realpath(path, NULL);
 	free(path);
-	return j->output ? output_check(j) : problem_set(j->problem, -ENOMEM, "no memory");
+	if (!j->output)
+		return problem_set(j->problem, -ENOMEM, "no memory");
+	r = request_text_check(j->output, j->problem);
+	return r < 0 ? r : output_check(j);
 }
 
 /* On the same file system as the output, for that is where they are to be moved. */
@@ -314,6 +320,8 @@ int job_begin(struct job *j, const struct options *o, struct job_size size, stru
 		r = parts_make(j);
 	if (r == 0)
 		r = store_choose(j, size);
+	if (r == 0)
+		r = request_text_check(j->function_url, problem);
 	if (r == 0)
 		r = store_begin(j);
 	return r;

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "request.h"
+
 int plan_add(struct plan *p, const char *path, uint64_t len)
 {
 	struct plan_file *more = reallocarray(p->files, p->count + 1, sizeof(*more));
@@ -52,7 +54,9 @@ static int file_add(struct plan *p, const char *path, const struct stat *st,
 	absolute = realpath(path, NULL);
 	if (!absolute)
 		return cannot_read(problem, path);
-	r = plan_add(p, absolute, (uint64_t)st->st_size);
+	r = request_text_check(absolute, problem);
+	if (r == 0)
+		r = plan_add(p, absolute, (uint64_t)st->st_size);
 	free(absolute);
 	return r < 0 ? problem_set(problem, r, "no memory") : 0;
 }
@@ -133,10 +137,12 @@ json_t *plan_share(const struct plan *p, uint32_t index, uint32_t count)
 		uint64_t end = begin + p->files[i].len;
 		uint64_t a = from > begin ? from : begin, b = to < end ? to : end;
 
-		if (a < b)
-			json_array_append_new(share, json_pack("[sII]", p->files[i].path,
-							       (json_int_t)(a - begin),
-							       (json_int_t)(b - a)));
+		if (a < b && json_array_append_new(share, json_pack("[sII]", p->files[i].path,
+								    (json_int_t)(a - begin),
+								    (json_int_t)(b - a))) < 0) {
+			json_decref(share);
+			return NULL;
+		}
 	}
 	return share;
 }

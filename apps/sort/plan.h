@@ -26,5 +26,5 @@ int plan_input(struct plan *p, const struct paths *paths, struct problem *proble
 int plan_add(struct plan *p, const char *path, uint64_t len);
 void plan_fini(struct plan *p);
 
-/* Share `index` of `count`, as requests have it: [[path, offset, length], ...]. */
+/* Share `index` of `count`, as requests have it: [[path, offset, length], ...]; NULL: no memory. */
 json_t *plan_share(const struct plan *p, uint32_t index, uint32_t count);

@@ -180,3 +180,17 @@ void request_fini(struct request *r)
 	free(r->input);
 	r->input = NULL;
 }
+
+int request_text_check(const char *text, struct problem *problem)
+{
+	json_t *string = json_string(text);
+	bool is_text = string != NULL;
+
+	json_decref(string);
+	if (is_text)
+		return 0;
+	return problem_set_final(problem, -EILSEQ,
+				 "%s: this is not UTF-8, and functions are asked in JSON; give it "
+				 "another name",
+				 text);
+}

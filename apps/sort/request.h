@@ -53,6 +53,9 @@ struct request {
 int request_parse(const json_t *value, struct request *ret, struct problem *problem);
 void request_fini(struct request *r);
 
+/* Requests are JSON, which is UTF-8; a path is any bytes. */
+int request_text_check(const char *text, struct problem *problem);
+
 /* 128 bits as hexadecimal digits and back, because JSON's numbers end at 53. */
 #define U128_DIGITS 33 /* with the NUL */
 void u128_format(u128 v, char ret[U128_DIGITS]);

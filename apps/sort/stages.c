@@ -44,11 +44,13 @@ static json_t *request_make(const struct sort *s, const char *op, uint32_t index
 }
 
 /* Adds what only this kind has; takes both. */
-static json_t *request_add(json_t *o, json_t *more)
+static int task_init(struct sort *s, struct task *t, json_t *o, json_t *more)
 {
-	json_object_update(o, more);
+	int r = o && more ? json_object_update(o, more) : -1;
+
 	json_decref(more);
-	return o;
+	t->request = o;
+	return r < 0 ? no_memory(s) : 0;
 }
 
 static struct task *tasks_new(struct sort *s, size_t count)
@@ -75,12 +77,13 @@ static int generate(struct sort *s)
 		/* Another seed is a stretch of the standard's sequence that nobody reaches. */
 		u128_format((u128)s->options.seed << 64 | from, first);
 		tasks[i].stage = STAGE_GENERATE;
-		tasks[i].request = request_add(
-			request_make(s, "generate", i),
-			json_pack("{ss sI ss ss}", "first", first, "count", (json_int_t)(to - from),
-				  "skew", word_of(WORDS_SKEW, s->options.skew, skew, sizeof(skew)),
-				  "output", path ? path : ""));
-		r = path ? plan_add(&s->plan, path, (to - from) * RECORD_SIZE) : -ENOMEM;
+		r = task_init(s, &tasks[i], request_make(s, "generate", i),
+			      json_pack("{ss sI ss ss}", "first", first, "count",
+					(json_int_t)(to - from), "skew",
+					word_of(WORDS_SKEW, s->options.skew, skew, sizeof(skew)),
+					"output", path));
+		if (r == 0 && plan_add(&s->plan, path, (to - from) * RECORD_SIZE) < 0)
+			r = no_memory(s);
 		free(path);
 	}
 	if (r == 0)
@@ -132,20 +135,20 @@ static int sample(struct sort *s)
 {
 	struct task *tasks = tasks_new(s, s->maps);
 	uint32_t samples = s->reduces * SAMPLES_PER_BUCKET;
-	int r;
+	int r = 0;
 
 	if (!tasks)
 		return -ENOMEM;
 	if (samples < SAMPLES_MIN)
 		samples = SAMPLES_MIN;
-	for (uint32_t i = 0; i < s->maps; i++) {
+	for (uint32_t i = 0; r == 0 && i < s->maps; i++) {
 		tasks[i].stage = STAGE_SAMPLE;
-		tasks[i].request =
-			request_add(request_make(s, "sample", i),
-				    json_pack("{so sI}", "input", plan_share(&s->plan, i, s->maps),
-					      "samples", (json_int_t)(samples / s->maps + 1)));
+		r = task_init(s, &tasks[i], request_make(s, "sample", i),
+			      json_pack("{so sI}", "input", plan_share(&s->plan, i, s->maps),
+					"samples", (json_int_t)(samples / s->maps + 1)));
 	}
-	r = tasks_run(s, tasks, s->maps);
+	if (r == 0)
+		r = tasks_run(s, tasks, s->maps);
 	tasks_fini(tasks, s->maps);
 	return r < 0 ? r : splitters_write(s);
 }
@@ -165,29 +168,28 @@ static int map_and_reduce(struct sort *s)
 {
 	size_t count = s->maps + s->reduces;
 	struct task *tasks = tasks_new(s, count);
-	int r;
+	int r = 0;
 
 	if (!tasks)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < s->maps; i++) {
+	for (uint32_t i = 0; r == 0 && i < s->maps; i++) {
 		tasks[i].stage = STAGE_MAP;
-		tasks[i].request =
-			request_add(request_make(s, "map", i),
-				    json_pack("{so sI}", "input", plan_share(&s->plan, i, s->maps),
-					      "reduces", (json_int_t)s->reduces));
+		r = task_init(s, &tasks[i], request_make(s, "map", i),
+			      json_pack("{so sI}", "input", plan_share(&s->plan, i, s->maps),
+					"reduces", (json_int_t)s->reduces));
 	}
-	for (uint32_t i = 0; i < s->reduces; i++) {
+	for (uint32_t i = 0; r == 0 && i < s->reduces; i++) {
+		struct task *t = &tasks[s->maps + i];
 		char *path = job_path(s->job.parts, "part", i);
 
-		tasks[s->maps + i].stage = STAGE_REDUCE;
-		tasks[s->maps + i].waits_for = s->maps;
-		tasks[s->maps + i].request =
-			request_add(request_make(s, "reduce", i),
-				    json_pack("{ss sI}", "output", path ? path : "", "maps",
-					      (json_int_t)s->maps));
+		t->stage = STAGE_REDUCE;
+		t->waits_for = s->maps;
+		r = task_init(s, t, request_make(s, "reduce", i),
+			      json_pack("{ss sI}", "output", path, "maps", (json_int_t)s->maps));
 		free(path);
 	}
-	r = tasks_run(s, tasks, count);
+	if (r == 0)
+		r = tasks_run(s, tasks, count);
 	for (uint32_t i = 0; r == 0 && i < s->maps; i++)
 		tally_add(&s->in, tasks[i].reply);
 	tasks_fini(tasks, count);
@@ -234,9 +236,9 @@ static int validate(struct sort *s)
 			break;
 		}
 		tasks[i].stage = STAGE_VALIDATE;
-		tasks[i].request = request_add(request_make(s, "validate", i),
-					       json_pack("{s[[siI]]}", "input", paths[i], 0,
-							 (json_int_t)file_len(paths[i])));
+		r = task_init(s, &tasks[i], request_make(s, "validate", i),
+			      json_pack("{s[[siI]]}", "input", paths[i], 0,
+					(json_int_t)file_len(paths[i])));
 	}
 	if (r == 0)
 		r = tasks_run(s, tasks, s->reduces);

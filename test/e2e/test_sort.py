@@ -163,7 +163,8 @@ def orphan():
 def start(place, *options, env=None, **how):
     words = [str(o) for o in options]
     return subprocess.Popen([SORT, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            cwd=place, env=clean_environment(TMPDIR=place, **(env or {})), text=True, **how)
+                            cwd=place, env=clean_environment(TMPDIR=place, **(env or {})), text=True,
+                            errors="surrogateescape", **how)
 
 
 def sort(place, *options, code=DONE, env=None, late_s=4 * LATE_S):
@@ -544,12 +545,17 @@ def test_what_cannot_work_says_why(place, directory):
         out.write(b"x" * 150)
     taken = os.path.join(place, "taken")
     os.mkdir(taken)
+    strange = os.fsdecode(os.fsencode(place) + b"/caf\xe9")  # of which a request cannot tell
+    with open(strange, "wb") as out:
+        out.write(b"b\na\n")
     with open(os.path.join(taken, "part-00000"), "wb"):
         pass
     for options, want in (
             (["--input", odd], "150 bytes are no whole number of records of 100; text is --format lines"),
             (["--input", odd + "x"], "odd" "x: cannot read: No such file or directory"),
             (["--input", "/dev/null"], "/dev/null: neither a file nor a directory"),
+            (["--format", "lines", "--input", strange], f"{strange}: this is not UTF-8"),
+            (["--format", "lines", "--input", taken, "--output", strange + "-out"], "-out: this is not UTF-8"),
             (["--generate", "1M", "--output", taken], "has parts of another sort in it"),
             (["--generate", "1M", "--output", odd], "odd: cannot"),
             (["--generate", "1M", "--store", "redis://localhost:1?part=0"], "only part=SIZE")):
