@@ -234,6 +234,11 @@ def test_what_others_answer_is_told(place):
             assert "answered 401" in sort(place, *SMALL, "--platform", url + path, code=REFUSED)
             # Known, and then what it answers is no reply.
             assert "another one's" in sort(place, *SMALL, "--platform", url + path, "--auth", auth, code=REFUSED)
+        path = os.path.join(place, "lines")
+        with open(path, "wb") as out:
+            out.write(b"b\na\n")
+        assert "the mappers have read 0 of 4 bytes" in sort(place, "--format", "lines", "--input", path, *SMALL[2:], "--platform",
+                                                            url + "/liar", code=REFUSED)
     finally:
         server.shutdown()
         server.server_close()
