@@ -5,7 +5,8 @@
  *
  *	http://HOST[:PORT][/PATH], https://...
  *
- * Who asks, if the platform wants to know, is NAME:SECRET of --auth-file or --auth:
+ * Who asks, if the platform wants to know, is NAME:SECRET of --auth-file, --auth or
+ * WADI_FUNCTION_AUTH:
  * `bearer` for a token, `x-functions-key` for Azure's header, any other name for basic.
  */
 #include "platform.h"
@@ -19,6 +20,9 @@
 
 #include "clock.h"
 #include "remote.h"
+
+/* In the environment, where nobody said who asks. */
+#define AUTH_NAME "WADI_FUNCTION_AUTH"
 
 /* Of a request that runs no function; one that is not there yet is started for it. */
 #define CHECK_NS (60 * NS_PER_S)
@@ -131,14 +135,15 @@ int platform_http_open(const struct platform_config *config, struct problem *pro
 		       struct platform **ret)
 {
 	struct http_platform *p = calloc(1, sizeof(*p));
+	const char *auth = getenv(AUTH_NAME);
 	struct http_config http = { 0 };
 	int r = 0;
 
 	if (!p)
 		return problem_set(problem, -ENOMEM, "no memory");
 	snprintf(p->url, sizeof(p->url), "%s", config->url);
-	if (config->auth || config->auth_file) {
-		r = platform_auth(config, "WADI_FUNCTION_AUTH", p->auth, sizeof(p->auth), problem);
+	if (config->auth || config->auth_file || (auth && *auth)) {
+		r = platform_auth(config, AUTH_NAME, p->auth, sizeof(p->auth), problem);
 		http.user = r == 0 && auth_is_basic(p) ? p->auth : NULL;
 	}
 	if (r == 0)

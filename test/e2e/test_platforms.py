@@ -234,6 +234,7 @@ def test_what_others_answer_is_told(place):
             assert "answered 401" in sort(place, *SMALL, "--platform", url + path, code=REFUSED)
             # Known, and then what it answers is no reply.
             assert "another one's" in sort(place, *SMALL, "--platform", url + path, "--auth", auth, code=REFUSED)
+            assert "another one's" in sort(place, *SMALL, "--platform", url + path, env={"WADI_FUNCTION_AUTH": auth}, code=REFUSED)
         path = os.path.join(place, "lines")
         with open(path, "wb") as out:
             out.write(b"b\na\n")
