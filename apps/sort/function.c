@@ -110,6 +110,22 @@ static json_t *run_value(struct instance *i, const json_t *value, struct problem
 	return reply;
 }
 
+/* A sentence that was cut inside of a letter, or quotes bytes that are none, is no JSON. */
+static json_t *error_make(const struct problem *p)
+{
+	static const char FORMAT[] = "{ss sb}";
+	struct problem plain = *p;
+	json_t *reply;
+
+	if (!plain.text[0])
+		strcpy(plain.text, "no memory for the reply");
+	reply = json_pack(FORMAT, "error", plain.text, "is_final", plain.is_final);
+	for (char *c = plain.text; !reply && *c; c++)
+		if ((unsigned char)*c > '~')
+			*c = '?';
+	return reply ? reply : json_pack(FORMAT, "error", plain.text, "is_final", plain.is_final);
+}
+
 char *function_run(struct instance *i, const char *line, size_t len)
 {
 	struct problem problem = { 0 };
@@ -125,9 +141,7 @@ char *function_run(struct instance *i, const char *line, size_t len)
 		problem_set_final(&problem, -EINVAL, "not a line of JSON: %s at %d", error.text,
 				  error.position);
 	if (!reply)
-		reply = json_pack("{ss sb}", "error",
-				  problem.text[0] ? problem.text : "no memory for the reply",
-				  "is_final", problem.is_final);
+		reply = error_make(&problem);
 	text = json_dumps(reply, JSON_COMPACT);
 	json_decref(reply);
 	json_decref(root);

@@ -95,6 +95,25 @@ static void a_line_of_megabytes_is_read_whole(void **state)
 	free(line);
 }
 
+/* The sentence that quotes them is cut in the middle of a letter. */
+static void an_error_of_letters_that_were_cut_is_told(void **state)
+{
+	for (size_t before = 1; before <= 2; before++) {
+		char line[3100] = "{\"value\":{\"op\":\"xx";
+		char *at = line + strlen(line) - 2 + before;
+		json_t *reply;
+
+		for (int i = 0; i < 1500; i++)
+			at = stpcpy(at, "\xc3\xa9");
+		strcpy(at, "\",\"function_memory\":33554432}}");
+		reply = reply_to(line, strlen(line));
+		assert_non_null(strstr(json_string_value(json_object_get(reply, "error")),
+				       "no function \"x"));
+		assert_true(json_is_true(json_object_get(reply, "is_final")));
+		json_decref(reply);
+	}
+}
+
 static json_int_t field(const json_t *reply, const char *name)
 {
 	assert_true(json_is_integer(json_object_get(reply, name)));
@@ -251,6 +270,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_bad_line_is_answered_with_an_error_that_will_not_go_away),
 		cmocka_unit_test(a_line_of_megabytes_is_read_whole),
+		cmocka_unit_test(an_error_of_letters_that_were_cut_is_told),
 		cmocka_unit_test(generating_and_validating_agree),
 		cmocka_unit_test(lines_out_of_order_are_found_by_number_and_offset),
 		cmocka_unit_test(an_instance_keeps_its_way_to_the_store_of_a_job),
