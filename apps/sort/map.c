@@ -223,7 +223,7 @@ static size_t whole_of(const struct map *m, size_t have)
 	const uint8_t *newline;
 
 	if (m->f->req->format == FORMAT_RECORDS)
-		return have;
+		return have / RECORD_SIZE * RECORD_SIZE;
 	newline = memrchr(m->arena.ptr, '\n', have);
 	return newline ? (size_t)(newline - m->arena.ptr) + 1 : 0;
 }
@@ -244,6 +244,10 @@ static int share_map(struct map *m)
 		/* Else there may be more; if not, an empty round tells. */
 		is_end = (size_t)n < room;
 		whole = whole_of(m, have);
+		if (is_end && whole < have)
+			return problem_set_final(m->f->problem, -EBADMSG,
+						 "the share's last %zu bytes are no record",
+						 have - whole);
 		r = arena_sort(m, whole, is_end);
 		if (r < 0)
 			return r;

@@ -91,6 +91,10 @@ static int part_check(struct validator *v)
 		if (r < 0)
 			return r;
 	}
+	if (n == 0 && v->at < v->have)
+		return problem_set_final(v->f->problem, -EBADMSG,
+					 "%s: its last %zu bytes are no record",
+					 v->f->req->input[0].path, v->have - v->at);
 	return (int)n;
 }
 

@@ -175,6 +175,25 @@ static void lines_out_of_order_are_found_by_number_and_offset(void **state)
 	unlink(path);
 }
 
+static void bytes_behind_the_last_record_are_found(void **state)
+{
+	char path[] = "/tmp/wadi-test-function-XXXXXX", line[512];
+	int fd = mkstemp(path);
+	json_t *reply;
+
+	assert_int_equal(ftruncate(fd, 250), 0);
+	close(fd);
+	snprintf(line, sizeof(line),
+		 "{\"value\":{\"op\":\"validate\",\"input\":[[\"%s\",0,250]],"
+		 "\"function_memory\":33554432}}",
+		 path);
+	reply = reply_to(line, strlen(line));
+	snprintf(line, sizeof(line), "%s: its last 50 bytes are no record", path);
+	assert_string_equal(json_string_value(json_object_get(reply, "error")), line);
+	json_decref(reply);
+	unlink(path);
+}
+
 static void record_file(const char *path)
 {
 	static const char RECORD[100];
@@ -202,6 +221,37 @@ static json_int_t attach_ns(struct instance *i, const char *path, const char *jo
 	json_decref(reply);
 	free(text);
 	return ns;
+}
+
+static void a_share_that_ends_inside_of_a_record_is_refused(void **state)
+{
+	char path[] = "/tmp/wadi-test-function-XXXXXX", name[64], input[64], line[512];
+	struct store_config config = { .url = name, .job = "a", .timeout_ms = 1000 };
+	char token[STORE_TOKEN_MAX];
+	struct problem problem = { 0 };
+	struct store *store;
+	json_t *reply;
+
+	assert_non_null(mkdtemp(path));
+	snprintf(name, sizeof(name), "dir:%s", path);
+	snprintf(input, sizeof(input), "%s/input", path);
+	record_file(input);
+	assert_int_equal(truncate(input, 250), 0);
+	assert_int_equal(store_open(&config, &problem, &store), 0);
+	assert_int_equal(store_job_begin(store, "a", 1000, token), 0);
+	assert_int_equal(store_put(store, "splitters/00000", "", 0), 0);
+	snprintf(line, sizeof(line),
+		 "{\"value\":{\"op\":\"map\",\"input\":[[\"%s\",0,250]],\"reduces\":1,"
+		 "\"store\":{\"url\":\"%s\",\"job\":\"a\"},\"function_memory\":33554432}}",
+		 input, name);
+	reply = reply_to(line, strlen(line));
+	assert_string_equal(json_string_value(json_object_get(reply, "error")),
+			    "the share's last 50 bytes are no record");
+	json_decref(reply);
+	unlink(input);
+	assert_int_equal(store_job_end(store, "a"), 0);
+	store_close(store);
+	assert_int_equal(rmdir(path), 0);
 }
 
 static void an_instance_keeps_its_way_to_the_store_of_a_job(void **state)
@@ -273,6 +323,8 @@ int main(void)
 		cmocka_unit_test(an_error_of_letters_that_were_cut_is_told),
 		cmocka_unit_test(generating_and_validating_agree),
 		cmocka_unit_test(lines_out_of_order_are_found_by_number_and_offset),
+		cmocka_unit_test(bytes_behind_the_last_record_are_found),
+		cmocka_unit_test(a_share_that_ends_inside_of_a_record_is_refused),
 		cmocka_unit_test(an_instance_keeps_its_way_to_the_store_of_a_job),
 		cmocka_unit_test(numbers_of_128_bits_survive_their_digits),
 	};
