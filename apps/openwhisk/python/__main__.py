@@ -4,10 +4,12 @@ It samples, maps, reduces and validates records that are there already (`wadi so
 mapper leaves records for a reducer is its own: one sorted object for each bucket. Samples, splitters and sums are the driver's.
 """
 import bisect
+import contextlib
 import heapq
 import os
 import random
 import resource
+import secrets
 import struct
 import time
 import zlib
@@ -121,13 +123,19 @@ def reduce_(run):
     run.wait_s += time.monotonic() - begin
     parts = [run.get(f"{directory}/{number:05d}") for number in range(maps)]
     runs = [[part[at:at + RECORD] for at in range(0, len(part), RECORD)] for part in parts]
-    part_path = f"{path}.{os.getpid()}"
-    with open(part_path, "wb") as file:
-        for record in heapq.merge(*runs):
-            run.tally(record)
-            file.write(record)
+    # Two attempts may be at it, in containers where both have the same number.
+    part_path = f"{path}.{secrets.token_hex(8)}"
+    try:
+        with open(part_path, "xb") as file:
+            for record in heapq.merge(*runs):
+                run.tally(record)
+                file.write(record)
+        os.rename(part_path, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(part_path)
+        raise
     run.written_bytes = run.count * RECORD
-    os.rename(part_path, path)
 
 
 def validate(run):
