@@ -80,6 +80,17 @@ static int show_command(const struct command *c, int argc, char **argv, bool has
 	return code;
 }
 
+/* To be read, which takes options out and moves words. */
+static char **copy_words(int argc, char **argv)
+{
+	char **own = calloc((size_t)argc + 1, sizeof(*own));
+
+	if (!own)
+		abort();
+	memcpy(own, argv, (size_t)argc * sizeof(*own));
+	return own;
+}
+
 /* Of clients, then of `wadi dev`. */
 static int show_all(const struct command *self, int argc, char **argv, bool has_origin)
 {
@@ -90,8 +101,7 @@ static int show_all(const struct command *self, int argc, char **argv, bool has_
 	for (int i = 0; i < 2 && !code; i++) {
 		CLEANUP(invocation_end) struct invocation in = { 0 };
 		void *values = calloc(1, tables[i]->struct_size);
-		char *own[] = { argv[0], argc > 1 ? argv[1] : NULL, argc > 2 ? argv[2] : NULL,
-				NULL };
+		char **own = copy_words(argc, argv);
 
 		if (!values)
 			abort();
@@ -101,6 +111,7 @@ static int show_all(const struct command *self, int argc, char **argv, bool has_
 		}
 		invocation_end(&in);
 		free(values);
+		free(own);
 	}
 	return code;
 }
@@ -111,15 +122,17 @@ int command_config_show(int argc, char **argv)
 	bool has_origin = take_origin(&argc, argv);
 	const struct command *self = command_find(argv[0]), *c = NULL;
 	struct no_options o;
-	char *own[] = { argv[0], argc > 1 ? argv[1] : NULL, argc > 2 ? argv[2] : NULL, NULL };
 	int taken = argc > 1 ? command_of(argv + 1, argc - 1, &c) : 0, code;
+	char **own;
 
 	if (taken && c->table) {
 		argv[taken] = argv[1];
 		return show_command(c, argc - taken, argv + taken, has_origin);
 	}
 	/* Without a command there is only --config. */
-	if (!invocation_begin(&in, argc > 3 ? 4 : argc, own, &o, &code))
-		return code;
-	return show_all(self, argc, argv, has_origin);
+	own = copy_words(argc, argv);
+	if (invocation_begin(&in, argc, own, &o, &code))
+		code = show_all(self, argc, argv, has_origin);
+	free(own);
+	return code;
 }

@@ -104,6 +104,8 @@ WRONG = [
     ("doctor --memory 1X", "1.5G"),
     ("config show dev --memroy 1G", "--memory"),
     ("config show nonsense", "'nonsense'"),
+    ("config show a b c", "'a'"),
+    ("config show --config /dev/null x", "'x'"),
     ("dev --memroy 1G", "--memory"),
     ("dev --memory 1M", "64M"),
     ("dev --listen 4870", "127.0.0.1:4870"),
