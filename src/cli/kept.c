@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -58,6 +59,28 @@ static int complain(const char *what, const char *name, int r)
 	return r;
 }
 
+/*
+ * Before anything of it is written, or removed: another server's `run` says where that one's
+ * memory is.
+ */
+static int lock_data(struct kept *k)
+{
+	const char *data = k->config->data;
+	int r = data ? archive_directory(data) : 0;
+
+	if (!data)
+		return 0;
+	if (r < 0)
+		return complain("cannot make", data, r);
+	k->data_fd = open(data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (k->data_fd >= 0 && flock(k->data_fd, LOCK_EX | LOCK_NB) == 0)
+		return 0;
+	if (k->data_fd < 0 || errno != EWOULDBLOCK)
+		return complain("cannot use", data, -errno);
+	fprintf(stderr, "wadi: another server has %s; end it, or choose another --data\n", data);
+	return -EBUSY;
+}
+
 /* The file in --data that says where the directory is. */
 
 static bool run_file(const struct kept *k, char buf[RUNDIR_PATH_MAX + 256])
@@ -88,9 +111,6 @@ static int write_run_file(const struct kept *k)
 
 	if (!k->config->data)
 		return 0;
-	r = archive_directory(k->config->data);
-	if (r < 0)
-		return complain("cannot make", k->config->data, r);
 	if (!run_file(k, file))
 		return complain("cannot use", k->config->data, -ENAMETOOLONG);
 	snprintf(new, sizeof(new), "%s.new", file);
@@ -353,8 +373,12 @@ int kept_open(struct kept *k, const struct kept_config *config)
 {
 	int r;
 
-	*k = (struct kept){ .config = config, .about.fd = -1, .wake_fd = -1 };
-	r = open_directory(k);
+	*k = (struct kept){
+		.config = config, .dir.lock_fd = -1, .data_fd = -1, .about.fd = -1, .wake_fd = -1
+	};
+	r = lock_data(k);
+	if (r == 0)
+		r = open_directory(k);
 	if (r == 0)
 		r = write_run_file(k);
 	if (r == 0)
@@ -399,6 +423,8 @@ void kept_close(struct kept *k, bool is_over)
 		rundir_close(&k->dir);
 	else
 		rundir_leave(&k->dir);
+	if (k->data_fd >= 0)
+		close(k->data_fd);
 }
 
 /* What is about us. */

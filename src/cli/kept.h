@@ -50,6 +50,7 @@ struct kept {
 
 	/* kept.c's own. */
 	const struct kept_config *config;
+	int data_fd; /* of --data, locked; -1: none */
 	struct keep_client *client;
 	struct memory about;
 	pthread_t watcher;
@@ -62,7 +63,7 @@ struct kept {
 int kept_open(struct kept *k, const struct kept_config *config);
 /* The keeper is watched from now on, and may drop what nobody has taken. */
 int kept_start(struct kept *k);
-/* `is_over`: nobody shall come after us. Fine if it was not opened: `dir.lock_fd` is -1. */
+/* `is_over`: nobody shall come after us. Fine if it was not opened: its descriptors are -1. */
 void kept_close(struct kept *k, bool is_over);
 
 /* Where to listen: as `wanted`, or, where the kernel is to choose, where the predecessor did. */

@@ -342,7 +342,7 @@ int process_run(const struct process_config *config)
 	s->core_count = config->loop_count;
 	s->parting_count = 1;
 	s->cores[0].home.process = s;
-	s->kept.dir.lock_fd = s->kept.wake_fd = -1;
+	s->kept.dir.lock_fd = s->kept.data_fd = s->kept.wake_fd = -1;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_cond_init(&s->changed, NULL);
 	raise_limits();

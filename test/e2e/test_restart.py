@@ -358,3 +358,19 @@ def test_a_directory_is_used_by_one_server(again):
     done = run_wadi("doctor", "--data", first.data)
     assert done.returncode == 1 and b"in use" in done.stdout
     second.process = None
+
+
+def test_who_was_refused_a_directory_leaves_it_as_it_was(again):
+    first = again()
+    j = job(first.start(), "shuffle")
+    j("put", "-", "x", input=b"x")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    second = again("--listen", f"127.0.0.1:{port}", data=first.data)
+    assert second.start(is_expected=False) == 1
+    second.process = None
+    assert f"another server has {first.data}; " in first.log()
+    # Where its memory is, it finds by a file in there.
+    first.kill()
+    assert Client(first.start().endpoint, j.token)("get", "x") == b"x"
