@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/utf8.h"
+
 #define LINE_MAX_BYTES 1024
 #define SITES          256
 
@@ -61,14 +63,21 @@ static int admit(const char *format, time_t second)
  * length. */
 static size_t escape(char *to, size_t cap, const char *from)
 {
-	size_t n = 0;
+	size_t n = 0, left = strlen(from);
 
-	for (; *from && n + 3 < cap; from++) {
-		unsigned char c = (unsigned char)*from;
+	while (left > 0 && n + 5 < cap) {
+		uint32_t c = 0;
+		size_t len = utf8_decode(from, left, &c);
+		bool is_space = len == 0 || c < 0x20;
 
+		if (len == 0)
+			len = 1;
 		if (c == '"' || c == '\\')
 			to[n++] = '\\';
-		to[n++] = c < 0x20 ? ' ' : (char)c;
+		memcpy(to + n, is_space ? " " : from, len);
+		n += len;
+		from += len;
+		left -= len;
 	}
 	to[n] = '\0';
 	return n;

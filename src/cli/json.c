@@ -3,18 +3,24 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
+
+/* JSON is UTF-8: a byte that is none becomes U+FFFD. */
 static void put_text(FILE *f, const char *text, size_t len)
 {
 	fputc('"', f);
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)text[i];
+	for (size_t i = 0, n; i < len; i += n ? n : 1) {
+		uint32_t c;
 
-		if (c == '"' || c == '\\')
-			fprintf(f, "\\%c", c);
+		n = utf8_decode(text + i, len - i, &c);
+		if (n == 0)
+			fputs("\\ufffd", f);
+		else if (c == '"' || c == '\\')
+			fprintf(f, "\\%c", (char)c);
 		else if (c < 0x20 || c == 0x7f)
 			fprintf(f, "\\u%04x", c);
 		else
-			fputc(c, f);
+			fwrite(text + i, 1, n, f);
 	}
 	fputc('"', f);
 }

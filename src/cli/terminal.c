@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/quantity.h"
+#include "base/utf8.h"
 
 bool terminal_is(FILE *f)
 {
@@ -25,33 +26,6 @@ unsigned terminal_width(FILE *f)
 	if (columns && count_parse(columns, &n) == 0 && n >= 20 && n <= 1000)
 		return (unsigned)n;
 	return 80;
-}
-
-/* A character of UTF-8 as RFC 3629 has it, and its bytes; 0 bytes: it is none. */
-static size_t decode(const char *text, size_t len, uint32_t *ret)
-{
-	static const uint32_t LEAST[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	uint8_t first = (uint8_t)text[0];
-	size_t n = first < 0x80   ? 1
-		   : first < 0xc0 ? 0
-		   : first < 0xe0 ? 2
-		   : first < 0xf0 ? 3
-		   : first < 0xf8 ? 4
-				  : 0;
-	uint32_t c;
-
-	if (n == 0 || n > len)
-		return 0;
-	c = n == 1 ? first : first & (0x7fu >> n);
-	for (size_t i = 1; i < n; i++) {
-		if (((uint8_t)text[i] & 0xc0) != 0x80)
-			return 0;
-		c = c << 6 | ((uint8_t)text[i] & 0x3f);
-	}
-	if (c < LEAST[n] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
-		return 0;
-	*ret = c;
-	return n;
 }
 
 /* Does it move the cursor, or turn what others see? */
@@ -78,7 +52,7 @@ static size_t escape_byte(uint8_t b, char *to)
 static size_t safe_step(const char *name, size_t len, char *to, size_t *ret_len)
 {
 	uint32_t c;
-	size_t n = decode(name, len, &c);
+	size_t n = utf8_decode(name, len, &c);
 
 	*ret_len = 0;
 	if (n == 0) {
@@ -158,7 +132,7 @@ size_t name_fit(const char *name, unsigned columns)
 
 	while (at < len) {
 		uint32_t c = 0;
-		size_t n = decode(name + at, len - at, &c);
+		size_t n = utf8_decode(name + at, len - at, &c);
 		unsigned w = n ? columns_of(c) : 1;
 
 		if (w > columns)
@@ -176,7 +150,7 @@ unsigned name_columns(const char *name)
 
 	while (at < len) {
 		uint32_t c = 0;
-		size_t n = decode(name + at, len - at, &c);
+		size_t n = utf8_decode(name + at, len - at, &c);
 
 		sum += n ? columns_of(c) : 1;
 		at += n ? n : 1;

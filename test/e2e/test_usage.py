@@ -1,4 +1,5 @@
 """Wrong words and options: exit code 2, one line, the nearest right one in it. And the help."""
+import json
 import os
 import re
 import socket
@@ -271,6 +272,12 @@ def test_doctor_names_what_to_do(store):
     assert "--memory" in done.stdout.decode()
     done = run_wadi("doctor", env={**store.client().env(), "WADI_TOKEN": "x"})
     assert done.returncode == REFUSED and re.search(rb"^bad +token ", done.stdout, re.M)
+
+
+def test_json_is_json_whatever_a_file_is_called(tmp_path):
+    done = run_wadi("doctor", "--json", "--data", bytes(tmp_path) + b"/\xff\"\x7f")
+    about = [json.loads(line) for line in done.stdout.decode().splitlines()]
+    assert done.returncode == REFUSED and f"{tmp_path}/\ufffd\"\x7f/shard-0" in about[-1]["text"]
 
 
 def test_sort_is_found_and_told_apart():

@@ -85,10 +85,10 @@ static void json_is_escaped(void **state)
 {
 	log_set_json(true);
 	begin();
-	log_error("A name is odd name=\"%s\"", "a\\b\n\x01\xc3\xa4");
+	log_error("A name is odd name=\"%s\"", "a\\b\n\x01\xc3\xa4\xff");
 	end();
 	assert_true(matches("^\\{\"time\":\"" WHEN "\",\"level\":\"error\",\"pid\":[0-9]+,\"text\":"
-			    "\"A name is odd name=\\\\\"a\\\\\\\\b  \xc3\xa4\\\\\"\"\\}\n$"));
+			    "\"A name is odd name=\\\\\"a\\\\\\\\b  \xc3\xa4 \\\\\"\"\\}\n$"));
 }
 
 static void what_is_less_than_the_level_is_not_said(void **state)
