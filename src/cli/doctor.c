@@ -53,12 +53,15 @@ void finding(struct doctor *d, enum finding_level level, const char *about, cons
 static void look_at_environment(struct doctor *d)
 {
 	extern char **environ;
-	static const char *const OTHERS[] = { "WADI_BUILD", "WADI_SEED" }; /* of the tests */
+	/* Of the tests, and of functions. */
+	static const char *const OTHERS[] = { "WADI_BUILD", "WADI_SEED", "WADI_FUNCTION_AUTH",
+					      "WADI_SORT_FN" };
+	static const size_t OTHER_COUNT = sizeof(OTHERS) / sizeof(OTHERS[0]);
 	unsigned count = 0, unknown = 0;
 
 	for (char **e = environ; *e; e++) {
 		char name[64], todo[128] = "unset it";
-		size_t len = strcspn(*e, "=");
+		size_t len = strcspn(*e, "="), other = 0;
 		struct nearest near;
 
 		if (strncmp(*e, "WADI_", 5) != 0 || len >= sizeof(name))
@@ -66,7 +69,9 @@ static void look_at_environment(struct doctor *d)
 		memcpy(name, *e, len);
 		name[len] = '\0';
 		count++;
-		if (strcmp(name, OTHERS[0]) == 0 || strcmp(name, OTHERS[1]) == 0)
+		while (other < OTHER_COUNT && strcmp(name, OTHERS[other]) != 0)
+			other++;
+		if (other < OTHER_COUNT)
 			continue;
 		for (char *p = name; *p; p++)
 			if (*p >= 'A' && *p <= 'Z')

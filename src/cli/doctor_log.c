@@ -86,6 +86,7 @@ void doctor_log(struct doctor *d, const char *data, bool must_repair)
 	struct archive *archives[SHARDS_MAX];
 	char path[4096];
 	uint16_t count = 0;
+	bool is_all;
 	int r = 0;
 
 	while (count < SHARDS_MAX && r == 0) {
@@ -94,15 +95,16 @@ void doctor_log(struct doctor *d, const char *data, bool must_repair)
 		if (r == 0)
 			count++;
 	}
+	is_all = r == -ENOENT || r == 0; /* 0: there are as many as there may be */
 	if (r == -EWOULDBLOCK)
 		finding(d, FINDING_BAD, "log", "stop the server that runs there first",
 			"%s is in use", path);
-	else if (count == 0 || r != -ENOENT)
+	else if (count == 0 || !is_all)
 		finding(d, FINDING_BAD, "log", "name the directory of a server's --data", "%s: %s",
 			path, strerror(-r));
 	for (uint16_t i = 0; i < count; i++) {
 		snprintf(path, sizeof(path), "%s/shard-%u", data, i);
-		if (r == -ENOENT)
+		if (is_all)
 			look_at_shard(d, archives[i], i, count, path, must_repair);
 		archive_close(archives[i]);
 	}

@@ -270,6 +270,9 @@ def test_doctor_names_what_to_do(store):
     assert re.search(r"^ok +store ", text, re.M) and re.search(r"^ok +bills ", text, re.M)
     done = run_wadi("doctor", env={**store.client().env(), "WADI_MEMROY": "1G"})
     assert "--memory" in done.stdout.decode()
+    # Of programs that have no options.
+    done = run_wadi("doctor", env={**store.client().env(), "WADI_FUNCTION_AUTH": "x", "WADI_SORT_FN": "x"})
+    assert re.search(rb"^ok +environment ", done.stdout, re.M)
     done = run_wadi("doctor", env={**store.client().env(), "WADI_TOKEN": "x"})
     assert done.returncode == REFUSED and re.search(rb"^bad +token ", done.stdout, re.M)
 
@@ -278,6 +281,13 @@ def test_json_is_json_whatever_a_file_is_called(tmp_path):
     done = run_wadi("doctor", "--json", "--data", bytes(tmp_path) + b"/\xff\"\x7f")
     about = [json.loads(line) for line in done.stdout.decode().splitlines()]
     assert done.returncode == REFUSED and f"{tmp_path}/\ufffd\"\x7f/shard-0" in about[-1]["text"]
+
+
+def test_doctor_looks_at_as_many_logs_as_there_may_be(tmp_path):
+    for shard in range(64):
+        os.mkdir(tmp_path / f"shard-{shard}")
+    done = run_wadi("doctor", "--data", tmp_path)
+    assert done.stdout.count(b"\nok    log ") == 64, done.stdout
 
 
 def test_sort_is_found_and_told_apart():
