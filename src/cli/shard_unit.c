@@ -50,6 +50,11 @@ static int address_plus(const char *text, unsigned more, char *buf, size_t cap)
 	if (r < 0)
 		return complain("not an address:", text, r);
 	port = a.u.any.sa_family == AF_INET6 ? &a.u.in6.sin6_port : &a.u.in.sin_port;
+	if (a.kind == ADDRESS_TCP && ntohs(*port) + more > UINT16_MAX) {
+		fprintf(stderr, "wadi: %s: there is no port %u; choose a lower one\n", text,
+			ntohs(*port) + more);
+		return -EINVAL;
+	}
 	if (a.kind == ADDRESS_TCP && *port != 0)
 		*port = htons((uint16_t)(ntohs(*port) + more));
 	address_format(&a, buf, cap);

@@ -290,6 +290,11 @@ def test_doctor_looks_at_as_many_logs_as_there_may_be(tmp_path):
     assert done.stdout.count(b"\nok    log ") == 64, done.stdout
 
 
+def test_ports_end():
+    done = run_wadi("dev", "--listen", "127.0.0.1:65534", "--http", "127.0.0.1:0", "--redis", "127.0.0.1:0")
+    assert done.returncode == REFUSED and b"there is no port 65537" in done.stderr
+
+
 def test_sort_is_found_and_told_apart():
     """`wadi sort` is a program of its own; its own tests are elsewhere."""
     done = run_wadi("sort", "--help")
