@@ -52,6 +52,7 @@ static int by_use(const void *a, const void *b)
 	return strcmp(x->name, y->name);
 }
 
+/* 0 or a negative errno. */
 static int look(struct top *t)
 {
 	int r;
@@ -62,10 +63,14 @@ static int look(struct top *t)
 	r = wadi_store_info(t->w, &t->store);
 	if (r == 0)
 		r = jobs_list(t->w, &t->jobs, &t->job_count);
-	if (r < 0)
-		return fail_about(t->in, t->w, NULL, r);
-	qsort(t->jobs, t->job_count, sizeof(*t->jobs), by_use);
-	return EXIT_DONE;
+	if (r == 0)
+		qsort(t->jobs, t->job_count, sizeof(*t->jobs), by_use);
+	return r;
+}
+
+static int fail(const struct top *t, int r)
+{
+	return fail_about(t->in, t->w, NULL, r);
 }
 
 /* "[####------......]": belongs to jobs, reserved ahead, free. */
@@ -187,7 +192,7 @@ static int watch(struct top *t)
 	struct sigaction action = { .sa_handler = stop };
 	struct termios old, raw;
 	bool has_keys = tcgetattr(STDIN_FILENO, &old) == 0;
-	int code;
+	int r;
 
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
@@ -198,8 +203,8 @@ static int watch(struct top *t)
 	}
 	fputs("\033[?1049h\033[?25l", stdout);
 	for (;;) {
-		code = look(t);
-		if (code)
+		r = look(t);
+		if (r < 0)
 			break;
 		fputs("\033[H\033[2J", stdout);
 		put_page(t, terminal_width(stdout), rows_of_terminal());
@@ -212,7 +217,8 @@ static int watch(struct top *t)
 	fflush(stdout);
 	if (has_keys)
 		tcsetattr(STDIN_FILENO, TCSANOW, &old);
-	return code;
+	/* Only now: what is said on the other screen goes with it. */
+	return r < 0 ? fail(t, r) : EXIT_DONE;
 }
 
 int command_top(int argc, char **argv)
@@ -221,7 +227,7 @@ int command_top(int argc, char **argv)
 	CLEANUP(client_close) struct wadi *w = NULL;
 	struct top t = { .in = &in };
 	struct top_options o;
-	int code;
+	int code, r;
 
 	if (!invocation_begin(&in, argc, argv, &o, &code))
 		return code;
@@ -232,7 +238,8 @@ int command_top(int argc, char **argv)
 	if (!o.once && !o.json && terminal_is(stdout)) {
 		code = watch(&t);
 	} else {
-		code = look(&t);
+		r = look(&t);
+		code = r < 0 ? fail(&t, r) : EXIT_DONE;
 		if (!code && o.json)
 			put_json(&t);
 		else if (!code)

@@ -10,7 +10,7 @@ import termios
 import time
 
 import pytest
-from conftest import DONE, LATE_S, REFUSED, WADI, pattern
+from conftest import DONE, LATE, LATE_S, REFUSED, UNREACHABLE, WADI, Client, pattern
 
 MIB = 1 << 20
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -178,6 +178,17 @@ def test_top_ends_with_ctrl_c_and_the_terminal_is_as_before(store):
         os.kill(terminal.process.pid, 2)
         code, text = terminal.end()
     assert code == DONE and text.endswith("\x1b[?25h\x1b[?1049l")
+
+
+def test_top_says_why_it_ended_where_that_stays(new_store):
+    store = new_store()
+    with Terminal(Client(store.endpoints["tcp"]), "top", "--timeout", "1s") as terminal:
+        terminal.until("q quits")
+        store.process.kill()
+        code, text = terminal.end()
+    assert code in (UNREACHABLE, LATE)
+    # Behind the other screen, which takes along what is on it.
+    assert re.fullmatch(r"wadi: top: [A-Z]+: .*\n", text.rpartition("\x1b[?1049l")[2]), repr(text[-200:])
 
 
 def test_top_is_one_page_when_piped(store, w):
