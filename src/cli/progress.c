@@ -63,12 +63,14 @@ static void draw(struct progress *p, uint64_t ms)
 
 	put_numbers(p, per_s, has_total, width >= 70, numbers, sizeof(numbers));
 	left = width > strlen(numbers) ? width - (unsigned)strlen(numbers) : 0;
-	if (has_total && left >= 20)
+	if (left < strlen(bar))
+		bar[0] = '\0';
+	else if (has_total && left >= 20)
 		put_bar(p, left >= 64 ? 30 : left >= 48 ? 16 : 8, bar, sizeof(bar));
 	left = left > strlen(bar) ? left - (unsigned)strlen(bar) : 0;
 	label = name_columns(p->label);
-	fprintf(stderr, "\r%.*s%s%s\033[K", (int)name_fit(p->label, label < left ? label : left),
-		p->label, bar, numbers);
+	fprintf(stderr, "\r%.*s%s%.*s\033[K", (int)name_fit(p->label, label < left ? label : left),
+		p->label, bar, (int)width, numbers);
 	fflush(stderr);
 	p->is_drawn = true;
 }
