@@ -3,7 +3,7 @@
  * put -r: the files below a directory, in byte order of their names. Small ones go
  * several at a time, so that the way to the store is paid once for all of them.
  *
- * One that cannot be put is told and left out; the others go on.
+ * One that cannot be put is told and left out; the others go on, unless nobody answers.
  */
 #include "cli/put.h"
 
@@ -30,13 +30,17 @@ struct tree {
 	struct flight flights[IN_FLIGHT];
 	unsigned next;
 	char *prefix; /* of the paths, with its slash */
-	int code;     /* the first that was not 0 */
+	int code;     /* the first that was not 0, or that ended it */
+	bool is_over;
 };
 
 static void note(struct tree *t, int code)
 {
-	if (!t->code)
+	bool is_nobody = code == EXIT_UNREACHABLE || code == EXIT_LATE;
+
+	if (!t->code || (is_nobody && !t->is_over))
 		t->code = code;
+	t->is_over |= is_nobody;
 }
 
 static void land(struct tree *t, struct flight *f)
@@ -80,23 +84,26 @@ static int start(struct tree *t, char *path, const char *data, size_t len)
 
 static void put_one(struct tree *t, const char *file, off_t size, char *path)
 {
+	bool is_small = size <= TREE_SMALL && !t->put->is_json;
 	int fd = open(file, O_RDONLY | O_CLOEXEC), r;
-	ssize_t n;
+	ssize_t n = 0;
 
 	if (fd < 0) {
 		note(t, fail_local(t->put->in, "cannot open", file, -errno));
 		free(path);
 		return;
 	}
-	if (size > TREE_SMALL || t->put->is_json) {
+	/* One byte more tells a small one from one that grows, or, as those of /proc, has no size.
+	 */
+	if (is_small)
+		n = read_full(fd, t->put->buf, TREE_SMALL + 1);
+	close(fd);
+	if (!is_small || n > TREE_SMALL) {
 		land_all(t);
 		note(t, put_file(t->put, file, path));
-		close(fd);
 		free(path);
 		return;
 	}
-	n = read_full(fd, t->put->buf, TREE_SMALL);
-	close(fd);
 	r = n < 0 ? (int)n : start(t, path, t->put->buf, (size_t)n);
 	if (r == 0)
 		return;
@@ -155,8 +162,10 @@ int put_tree(struct put *p, const char *directory, const char *path)
 		t.prefix = NULL;
 		note(&t, fail_local(p->in, "cannot read", directory, fts ? -ENOMEM : -errno));
 	} else {
-		while ((e = fts_read(fts)))
+		while (!t.is_over && (e = fts_read(fts)))
 			visit(&t, e, strlen(directory));
+		if (!t.is_over && errno) /* as it is at the end, this is 0 */
+			note(&t, fail_local(p->in, "cannot read all of", directory, -errno));
 	}
 	land_all(&t);
 

@@ -2,10 +2,11 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import threading
 
-from conftest import DONE, REFUSED, build_target, finish, pattern, until
+from conftest import DONE, LATE, REFUSED, UNREACHABLE, build_target, finish, pattern, until
 
 MIB = 1 << 20
 
@@ -191,6 +192,28 @@ def test_a_tree_goes_in_and_comes_out_again(w, tmp_path):
     lines = [json.loads(line) for line in
              w("put", "-r", "--json", tmp_path / "in", "j").decode().splitlines()]
     assert [line["path"] for line in lines] == ["j/" + name for name in sorted(files, key=str.encode)]
+
+
+def test_a_file_is_as_long_as_what_is_read_of_it(w):
+    """Those of /proc have a size of 0. This one has a line for each socket, with its name."""
+    sockets = [socket.socket(socket.AF_UNIX) for _ in range(600)]
+    for i, one in enumerate(sockets):
+        one.bind(b"\0%d" % i + b"x" * 100)
+    assert len(open("/proc/self/net/unix", "rb").read()) > 65536 and os.stat("/proc/self/net/unix").st_size == 0
+    w.run("put", "-r", "/proc/self/net", "net")
+    assert w("get", "net/unix").count(b"x" * 100) >= 600
+
+
+def test_a_tree_ends_when_nobody_answers(new_store, tmp_path):
+    for i in range(5000):
+        (tmp_path / f"{i}").touch()
+    store = new_store()
+    putter = store.client().start("put", "-r", tmp_path, "d", "--json", "--timeout", "1s")
+    # What it has to say does not fit the pipe, so it is not at the end when the store is.
+    assert json.loads(putter.stdout.readline())["path"] == "d/0"
+    store.process.kill()
+    code, _, told = finish(putter)
+    assert code in (UNREACHABLE, LATE) and told.count(b"\n") == 1, told[:1000]
 
 
 def test_what_is_no_file_is_left_out_and_told(w, tmp_path):
