@@ -97,9 +97,11 @@ static void drop_unfinished(int signo)
 	raise(signo);
 }
 
+/* SIGPIPE comes where nobody reads what we say about another object. */
+static const int SIGNALS[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE };
+
 static void watch_signals(void)
 {
-	static const int SIGNALS[] = { SIGINT, SIGTERM, SIGHUP };
 	struct sigaction action = { .sa_handler = drop_unfinished,
 				    .sa_flags = SA_RESETHAND | SA_NODEFER };
 
@@ -110,6 +112,19 @@ static void watch_signals(void)
 		if (sigaction(SIGNALS[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
 			(void)sigaction(SIGNALS[i], &action, NULL);
 	}
+	/* A file that may not be so long is a write() that fails, and says so. */
+	signal(SIGXFSZ, SIG_IGN);
+}
+
+/* While `unfinished` is not the name of a file of ours, or is half of one, nobody removes that. */
+static void hold_signals(int how)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	for (size_t i = 0; i < sizeof(SIGNALS) / sizeof(SIGNALS[0]); i++)
+		sigaddset(&set, SIGNALS[i]);
+	sigprocmask(how, &set, NULL);
 }
 
 /* A new file beside `file`, open; its name is in `unfinished`. */
@@ -118,22 +133,22 @@ static int open_unfinished(const char *file)
 	const char *slash = strrchr(file, '/');
 	int dir_len = slash ? (int)(slash + 1 - file) : 0;
 	static unsigned number;
-	int fd, n;
+	int fd, n, r;
 
+	hold_signals(SIG_BLOCK);
 	do {
 		n = snprintf(unfinished, sizeof(unfinished), "%.*s.wadi-%d-%u", dir_len, file,
 			     (int)getpid(), number++);
-		if (n >= (int)sizeof(unfinished)) {
-			unfinished[0] = '\0';
-			return -ENAMETOOLONG;
-		}
-		fd = open(unfinished, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+		if (n < (int)sizeof(unfinished))
+			fd = open(unfinished, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+		else
+			fd = -1, errno = ENAMETOOLONG;
 	} while (fd < 0 && errno == EEXIST);
-	if (fd < 0) {
+	r = fd < 0 ? -errno : fd;
+	if (fd < 0)
 		unfinished[0] = '\0';
-		return -errno;
-	}
-	return fd;
+	hold_signals(SIG_UNBLOCK);
+	return r;
 }
 
 /* Of an object, or, with a slash at its end, of the objects in a directory. */

@@ -130,6 +130,7 @@ int get_tree(struct get *g, const char *path, const char *root)
 	struct wadi_list *list;
 	char from[PATH_TEXT_MAX];
 	int code, one, r;
+	bool is_over;
 
 	if (strlen(root) >= 4000)
 		return fail_local(g->in, "cannot make", root, -ENAMETOOLONG);
@@ -140,12 +141,12 @@ int get_tree(struct get *g, const char *path, const char *root)
 	if (r < 0)
 		return fail_status(g->in, g->w, from, r);
 	code = make_root(g->in, root);
-	while (!code || code == EXIT_REFUSED) {
-		r = wadi_list_next(list, &entry);
-		if (r <= 0)
-			break;
+	is_over = code != EXIT_DONE;
+	/* What cannot be had is told and left out; where nobody answers, nothing can be had. */
+	while (!is_over && (r = wadi_list_next(list, &entry)) > 0) {
 		one = get_one(g, root, from, entry.name);
-		code = code ? code : one;
+		is_over = one == EXIT_UNREACHABLE || one == EXIT_LATE;
+		code = code && !is_over ? code : one;
 	}
 	if (r < 0)
 		code = fail_status(g->in, g->w, from, r);

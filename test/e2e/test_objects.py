@@ -237,20 +237,28 @@ def test_an_upload_that_is_interrupted_leaves_nothing(w):
     until(lambda: w.held() <= held, "the space to be given back")
 
 
-def test_a_download_that_is_interrupted_leaves_no_file(w, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGPIPE])
+def test_a_download_that_is_interrupted_leaves_no_file(w, tmp_path, number):
     w("put", "-", "x", input=pattern(1000))
     (tmp_path / "old").write_bytes(b"old")
     getter = w.start("get", "y", tmp_path / "old", "--wait", "30s")
     until(lambda: len(os.listdir(tmp_path)) == 2, "the unfinished file")
     assert (tmp_path / "old").read_bytes() == b"old"
-    getter.send_signal(signal.SIGTERM)
-    assert finish(getter)[0] == -signal.SIGTERM
+    getter.send_signal(number)
+    assert finish(getter)[0] == -number
     assert os.listdir(tmp_path) == ["old"]
     w("get", "y", tmp_path / "new", code=REFUSED, status="NOTFOUND")
     assert os.listdir(tmp_path) == ["old"]
     w("get", "x", tmp_path / "old")
     assert (tmp_path / "old").read_bytes() == pattern(1000)
     w("get", "x", tmp_path / "no" / "such", code=REFUSED)
+
+
+def test_a_file_that_may_not_be_so_long_is_told(w, tmp_path):
+    w("put", "-", "x", input=pattern(4 * MIB))
+    told = w.run("get", "x", tmp_path / "y", prefix=["sh", "-c", "ulimit -f 64; exec \"$@\"", "sh"])
+    assert (told.returncode, told.stderr) == (REFUSED, f"wadi: get: cannot write to {tmp_path}/y: File too large\n".encode())
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_reader_that_goes_away_ends_get_like_cat(w):

@@ -216,6 +216,12 @@ def test_a_tree_ends_when_nobody_answers(new_store, tmp_path):
     assert code in (UNREACHABLE, LATE) and told.count(b"\n") == 1, told[:1000]
 
 
+def test_a_directory_that_cannot_be_made_is_told_once(w, tmp_path):
+    fill(w, ["d/1", "d/2"])
+    (tmp_path / "file").write_bytes(b"")
+    w("get", "-r", "d", tmp_path / "file" / "sub", code=REFUSED)
+
+
 def test_what_is_no_file_is_left_out_and_told(w, tmp_path):
     os.mkdir(tmp_path / "in")
     (tmp_path / "in" / "file").write_bytes(b"x")
