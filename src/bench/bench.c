@@ -171,6 +171,11 @@ static void interrupt(int signal)
 	is_interrupted = 1;
 }
 
+void bench_interrupt(void)
+{
+	is_interrupted = 1;
+}
+
 bool bench_is_interrupted(void)
 {
 	return is_interrupted;
@@ -321,13 +326,15 @@ static void raise_limits(void)
 
 int bench_run(struct bench *b)
 {
-	struct sigaction sa = { .sa_handler = interrupt };
+	static const int SIGNALS[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction sa = { .sa_handler = interrupt }, old;
 	struct awake awake = { .count = 0 };
 	int r;
 
 	raise_limits();
-	sigaction(SIGINT, &sa, NULL);
-	sigaction(SIGTERM, &sa, NULL);
+	for (size_t i = 0; i < sizeof(SIGNALS) / sizeof(SIGNALS[0]); i++)
+		if (sigaction(SIGNALS[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+			sigaction(SIGNALS[i], &sa, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	r = b->is_awake ? awake_start(&awake) : 0;
 	for (unsigned k = 0; k < BENCH_KIND_COUNT && r == 0; k++) {

@@ -93,8 +93,10 @@ struct bench {
 /* 0, or a negative errno: Wadi itself could not be measured, and b->error says why. */
 int bench_run(struct bench *b);
 
-/* SIGINT or SIGTERM came: what runs ends soon. */
+/* SIGINT, SIGTERM or SIGHUP came: what runs ends soon. */
 bool bench_is_interrupted(void);
+/* As if one had: nobody can read what would come. */
+void bench_interrupt(void);
 
 /* Clients and servers meet at a Unix socket. */
 bool bench_is_local(const struct bench *b);

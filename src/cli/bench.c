@@ -21,6 +21,7 @@ struct printer {
 	struct bench_table table;
 	struct bench_plot plot;
 	bool is_json;
+	int error; /* of writing to standard output */
 };
 
 static void take_row(struct bench_sink *s, const struct bench_row *row)
@@ -32,6 +33,10 @@ static void take_row(struct bench_sink *s, const struct bench_row *row)
 		fflush(stdout);
 	} else {
 		bench_table_row(&p->table, row, p->b->pairs);
+	}
+	if (ferror(stdout) && p->error == 0) {
+		p->error = errno ? -errno : -EIO;
+		bench_interrupt();
 	}
 	if (p->plot.rows && p->plot.count < BENCH_ROWS_MAX)
 		p->plot.rows[p->plot.count++] = *row;
@@ -144,6 +149,10 @@ static int run(const struct invocation *in, struct printer *p, struct bench *b, 
 	if (plot && !p->plot.rows)
 		return fail_local(in, "cannot draw", plot, -ENOMEM);
 	r = bench_run(b);
+	if (p->error < 0) {
+		free(p->plot.rows);
+		return fail_local(in, "cannot write to", "standard output", p->error);
+	}
 	if (r < 0) {
 		char safe[1024];
 

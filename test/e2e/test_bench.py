@@ -184,6 +184,19 @@ def test_wrong_words_are_told(args, words):
     assert done.stderr.count(b"\n") == 1 and done.stdout == b""
 
 
+def test_rows_that_nobody_reads_are_not_measured():
+    process = subprocess.Popen([WADI, "bench", "--sizes", ",".join(map(str, range(32))), *QUICK], stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, env=clean_environment())
+    process.stdout.readline()
+    process.stdout.close()
+    try:
+        assert process.stderr.read() == b"wadi: bench: cannot write to standard output: Broken pipe\n"
+        assert process.wait(30) == REFUSED
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_what_cannot_be_had_is_told():
     out, told = bench("get", "--endpoint", "tcp://127.0.0.1:1", code=UNREACHABLE)
     assert out == "" and "127.0.0.1:1" in told
@@ -211,7 +224,7 @@ def test_who_fills_a_catalog_is_interrupted():
         process.wait()
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_its_servers_end_with_it_however_it_ends(number):
     process = subprocess.Popen([WADI, "bench", "get", "--sizes", "64", "--peer", "raw", "--seconds", "30"],
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=clean_environment())
