@@ -58,7 +58,7 @@ void alone_give(struct alone *a, const char *op, double object_bytes)
 		.p999_us = (double)histogram_at(&a->latency, 0.999) / 1e3,
 		.max_us = (double)a->latency.max / 1e3,
 		.ops_per_s = (double)a->calls * 1e9 / (double)a->busy_ns,
-		.mb_per_s = (double)a->calls * (double)a->size * 1e3 / (double)a->busy_ns,
+		.mb_per_s = (double)a->calls * (double)a->moved * 1e3 / (double)a->busy_ns,
 		.server_cpu_us = (double)a->cpu_ns / 1e3 / (double)a->calls,
 		.client_cpu_us = NAN,
 		.least_share = NAN,

@@ -16,7 +16,7 @@
 struct alone {
 	struct bench *b; /* not ours */
 	enum bench_kind kind;
-	uint64_t size;
+	uint64_t size, moved; /* of an object, and of its bytes by a call */
 	/* 0, or a negative errno, which ends it. */
 	int (*call)(struct alone *a, uint64_t n);
 

@@ -243,7 +243,7 @@ static int with_catalog(struct bench *b, enum bench_kind kind,
 	t->value = (struct slice){ value, b->sizes.count ? b->sizes.values[0] : 0 };
 	if (t->value.len > INLINE_BYTES_MAX)
 		t->value.len = INLINE_BYTES_MAX;
-	t->alone.size = t->value.len;
+	t->alone.size = t->alone.moved = t->value.len;
 	before = cpus_pin(&cpus);
 	r = open_catalog(t);
 	if (r == 0)

@@ -199,31 +199,23 @@ static struct before tally_before(const struct run *run)
 	return b;
 }
 
-/* A slice's own median: its latencies are those that were added. */
-static double slice_p50(const struct run *run, const struct histogram *before)
+static double slice_p50(const struct run *run)
 {
-	static struct histogram diff;
+	static struct histogram all;
 
-	memset(&diff, 0, sizeof(diff));
+	memset(&all, 0, sizeof(all));
 	for (unsigned i = 0; i < run->main_count; i++)
-		histogram_merge(&diff, &run->tallies[i].latency);
-	diff.count -= before->count;
-	for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
-		diff.buckets[i] -= before->buckets[i];
-	return (double)histogram_at(&diff, 0.5);
+		histogram_merge(&all, &run->tallies[i].slice);
+	return (double)histogram_at(&all, 0.5);
 }
 
 static int slice(struct bench *b, const struct cell *c, struct run *run, unsigned pair)
 {
-	static struct histogram latency;
 	struct before before = tally_before(run), after;
 	enum bench_op op = c->load.op;
 	uint64_t cpu_ns, behind_ns, fresh = run->crew[0].worker.key_next;
 	int r = 0;
 
-	memset(&latency, 0, sizeof(latency));
-	for (unsigned i = 0; i < run->main_count; i++)
-		histogram_merge(&latency, &run->tallies[i].latency);
 	if (run->peer->ops->resume)
 		run->peer->ops->resume(run->peer);
 	if (op == BENCH_REMOVE)
@@ -243,7 +235,7 @@ static int slice(struct bench *b, const struct cell *c, struct run *run, unsigne
 	if (r < 0)
 		return run_break(b, run, r, why_of(run));
 	after = tally_before(run);
-	run->p50[pair] = slice_p50(run, &latency);
+	run->p50[pair] = slice_p50(run);
 	run->rate[pair] = (double)(after.count - before.count) * 1e9 /
 			  (double)(after.elapsed_ns - before.elapsed_ns);
 	return 0;

@@ -104,6 +104,12 @@ static int begin(struct worker *w, struct request *rq, uint64_t now_ns)
 	return r < 0 ? fail(w, "cannot send", r) : 0;
 }
 
+/* Those of the object; who asks about it, or removes it, moves none. */
+static size_t bytes_moved(const struct request *rq)
+{
+	return rq->op == BENCH_STAT || rq->op == BENCH_LIST || rq->op == BENCH_REMOVE ? 0 : rq->len;
+}
+
 static int take(struct worker *w, struct request *rq, uint64_t now_ns)
 {
 	bool is_sized = rq->op == BENCH_GET || rq->op == BENCH_LIST;
@@ -114,10 +120,9 @@ static int take(struct worker *w, struct request *rq, uint64_t now_ns)
 		return fail(w, bench_op_name(rq->op), rq->result);
 	if (is_sized && (uint64_t)rq->result != rq->len)
 		return fail(w, "the answer has another length", -EBADMSG);
-	histogram_add(&w->tally->latency, now_ns - rq->begun_ns);
+	histogram_add(&w->tally->slice, now_ns - rq->begun_ns);
 	w->tally->count++;
-	if (rq->op != BENCH_LIST)
-		w->tally->bytes += rq->len;
+	w->tally->bytes += bytes_moved(rq);
 	w->tally->by_client[(unsigned)(rq - w->requests) / w->load.depth]++;
 	w->idle[w->idle_count++] = rq;
 	return 0;
@@ -321,9 +326,12 @@ static int start_again(struct worker *w)
 
 int worker_slice(struct worker *w)
 {
-	uint64_t begun_ns = node_now_ns(), cpu_ns = thread_cpu_ns();
+	uint64_t begun_ns, ended_ns, cpu_ns;
 	int r;
 
+	memset(&w->tally->slice, 0, sizeof(w->tally->slice));
+	begun_ns = node_now_ns();
+	cpu_ns = thread_cpu_ns();
 	w->idle_count = 0;
 	w->busy_count = 0;
 	w->begun_count = 0;
@@ -337,8 +345,12 @@ int worker_slice(struct worker *w)
 		r = attach_again(w);
 	else
 		r = start_again(w);
-	w->tally->elapsed_ns += node_now_ns() - begun_ns;
+	ended_ns = node_now_ns();
 	w->tally->cpu_ns += thread_cpu_ns() - cpu_ns;
+	if (w->load.rate > 0 && ended_ns < w->end_ns && !bench_is_interrupted())
+		ended_ns = w->end_ns;
+	w->tally->elapsed_ns += ended_ns - begun_ns;
+	histogram_merge(&w->tally->latency, &w->tally->slice);
 	return r;
 }
 

@@ -8,7 +8,7 @@
  * A request that is due while all others are in flight is begun as soon as one has ended.
  *
  * A slice ends when its time is over and all that was begun has ended; all of it counts,
- * the time until then too.
+ * the time until then too. With a rate, so does the time in which nothing was due any more.
  *
  * worker_slice() is all of the instrument, and runs on any thread and on the node's clock;
  * a crew runs several in threads of their own, pinned, side by side.
@@ -38,7 +38,7 @@ struct load {
 };
 
 struct tally {
-	struct histogram latency; /* ns */
+	struct histogram latency, slice; /* ns; of all slices that are over, and of the last */
 	uint64_t count, bytes, elapsed_ns, cpu_ns;
 	uint64_t *by_client; /* `clients` of the load */
 };

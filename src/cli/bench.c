@@ -113,6 +113,19 @@ static enum bench_attach attach_of(const char *endpoint, enum bench_attach said)
 	return strncmp(endpoint, "direct://", 9) == 0 ? BENCH_DIRECT : BENCH_PROXY;
 }
 
+/* A turn without a request measures nothing. */
+static int check_rate(const struct invocation *in, const struct bench_options *o)
+{
+	uint64_t least = (o->pairs * o->threads + o->seconds - 1) / o->seconds;
+
+	if (o->rate == 0 || o->rate >= least)
+		return EXIT_DONE;
+	return fail_usage(in,
+			  "--rate %llu is less than one request for each turn and thread; type "
+			  "--rate %llu or more, fewer --pairs, or more --seconds",
+			  (unsigned long long)o->rate, (unsigned long long)least);
+}
+
 static int bench_of(const struct invocation *in, const struct bench_options *o, struct bench *b)
 {
 	int code = client_check(in);
@@ -125,6 +138,8 @@ static int bench_of(const struct invocation *in, const struct bench_options *o, 
 		code = parse_list(in, "clients", o->clients, 1, BENCH_CLIENTS_MAX, &b->clients);
 	if (code == EXIT_DONE)
 		code = parse_list(in, "depth", o->depth, 1, BENCH_DEPTH_MAX, &b->depths);
+	if (code == EXIT_DONE)
+		code = check_rate(in, o);
 	if (code == EXIT_DONE && o->endpoint)
 		b->attach = attach_of(o->endpoint, b->attach);
 	return code;

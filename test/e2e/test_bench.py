@@ -160,6 +160,16 @@ def test_a_table_says_how_many_pairs_and_the_interval(tmp_path):
     assert "throughput by clients" in text and "raw-polling" in text
 
 
+def test_a_rate_is_what_was_asked_for():
+    row, = rows("get", "--sizes", "64", "--rate", "20")
+    # Fewer only where the machine has other work.
+    assert 0 < row["ops_per_s"] <= 20
+
+
+def test_who_moves_no_bytes_has_no_throughput_of_them():
+    assert all(r["mb_per_s"] == 0 for r in rows("stat", "remove", "index", "--sizes", "4K", "--objects", "64"))
+
+
 def test_another_store_is_measured_where_one_is_named(w, store):
     for endpoint in (store.endpoints["tcp"], store.endpoints["unix"]):
         env = clean_environment(WADI_ENDPOINT=endpoint, WADI_TOKEN=w.token)
@@ -176,6 +186,7 @@ def test_another_store_is_measured_where_one_is_named(w, store):
     (["--clients", "0"], "--clients: 0 is too small"),
     (["--peer", "raw,redsi"], "did you mean redis?"),
     (["--seconds", "0"], "--seconds"),
+    (["--rate", "4"], "type --rate 5 or more"),
     (["--endpoint", "udp://x"], "is not an endpoint"),
 ])
 def test_wrong_words_are_told(args, words):

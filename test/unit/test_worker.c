@@ -250,6 +250,54 @@ static void with_a_rate_all_who_were_due_in_a_stall_have_waited(void **state)
 	assert_true(is_near((double)t->latency.max, 100e6));
 }
 
+/* The last of ten is due a tenth of a second before the end, and answered at once. */
+static void a_rate_is_of_all_the_time_that_it_was_asked_for(void **state)
+{
+	struct load load = load_of(BENCH_GET);
+	const struct tally *t;
+
+	load.rate = 10;
+	target_set(100 * US, UINT64_MAX, 0);
+	t = measure(load, 1000 * MS);
+	assert_int_equal(t->count, 10);
+	assert_true(is_near((double)t->elapsed_ns, 1e9));
+}
+
+static void what_moves_no_bytes_is_counted_without_them(void **state)
+{
+	const struct tally *t;
+
+	target_set(100 * US, UINT64_MAX, 0);
+	t = measure(load_of(BENCH_STAT), 10 * MS);
+	assert_true(t->count > 0);
+	assert_int_equal(t->bytes, 0);
+}
+
+/* Of one request each: the first takes 3 ms, the second 2. */
+static void a_slice_has_its_own_times(void **state)
+{
+	static struct tally tally;
+	static uint64_t by_client[1];
+	struct worker w = { .peer = &fake_peer,
+			    .load = load_of(BENCH_GET),
+			    .tally = &tally,
+			    .epoll_fd = -1,
+			    .slice_ns = 1 * MS };
+
+	tally.by_client = by_client;
+	target_set(2 * MS, 0, 3 * MS);
+	node_current = &fake_node;
+	worker_open(&w);
+	worker_slice(&w);
+	worker_slice(&w);
+	node_current = NULL;
+	worker_close(&w);
+	assert_int_equal(tally.slice.count, 1);
+	assert_true(is_near((double)histogram_at(&tally.slice, 0.5), 2e6));
+	assert_int_equal(tally.latency.count, 2);
+	assert_true(is_near((double)tally.latency.max, 3e6));
+}
+
 static void in_flight_together_they_wait_for_each_other(void **state)
 {
 	struct load load = load_of(BENCH_GET);
@@ -386,6 +434,9 @@ int main(void)
 		cmocka_unit_test(a_stall_is_the_maximum_and_costs_throughput),
 		cmocka_unit_test(a_stall_at_the_end_is_waited_for),
 		cmocka_unit_test(with_a_rate_all_who_were_due_in_a_stall_have_waited),
+		cmocka_unit_test(a_rate_is_of_all_the_time_that_it_was_asked_for),
+		cmocka_unit_test(what_moves_no_bytes_is_counted_without_them),
+		cmocka_unit_test(a_slice_has_its_own_times),
 		cmocka_unit_test(in_flight_together_they_wait_for_each_other),
 		cmocka_unit_test(a_rate_that_is_too_high_ends_all_the_same),
 		cmocka_unit_test(what_is_of_another_length_is_no_answer),
