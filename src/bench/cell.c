@@ -55,18 +55,47 @@ static int crew_all(struct run *run, unsigned count, enum crew_work work)
 	return r;
 }
 
-static int crew_each(struct run *run, enum bench_op op, uint64_t from, uint64_t to)
+static int member_each(struct crew_member *m, enum bench_op op, uint64_t from, uint64_t to)
+{
+	m->each.op = op;
+	m->each.from = from;
+	m->each.to = to;
+	crew_go(m, CREW_EACH);
+	return crew_wait(m);
+}
+
+/* Names of their own that each finds when it comes to them. */
+static int fresh_put(struct run *run)
 {
 	int r = 0;
 
 	if (run->peer->ops->is_floor)
 		return 0;
 	for (unsigned i = 0; i < run->crew_count && r == 0; i++) {
-		run->crew[i].each.op = op;
-		run->crew[i].each.from = from;
-		run->crew[i].each.to = to;
-		crew_go(&run->crew[i], CREW_EACH);
-		r = crew_wait(&run->crew[i]);
+		struct crew_member *m = &run->crew[i];
+
+		m->fresh = m->worker.key_next + m->worker.load.count_max;
+		r = member_each(m, BENCH_PUT, m->worker.key_next, m->fresh);
+	}
+	return r;
+}
+
+/* Those that were put, by it or for it, and are there still. */
+static int fresh_remove(struct run *run)
+{
+	int r = 0;
+
+	if (run->peer->ops->is_floor)
+		return 0;
+	for (unsigned i = 0; i < run->crew_count && r == 0; i++) {
+		struct crew_member *m = &run->crew[i];
+		uint64_t next = m->worker.key_next;
+
+		if (!is_fresh(&m->worker.load))
+			continue;
+		r = m->fresh < next ? member_each(m, BENCH_REMOVE, m->fresh, next)
+				    : member_each(m, BENCH_REMOVE, next, m->fresh);
+		m->fresh = next;
 	}
 	return r;
 }
@@ -81,11 +110,7 @@ static int keep_objects(struct run *run, enum bench_op op)
 
 		if (is_fresh(load) || run->peer->ops->is_floor)
 			continue;
-		run->crew[i].each.op = op;
-		run->crew[i].each.from = 0;
-		run->crew[i].each.to = load->key_count;
-		crew_go(&run->crew[i], CREW_EACH);
-		r = crew_wait(&run->crew[i]);
+		r = member_each(&run->crew[i], op, 0, load->key_count);
 	}
 	return r;
 }
@@ -107,8 +132,8 @@ static void member_init(struct run *run, unsigned i, const struct cell *c, const
 	if (load->op == BENCH_LIST)
 		strcpy(load->prefix, BENCH_DIRECTORY "/list/");
 	else
-		snprintf(load->prefix, sizeof(load->prefix), BENCH_DIRECTORY "/%c",
-			 'a' + (int)(i % 26));
+		snprintf(load->prefix, sizeof(load->prefix), BENCH_DIRECTORY "/%c%c",
+			 'a' + (int)(i / 26 % 26), 'a' + (int)(i % 26));
 	m->cpus = cpus_of(CPUS_CLIENT, b->threads);
 	/* Who measures is not to wait for who only makes work. */
 	m->is_in_background = is_beside;
@@ -212,14 +237,13 @@ static double slice_p50(const struct run *run)
 static int slice(struct bench *b, const struct cell *c, struct run *run, unsigned pair)
 {
 	struct before before = tally_before(run), after;
-	enum bench_op op = c->load.op;
-	uint64_t cpu_ns, behind_ns, fresh = run->crew[0].worker.key_next;
+	uint64_t cpu_ns, behind_ns;
 	int r = 0;
 
 	if (run->peer->ops->resume)
 		run->peer->ops->resume(run->peer);
-	if (op == BENCH_REMOVE)
-		r = crew_each(run, BENCH_PUT, fresh, fresh + c->load.count_max);
+	if (c->load.op == BENCH_REMOVE)
+		r = fresh_put(run);
 
 	cpu_ns = peer_cpu_ns(run->peer);
 	behind_ns = peer_behind_cpu_ns(run->peer);
@@ -228,8 +252,8 @@ static int slice(struct bench *b, const struct cell *c, struct run *run, unsigne
 	run->server_cpu_ns += peer_cpu_ns(run->peer) - cpu_ns;
 	run->behind_cpu_ns += peer_behind_cpu_ns(run->peer) - behind_ns;
 
-	if (r == 0 && op != BENCH_REMOVE && is_fresh(&run->crew[0].worker.load))
-		r = crew_each(run, BENCH_REMOVE, fresh, run->crew[0].worker.key_next);
+	if (r == 0 && c->load.op != BENCH_REMOVE)
+		r = fresh_remove(run);
 	if (run->peer->ops->pause)
 		run->peer->ops->pause(run->peer);
 	if (r < 0)
@@ -392,8 +416,10 @@ int cell_run(struct bench *b, const struct cell *c)
 	if (r == 0)
 		rows_give(b, c, runs, count);
 	for (unsigned i = 0; i < count; i++) {
-		if (!runs[i].is_broken)
+		if (!runs[i].is_broken) {
 			keep_objects(&runs[i], BENCH_REMOVE);
+			fresh_remove(&runs[i]);
+		}
 		run_close(&runs[i]);
 	}
 	free(runs);

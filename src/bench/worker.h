@@ -78,6 +78,7 @@ struct crew_member {
 	pthread_t thread;
 	sem_t go, done;
 	enum crew_work work;
+	uint64_t fresh; /* between it and worker.key_next are the names of its own that are there */
 	struct {
 		enum bench_op op;
 		uint64_t from, to;

@@ -160,6 +160,16 @@ def test_a_table_says_how_many_pairs_and_the_interval(tmp_path):
     assert "throughput by clients" in text and "raw-polling" in text
 
 
+def test_nothing_is_left_in_a_store_that_was_named(w, store):
+    env = clean_environment(WADI_ENDPOINT=store.endpoints["tcp"], WADI_TOKEN=w.token)
+    # In so short a turn more are put than there is time to remove, and one thread comes further than another.
+    done = run_wadi("bench", "create", "remove", "--threads", "2", "--clients", "2", "--seconds", "1", "--pairs", "30",
+                    "--json", env=env)
+    assert (done.returncode, done.stderr) == (DONE, b"")
+    assert [json.loads(line)["op"] for line in done.stdout.splitlines()] == ["create", "remove"]
+    assert w.names("-r") == []
+
+
 def test_a_rate_is_what_was_asked_for():
     row, = rows("get", "--sizes", "64", "--rate", "20")
     # Fewer only where the machine has other work.
