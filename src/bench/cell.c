@@ -373,6 +373,9 @@ static bool has_part(const struct bench *b, const struct cell *c, const struct p
 		return false;
 	if (c->load.by > LOAD_OPENED && !p->ops->first)
 		return false;
+	/* Who copies to himself opens nothing. */
+	if (c->load.by != LOAD_KEPT && p->ops->is_floor && !p->server)
+		return false;
 	return !p->ops->is_serial || c->load.clients <= b->threads;
 }
 
@@ -382,20 +385,33 @@ static bool is_call(enum bench_op op)
 	return op == BENCH_STAT || op == BENCH_LIST || op == BENCH_WAIT;
 }
 
+/* What is not measured so; NULL: it is. */
+static const char *why_not(const struct bench *b, const struct load *load)
+{
+	bool is_alone = load->clients <= b->threads && load->depth == 1;
+
+	if (is_call(load->op) && !is_alone)
+		return "stat, list and wait are calls: one client for each thread, one request at "
+		       "a time";
+	if (load->by != LOAD_KEPT && (!is_alone || load->rate > 0))
+		return "who opens a handle for each request has one client for each thread, one "
+		       "request at a time, and no --rate";
+	return NULL;
+}
+
 int cell_run(struct bench *b, const struct cell *c)
 {
 	struct run *runs = calloc(BENCH_SYSTEMS_MAX, sizeof(*runs));
 	unsigned count = 0;
 	int r = 0;
 
-	if (is_call(c->load.op) && (c->load.clients > b->threads || c->load.depth > 1)) {
-		b->sink->skipped(b->sink, "stat, list and wait are calls: one client for each "
-					  "thread, one request at a time");
+	if (!runs)
+		return bench_fail(b, -ENOMEM, "no memory");
+	if (why_not(b, &c->load)) {
+		b->sink->skipped(b->sink, why_not(b, &c->load));
 		free(runs);
 		return 0;
 	}
-	if (!runs)
-		return bench_fail(b, -ENOMEM, "no memory");
 	for (unsigned i = 0; i < b->system_count && r == 0; i++) {
 		if (!has_part(b, c, b->systems[i]))
 			continue;

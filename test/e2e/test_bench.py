@@ -170,6 +170,14 @@ def test_nothing_is_left_in_a_store_that_was_named(w, store):
     assert w.names("-r") == []
 
 
+def test_what_opens_a_handle_for_each_request_has_no_other_load():
+    for options in (["--clients", "2"], ["--depth", "2"], ["--rate", "100"]):
+        out, told = bench("open", *options)
+        assert out == "" and told.startswith("wadi: bench: left out: who opens a handle")
+    found = rows("open", "--attach", "host", "--peer", "raw")
+    assert [r["system"] for r in found] == ["wadi", "raw", "raw-polling", "futex", "memory-polling"]
+
+
 def test_a_rate_is_what_was_asked_for():
     row, = rows("get", "--sizes", "64", "--rate", "20")
     # Fewer only where the machine has other work.
