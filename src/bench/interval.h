@@ -8,6 +8,8 @@
  */
 #pragma once
 
+#define INTERVAL_LEAST 6
+
 struct interval {
 	double median, low, high;
 };

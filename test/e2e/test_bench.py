@@ -155,6 +155,8 @@ def test_a_table_says_how_many_pairs_and_the_interval(tmp_path):
     for line in out.splitlines():
         if line.startswith("raw"):
             assert line.count("(") == 2, line
+    # Of two pairs there are none with 95 %.
+    assert out.count("wadi / it: p50, ops/s (all)\n") == 2
     picture = xml.etree.ElementTree.parse(plot).getroot()
     text = "".join(picture.itertext())
     assert "throughput by clients" in text and "raw-polling" in text
@@ -186,6 +188,11 @@ def test_a_rate_is_what_was_asked_for():
 
 def test_who_moves_no_bytes_has_no_throughput_of_them():
     assert all(r["mb_per_s"] == 0 for r in rows("stat", "remove", "index", "--sizes", "4K", "--objects", "64"))
+
+
+def test_cpu_time_is_of_all_processes_of_a_store():
+    out, _ = bench("get", "--sizes", "200K", "--attach", "direct")
+    assert float(out.splitlines()[-1].split()[7]) > 1, out
 
 
 def test_another_store_is_measured_where_one_is_named(w, store):
