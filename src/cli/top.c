@@ -201,7 +201,8 @@ static int watch(struct top *t)
 		raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
 		tcsetattr(STDIN_FILENO, TCSANOW, &raw);
 	}
-	fputs("\033[?1049h\033[?25l", stdout);
+	/* What is wider than the window is cut off: in two lines it would push out the first. */
+	fputs("\033[?1049h\033[?25l\033[?7l", stdout);
 	for (;;) {
 		r = look(t);
 		if (r < 0)
@@ -213,7 +214,7 @@ static int watch(struct top *t)
 		if (was_quit())
 			break;
 	}
-	fputs("\033[?25h\033[?1049l", stdout);
+	fputs("\033[?7h\033[?25h\033[?1049l", stdout);
 	fflush(stdout);
 	if (has_keys)
 		tcsetattr(STDIN_FILENO, TCSANOW, &old);

@@ -178,7 +178,9 @@ def test_top_ends_with_ctrl_c_and_the_terminal_is_as_before(store):
         terminal.until("q quits")
         os.kill(terminal.process.pid, 2)
         code, text = terminal.end()
-    assert code == DONE and text.endswith("\x1b[?25h\x1b[?1049l")
+    assert code == DONE and text.endswith("\x1b[?7h\x1b[?25h\x1b[?1049l")
+    # In a narrow window its lines are cut off, and not wrapped.
+    assert text.index("\x1b[?7l") < text.index("dram [")
 
 
 def test_top_says_why_it_ended_where_that_stays(new_store):
