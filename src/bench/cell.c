@@ -390,6 +390,8 @@ static const char *why_not(const struct bench *b, const struct load *load)
 {
 	bool is_alone = load->clients <= b->threads && load->depth == 1;
 
+	if (load->op == BENCH_LIST && load->size == 0)
+		return "a directory without entries is none, so it has no list";
 	if (is_call(load->op) && !is_alone)
 		return "stat, list and wait are calls: one client for each thread, one request at "
 		       "a time";

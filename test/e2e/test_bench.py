@@ -180,6 +180,11 @@ def test_what_opens_a_handle_for_each_request_has_no_other_load():
     assert [r["system"] for r in found] == ["wadi", "raw", "raw-polling", "futex", "memory-polling"]
 
 
+def test_an_empty_directory_has_no_list():
+    out, told = bench("list", "--sizes", "0")
+    assert out == "" and told.startswith("wadi: bench: left out: a directory without entries")
+
+
 def test_a_rate_is_what_was_asked_for():
     row, = rows("get", "--sizes", "64", "--rate", "20")
     # Fewer only where the machine has other work.
