@@ -373,6 +373,9 @@ static bool has_part(const struct bench *b, const struct cell *c, const struct p
 		return false;
 	if (c->load.by > LOAD_OPENED && !p->ops->first)
 		return false;
+	/* A server of one thread is no floor of one with several. */
+	if (p->ops->is_floor && p->server && b->threads > 1 && c->load.clients > 1)
+		return false;
 	/* Who copies to himself opens nothing. */
 	if (c->load.by != LOAD_KEPT && p->ops->is_floor && !p->server)
 		return false;

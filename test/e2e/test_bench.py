@@ -180,6 +180,13 @@ def test_what_opens_a_handle_for_each_request_has_no_other_load():
     assert [r["system"] for r in found] == ["wadi", "raw", "raw-polling", "futex", "memory-polling"]
 
 
+def test_a_floor_has_as_many_threads_as_the_store():
+    floors = ["raw", "raw-polling"]
+    for clients, expected in (("1", floors), ("4", [])):
+        found = rows("get", "--sizes", "64", "--threads", "2", "--clients", clients, "--peer", "raw")
+        assert [r["system"] for r in found] == ["wadi", *expected]
+
+
 def test_an_empty_directory_has_no_list():
     out, told = bench("list", "--sizes", "0")
     assert out == "" and told.startswith("wadi: bench: left out: a directory without entries")
