@@ -60,7 +60,8 @@
 /* Bytes waiting to be sent on one connection before it reads no more requests, or objects. */
 #define CONN_SEND_QUEUE_BYTES (8u << 20)
 
-/* Frames, likewise: each has a buffer for its body, a hundred times what most answers are. */
+/* Frames of answers, likewise: each has a buffer for its body, a hundred times what most answers
+ * are. */
 #define CONN_SEND_QUEUE_FRAMES 1024
 
 /* Answers with bytes that are made for one connection at a time; the others wait without a fiber.

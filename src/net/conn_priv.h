@@ -93,8 +93,8 @@ struct conn_priv {
 	/* Sending. */
 	struct list queue;
 	size_t unsent;
-	unsigned unsent_count; /* frames */
-	uint64_t sent_ns;      /* since when nothing of it was taken */
+	unsigned unsent_answers; /* frames of them */
+	uint64_t sent_ns;        /* since when nothing of it was taken */
 	struct task flush;
 
 	/* Calls. */
@@ -150,7 +150,7 @@ static inline bool conn_is_servers(const struct conn *c)
 static inline bool conn_is_full(const struct conn *c)
 {
 	return c->priv->unsent >= CONN_SEND_QUEUE_BYTES ||
-	       c->priv->unsent_count >= CONN_SEND_QUEUE_FRAMES;
+	       c->priv->unsent_answers >= CONN_SEND_QUEUE_FRAMES;
 }
 
 /*

@@ -27,12 +27,18 @@ uint32_t frame_write(uint8_t *to, const struct frame *f, const struct body *b, c
 	return (uint32_t)frame_len(f);
 }
 
+/* Our own calls are ours to bound: where both ends ask, both would wait for the other to read. */
+static bool is_answer(const struct sending *s)
+{
+	return s->frame.flags & FRAME_REPLY;
+}
+
 void sending_end(struct conn *c, struct sending *s)
 {
 	struct net *n = c->net;
 
 	c->priv->unsent -= total(s) - s->sent;
-	c->priv->unsent_count--;
+	c->priv->unsent_answers -= is_answer(s);
 	list_remove(&s->link);
 	if (s->call)
 		s->call->sending = NULL;
@@ -62,7 +68,7 @@ struct sending *send_frame(struct conn *c, const struct frame *f, struct body *b
 	list_init(&s->link);
 	list_insert(&p->queue, &s->link);
 	p->unsent += total(s);
-	p->unsent_count++;
+	p->unsent_answers += is_answer(s);
 	if (p->twin)
 		twin_wake(p->twin);
 	else if (!p->is_serving)

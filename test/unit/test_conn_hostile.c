@@ -317,6 +317,37 @@ static void what_was_left_unread_for_want_of_room_is_read(void **state)
 	turn_for(MS);
 }
 
+/* Metadata and a store ask each other; if each read nothing until the other did, both would rest.
+ */
+static void who_asks_much_reads_all_the_same(void **state)
+{
+	static struct call calls[2 * CONN_SEND_QUEUE_FRAMES];
+	const size_t count = sizeof(calls) / sizeof(calls[0]);
+	uint8_t request[REQUEST_BYTES];
+	struct conn *c;
+	struct stream *s = connect_by(4096, &c);
+
+	answer_len = 0;
+	make_requests(request, 1);
+	say_hello(s);
+	for (size_t i = 0; i < count; i++) {
+		struct wcur w = call_body(net, &calls[i]);
+
+		call_send(c, &calls[i], MSG_PING, 0, &w, NULL, loop->now_ns + 60 * SECOND);
+	}
+	turn_for(MS);
+	assert_true(conn_unsent(c) > 0);
+	send_bytes(s, request, sizeof(request));
+	turn_for(MS);
+	assert_int_equal(served_count, 1);
+	for (size_t i = 0; i < count; i++) {
+		call_cancel(&calls[i]);
+		call_end(&calls[i]);
+	}
+	stream_close(s);
+	turn_for(MS);
+}
+
 static void buffers_of_a_flood_are_given_back(void **state)
 {
 	static struct body *bodies[5000];
@@ -340,6 +371,7 @@ int main(void)
 		T(a_peer_that_takes_nothing_is_known),
 		T(short_answers_that_nobody_reads_are_few),
 		T(what_was_left_unread_for_want_of_room_is_read),
+		T(who_asks_much_reads_all_the_same),
 		T(buffers_of_a_flood_are_given_back),
 	};
 
