@@ -944,7 +944,7 @@ static const char *a_put_waits_for_space_beside_a_remove_on_the_same_handle(stru
 	struct own_job j;
 	char path[16];
 	unsigned count = 0;
-	uint64_t due;
+	uint64_t begun = now_ms(), due;
 	int r;
 
 	options.timeout_ms = 30000;
@@ -956,7 +956,8 @@ static const char *a_put_waits_for_space_beside_a_remove_on_the_same_handle(stru
 		snprintf(path, sizeof(path), "x%u", count);
 		r = wadi_put(j.w, path, data, 4 * MIB, &soon, NULL);
 		count += r == 0;
-	} while (r == 0 && count < 100);
+		/* On a machine that does much else it is late before it finds no room. */
+	} while ((r == 0 || r == -ETIMEDOUT) && count < 100 && now_ms() < begun + 20000);
 	if (r != -EDQUOT || count < 2)
 		return failed(__LINE__, "the put that finds no room", r, j.w);
 	RETURNS(0, wadi_start_put(j.w, "late", data, 4 * MIB, &options, NULL, &put));
@@ -992,11 +993,11 @@ static const char *a_program_may_take_its_time_between_calls(struct wadi *w)
 	int64_t n;
 
 	/* Each pause is longer than the deadline, which is for the store. */
-	put.timeout_ms = get.timeout_ms = 200;
+	put.timeout_ms = get.timeout_ms = 500;
 	RETURNS(0, wadi_writer_open(w, "x", 0, &put, &wr));
 	for (int i = 0; i < 3; i++) {
 		RETURNS(0, wadi_writer_write(wr, data + i * MIB, MIB));
-		usleep(300000);
+		usleep(600000);
 	}
 	RETURNS(0, wadi_writer_write(wr, data + 3 * MIB, 2 * MIB));
 	RETURNS(0, wadi_writer_commit(&wr, NULL));
@@ -1004,13 +1005,13 @@ static const char *a_program_may_take_its_time_between_calls(struct wadi *w)
 	while ((n = wadi_reader_read(rd, buf + at, MIB)) > 0) {
 		at += (size_t)n;
 		if (at < 4 * MIB)
-			usleep(300000);
+			usleep(600000);
 	}
 	RETURNS(0, n);
 	CHECK(at == 5 * MIB && memcmp(buf, data, 5 * MIB) == 0);
 	wadi_reader_close(&rd);
 	RETURNS(0, wadi_start_get(w, "x", buf, 5 * MIB, &get, NULL, &op));
-	usleep(300000);
+	usleep(600000);
 	RETURNS(5 * MIB, wadi_op_end(&op));
 	free(data);
 	free(buf);

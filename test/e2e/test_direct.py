@@ -8,8 +8,8 @@ import time
 
 import pytest
 from cluster import Cluster
-from conftest import (DONE, LATE, REFUSED, ROOT, UNREACHABLE, Client, Store, clean_environment, finish, pattern,
-                      run_wadi, until)
+from conftest import (DONE, LATE, REFUSED, ROOT, UNREACHABLE, Client, Store, clean_environment, finish,
+                      nothing_is_left_of, pattern, run_wadi, until)
 from test_kill import again
 from wire import JOB, PROXY, Wire, decode
 
@@ -38,8 +38,7 @@ def w(store):
     yield client
     done = admin.run("job", "end", name)
     assert done.returncode == 0 or b"JOBENDED" in done.stderr, done.stderr
-    left = [j for j in admin.top()["jobs"] if j["name"] == name]
-    assert all(j["has_ended"] and j["dram_bytes"] == 0 and j["objects"] == 0 for j in left), left
+    nothing_is_left_of(admin, name)
     assert b"ok    bills" in admin.run("doctor").stdout
 
 
@@ -255,7 +254,7 @@ def test_metadata_that_does_not_answer_is_told_in_time(new_store):
         store.process.send_signal(signal.SIGSTOP)
         began = time.monotonic()
         assert program("h.close()") == "None"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 8  # ten seconds are the deadline of its calls
         store.process.send_signal(signal.SIGCONT)
     assert store.stop() == 0
 
@@ -476,13 +475,21 @@ def test_a_warm_client_is_not_its_childs(new_store):
 def test_a_frozen_clients_job_ends_at_once(new_store):
     store = new_store(memory="128M")
     admin = store.client(scheme="direct")
-    w = store.job()
-    with Program(store.endpoints["direct"], w.token) as program:
-        assert program("(h := Handle()).put('x', pattern(100_000))") == "None"
-        program.process.send_signal(signal.SIGSTOP)
-        admin("job", "end", w.job, "--timeout", "400ms")
-        assert admin.top()["dram_used"] == 0
-        program.process.send_signal(signal.SIGCONT)
-        for line in ("h.get('x')", "h.put('x', pattern(100_000))", "Handle()"):
-            assert program(line).startswith("JOBENDED ")
+
+    def ends_at_once():
+        """Before a serving lease would be over; a machine that does much else is late now and then."""
+        w = store.job()
+        with Program(store.endpoints["direct"], w.token) as program:
+            assert program("(h := Handle()).put('x', pattern(100_000))") == "None"
+            program.process.send_signal(signal.SIGSTOP)
+            done = admin.run("job", "end", w.job, "--timeout", "400ms")
+            if done.returncode == LATE:
+                return False
+            assert done.returncode == DONE, done.stderr
+            until(lambda: admin.top()["dram_used"] == 0, "its memory")
+            program.process.send_signal(signal.SIGCONT)
+            for line in ("h.get('x')", "h.put('x', pattern(100_000))", "Handle()"):
+                assert program(line).startswith("JOBENDED ")
+        return True
+    until(ends_at_once, "an end in time")
     assert store.stop() == 0

@@ -94,7 +94,7 @@ def test_a_store_that_never_comes_back_is_given_up(new_cluster, kills_meta):
     lose_host(c)
     if kills_meta:
         restart_meta(c)
-    w("get", "x", "--timeout", "1s", code=UNREACHABLE, status="UNREACHABLE")
+    w("get", "x", "--timeout", "3s", code=UNREACHABLE, status="UNREACHABLE")
     until(lambda: is_lost(w, "x"), "the store to be given up")
     assert time.monotonic() - begun > 7
     assert "has not come back" in c.roles["meta"].told()
@@ -139,7 +139,7 @@ def test_a_store_of_which_nothing_is_left_is_missed_all_the_same(new_cluster):
 
 
 def test_a_job_that_has_ended_does_not_wait_for_its_store_for_ever(new_cluster):
-    c = new_cluster(store_gone="3s")
+    c = new_cluster(store_gone="8s")
     w = c.job("j")
     w("put", "-", "x", input=pattern(300_000))
     lose_host(c)

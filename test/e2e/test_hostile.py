@@ -16,7 +16,7 @@ import time
 
 import pytest
 from cluster import Cluster
-from conftest import DONE, LATE_S, finish, pattern, until
+from conftest import DONE, LATE_S, finish, nothing_is_left_of, pattern, until
 from test_server import http_get
 from wire import ABORT, FIELDS, HEADER, MESSAGES, MORE, REPLY, STATUS_NAMES, Closed, Wire, encode
 
@@ -117,8 +117,7 @@ def all_is_accounted_for(store):
 
 def nothing_is_left(store, job):
     assert store.client().run("job", "end", job).returncode == DONE
-    until(lambda: all(j["has_ended"] and j["dram_bytes"] == 0 and j["objects"] == 0
-                      for j in store.client().top()["jobs"] if j["name"] == job), "its bytes to come back")
+    nothing_is_left_of(store.client(), job)
     all_is_accounted_for(store)
 
 
@@ -400,7 +399,7 @@ def test_a_slow_hello_ends_after_its_time(own):
                                                              "body_len": len(hello)}) + hello
     with Neighbor(own), futures.ThreadPoolExecutor() as pool:
         for borne in pool.map(lambda scheme: drip(own, scheme, frame), ("tcp", "unix")):
-            assert HELLO_S - 1 < borne < HELLO_S + 3
+            assert HELLO_S - 1 < borne < HELLO_S + 10  # the whole of it would take twice as long
 
 
 def test_slow_http_ends_after_its_time_and_monitors_are_served(own):
@@ -495,7 +494,7 @@ def test_the_connection_after_the_last_is_told_and_closed(tmp_path, new_store):
         assert len(conns) >= limit // 8
         assert inside.call("PUT", b"value", path="x").status == "OK"
         assert inside.call("GET", path="x", take=100).payload == b"value"
-        done = store.client(w.token).run("get", "x", "--timeout", "300ms")
+        done = store.client(w.token).run("get", "x", "--timeout", "3s")
         assert done.returncode != DONE and b"LIMIT: " in done.stderr, done.stderr
         # Who has time waits for somebody to leave.
         waits = w.start("get", "x", "--timeout", "30s")

@@ -4,7 +4,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import DONE, LATE, REFUSED, USAGE, clean_environment, finish, pattern, run_wadi, until
+from conftest import DONE, LATE, REFUSED, USAGE, clean_environment, finish, pattern, run_wadi, told, until
 from wire import Closed, Wire
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -50,7 +50,7 @@ def test_a_jobs_name_is_checked(store, name):
 
 
 def test_a_job_that_nobody_renews_ends_by_itself(store):
-    w = store.job(None, "--lease", "1s")
+    w = store.job(None, "--lease", "3s")
     w("put", "-", "x", input=pattern(3 * MIB))
     until(lambda: w.run("get", "x").returncode == REFUSED, "the lease to end")
     until(lambda: [j for j in store.client().top()["jobs"] if j["name"] == w.job and
@@ -66,8 +66,7 @@ def test_ended_jobs_leave_no_byte(new_store):
                 w("put", "-", f"x{size}", input=pattern(size))
         for w in jobs:
             store.client()("job", "end", w.job)
-        top = store.client().top()
-        assert top["dram_used"] == 0 and top["objects"] == 0 and top["value_bytes"] == 0, top
+        until(lambda: (top := store.client().top())["dram_used"] == top["objects"] == top["value_bytes"] == 0, "all of it to go")
     bills = [json.loads(line) for line in store.client().run("doctor", "--json").stdout.decode().splitlines()
              if '"bills"' in line]
     assert [b["level"] for b in bills] == ["ok"], bills
@@ -83,7 +82,7 @@ def test_a_quota_is_a_limit(store, tmp_path):
     assert time.monotonic() - begun < 30
     full, number = None, 0
     while not full:
-        done = w.run("put", tmp_path / "x", f"x{number}", "--timeout", "300ms")
+        done = told(lambda: w.run("put", tmp_path / "x", f"x{number}", "--timeout", "1s"))  # pylint: disable=cell-var-from-loop
         full = done if done.returncode else None
         number += 1
         assert number < 10
@@ -109,8 +108,8 @@ def test_a_stream_that_fits_the_quota_is_taken(store, quota, size):
     """Nobody knows how long it will be, so room is asked for ahead; but not more than there is."""
     w = store.job(None, "--quota", f"dram={quota}")
     begun = time.monotonic()
-    w("put", "-", "x", input=pattern(size))
-    assert time.monotonic() - begun < 5
+    w("put", "-", "x", "--timeout", "20s", input=pattern(size))
+    assert time.monotonic() - begun < 10  # it is not refused in the end, nor taken then
     assert w("get", "x") == pattern(size)
     store.client()("job", "end", w.job)
 
@@ -126,7 +125,7 @@ def test_a_full_store_lets_puts_wait_and_then_says_so(new_store, tmp_path):
     assert time.monotonic() - begun < 30
     number = 0
     while True:
-        done = w.run("put", "-", f"x{number}", "--timeout", "300ms", input=pattern(2 * MIB))
+        done = told(lambda: w.run("put", "-", f"x{number}", "--timeout", "1s", input=pattern(2 * MIB)))
         if done.returncode:
             break
         number += 1

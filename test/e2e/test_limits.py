@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import DONE, REFUSED, finish, pattern, run_wadi, until
+from conftest import DONE, REFUSED, finish, pattern, run_wadi, told, until
 
 MIB = 1 << 20
 FILES = 100  # of which three quarters may be segments
@@ -60,14 +60,11 @@ def test_when_segments_use_all_descriptors_the_put_is_told(new_store):
     w = store.client()
     data = pattern(9 * MIB)
     count = 0
-    while True:
-        done = w.run("put", "-", f"o{count}", "--timeout", "1s", input=data)
-        if done.returncode != DONE:
-            break
+    while (done := told(lambda: w.run("put", "-", f"o{count}", "--timeout", "1s", input=data))).returncode == DONE:
         count += 1
-    told = done.stderr.decode()
+    words = done.stderr.decode()
     assert done.returncode == REFUSED
-    assert re.search(r"NOSPACE: .*all 75 segments are in use, for more there are no descriptors.*ulimit -n", told)
+    assert re.search(r"NOSPACE: .*all 75 segments are in use, for more there are no descriptors.*ulimit -n", words)
     assert count >= 3
     # What is there can be read, and what is given back can be used again.
     assert w("get", "o0") == data

@@ -33,7 +33,7 @@ def test_small_objects_fill_the_memory_and_no_more(new_store):
     store = new_store(memory="64M")
     w = store.client()
     began = time.monotonic()
-    code, _, told = many(store, 1000000, 2000)
+    code, _, told = many(store, 1000000, 4000)
     assert code == 1 and time.monotonic() - began > 1.5, told
     assert b": NOSPACE: no room in the store (metadata and data use all memory of the server; remove objects, " in told
     assert resident(store) <= 64 * MIB

@@ -69,7 +69,7 @@ def test_a_large_object_is_streamed_through_a_pipe(new_store, size):
         block[:8] = number.to_bytes(8, "little")
         assert w("get", "large", "--range", f"{at}-{at + 10}") == bytes(block[-3:]) + bytes(block[:8])
     store.client()("job", "end", w.job)
-    assert store.client().top()["dram_used"] == 0
+    until(lambda: store.client().top()["dram_used"] == 0, "all of it to go")
     assert store.stop() == 0
 
 
@@ -145,7 +145,7 @@ def test_exactly_n_of_64_racing_readers_get_an_object_of_n_reads(w, tmp_path, si
     reads, data = 5, pattern(size)
     w("put", "-", "x", "--reads", reads, input=data)
     assert w.json("stat", "x")["reads_left"] == reads
-    racers = [w.start("get", "x", tmp_path / f"{i}") for i in range(64)]
+    racers = [w.start("get", "x", tmp_path / f"{i}", "--timeout", "60s") for i in range(64)]
     ends = [finish(racer) for racer in racers]
     assert sum(code == DONE for code, _, _ in ends) == reads, ends
     for number, (code, _, err) in enumerate(ends):

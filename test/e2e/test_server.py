@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 
 import pytest
+from cluster import free_ports
 from conftest import (DONE, LATE_S, REFUSED, UNREACHABLE, USAGE, WADI, Client, clean_environment, finish, has_ipv6,
                       pattern, run_wadi, until)
 
@@ -104,7 +105,7 @@ def test_a_signal_ends_it_with_0_and_leaves_nothing(new_store, number):
     store = new_store()
     w = store.job()
     w("put", "-", "x", input=pattern(MIB))
-    waiter = w.start("wait", "y", "--timeout", "2s")
+    waiter = w.start("wait", "y", "--timeout", "5s")
     until(lambda: w.top()["waiting"] >= 1, "wait to wait")
     store.process.send_signal(number)
     assert store.process.wait(LATE_S) == 0
@@ -193,7 +194,7 @@ def test_four_shards_are_one_store(new_store):
     for w in jobs[8:]:
         w("rm", "-r", "d")
         store.client()("job", "end", w.job)
-    assert store.client().top()["dram_used"] == 0
+    until(lambda: store.client().top()["dram_used"] == 0, "all of it to go")
     assert b"ok    bills" in store.client().run("doctor").stdout
     assert store.stop() == 0
 
@@ -228,9 +229,8 @@ class Address:
 
     def __init__(self, scheme, directory):
         self.family = socket.AF_INET if scheme == "tcp" else socket.AF_UNIX
-        self.at = ("127.0.0.1", 0) if scheme == "tcp" else f"{directory}/away"
-        with self.listen() as s:
-            self.at = s.getsockname()
+        self.at = ("127.0.0.1", *free_ports(1)) if scheme == "tcp" else f"{directory}/away"
+        self.listen().close()
         self.endpoint = "tcp://%s:%d" % self.at if scheme == "tcp" else f"unix://{self.at}"
 
     def listen(self):
@@ -278,7 +278,7 @@ def test_who_opens_waits_for_a_server_that_has_left_its_socket(store, w):
     address.pass_on(store)
     assert finish(get)[:2] == (DONE, b"here")
     # Until the deadline; what was wrong last is said then.
-    away = Client(address.endpoint, w.token).run("ls", "--timeout", "500ms")
+    away = Client(address.endpoint, w.token).run("ls", "--timeout", "2s")
     assert away.returncode == UNREACHABLE and b"nobody listens there" in away.stderr, away.stderr
     os.unlink(address.at)
     begun = time.monotonic()
