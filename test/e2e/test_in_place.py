@@ -223,7 +223,7 @@ def test_a_job_that_ends_while_its_function_is_stopped(own, lib):
         assert inode in inodes(own)
         f.process.send_signal(signal.SIGSTOP)
         w("job", "end", w.job)
-        until(lambda: own.client().top()["dram_used"] <= before, "its memory", late_s=2)
+        until(lambda: own.client().top()["dram_used"] <= before, "its memory")
         until(lambda: inode not in inodes(own), "its memory is unmade")
         f.process.send_signal(signal.SIGCONT)
         assert f("keep['r'].write(b'b' * 1000).commit()").startswith("STALE")
