@@ -7,10 +7,9 @@ import importlib.util
 import json
 import os
 import random
-import subprocess
 import sys
 
-from conftest import BUILD, ROOT, until
+from conftest import ROOT, build_target, until
 
 SECONDS = int(os.environ.get("WADI_OVERWRITE_S", "6"))
 
@@ -25,14 +24,17 @@ def bench(name):
 
 
 def test_overwriting_at_80_percent_live_moves_few_bytes_and_fails_no_put(new_store):
-    if os.path.exists(os.path.join(BUILD, "build.ninja")):
-        subprocess.run(["ninja", "-C", BUILD, "bench/overwrite"], stdout=subprocess.DEVNULL, check=True)
-    store = new_store(memory="192M")
-    endpoints = {k: store.endpoints[k] for k in ("http", "unix", "tcp")}
-    result = bench("overwrite").overwrite(endpoints, live=0.8, seconds=SECONDS, size=100_000)
-    print(json.dumps(result))
-    assert result["exit_code"] == 0 and result["failed"] == 0 and result["wrong"] == 0, result
-    # All of it was written once more at least, so what was not moved had no room.
+    build_target("bench/overwrite")
+    # Until all of it was written once more, so that what was not moved had no room: a machine may do much else.
+    for seconds in (SECONDS, 5 * SECONDS, 10 * SECONDS):
+        store = new_store(memory="192M")
+        endpoints = {k: store.endpoints[k] for k in ("http", "unix", "tcp")}
+        result = bench("overwrite").overwrite(endpoints, live=0.8, seconds=seconds, size=100_000)
+        print(json.dumps(result))
+        assert result["exit_code"] == 0 and result["failed"] == 0 and result["wrong"] == 0, result
+        if result["put_bytes"] > result["loaded_bytes"]:
+            break
+        assert store.stop() == 0
     assert result["put_bytes"] > result["loaded_bytes"], result
     assert 0 < result["moved_per_byte"] <= 2.5, result
     # Nothing is left of it, and the store has counted every byte.

@@ -8,16 +8,22 @@ import subprocess
 import tempfile
 
 import pytest
+from cluster import is_there
 from conftest import BUILD, DONE, LATE_S, ROOT, clean_environment, until
 
 pytestmark = pytest.mark.skipif(BUILD != os.path.join(ROOT, "build"), reason="the demo is of build/")
+
+
+def built():
+    """What lies in the build's directory, but for what tests of other workers make there."""
+    return set(glob.glob(f"{BUILD}/*")) - {f"{BUILD}/{name}" for name in ("dist", "e2e.lock", "npm")}
 
 
 class Demo:
     def __init__(self, tmp_path, *options):
         self.mark, self.tmp = secrets.token_hex(8), tmp_path
         self.runtime = tempfile.mkdtemp(prefix="wadi-e2e-")  # the paths of sockets are short
-        self.before = set(glob.glob(f"{BUILD}/*"))
+        self.before = built()
         # An endpoint that is configured is not the demo's business. Functions see __OW_ names only.
         env = clean_environment(TMPDIR=str(tmp_path), XDG_RUNTIME_DIR=self.runtime, __OW_MARK=self.mark,
                                 WADI_ENDPOINT="tcp://127.0.0.1:1")
@@ -54,16 +60,18 @@ class Demo:
             for pid in self.named(name):
                 try:
                     with open(f"/proc/{pid}/cgroup") as file:
-                        found.add(re.search(r"(/wadi-demo-\d+)?$", re.search(
-                            r"^(?:0:|\d+:memory):(.*)$", file.read(), re.M).group(1)).group(0))
+                        group = re.search(r"(/wadi-demo-\d+)?$", re.search(
+                            r"^(?:0:|\d+:memory):(.*)$", file.read(), re.M).group(1)).group(0)
                 except OSError:
                     continue
+                if is_there(pid):  # who has ended holds nothing, and is nowhere
+                    found.add(group)
         return found
 
     def end(self):
         out, err = self.process.communicate(timeout=4 * LATE_S)
         until(lambda: not self.pids(), "its processes to end")
-        until(lambda: set(glob.glob(f"{BUILD}/*")) == self.before and os.listdir(self.tmp) == [], "its files to go")
+        until(lambda: built() == self.before and os.listdir(self.tmp) == [], "its files to go")
         until(lambda: os.listdir(self.runtime) == [], "its sockets to go")
         os.rmdir(self.runtime)
         assert glob.glob(f"/sys/fs/cgroup/**/wadi-demo-{self.process.pid}", recursive=True) == []

@@ -7,11 +7,11 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import zipfile
 
 import pytest
+from cluster import free_ports
 from conftest import LATE_S, ROOT, build_target, clean_environment, until
 from npm import modules
 from test_functions_http import SUM_OF_A_THOUSAND, Server, generate
@@ -126,10 +126,7 @@ def test_a_sort_by_functions_of_serverless_offline(place, tmp_path):
     for name in ("function.js", "package.json"):
         shutil.copy(os.path.join(ROOT, "apps/node", name), tmp_path)
     os.symlink(path, tmp_path / "node_modules")
-    with socket.socket() as a, socket.socket() as b:
-        a.bind(("127.0.0.1", 0))
-        b.bind(("127.0.0.1", 0))
-        http_port, lambda_port = a.getsockname()[1], b.getsockname()[1]
+    http_port, lambda_port = free_ports(2)
     (tmp_path / "serverless.yml").write_text(f"""
 service: wadi
 frameworkVersion: '*'

@@ -147,10 +147,12 @@ def test_what_lambda_refuses_and_what_the_function_does(platform, tmp_path):
 
 
 def test_a_run_that_waits_gives_up_in_time_to_say_so(platform, store, tmp_path):
-    one = platform("--timeout", "2")
+    one = platform("--timeout", "4")
     status, _, body = one.invoke(waits(store))
     error = json.loads(body)
-    assert (status, error["errorType"]) == (200, "Sort.Failed") and "waited 1 s for 1 objects" in error["errorMessage"]
+    # Of its four seconds, some have passed already on a machine that does much else.
+    assert (status, error["errorType"]) == (200, "Sort.Failed"), error
+    assert re.search("waited [123] s for 1 objects", error["errorMessage"]), error
     assert json.loads(one.invoke(generate(tmp_path))[2])["run"] == 2
 
 

@@ -9,6 +9,7 @@ import glob
 import http.client
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -149,7 +150,7 @@ def test_refusals_lost_answers_and_dying_containers_are_got_over(place, whisk):
 def test_a_platform_without_room_is_asked_until_the_time_of_a_run_is_over(place, whisk):
     platform = whisk("--concurrent", 0)
     told = sort(place, "--generate", "1M", "--timeout", "500ms", *platform.options, env=platform.env, code=4)
-    assert "the platform has refused to run it for 0 s, beside 0 others" in told
+    assert re.search("the platform has refused to run it for [0-9] s, beside 0 others", told), told
     assert "answered 429: Too many concurrent requests in flight (count: 0, allowed: 0)." in told
 
 
@@ -252,7 +253,9 @@ def test_whatever_a_platform_answers_ends_in_a_sentence(place):
     os.mkdir(store)
 
     def told(name):
-        process = start(place, "--generate", "1M", "--maps", 1, "--reduces", 1, "--timeout", "1s", "--store", "dir:" + store,
+        # Who is told of something else has time for that on a machine that does much else.
+        timeout = "2s" if LIES[name][1] == 4 else "60s"
+        process = start(place, "--generate", "1M", "--maps", 1, "--reduces", 1, "--timeout", timeout, "--store", "dir:" + store,
                         "--platform", liar.where + "/" + name, env={"__OW_API_KEY": AUTH})
         err = process.communicate(timeout=4 * LATE_S)[1]
         return name, process.returncode, err

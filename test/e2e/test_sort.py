@@ -3,6 +3,7 @@
 Sizes are for CI. With WADI_TEST_LARGE set, the sizes of a real evening are tested as well: 4 GB
 with 128 MiB per function, and hundreds of megabytes of text over each store.
 """
+import contextlib
 import glob
 import gzip
 import json
@@ -150,10 +151,10 @@ def orphan():
             process = start(place, "--generate", "200M", "--maps", 2, "--reduces", 64, "--function-memory", "32M",
                             env={"WADI_ENDPOINT": store.endpoints["tcp"]})
             until(lambda: store.client().top()["dram_used"] > 64 * MIB, "its data")
+            lost_s = time.monotonic()
             process.kill()
             process.communicate()
             until(lambda: os.listdir(place) == [], "no file to be left")
-        lost_s = time.monotonic()
         assert store.client().top()["objects"] > 0
         yield store, lost_s
     finally:
@@ -357,10 +358,20 @@ def test_a_function_holds_no_more_than_it_may(place, directory):
         assert peaks["map"] >= memory * MIB / 2, peaks
 
 
+def children_of(pid):
+    """Process id and words of each; one of them may end meanwhile, or all."""
+    found = {}
+    with contextlib.suppress(OSError):
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            children = file.read().split()
+        for child in children:
+            with contextlib.suppress(OSError), open(f"/proc/{child}/cmdline", "rb") as file:
+                found[int(child)] = file.read().decode().split("\0")
+    return found
+
+
 def functions_of(pid):
-    found = subprocess.run(["pgrep", "-P", str(pid), "-f", "wadi-sort-fn"], stdout=subprocess.PIPE, text=True,
-                           check=False)
-    return [int(word) for word in found.stdout.split()]
+    return [child for child, words in children_of(pid).items() if "wadi-sort-fn" in words[0]]
 
 
 def threads_of(pid):
@@ -430,8 +441,7 @@ def test_a_store_of_its_own_dies_with_the_driver(place):
         pytest.skip("no " + WADI)
     process = start(place, "--generate", "2G", "--maps", 64)
     until(lambda: functions_of(process.pid), "functions")
-    found = subprocess.run(["pgrep", "-P", str(process.pid)], stdout=subprocess.PIPE, text=True, check=True)
-    children = [int(word) for word in found.stdout.split()]
+    children = children_of(process.pid)
     process.kill()
     process.communicate()
     until(lambda: all(is_gone(pid) for pid in children), "the end of store and functions")
@@ -489,15 +499,7 @@ def test_every_way_to_attach_to_a_store_of_its_own(place, attach):
 
 def servers_of(pid):
     """Each child of a driver that is a server: its pid, by its role."""
-    found = {}
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        children = file.read().split()
-    for child in children:
-        with open(f"/proc/{child}/cmdline", "rb") as file:
-            words = file.read().split(b"\0")
-        if words[0] == b"wadi":
-            found[words[1].decode()] = int(child)
-    return found
+    return {words[1]: child for child, words in children_of(pid).items() if words[0] == "wadi"}
 
 
 @pytest.mark.parametrize("attach, roles", [("host", {"dev"}), ("sidecar", {"meta", "store", "proxy"}),
@@ -601,12 +603,14 @@ def test_a_terminal_sees_a_bar_that_fits(place, directory, columns):
     os.close(slave)
     children = until(lambda: functions_of(process.pid), "functions")
     for pid in children:
-        os.kill(pid, signal.SIGSTOP)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
     shown = b""
     while b"#" not in shown and b"[-" not in shown:
         shown += os.read(master, 65536)
     for pid in children:
-        os.kill(pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
     try:
         while True:
             more = os.read(master, 65536)
