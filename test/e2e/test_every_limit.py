@@ -20,10 +20,10 @@ import time
 import pytest
 import wire as protocol
 from cluster import Cluster
-from conftest import DONE, LATE_S, REFUSED, ROOT, USAGE, build_target, pattern, run_wadi, until
+from conftest import DONE, LATE_S, REFUSED, ROOT, USAGE, build_target, in_time, pattern, run_wadi, until
 from test_server import http_get
 from test_statuses import SmallFiles, damage, replace_often
-from wire import PROXY, Wire, decode_all, encode
+from wire import PROXY, Wire, decode, decode_all, encode
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -401,8 +401,10 @@ def test_answers_that_nobody_reads(cluster):
     wires = [stop_reading(job, 16) for _ in range(60)]
     grown = settled(lambda: rss(cluster.pid("proxy"))) - before
     assert grown <= 1.2 * LIMITS["BUFFER_BYTES_MAX"], f"{grown / MIB} MiB"
-    done = job.run("get", "x", "--timeout", "1s")
-    assert done.returncode == REFUSED and b": LIMIT: too many at once (" in done.stderr, done.stderr
+    # What they have asked for may still be on its way; then there is room.
+    done = until(lambda: (lambda d: d if d.returncode == REFUSED else None)(job.run("get", "x", "--timeout", "1s")),
+                 "a get that is refused")
+    assert b": LIMIT: too many at once (" in done.stderr, done.stderr
     for wire in wires:
         wire.close()
     assert job("get", "x") == pattern(4 * MIB)
@@ -555,10 +557,14 @@ def test_the_largest_segment(tmp_path):
 def test_places_in_a_segment(cluster, meta):
     align, page = LIMITS["SEGMENT_ALIGN"], LIMITS["SEGMENT_PAGE"]
     job = meta.client
-    for name in ("a", "b"):
-        job("put", "-", name, input=pattern(2049))
-    places = [decode_all("EXTENT", ask(meta, "LOOKUP", path=name, take=1).payload)[0] for name in ("a", "b")]
-    assert places[0]["segment"] == places[1]["segment"]
+
+    def places_of_two():
+        """In one segment, unless that is sealed between them: for a second it is open."""
+        for name in ("a", "b"):
+            job("put", "-", name, input=pattern(2049))
+        found = [decode_all("EXTENT", ask(meta, "LOOKUP", path=name, take=1).payload)[0] for name in ("a", "b")]
+        return found[0]["segment"] == found[1]["segment"] and found
+    places = until(places_of_two, "two in one segment")
     # From the back, side by side.
     assert places[0]["offset"] - places[1]["offset"] == (2049 + align - 1) // align * align
     assert all(place["offset"] % align == 0 for place in places)
@@ -569,11 +575,14 @@ def test_places_in_a_segment(cluster, meta):
 
 @reaches("SEGMENT_IDLE_MS")
 def test_an_open_segment_that_is_not_used(w):
-    begun = time.monotonic()
-    w("put", "-", "x", input=pattern(10_000))
-    held = w.held()
-    assert held >= LIMITS["SEGMENT_BYTES_MIN"]
-    until(lambda: w.held() < held, "the segment to be sealed")
+    def is_open():
+        """Its second may be over before that is looked at, on a machine that does much else."""
+        w("rm", "x")
+        w("put", "-", "x", input=pattern(10_000))
+        return w.held() >= LIMITS["SEGMENT_BYTES_MIN"]
+    w("put", "-", "x", input=b"x")
+    begun = until(lambda: (begun := time.monotonic()) and is_open() and begun, "an open segment")
+    until(lambda: w.held() < LIMITS["SEGMENT_BYTES_MIN"], "the segment to be sealed")
     assert w.held() <= 4 * LIMITS["SEGMENT_PAGE"]
     assert time.monotonic() - begun >= LIMITS["SEGMENT_IDLE_MS"] / 1000
 
@@ -657,15 +666,17 @@ def test_the_last_part_of_a_pool(tmp_path):
             # Who asks for a moment only is never the one who has waited longest.
             granted, refused, number = 0, 0, 0
             limit = 72 * MIB - LIMITS["POOL_MOVE_SEGMENTS"] * MIB  # the largest segment has 1 MiB here
-            while refused < 12:
+            reserve, due = 72 * MIB // LIMITS["POOL_RESERVE_SHARE"], time.monotonic() + LATE_S
+            # Until nothing more is made meanwhile; as long as there is more than that, a machine may do much else.
+            while refused < 12 or 72 * MIB - granted - reserve >= MIB and time.monotonic() < due:
                 number += 1
                 reply = store.call("SEGMENT", job=5, request=number, need=64 * KIB, size=64 * KIB, timeout_ms=10)
                 granted += 64 * KIB if reply.status == "OK" else 0
                 refused = 0 if reply.status == "OK" else refused + 1
-                time.sleep(0.1 if refused else 0)  # meanwhile more are made
+                time.sleep(0.1 if refused else 0)
             assert reply.status == "NOSPACE" and f"limit {limit}" in reply.detail, str(reply)
             left = 72 * MIB - granted
-            assert 0 <= left - 72 * MIB // LIMITS["POOL_RESERVE_SHARE"] < MIB, left
+            assert 0 <= left - reserve < MIB, left
             # One that waits is the oldest, and gets what is left.
             reply = store.call("SEGMENT", job=5, request=number + 1, need=64 * KIB, size=64 * KIB, timeout_ms=5000)
             assert reply.status == "OK", str(reply)
@@ -748,10 +759,14 @@ def test_loops(tmp_path):
         job = made.job("a")
         wires = [Wire.at(job.endpoint) for _ in range(2 * LIMITS["LOOPS_MAX"])]
         assert {wire.hello(secret=job.token).status for wire in wires} == {"OK"}
-        text = http_get(made.roles["proxy"].endpoints["http"].rstrip("/") + "/metrics")[1]
-        counts = [int(n) for n in re.findall(r"^wadi_loop_connections{.*} (\d+)$", text, re.M)]
+        def metrics():
+            return http_get(made.roles["proxy"].endpoints["http"].rstrip("/") + "/metrics")[1]
+
         # Two of these, and one to metadata; the first has another one, to the store, which it was asked about.
-        assert counts == [4] + [3] * (LIMITS["LOOPS_MAX"] - 1)
+        counts = [4] + [3] * (LIMITS["LOOPS_MAX"] - 1)
+        until(lambda: [int(n) for n in re.findall(r"^wadi_loop_connections{.*} (\d+)$", metrics(), re.M)] == counts,
+              "the connection that made the job to be gone")
+        text = metrics()
         assert text.endswith("\n") and 'wadi_loop_cpu_nanoseconds_total{loop="63"} ' in text
         for wire in wires:
             wire.close()
@@ -828,9 +843,19 @@ class Greeting:
         return s
 
     @staticmethod
-    def status(s):
+    def answer(s):
+        """Its status, and what it says if that is good."""
         header = s.recv(36, socket.MSG_WAITALL)
-        return struct.unpack_from("<H", header, 8)[0]
+        frame, _ = decode("FRAME", header[4:])
+        body = s.recv(frame["body_len"], socket.MSG_WAITALL)
+        return frame["status"], decode("HELLO_REP", body)[0] if frame["status"] == 0 else None
+
+
+def keep_alive(meta, sessions):
+    """They live for half a minute, and there may be more of them than can be made in that time."""
+    for first in range(0, len(sessions), 512):
+        calls = [meta.start("HEARTBEAT", session=session, epoch=epoch) for session, epoch in sessions[first:first + 512]]
+        assert {meta.end(call).status for call in calls} == {"OK"}
 
 
 @reaches("SESSIONS_PER_SLOT")
@@ -838,16 +863,23 @@ def test_sessions_of_a_shard(tmp_path):
     made = Cluster(tmp_path, shards=1, memory="64M")
     try:
         greeting = Greeting(("127.0.0.1", made.meta_ports[0]), role=PROXY, secret=made.key)
-        statuses = {}
+        statuses, meta = {}, made.to_meta()
+        sessions = [(meta.session, meta.epoch)]
+        due = time.monotonic() + LIMITS["SESSION_LIFE_MS"] / 3000
         for _ in range(0, LIMITS["SESSIONS_PER_SLOT"], 256):
             some = [greeting.start() for _ in range(256)]
             for s in some:
-                status = greeting.status(s)
+                status, said = greeting.answer(s)
                 statuses[status] = statuses.get(status, 0) + 1
+                if said:
+                    sessions.append((said["session"], said["epoch"]))
                 s.close()
-        # The proxy has one of them, and the store, which moves.
+            if time.monotonic() > due:
+                keep_alive(meta, sessions)
+                due = time.monotonic() + LIMITS["SESSION_LIFE_MS"] / 3000
+        # The proxy has one of them, and the store, which moves, and who keeps the others alive.
         limit = protocol.STATUSES["LIMIT"][0]
-        assert statuses == {0: LIMITS["SESSIONS_PER_SLOT"] - 2, limit: 2}, statuses
+        assert statuses == {0: LIMITS["SESSIONS_PER_SLOT"] - 3, limit: 3}, statuses
         with Wire("127.0.0.1", made.meta_ports[0]) as one_more:
             reply = one_more.hello(role=PROXY, secret=made.key)
         assert str(reply) == "LIMIT: too many at once (a shard has at most 65536 sessions)"
@@ -1058,7 +1090,7 @@ def test_connections(new_store):
     count = int(re.search(r"\d+", told).group())
     assert len(some) <= count + 1 <= 200 and count < LIMITS["CONNS_MAX"]
     assert some.pop().is_closed_by_peer()
-    done = w.run("ls", "--timeout", "300ms")
+    done = w.run("ls", "--timeout", "3s")
     assert done.returncode == REFUSED and b": LIMIT: " in done.stderr, done.stderr
     # Those who are there do not notice.
     assert some[0].call("PING").status == "OK"
@@ -1157,10 +1189,13 @@ def test_how_long_a_full_log_is_waited_for(new_store, tmp_path):
     small.put()
     small.grow_to(1)
     until(lambda: small.put().returncode, "the disk to be full")
-    began = time.monotonic()
-    assert b": LOGFULL: " in small.put().stderr
-    took = time.monotonic() - began
-    assert LIMITS["LOGFULL_MS"] / 1000 <= took < 1.7 * LIMITS["LOGFULL_MS"] / 1000 + 0.2, took
+    least = LIMITS["LOGFULL_MS"] / 1000
+
+    def put():
+        began = time.monotonic()
+        assert b": LOGFULL: " in small.put().stderr
+        assert least <= time.monotonic() - began
+    in_time(put, 1.7 * least + 0.2)
     small.grow_to(resource.RLIM_INFINITY)
 
 

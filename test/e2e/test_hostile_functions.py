@@ -16,7 +16,7 @@ import time
 
 import pytest
 import wire as protocol
-from conftest import BUILD, build_target, clean_environment, until
+from conftest import BUILD, LATE_S, build_target, clean_environment, until
 from test_rings import CALLER_WORD, DATA_AT, RING_BYTES, SERVER_WORD, SLOTS, Ring, descriptors, rings
 from wire import MAGIC, decode, encode
 
@@ -150,12 +150,15 @@ class Honest:
                                         stderr=subprocess.PIPE,
                                         env=clean_environment(WADI_ENDPOINT=store.endpoints["unix"], WADI_TOKEN=w.token))
 
-    def end(self):
+    def count(self):
         """How often it did something."""
+        return struct.unpack_from("<Q", self.table, LINE)[0]
+
+    def end(self):
         self.table[:8] = b"\1" + bytes(7)
         _, told = self.process.communicate(timeout=60)
         assert self.process.returncode == 0, told
-        return struct.unpack_from("<Q", self.table, LINE)[0]
+        return self.count()
 
 
 @pytest.fixture
@@ -180,7 +183,9 @@ def test_nothing_that_functions_write_harms_anybody(own, tmp_path):
         t.start()
     try:
         due = time.monotonic() + SECONDS
-        while time.monotonic() < due:
+        # As often as that they do something, even where the machine does much else.
+        while time.monotonic() < due or time.monotonic() < due + LATE_S and not (
+                min(h.count() for h in honest) > 20 * SECONDS and counts[0] > 100 * SECONDS):
             time.sleep(0.1)
             assert own.is_alive(), own.log()
     finally:

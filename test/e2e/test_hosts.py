@@ -79,7 +79,7 @@ def test_what_a_function_puts_lies_on_its_host(hosts, lib):
         h.put(f"{host.process.pid}/put", pattern(5 * MB, 9))
         h.put(f"{host.process.pid}/sent", pattern(60_000, 10))  # through the socket
         h.close()
-        assert pool(host) >= 13 * MB + 60_000 and pool(other) == elsewhere
+        assert pool(host) >= 13 * MB + 60_000 and pool(other) <= elsewhere  # what was open there may be sealed meanwhile
     for host in (hosts.a, hosts.b):
         for reader in (hosts.a, hosts.b):
             get = Client(reader.endpoints["unix"], job.token)

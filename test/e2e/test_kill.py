@@ -181,8 +181,8 @@ def test_what_a_killed_proxy_had_open_is_no_longer_charged_to_its_job(new_cluste
     c.start_proxy()
     begun = time.monotonic()
     (tmp_path / "y").write_bytes(pattern(6 << 20))
-    w("put", tmp_path / "y", "y", timeout=30)
-    assert time.monotonic() - begun < 5
+    w("put", tmp_path / "y", "y", "--timeout", "60s", timeout=90)
+    assert time.monotonic() - begun < 15  # half of a session's life
     assert w("get", "x") == pattern(300_000)
     assert w("get", "y") == pattern(6 << 20)
     c.admin("job", "end", "j")
@@ -249,8 +249,8 @@ def test_keepers_are_killed_under_traffic(new_cluster):
         assert traffic.refused == 0
         traffic.goes_on()
         # One that is killed while it is given everything is replaced without a word of success.
-        until(lambda: others() and "A new keeper has all" in c.roles["store"].told().splitlines()[-1],
-              "the last keeper")
+        until(lambda: others() and "A new keeper has all" in
+              [line for line in c.roles["store"].told().splitlines() if "keeper" in line][-1], "the last keeper")
         c.roles["store"].end(signal.SIGKILL)
         c.start_store()
         traffic.goes_on()
@@ -300,7 +300,7 @@ def test_an_owner_that_does_not_come_back_leaves_nothing(new_cluster):
     ends(keeper, "the keeper to end")
     assert not os.path.exists(directory)
     c.start_store()  # anew
-    assert keepers(directory)
+    assert one_keeper(directory)
 
 
 def strange_messages():

@@ -10,7 +10,7 @@ import threading
 import time
 
 from cluster import Cluster, Role, free_ports
-from conftest import DONE, LATE_S, REFUSED, Client, finish, pattern, until
+from conftest import DONE, LATE, LATE_S, REFUSED, UNREACHABLE, Client, finish, pattern, until
 
 STOP_S = 40  # longer than a session lives
 STARTING = threading.Lock()  # ports are found free, and taken a little later
@@ -92,8 +92,10 @@ def stop_in_the_middle_of_a_put(directory, claim):
         cluster.signal("proxy", signal.SIGCONT)
         code, told = feed_and_finish(put, data[9_000_000:])
         if claim:
-            # The bytes that had come are gone, and a stream's cannot be had again.
-            assert code == DONE or b": STALE: " in told, (code, told)
+            # The bytes that had come are gone, and a stream's cannot be had again: its caller is told, perhaps only that it is
+            # late, or that its store has cut off who was in the middle of a write.
+            words = {DONE: b"", REFUSED: b": STALE: ", LATE: b": TIMEOUT: ", UNREACHABLE: b": UNREACHABLE: "}
+            assert code in words and words[code] in told, (code, told)
             assert foreign("get", "one") == other
         else:
             assert code == DONE, (code, told)
@@ -125,7 +127,7 @@ def stop_in_the_middle_of_a_get(directory):
         began = time.monotonic()
         cluster.b("job", "end", "mine")
         took = time.monotonic() - began
-        assert took < 5, f"the end of a job waited {took} s for a proxy that was stopped"
+        assert took < 15, f"the end of a job waited {took} s for a proxy that was stopped"  # half of its session
         until(cluster.is_empty, "the space of the job to be given back")
         time.sleep(STOP_S / 4)
         cluster.signal("proxy", signal.SIGCONT)

@@ -142,7 +142,7 @@ class Wire:
             data += struct.pack("<I", magic) + encode("FRAME", values)
         self.socket.sendall(data)
 
-    def start(self, name, payload=b"", /, slot=0, timeout_ms=5000, **fields):
+    def start(self, name, payload=b"", /, slot=0, timeout_ms=20_000, **fields):
         """Sends a request; its number, for end()."""
         call = self.next_call
         self.next_call += 1
@@ -156,7 +156,7 @@ class Wire:
             self.receive()
         return self.early.pop(call)[1]
 
-    def call(self, name, payload=b"", /, slot=0, timeout_ms=5000, **fields):
+    def call(self, name, payload=b"", /, slot=0, timeout_ms=20_000, **fields):
         return self.end(self.start(name, payload, slot=slot, timeout_ms=timeout_ms, **fields))
 
     def read(self, length):
