@@ -993,11 +993,11 @@ static const char *a_program_may_take_its_time_between_calls(struct wadi *w)
 	int64_t n;
 
 	/* Each pause is longer than the deadline, which is for the store. */
-	put.timeout_ms = get.timeout_ms = 500;
+	put.timeout_ms = get.timeout_ms = 1000;
 	RETURNS(0, wadi_writer_open(w, "x", 0, &put, &wr));
 	for (int i = 0; i < 3; i++) {
 		RETURNS(0, wadi_writer_write(wr, data + i * MIB, MIB));
-		usleep(600000);
+		usleep(1100000);
 	}
 	RETURNS(0, wadi_writer_write(wr, data + 3 * MIB, 2 * MIB));
 	RETURNS(0, wadi_writer_commit(&wr, NULL));
@@ -1005,13 +1005,13 @@ static const char *a_program_may_take_its_time_between_calls(struct wadi *w)
 	while ((n = wadi_reader_read(rd, buf + at, MIB)) > 0) {
 		at += (size_t)n;
 		if (at < 4 * MIB)
-			usleep(600000);
+			usleep(1100000);
 	}
 	RETURNS(0, n);
 	CHECK(at == 5 * MIB && memcmp(buf, data, 5 * MIB) == 0);
 	wadi_reader_close(&rd);
 	RETURNS(0, wadi_start_get(w, "x", buf, 5 * MIB, &get, NULL, &op));
-	usleep(600000);
+	usleep(1100000);
 	RETURNS(5 * MIB, wadi_op_end(&op));
 	free(data);
 	free(buf);

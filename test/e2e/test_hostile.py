@@ -375,7 +375,7 @@ def test_a_client_that_hangs_up_while_it_waits_for_room_leaves_nothing(own):
             assert wire.call("GET", path="most", take=1).status == "OK"
             assert wire.early[waiting][1] is None
         until(lambda: connections(own) <= before, "its connection to end")
-    assert job.held() == held
+    assert job.held() <= held  # less, if what was open at first has been sealed
     own.client()("job", "end", job.job)
 
 

@@ -98,9 +98,13 @@ def test_no_space_is_said_at_the_deadline_or_at_once_with_all_that_matters(new_s
     (tmp_path / "most").write_bytes(pattern(int(limit * 0.9)))
     (tmp_path / "large").write_bytes(pattern(int(limit * 0.5)))
     w("put", tmp_path / "most", "most")
-    began = time.monotonic()
-    done = w.run("put", "--timeout", "3s", tmp_path / "large", "large")
-    took = time.monotonic() - began
+
+    def put():
+        """On a machine that does much else the store may not be heard before the deadline, and that is said then."""
+        began = time.monotonic()
+        done = told(lambda: w.run("put", "--timeout", "3s", tmp_path / "large", "large"))
+        return None if b"answered in time" in done.stderr else (time.monotonic() - began, done)
+    took, done = until(put, "what the store says")
     assert done.returncode == REFUSED and 2 < took < 10, (took, done.stderr)  # which would be the deadline unless said otherwise
     words = done.stderr.decode()
     assert ": NOSPACE: " in words and "dram" in words and f"limit {limit}" in words, words
