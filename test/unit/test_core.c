@@ -1236,8 +1236,8 @@ static void filler_ended(struct fiber *self)
 static unsigned take_space(struct fill *fills[OTHERS_MAX], unsigned n, uint64_t len)
 {
 	while (n < OTHERS_MAX &&
-	       fill_open(core, job, 0, len, HOLDER_AGE_MS, loop->now_ns + SECOND_NS, &fills[n],
-			 why, sizeof(why)) == 0)
+	       fill_open(core, job, 0, len, HOLDER_AGE_MS, loop->now_ns + SECOND_NS, &fills[n], why,
+			 sizeof(why)) == 0)
 		n++;
 	return n;
 }
