@@ -16,8 +16,9 @@ void keys_fini(struct keys *k)
 
 uint8_t *keys_room(struct keys *k, size_t len)
 {
-	if (len > k->cap - k->len) {
-		size_t cap = 2 * (k->cap + len);
+	/* NULL is none: room for nothing has an address, too. */
+	if (!k->bytes || len > k->cap - k->len) {
+		size_t cap = 2 * (k->cap + len) + 1;
 		uint8_t *more = realloc(k->bytes, cap);
 
 		if (!more)
