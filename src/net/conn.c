@@ -589,6 +589,9 @@ static void conn_free(struct closing *closing)
 	c->net->counters.conn_count--;
 	c->net->served_count -= p->is_counted;
 	node_free(c->access);
+	/* Another one may lie there next. */
+	if (c->net->heard == c)
+		c->net->heard = NULL;
 	node_free(p);
 	node_free(c);
 }
