@@ -98,7 +98,7 @@ struct wadi_options {
 	 */
 	const char *endpoint;
 	const char *token;   /* NULL: from the environment; none on a loopback `wadi dev` */
-	uint32_t timeout_ms; /* of each call; 0: WADI_TIMEOUT, else 10,000 */
+	uint32_t timeout_ms; /* of each call; 0: WADI_TIMEOUT (500ms, 30s), else 10,000 */
 	uint32_t reserved;
 	/*
 	 * Asked while a call waits, after each signal to its thread and once a second: true ends

@@ -8,6 +8,7 @@
 
 #include "base/container.h"
 #include "base/node.h"
+#include "base/quantity.h"
 
 #define ENDPOINT_DEFAULT "tcp://127.0.0.1:4870"
 
@@ -272,17 +273,19 @@ static const char *from_environment(const char *given, const char *name, const c
 	return s && *s ? s : NULL;
 }
 
-static uint32_t timeout_from_environment(void)
+/* As the command line reads it. */
+static int timeout_from_environment(uint32_t *ret_ms)
 {
 	const char *s = getenv("WADI_TIMEOUT");
-	char *end;
-	double v = s ? strtod(s, &end) : 0;
+	uint64_t ms = TIMEOUT_MS_DEFAULT;
+	int r = s && *s ? duration_parse(s, &ms) : 0;
 
-	if (!s || end == s || v <= 0)
-		return TIMEOUT_MS_DEFAULT;
-	if (strcmp(end, "ms") != 0)
-		v *= strcmp(end, "m") == 0 ? 60000 : 1000;
-	return v < TIMEOUT_MS_MAX ? (uint32_t)v : TIMEOUT_MS_MAX;
+	if (r == -ERANGE)
+		ms = TIMEOUT_MS_MAX;
+	else if (r < 0 || ms == 0)
+		return -EINVAL;
+	*ret_ms = ms < TIMEOUT_MS_MAX ? (uint32_t)ms : TIMEOUT_MS_MAX;
+	return 0;
 }
 
 static int64_t open_run(struct wadi_op *op)
@@ -318,12 +321,17 @@ static int configure(struct wadi *w, const struct wadi_options *o)
 {
 	const char *endpoint = from_environment(o->endpoint, "WADI_ENDPOINT", "__OW_WADI_ENDPOINT");
 	const char *token = from_environment(o->token, "WADI_TOKEN", "__OW_WADI_TOKEN");
-	int r;
+	int r = 0;
 
-	w->timeout_ms = o->timeout_ms ? o->timeout_ms : timeout_from_environment();
+	w->timeout_ms = o->timeout_ms;
 	w->is_interrupted = o->is_interrupted;
 	w->interrupt_arg = o->interrupt_arg;
 	snprintf(w->endpoint, sizeof(w->endpoint), "%s", endpoint ? endpoint : ENDPOINT_DEFAULT);
+	if (!w->timeout_ms)
+		r = timeout_from_environment(&w->timeout_ms);
+	if (r < 0)
+		return (int)handle_fail(w, "open", w->endpoint, r,
+					"WADI_TIMEOUT is no duration, as 500ms, 30s or 10m");
 	if (token && strlen(token) > TOKEN_BYTES_MAX)
 		return (int)handle_fail(w, "open", w->endpoint, -EKEYREJECTED,
 					"the token is too long");

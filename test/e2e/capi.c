@@ -1963,6 +1963,22 @@ static const char *every_wait_has_a_deadline(struct wadi *w)
 	return NULL;
 }
 
+static const char *the_environment_says_how_long(struct wadi *w)
+{
+	struct wadi *other;
+
+	(void)w;
+	setenv("WADI_TIMEOUT", "soon", 1);
+	RETURNS(-EINVAL, wadi_open(NULL, &other));
+	CHECK(other && strstr(wadi_strerror(other), "WADI_TIMEOUT is no duration"));
+	wadi_close(other);
+	setenv("WADI_TIMEOUT", "1h", 1);
+	RETURNS(0, wadi_open(NULL, &other));
+	wadi_close(other);
+	unsetenv("WADI_TIMEOUT");
+	return NULL;
+}
+
 static const char *a_program_of_an_older_header_goes_on(struct wadi *w)
 {
 	struct wadi_put_options options;
@@ -2071,6 +2087,7 @@ static const char *handles_are_closed_whatever_is_in_flight(struct wadi *w)
 	T(after_a_fork_the_child_opens_its_own)                         \
 	T(many_objects_are_removed_beside_a_reader)                     \
 	T(every_wait_has_a_deadline)                                    \
+	T(the_environment_says_how_long)                                \
 	T(a_program_of_an_older_header_goes_on)                         \
 	T(what_is_not_in_this_build_is_refused)                         \
 	T(handles_are_closed_whatever_is_in_flight)
