@@ -46,11 +46,11 @@ struct fill_part {
 struct fill {
 	struct core *core;
 	uint64_t job, author, len_hint, taken;
-	bool is_spoiled, is_ended; /* is_ended: it was to be committed, so no more comes */
+	bool is_spoiled;
 
 	struct segment **segments; /* all reserved; [now] is being filled */
 	unsigned segment_count, segment_cap, now;
-	struct segment **tables; /* where tables of sums are, reserved */
+	struct segment **tables; /* where tables of sums are, reserved; no bytes come after them */
 	unsigned table_count;
 
 	struct fill_extent *extents; /* the last one may grow */
@@ -308,7 +308,7 @@ int fill_take(struct fill *f, uint32_t part, uint64_t offset, uint32_t len, stru
 	*ret = (struct piece){ 0 };
 	if (f->is_spoiled)
 		return -ECANCELED;
-	if (f->is_ended)
+	if (f->tables)
 		return -EINVAL;
 	if (!p || offset != p->len)
 		return p || part >= PARTS_MAX ? -EINVAL : -ENOMEM;
@@ -540,7 +540,6 @@ static int write_tables(struct fill *f, uint64_t due_ns)
 		f->tables = node_alloc(f->extent_count * sizeof(*f->tables));
 	if (!f->tables)
 		return -ENOMEM;
-	f->is_ended = true;
 	for (unsigned i = 0; i < f->extent_count && r == 0; i++)
 		if (f->extents[i].table && !f->extents[i].is_written)
 			r = write_table(f, &f->extents[i], due_ns);
