@@ -406,17 +406,18 @@ static const char *why_not(const struct bench *b, const struct load *load)
 
 int cell_run(struct bench *b, const struct cell *c)
 {
-	struct run *runs = calloc(BENCH_SYSTEMS_MAX, sizeof(*runs));
+	const char *why = why_not(b, &c->load);
+	struct run *runs;
 	unsigned count = 0;
 	int r = 0;
 
-	if (!runs)
-		return bench_fail(b, -ENOMEM, "no memory");
-	if (why_not(b, &c->load)) {
-		b->sink->skipped(b->sink, why_not(b, &c->load));
-		free(runs);
+	if (why) {
+		b->sink->skipped(b->sink, why);
 		return 0;
 	}
+	runs = calloc(BENCH_SYSTEMS_MAX, sizeof(*runs));
+	if (!runs)
+		return bench_fail(b, -ENOMEM, "no memory");
 	for (unsigned i = 0; i < b->system_count && r == 0; i++) {
 		if (!has_part(b, c, b->systems[i]))
 			continue;
