@@ -36,6 +36,12 @@
 #define EXIT_UNREACHABLE 3
 #define EXIT_LATE        4
 
+/* Of one of many: the others would hear no more. */
+static inline bool exit_is_silence(int code)
+{
+	return code == EXIT_UNREACHABLE || code == EXIT_LATE;
+}
+
 struct wadi;
 
 /* commands.def */

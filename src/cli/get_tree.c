@@ -145,7 +145,7 @@ int get_tree(struct get *g, const char *path, const char *root)
 	/* What cannot be had is told and left out; where nobody answers, nothing can be had. */
 	while (!is_over && (r = wadi_list_next(list, &entry)) > 0) {
 		one = get_one(g, root, from, entry.name);
-		is_over = one == EXIT_UNREACHABLE || one == EXIT_LATE;
+		is_over = exit_is_silence(one);
 		code = code && !is_over ? code : one;
 	}
 	if (r < 0)

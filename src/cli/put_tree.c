@@ -36,11 +36,11 @@ struct tree {
 
 static void note(struct tree *t, int code)
 {
-	bool is_nobody = code == EXIT_UNREACHABLE || code == EXIT_LATE;
+	bool is_silence = exit_is_silence(code);
 
-	if (!t->code || (is_nobody && !t->is_over))
+	if (!t->code || (is_silence && !t->is_over))
 		t->code = code;
-	t->is_over |= is_nobody;
+	t->is_over |= is_silence;
 }
 
 static void land(struct tree *t, struct flight *f)
