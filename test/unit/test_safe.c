@@ -474,10 +474,9 @@ static void who_waited_for_a_read_in_vain_is_told_when_it_is_on_the_disk(void **
 	assert_int_equal(answer(&b), -ENODATA);
 }
 
-static void what_is_there_or_is_not_is_told_when_that_is_on_the_disk(void **state)
+/* By a: b asks for what is gone, and that is not on the disk. */
+static void remove_unsafe_and_look(void)
 {
-	struct payload p = { "", 0, NULL };
-
 	put(&a, safe_job, "a", 0);
 	assert_int_equal(answer(&a), 0);
 	turn_for(20 * MS);
@@ -485,6 +484,13 @@ static void what_is_there_or_is_not_is_told_when_that_is_on_the_disk(void **stat
 	SEND(&a, REMOVE, remove, slot_of_id(safe_job), NULL, .job = safe_job, .path = text("a"));
 	turn_for(20 * MS);
 	stat(&b, "a");
+}
+
+static void what_is_there_or_is_not_is_told_when_that_is_on_the_disk(void **state)
+{
+	struct payload p = { "", 0, NULL };
+
+	remove_unsafe_and_look();
 	turn_for(50 * MS);
 	assert_true(a.call.is_pending && b.call.is_pending);
 	gate_set(false);
@@ -551,13 +557,7 @@ static void that_a_job_is_there_or_has_ended_is_told_when_that_is_on_the_disk(vo
 /* Who hears that it is not known is not misled. */
 static void what_a_disk_that_fails_does_not_take_is_not_told(void **state)
 {
-	put(&a, safe_job, "a", 0);
-	assert_int_equal(answer(&a), 0);
-	turn_for(20 * MS);
-	gate_set(true);
-	SEND(&a, REMOVE, remove, slot_of_id(safe_job), NULL, .job = safe_job, .path = text("a"));
-	turn_for(20 * MS);
-	stat(&b, "a");
+	remove_unsafe_and_look();
 	SEND(&c, JOB_SHOW, job_show, slot_of_name(text("safe")), NULL, .name = text("safe"));
 	assert_int_equal(answer(&c), 0);
 	archive_fail(gate.inner, -EIO, UINT32_MAX);
