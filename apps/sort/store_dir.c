@@ -27,6 +27,10 @@
 /* inotify sees nothing of other hosts' changes, so a wait looks round this often. */
 #define LOOK_MS 1000
 
+/* Who needs a directory that another removes, or the other way round, begins anew this often;
+ * each time the other one has done something. */
+#define RACE_TRIES 100
+
 struct dir {
 	struct store store;
 	char *path; /* of all jobs */
@@ -56,6 +60,16 @@ static char *path_of(const struct dir *d, const char *path)
 	return asprintf(&joined, "%s/%s", d->root, path) < 0 ? NULL : joined;
 }
 
+/* Of something that has no name yet, or no longer; NULL without memory. */
+static char *new_path(const struct dir *d)
+{
+	unsigned long long unique = 0;
+	char *path;
+
+	(void)!getrandom(&unique, sizeof(unique), 0); /* then O_EXCL says no, and we say why */
+	return asprintf(&path, "%s" NEW "/%016llx", d->root, unique) < 0 ? NULL : path;
+}
+
 static void dir_close(struct store *s)
 {
 	struct dir *d = (struct dir *)s;
@@ -81,10 +95,10 @@ static int dir_open(const struct store_config *config, struct problem *problem, 
 	return 0;
 }
 
-/* All directories above the last slash of the path. */
-static int parents_make(char *path)
+/* All directories between those of its first bytes, which are there, and its last slash. */
+static int parents_make(char *path, size_t there)
 {
-	for (char *slash = strchr(path + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+	for (char *slash = strchr(path + there + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
 		int r;
 
 		*slash = '\0';
@@ -116,17 +130,14 @@ static int dir_writer_open(struct store *s, const char *path, struct store_write
 {
 	struct dir *d = (struct dir *)s;
 	struct dir_writer *w = calloc(1, sizeof(*w));
-	uint64_t unique = 0;
 	int r;
 
 	if (!w)
 		return no_memory(s);
 	w->fd = -1;
 	w->path = path_of(d, path);
-	(void)!getrandom(&unique, sizeof(unique), 0); /* then O_EXCL says no, and we say why */
-	if (!w->path ||
-	    asprintf(&w->temporary, "%s" NEW "/%016llx", d->root, (unsigned long long)unique) < 0) {
-		w->temporary = NULL;
+	w->temporary = new_path(d);
+	if (!w->path || !w->temporary) {
 		dir_writer_free(w);
 		return no_memory(s);
 	}
@@ -162,14 +173,14 @@ static int dir_writer_write(struct store_writer *w, const void *data, size_t len
 
 static int appear(struct store *s, struct dir_writer *w)
 {
-	int r;
+	/* Not the job's own: a job that has ended stays away. */
+	size_t there = strlen(((struct dir *)s)->root);
 
-	if (link(w->temporary, w->path) == 0)
-		return 0;
-	if (errno == ENOENT) {
-		r = parents_make(w->path);
-		if (r == 0 && link(w->temporary, w->path) == 0)
+	for (int i = 0; i < RACE_TRIES; i++) {
+		if (link(w->temporary, w->path) == 0)
 			return 0;
+		if (errno != ENOENT || (parents_make(w->path, there) < 0 && errno != ENOENT))
+			break;
 	}
 	return errno == EEXIST ? -EEXIST : fail(s, "link to", w->path);
 }
@@ -320,7 +331,7 @@ static int dir_wait_count(struct store *s, const char *directory, size_t count, 
 		free(path);
 		return r;
 	}
-	r = parents_make(path);
+	r = parents_make(path, strlen(((struct dir *)s)->root));
 	fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	if (r < 0 || fd < 0)
 		r = fail(s, "watch", path);
@@ -340,19 +351,45 @@ static int entry_remove(const char *path, const struct stat *st, int type, struc
 
 static int tree_remove(struct store *s, const char *path)
 {
-	if (nftw(path, entry_remove, 16, FTW_DEPTH | FTW_PHYS) < 0 && errno != ENOENT)
-		return fail(s, "remove", path);
-	return 0;
+	struct stat st;
+
+	for (int i = 0; i < RACE_TRIES; i++) {
+		if ((lstat(path, &st) < 0 && errno == ENOENT) ||
+		    nftw(path, entry_remove, 16, FTW_DEPTH | FTW_PHYS) == 0)
+			return 0;
+		if (errno != ENOTEMPTY && errno != ENOENT)
+			break;
+	}
+	return fail(s, "remove", path);
+}
+
+/* A directory is taken away at once, so that nobody can write into it while it is emptied. */
+static int directory_remove(struct store *s, const char *path)
+{
+	char *away = new_path((struct dir *)s);
+	int r = 0;
+
+	if (!away)
+		return no_memory(s);
+	if (rename(path, away) == 0)
+		r = tree_remove(s, away);
+	else if (errno != ENOENT)
+		r = fail(s, "remove", path);
+	free(away);
+	return r;
 }
 
 static int dir_remove(struct store *s, const char *path)
 {
 	char *joined = path_of((struct dir *)s, path);
-	int r;
+	int r = 0;
 
 	if (!joined)
 		return no_memory(s);
-	r = tree_remove(s, joined);
+	if (joined[strlen(joined) - 1] == '/')
+		r = directory_remove(s, joined);
+	else if (unlink(joined) < 0 && errno != ENOENT)
+		r = fail(s, "remove", joined);
 	free(joined);
 	return r;
 }
@@ -366,7 +403,7 @@ static int dir_job_begin(struct store *s, const char *job, uint32_t lease_ms, ch
 	(void)lease_ms, (void)ret_token; /* files have neither */
 	if (snprintf(path, sizeof(path), "%s/%s" NEW "/", d->path, job) >= PATH_MAX)
 		return problem_set_final(s->problem, -ENAMETOOLONG, "%s: too long", d->path);
-	r = parents_make(path);
+	r = parents_make(path, 0);
 	return r < 0 ? fail(s, "create", path) : 0;
 }
 

@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -263,11 +264,15 @@ static void a_read_of_what_is_not_there_is_an_error_with_a_name(void **state)
 	assert_non_null(strstr(f->problem.text, "d/none"));
 }
 
+/* How often one puts beside another who removes. */
+#define PUTS 2000
+
 /* One who waits or puts, with a connection of its own. */
 struct other {
 	const struct fixture *f;
 	char directory[8];
 	int r;
+	_Atomic bool has_ended;
 };
 
 static void *put_slowly(void *arg)
@@ -285,6 +290,44 @@ static void *put_slowly(void *arg)
 	}
 	store_close(s);
 	return NULL;
+}
+
+static void *put_again(void *arg)
+{
+	struct other *o = arg;
+	struct problem problem = { 0 };
+	struct store *s = open_store(o->f->url, &problem);
+
+	o->r = s ? 0 : -1;
+	for (int i = 0; s && i < PUTS && o->r == 0; i++) {
+		char path[32];
+
+		snprintf(path, sizeof(path), "%s/%d", o->directory, i);
+		o->r = store_put(s, path, "x", 1);
+	}
+	store_close(s);
+	atomic_store(&o->has_ended, true);
+	return NULL;
+}
+
+/* As by a map that is repeated, when its bucket has been reduced. */
+static void what_is_removed_may_be_written_at_the_same_time(void **state)
+{
+	struct fixture *f = *state;
+	struct store *s = store_of(state);
+	struct other o = { .f = f, .directory = "r" };
+	struct store_list list;
+	pthread_t thread;
+
+	pthread_create(&thread, NULL, put_again, &o);
+	while (!atomic_load(&o.has_ended))
+		assert_int_equal(store_remove(s, "r/"), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(o.r, 0);
+	assert_int_equal(store_remove(s, "r/"), 0);
+	assert_int_equal(store_list(s, "r", &list), 0);
+	assert_int_equal(list.count, 0);
+	store_list_fini(&list);
 }
 
 static void *wait_for_three(void *arg)
@@ -402,6 +445,7 @@ static void a_job_that_ended_has_left_nothing(void **state)
 		T(the_first_writer_wins_and_the_second_is_content, setup),               \
 		T(a_list_has_what_is_directly_in_the_directory_in_order, setup),         \
 		T(what_is_removed_is_gone_alone_or_with_its_directory, setup),           \
+		T(what_is_removed_may_be_written_at_the_same_time, setup),               \
 		T(a_read_of_what_is_not_there_is_an_error_with_a_name, setup),           \
 		T(everybody_who_waits_for_a_count_is_woken, setup),                      \
 		T(an_object_is_shown_where_it_lies_or_not_at_all, setup),                \
