@@ -343,30 +343,44 @@ static int about_open(struct kept *k)
 
 static int meet_keeper(struct kept *k)
 {
-	int fd = connect_to(k->dir.path);
+	bool is_ours = k->pid > 0; /* what it has, we have just given it */
+	int fd = connect_to(k->dir.path), r;
 
-	k->is_again = !is_nobody(fd);
-	if (fd == -ECONNREFUSED && !k->is_alone)
+	k->is_again = !is_nobody(fd) && !is_ours;
+	if (fd == -ECONNREFUSED && !k->is_alone && !is_ours)
 		tell_of_the_dead(k);
-	if (is_nobody(fd))
+	if (is_nobody(fd)) {
+		end_keeper(k);
 		fd = start_keeper(k);
-	return fd < 0 ? fd : keep_client_open(fd, k->is_again, &k->client);
+	}
+	r = fd < 0 ? fd : keep_client_open(fd, k->is_again, &k->client);
+	if (r < 0)
+		return r;
+	k->keep = keep_client_keep(k->client);
+	r = about_open(k);
+	if (r == 0)
+		return 0;
+	keep_client_close(k->client);
+	k->client = NULL;
+	k->keep = NULL;
+	media_memfd.free(&k->about);
+	return r;
 }
 
 static int open_keeper(struct kept *k)
 {
 	int r = -EHOSTDOWN;
 
-	/* One that was killed, too, may die under our hands. */
+	/*
+	 * One that was killed, too, may die under our hands. And one that we have just started
+	 * may be silent for longer than an answer may take, if there is much else to do.
+	 */
 	for (int i = 0; i < MEET_TRIES && r == -EHOSTDOWN; i++)
 		r = meet_keeper(k);
-	if (r < 0)
-		return complain(k->is_again ? "cannot take over from the keeper in"
+	return r < 0 ? complain(k->is_again ? "cannot take over from the keeper in"
 					    : "cannot start a keeper in",
-				k->dir.path, r);
-	k->keep = keep_client_keep(k->client);
-	r = about_open(k);
-	return r < 0 ? complain("cannot keep memory in", k->dir.path, r) : 0;
+				k->dir.path, r)
+		     : 0;
 }
 
 int kept_open(struct kept *k, const struct kept_config *config)

@@ -16,7 +16,7 @@ import time
 
 import pytest
 from cluster import Cluster, is_there, keepers
-from conftest import DONE, LATE_S, REFUSED, WADI, Store, clean_environment, pattern, until
+from conftest import DONE, LATE_S, REFUSED, WADI, Store, clean_environment, is_readable, pattern, until
 
 KILLS = int(os.environ.get("WADI_KILLS", "4"))
 SEED = int(os.environ.get("WADI_SEED", "1"))
@@ -271,6 +271,53 @@ def test_a_keeper_that_has_stopped_is_replaced(new_cluster):
     c.start_store()
     assert w("get", "x") == pattern(300_000)
     assert w("get", "y") == pattern(30 << 20)
+
+
+def stop_keeper_of(parent, due):
+    """As early as can be: it is among the next process numbers. None if it has not been seen."""
+    while time.monotonic() < due:
+        for pid in range(parent + 1, parent + 40):
+            try:
+                with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+                    is_child = file.read().rpartition(")")[2].split()[1] == str(parent)
+                with open(f"/proc/{pid}/cmdline", "rb") as file:
+                    is_keeper = b"keep" in file.read().split(b"\0")
+            except OSError:
+                continue
+            if is_child and is_keeper:
+                os.kill(pid, signal.SIGSTOP)
+                return pid
+    return None
+
+
+def test_a_start_bears_a_keeper_that_is_slow_to_start():
+    """On a busy machine one may need longer for its first answer than a later one may take."""
+    for _ in range(20):
+        process = subprocess.Popen([WADI, "dev", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--redis", "127.0.0.1:0"],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                   env=clean_environment())
+        try:
+            keeper = stop_keeper_of(process.pid, time.monotonic() + 2)
+            is_early = keeper and not is_readable(process.stdout, time.monotonic() + 3)
+            assert process.poll() is None, process.stderr.read()
+            if keeper:
+                os.kill(keeper, signal.SIGCONT)
+            due, text = time.monotonic() + LATE_S, b""
+            while b"ready\n" not in text:
+                assert is_readable(process.stdout, due)
+                more = os.read(process.stdout.fileno(), 65536)
+                assert more, process.stderr.read()
+                text += more
+            process.send_signal(signal.SIGTERM)
+            told = process.communicate(timeout=LATE_S)[1]
+        finally:
+            process.kill()
+            process.communicate()
+        if is_early:
+            assert process.returncode == 0 and told == b""
+            ends(keeper, "the keeper to end")
+            return
+    pytest.skip("the keeper was never stopped before its first answer")
 
 
 def test_a_store_without_its_keeper_has_lost_its_bytes_and_says_so(new_cluster):
