@@ -302,6 +302,16 @@
  */
 #define STORE_RESTART_MS 3000
 
+/*
+ * Of a host that is gone, or a virtual machine that is paused or was thrown away, no connection's
+ * end is told. One on which nothing comes is asked after so long, and again so often, and its
+ * connection ends. A process that is stopped is none of it: its kernel answers; but who sends to
+ * one that reads nothing for so long connects anew, too.
+ */
+#define HOST_QUIET_S 30
+#define HOST_ASK_S   5
+#define HOST_GONE_S  60
+
 /* Between a connection's beginning and its HELLO. */
 #define HELLO_MS_MAX 5000
 

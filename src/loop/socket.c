@@ -323,13 +323,22 @@ static struct socket *socket_new(struct loop *l, const struct address *peer)
 	return k;
 }
 
-/* We send whole frames, so waiting for more bytes before sending these only adds latency. */
-static void send_at_once(struct socket *k)
+static void set_option(struct socket *k, int level, int option, int value)
 {
-	int one = 1;
+	setsockopt(k->source.fd, level, option, &value, sizeof(value));
+}
 
-	if (k->stream.peer.address.kind == ADDRESS_TCP)
-		setsockopt(k->source.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+static void set_options(struct socket *k)
+{
+	if (k->stream.peer.address.kind != ADDRESS_TCP)
+		return;
+	/* We send whole frames, so waiting for more bytes before sending these only adds latency.
+	 */
+	set_option(k, IPPROTO_TCP, TCP_NODELAY, 1);
+	set_option(k, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set_option(k, IPPROTO_TCP, TCP_KEEPIDLE, HOST_QUIET_S);
+	set_option(k, IPPROTO_TCP, TCP_KEEPINTVL, HOST_ASK_S);
+	set_option(k, IPPROTO_TCP, TCP_KEEPCNT, (HOST_GONE_S - HOST_QUIET_S) / HOST_ASK_S);
 }
 
 int socket_connect(struct loop *l, const struct address *to, struct stream **ret)
@@ -346,7 +355,9 @@ int socket_connect(struct loop *l, const struct address *to, struct stream **ret
 	k->source.fd = socket(to->u.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	r = k->source.fd < 0 ? -errno : 0;
 	if (r == 0) {
-		send_at_once(k);
+		set_options(k);
+		if (to->kind == ADDRESS_TCP)
+			set_option(k, IPPROTO_TCP, TCP_USER_TIMEOUT, HOST_GONE_S * 1000);
 		r = try_connect(k);
 	}
 	if (r < 0) {
@@ -367,7 +378,7 @@ int socket_adopt(struct loop *l, int fd, const struct address *from, struct stre
 		return -ENOMEM;
 	}
 	k->source.fd = fd;
-	send_at_once(k);
+	set_options(k);
 	ask_who_it_is(k);
 	k->hears_of_room = true; /* it has some, and so is told ready at once */
 	r = source_open(l, &k->source, EVENTS | EPOLLOUT);

@@ -74,6 +74,9 @@ HELD = {
 # Held by a test of another kind, or where something else always comes first.
 GAPS = {
     "CONN_HALF_MS_MAX": "test_conn_hostile.c: a frame that stops half-way, an hour later",
+    "HOST_QUIET_S": "test_vanish.py: a host that is gone without a word",
+    "HOST_ASK_S": "the same",
+    "HOST_GONE_S": "the same",
     "SERVE_MS": "test_stops.py: a stopped proxy serves nothing that has ended",
     "STORE_RESTART_MS": "test_kill.py: stores are killed under traffic",
     "STORE_GONE_MS_DEFAULT": "test_gone.py: a store that never comes back, with --store-gone of seconds",
