@@ -42,7 +42,13 @@ static int say_hello(struct wadi_op *op, struct conn *c)
 		r = hello_rep_get(&body, &rep);
 	if (r == 0 && rep.job_name.len > JOB_NAME_BYTES_MAX)
 		r = -EBADMSG;
-	if (r == 0) {
+	/* Only metadata gives functions a session. It would do some of what a proxy does. */
+	if (r == 0 && rep.session) {
+		snprintf(op->why, sizeof(op->why),
+			 "%s: metadata is there, not a proxy: its address begins with direct://",
+			 w->endpoint);
+		r = -EOPNOTSUPP;
+	} else if (r == 0) {
 		if (w->job != rep.job)
 			w->changes = 0;
 		w->job = rep.job;

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 from cluster import Cluster
-from conftest import REFUSED, USAGE, WADI, pattern, run_wadi
+from conftest import REFUSED, USAGE, WADI, Client, pattern, run_wadi
 from wire import FIELDS, JOB, TEXT, Wire
 
 
@@ -109,6 +109,20 @@ def test_no_message_by_another_jobs_token_is_served(tmp_path, server, letter):
         assert victim.names("-r") == ["x"] and victim("get", "x") == b"secret"
         shown = victim.json("stat", "x")["version"], victim.json("job", "show", "victim")["lease_left_ms"]
         assert shown[0] == before[0] and shown[1] > before[1] - 60_000
+        made.stop()
+    finally:
+        made.kill()
+
+
+def test_metadata_is_not_taken_for_a_proxy(tmp_path):
+    """It would answer some of what a proxy does: `top`, and a job's creation now and then."""
+    made = Cluster(str(tmp_path))
+    try:
+        client = Client(f"tcp://127.0.0.1:{made.meta_ports[0]}", made.key)
+        for words in (["top"], ["job", "create", "j"], ["put", "-", "x"], ["get", "x"]):
+            done = client.run(*words, input=b"")
+            assert done.returncode == REFUSED
+            assert b"metadata is there, not a proxy: its address begins with direct://" in done.stderr
         made.stop()
     finally:
         made.kill()
