@@ -62,6 +62,14 @@ static void forget_shard(void *owner, uint16_t shard)
 		proxy_forget_shard(u->proxy, shard);
 }
 
+static void buffers_wanted(void *owner)
+{
+	struct core_unit *u = owner;
+
+	if (u->proxy)
+		proxy_buffers_wanted(u->proxy);
+}
+
 static void session_begun(void *owner, uint16_t shard, uint64_t session)
 {
 	struct core_unit *u = owner;
@@ -94,6 +102,7 @@ static int open_core(struct core_unit *u)
 		.job_over = job_over,
 		.forget = forget,
 		.forget_shard = forget_shard,
+		.buffers_wanted = buffers_wanted,
 		.sessions = kept_sessions(&s->kept, u->index),
 		.session_begun = session_begun,
 		.session_left = session_left,

@@ -22,7 +22,7 @@ int core_open(struct net *n, const struct core_config *config, struct core **ret
 	list_init(&c->errands);
 	list_init(&c->takings);
 	waitq_init(&c->sleeping, &c->loop->fibers);
-	waitq_init(&c->buffering, &c->loop->fibers);
+	buffers_open(c);
 	leases_open(c);
 	r = shards_open(c);
 	if (r < 0) {
@@ -67,6 +67,7 @@ void core_close(struct core *c)
 	if (!c)
 		return;
 	core_stop(c);
+	buffers_close(c);
 	leases_close(c);
 	stores_close(c);
 	shards_close(c);

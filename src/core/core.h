@@ -69,6 +69,11 @@ struct core_config {
 	 * be NULL.
 	 */
 	void (*forget)(void *owner, uint64_t job, struct slice path);
+	/*
+	 * Reads wait for room for their bytes, and have for PEER_STUCK_MS: whoever has what was
+	 * read and does not take it is to be cut. May be NULL.
+	 */
+	void (*buffers_wanted)(void *owner);
 	/* Nor does anything that was taken of the jobs of a shard, core_shard_of(). May be NULL. */
 	void (*forget_shard)(void *owner, uint16_t shard);
 };

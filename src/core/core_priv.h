@@ -110,6 +110,7 @@ struct core {
 	struct errand *spare_errand;
 	uint64_t buffer_bytes;  /* for segments elsewhere: at most BUFFER_BYTES_MAX */
 	struct waitq buffering; /* reads that wait for room there */
+	struct timer wanting;   /* while some do: when to say so */
 	uint64_t number;        /* the last one that was given, see number_next() */
 	bool is_closing;
 };
@@ -230,6 +231,8 @@ int place_let_write(struct core *c, uint64_t author, struct place *p);
 /* Sends the bytes to their segment if that is elsewhere. */
 int piece_send(struct core *c, struct piece *p, uint64_t due_ns);
 /* Of `buffer_bytes`. */
+void buffers_open(struct core *c);
+void buffers_close(struct core *c);
 void buffer_given_back(struct core *c, uint64_t len);
 /* A window into a segment: pinned memory of this process, or a buffer. */
 int piece_at(struct core *c, struct segment *s, uint32_t offset, uint32_t len, struct piece *ret);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "base/container.h"
 #include "base/hash.h"
 #include "base/cleanup.h"
 #include "base/node.h"
@@ -262,6 +263,27 @@ static int read_far(struct core *c, uint64_t job, uint64_t store, uint64_t segme
 	return r;
 }
 
+static void say_wanted(struct timer *t)
+{
+	struct core *c = container_of(t, struct core, wanting);
+
+	if (list_is_empty(&c->buffering.waiting))
+		return;
+	timer_start(c->loop, t, c->loop->now_ns + PEER_STUCK_MS * 1000000ull);
+	c->config.buffers_wanted(c->config.owner);
+}
+
+void buffers_open(struct core *c)
+{
+	waitq_init(&c->buffering, &c->loop->fibers);
+	c->wanting.fire = say_wanted;
+}
+
+void buffers_close(struct core *c)
+{
+	timer_stop(c->loop, &c->wanting);
+}
+
 void buffer_given_back(struct core *c, uint64_t len)
 {
 	c->buffer_bytes -= len;
@@ -272,8 +294,12 @@ void buffer_given_back(struct core *c, uint64_t len)
 static int buffer_take(struct core *c, uint32_t len, uint64_t due_ns, struct span *ret)
 {
 	while (c->buffer_bytes + len > BUFFER_BYTES_MAX) {
-		int r = waitq_wait(&c->buffering, due_ns);
+		int r;
 
+		if (c->config.buffers_wanted && !timer_is_running(&c->wanting))
+			timer_start(c->loop, &c->wanting,
+				    c->loop->now_ns + PEER_STUCK_MS * 1000000ull);
+		r = waitq_wait(&c->buffering, due_ns);
 		if (r < 0)
 			return r == -ETIMEDOUT ? -EUSERS : r;
 	}

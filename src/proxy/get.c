@@ -97,24 +97,34 @@ void reply_span(struct op *op, const struct wcur *w)
 	request_reply(op->request, w, &op->span.payload);
 }
 
-void proxy_segment_wanted(struct proxy *p, uint64_t job, uint64_t segment, bool is_short)
+/* `segment`: what is sent out of it; 0: what was fetched from other stores. */
+static void cut_stuck(struct proxy *p, uint64_t segment)
 {
-	struct list *l;
-
-	index_segment_wanted(p, job, segment, is_short);
-	l = p->sendings.next;
+	struct list *l = p->sendings.next;
 
 	while (l != &p->sendings) {
 		struct op *op = container_of(l, struct op, sending);
+		const struct span *s = &op->span;
 
 		l = l->next;
-		if (!op->span.is_pinned || op->span.segment != segment || op->conn->is_closed ||
-		    conn_stuck_ns(op->conn) < PEER_STUCK_MS * 1000000ull)
+		if ((segment ? !s->is_pinned || s->segment != segment : s->buffer_len == 0) ||
+		    op->conn->is_closed || conn_stuck_ns(op->conn) < PEER_STUCK_MS * 1000000ull)
 			continue;
 		/* All that it sends leaves the list, so begin again. */
 		conn_close(op->conn);
 		l = p->sendings.next;
 	}
+}
+
+void proxy_segment_wanted(struct proxy *p, uint64_t job, uint64_t segment, bool is_short)
+{
+	index_segment_wanted(p, job, segment, is_short);
+	cut_stuck(p, segment);
+}
+
+void proxy_buffers_wanted(struct proxy *p)
+{
+	cut_stuck(p, 0);
 }
 
 /* Waits until there is something to find. */

@@ -84,6 +84,8 @@ void proxy_job_over(struct proxy *p, uint64_t job);
  * somebody waits for space, so views that are older than HOLD_MS_MAX are revoked.
  */
 void proxy_segment_wanted(struct proxy *p, uint64_t job, uint64_t segment, bool is_short);
+/* Of core_config: connections whose peer has taken nothing of bytes of other stores are cut. */
+void proxy_buffers_wanted(struct proxy *p);
 /* Of core_config: what was told on. */
 void proxy_forget(struct proxy *p, uint64_t job, struct slice path);
 void proxy_forget_shard(struct proxy *p, uint16_t shard);
