@@ -33,6 +33,7 @@ static int64_t create_run(struct wadi_op *op)
 {
 	struct job_op *o = container_of(op, struct job_op, op);
 	const struct wadi_job_options *j = &o->options;
+	struct wadi_attempt attempt = attempt_next(op->w);
 	struct job_create_rep rep;
 	struct question q;
 	struct rcur body;
@@ -40,6 +41,8 @@ static int64_t create_run(struct wadi_op *op)
 	int r;
 
 	job_create_req_put(&w, &(struct job_create_req){
+				       .attempt_hi = attempt.hi,
+				       .attempt_lo = attempt.lo,
 				       .lease_ms = j->lease_ms,
 				       .functions = j->functions,
 				       .quota_dram = j->quota_dram,

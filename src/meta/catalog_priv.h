@@ -55,7 +55,8 @@ struct job {
 	enum job_state state;
 	uint8_t seen; /* by which round of snapshots; likewise below */
 	uint64_t id, made_ns, ended_ns;
-	uint64_t number; /* in order of its list; likewise below */
+	uint64_t attempt; /* that made it; see attempt_of() */
+	uint64_t number;  /* in order of its list; likewise below */
 	uint32_t lease_ms, functions, peak_mbps;
 	uint16_t is_latency_sensitive, is_durable, has_expired;
 	uint64_t quota, capacity;

@@ -164,6 +164,7 @@ static void make(struct catalog *c, struct job *j, const struct job_made_effect 
 	*j = (struct job){ .id = m->job,
 			   .seen = c->snapshot.round,
 			   .made_ns = made_ns,
+			   .attempt = m->attempt,
 			   .lease_ms = m->lease_ms,
 			   .functions = m->functions,
 			   .peak_mbps = m->peak_mbps,
@@ -225,6 +226,7 @@ int catalog_job_create(struct catalog *c, const struct job_create_req *req, uint
 	struct effect e = { .kind = EFFECT_JOB_MADE, .at_ns = now_ns };
 	struct job_made_effect *m = &e.u.job_made;
 	const struct job *j = find_name(c, req->name);
+	const uint64_t attempt = attempt_of(req->attempt_hi, req->attempt_lo);
 	const char *why;
 	int r;
 
@@ -235,6 +237,10 @@ int catalog_job_create(struct catalog *c, const struct job_create_req *req, uint
 	    (req->lease_ms < JOB_LEASE_MS_MIN || req->lease_ms > JOB_LEASE_MS_MAX))
 		return refuse(ret, -EINVAL, "a lease is from %u to %u ms", JOB_LEASE_MS_MIN,
 			      JOB_LEASE_MS_MAX);
+	if (j && j->state == JOB_LIVING && attempt && j->attempt == attempt) {
+		ret->rep.job_create = (struct job_create_rep){ .job = j->id };
+		return 0;
+	}
 	if (j && j->state == JOB_LIVING)
 		return refuse(ret, -EEXIST, "there is a job %.*s already", (int)req->name.len,
 			      req->name.ptr);
@@ -251,6 +257,7 @@ int catalog_job_create(struct catalog *c, const struct job_create_req *req, uint
 			JOBS_PER_SLOT);
 	*m = (struct job_made_effect){
 		.job = (uint64_t)c->slot << ID_SLOT_SHIFT | c->next_job,
+		.attempt = attempt,
 		.lease_ms = req->lease_ms ? req->lease_ms : JOB_LEASE_MS_DEFAULT,
 		.functions = req->functions,
 		.quota_dram = req->quota_dram,

@@ -96,6 +96,7 @@ static void job_by_state(struct catalog *c, struct job *j)
 static int restore_job(struct restore *r, const struct job_image *m)
 {
 	const struct job_made_effect made = { .job = m->id,
+					      .attempt = m->attempt,
 					      .lease_ms = m->lease_ms,
 					      .functions = m->functions,
 					      .quota_dram = m->quota,

@@ -46,6 +46,7 @@ void snapshot_job_now(struct catalog *c, struct job *j)
 	im.u.job = (struct job_image){
 		.id = j->id,
 		.number = j->number,
+		.attempt = j->attempt,
 		.state = (uint16_t)j->state,
 		.has_expired = j->has_expired,
 		.made_ns = j->made_ns,

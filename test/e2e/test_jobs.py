@@ -4,7 +4,8 @@ import subprocess
 import time
 
 import pytest
-from conftest import DONE, LATE, REFUSED, USAGE, clean_environment, finish, pattern, run_wadi, told, until
+from conftest import DONE, LATE, LATE_S, REFUSED, USAGE, Client, clean_environment, finish, pattern, run_wadi, told, until
+from test_statuses import Cut
 from wire import Closed, Wire
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -12,6 +13,24 @@ KIB, MIB = 1 << 10, 1 << 20
 
 def info(w):
     return w.json("job", "show", w.job)
+
+
+def test_who_never_heard_that_he_made_a_job_has_it_all_the_same(store):
+    """The repeat is told what the first one was, and has a token for it; another one is told that there is one."""
+    cut = Cut(store.endpoints["tcp"], "JOB_CREATE")
+    try:
+        making = Client(cut.endpoint).start("job", "create", "unheard")
+        assert cut.was_cut.wait(LATE_S)
+        cut.go_on.set()
+        code, token, words = finish(making)
+    finally:
+        cut.close()
+    assert code == DONE, words
+    w = store.client(token.decode().strip())
+    w("put", "-", "x", input=b"x")
+    assert w("get", "x") == b"x"
+    store.client()("job", "create", "unheard", code=REFUSED, status="EXISTS")
+    store.client()("job", "end", "unheard")
 
 
 def test_a_job_is_made_shown_and_ended(store):

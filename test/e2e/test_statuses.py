@@ -150,9 +150,10 @@ def get_of_what_has_expired(w):
 
 
 class Cut:
-    """Stands between a client and a store, and cuts the first answer to a PUT."""
+    """Stands between a client and a store, and cuts the first answer to a PUT, or to what is named."""
 
-    def __init__(self, to):
+    def __init__(self, to, message="PUT"):
+        self.first_bytes = MESSAGES[message].to_bytes(2, "little") + REPLY.to_bytes(2, "little")
         host, port = to.split("//")[1].rsplit(":", 1)
         self.to, self.listener = (host, int(port)), socket.create_server(("127.0.0.1", 0))
         self.endpoint = "tcp://127.0.0.1:%d" % self.listener.getsockname()[1]
@@ -174,8 +175,7 @@ class Cut:
     def pump(self, source, sink):
         try:
             while data := source.recv(65536):
-                is_answer = data[4:8] == MESSAGES["PUT"].to_bytes(2, "little") + REPLY.to_bytes(2, "little")
-                if is_answer and not self.was_cut.is_set():
+                if data[4:8] == self.first_bytes and not self.was_cut.is_set():
                     self.was_cut.set()
                     break
                 sink.sendall(data)

@@ -50,6 +50,35 @@ static void ids_are_never_used_again(void **state)
 	assert_int_equal(put(0, "p", "x"), -ENXIO);
 }
 
+static int create_by(uint64_t attempt, const char *name)
+{
+	struct job_create_req req = { .attempt_hi = 1, .attempt_lo = attempt, .name = text(name) };
+
+	return catalog_job_create(t.c, &req, t.now, &t.out);
+}
+
+/* Whose first answer was lost is told what it was, and not that somebody was faster. */
+static void a_repeat_of_the_attempt_that_made_a_job_is_answered_the_same(void **state)
+{
+	uint64_t first;
+
+	assert_int_equal(create_by(7, "a"), 0);
+	first = t.out.rep.job_create.job;
+	assert_int_equal(create_by(7, "a"), 0);
+	assert_int_equal(t.out.rep.job_create.job, first);
+	assert_int_equal(create_by(8, "a"), -EEXIST);
+	assert_int_equal(create("a", 0), -EEXIST);
+	assert_int_equal(create("b", 0), 0);
+	assert_int_equal(create("b", 0), -EEXIST);
+	slot_snapshot_begin(&t);
+	while (catalog_snapshot_step(t.c, 10))
+		;
+	assert_null(slot_restore(&t));
+	assert_int_equal(end_job("a"), 0);
+	assert_int_equal(create_by(7, "a"), 0);
+	assert_true(t.out.rep.job_create.job > first);
+}
+
 static void names_and_leases_have_rules(void **state)
 {
 	assert_int_equal(create("", 0), -EINVAL);
@@ -402,6 +431,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(ids_are_never_used_again),
+		T(a_repeat_of_the_attempt_that_made_a_job_is_answered_the_same),
 		T(names_and_leases_have_rules),
 		T(a_lease_that_is_not_renewed_ends_the_job),
 		T(no_lease_ends_before_what_had_come_was_read),
