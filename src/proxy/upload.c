@@ -157,6 +157,13 @@ static void answer_waiting(struct upload *u, int result)
 	}
 }
 
+/* Their bytes are there, and nobody wants room for more. */
+static void answer_all(struct upload *u)
+{
+	while (!list_is_empty(&u->waiting))
+		answer_room(waiter_end(waiter_of(u->waiting.next)), u);
+}
+
 static void waiter_closed(struct request *r)
 {
 	request_fail(waiter_end(r->owner), -ECANCELED, NULL);
@@ -583,11 +590,13 @@ static void commit_run(struct fiber *self)
 	struct wcur w;
 
 	how.since = req.since; /* of this attempt to commit it */
-	/* No more room is wanted, so whoever waits for it need not. */
-	if (u->is_leasing)
+	/* No more room is wanted, so whoever waits for it need not, or another lease would begin.
+	 */
+	while (u->is_leasing && x == 0) {
+		answer_all(u);
 		fiber_cancel(&u->leaser);
-	while (u->is_leasing && x == 0)
 		x = waitq_wait(&u->idle, r->due_ns);
+	}
 	if (x == 0)
 		x = fill_commit(u->fill, &how, r->due_ns, &done, op->why, sizeof(op->why));
 	/* Where nobody knows what happened, it stays, to be committed again. */

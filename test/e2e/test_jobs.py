@@ -133,6 +133,21 @@ def test_a_stream_that_fits_the_quota_is_taken(store, quota, size):
     store.client()("job", "end", w.job)
 
 
+def test_an_upload_is_committed_though_an_answer_waits_for_room(store):
+    """Of an object whose length nobody knows, as long as the quota has no more."""
+    w, size = store.job(None, "--quota", "dram=1M"), 60 * KIB
+    with Wire.at(w.endpoint) as wire:
+        assert wire.hello(secret=w.token).status == "OK"
+        opened = wire.call("PUT_OPEN", path="x")
+        count = opened["room"] // size + 1
+        calls = [wire.start("PUT_DATA", bytes(size), put=opened["put"], offset=i * size, timeout_ms=60_000)
+                 for i in range(count)]
+        assert wire.call("PUT_COMMIT", put=opened["put"], timeout_ms=5000).status == "OK"
+        assert [wire.end(call).status for call in calls] == ["OK"] * count
+    assert w("get", "x") == bytes(count * size)
+    store.client()("job", "end", w.job)
+
+
 def test_a_full_store_lets_puts_wait_and_then_says_so(new_store, tmp_path):
     (tmp_path / "x").write_bytes(pattern(2 * MIB))
     store = new_store(memory="96M")
