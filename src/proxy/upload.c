@@ -493,7 +493,7 @@ void put_data_place(struct request *r)
 		upload_unref(u);
 		op_free(op);
 		x = fiber_refused(x, TOO_MANY_OPS, &why);
-		request_sink(r, x, "%s", why);
+		request_sink(r, upload_refuse(u, x), "%s", why);
 	}
 }
 
@@ -539,13 +539,14 @@ void put_data_serve(struct request *r)
 	}
 	op = op_new(proxy_of(r), r);
 	if (!op) {
-		request_fail(r, -ENOMEM, "no memory");
+		request_fail(r, upload_refuse(u, -ENOMEM), "no memory");
 		return;
 	}
 	op->upload = u;
 	upload_enter(u);
 	x = op_begin(op, add_run);
 	if (x < 0) {
+		(void)upload_refuse(u, x == -EAGAIN ? -EUSERS : x);
 		upload_leave(u);
 		op_refuse(op, r, x);
 	}
@@ -628,6 +629,11 @@ void put_commit_serve(struct request *r)
 		request_fail(r, u ? -EINVAL : -ENOENT,
 			     u ? "its bytes are still coming"
 			       : "there is no such upload on this connection");
+		return;
+	}
+	if (u->refused) {
+		request_fail(r, u->refused, "bytes of it had no place%s%s", u->why[0] ? ": " : "",
+			     u->why);
 		return;
 	}
 	op = op_new(proxy_of(r), r);

@@ -148,6 +148,21 @@ def test_an_upload_is_committed_though_an_answer_waits_for_room(store):
     store.client()("job", "end", w.job)
 
 
+def test_an_upload_of_which_a_piece_was_refused_is_not_committed(store):
+    """Each piece has one sum, so nothing but the piece itself has no room."""
+    w, size = store.job(None, "--quota", "dram=1M"), 60_000
+    with Wire.at(w.endpoint) as wire:
+        assert wire.hello(secret=w.token).status == "OK"
+        put = wire.call("PUT_OPEN", path="x")["put"]
+        calls = [wire.start("PUT_DATA", bytes(size), put=put, offset=i * size, timeout_ms=60_000) for i in range(20)]
+        assert wire.end(calls[-1]).status == "QUOTA"
+        reply = wire.call("PUT_COMMIT", put=put)
+        assert reply.status == "QUOTA" and "had no place" in reply.detail, str(reply)
+        assert wire.call("PUT_DROP", put=put).status == "OK"
+    assert w.names() == []
+    store.client()("job", "end", w.job)
+
+
 def test_a_full_store_lets_puts_wait_and_then_says_so(new_store, tmp_path):
     (tmp_path / "x").write_bytes(pattern(2 * MIB))
     store = new_store(memory="96M")

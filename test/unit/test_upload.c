@@ -22,7 +22,7 @@
 #include "world.h"
 
 #define POOL_BYTES (64ull << 20)
-#define PIECE_LEN  60000u
+#define PIECE_LEN  65536u
 #define HALF       25000u
 #define UNTOUCHED  0xee
 
@@ -424,6 +424,48 @@ static void who_asks_for_room_does_not_put_a_piece_away_twice(void **state)
 	assert_int_equal(commit(put), 0);
 }
 
+static void wait_run(struct fiber *self)
+{
+	struct waitq never;
+
+	waitq_init(&never, self->home);
+	(void)waitq_wait(&never, UINT64_MAX);
+}
+
+/* All stacks that there are, and no more are made. */
+static unsigned take_stacks(struct fiber *fibers, unsigned cap, unsigned *ret_max)
+{
+	unsigned n = 0;
+
+	*ret_max = loop->fibers.stack_count_max;
+	loop->fibers.stack_count_max = loop->fibers.stack_count;
+	while (fiber_start(&loop->fibers, &fibers[n], wait_run, NULL) == 0)
+		assert_true(++n < cap);
+	return n;
+}
+
+/* Its bytes have come, and there is no fiber to put them away. */
+static void what_was_not_put_away_is_not_committed(void **state)
+{
+	static uint8_t messages[2][PIECE_LEN + 200];
+	static struct fiber fibers[64];
+	uint64_t put = open_upload();
+	unsigned count, max;
+
+	send_bytes(messages[0], data_of(messages[0], sizeof(messages[0]), put, 0, PIECE_LEN));
+	turn_for(50 * MS);
+	count = take_stacks(fibers, 64, &max);
+	send_bytes(messages[1],
+		   data_of(messages[1], sizeof(messages[1]), put, PIECE_LEN, PIECE_LEN));
+	turn_for(50 * MS);
+	loop->fibers.stack_count_max = max;
+	while (count > 0)
+		fiber_cancel(&fibers[--count]);
+	turn_for(MS);
+	assert_int_equal(commit(put), -EUSERS);
+	is_served();
+}
+
 /* Each waits for memory that a helper makes, and there is one reader at most. */
 static void readers_are_no_more_than_may_be_though_they_wait_together(void **state)
 {
@@ -546,6 +588,7 @@ int main(void)
 		T(what_comes_when_the_job_is_over_goes_nowhere),
 		T(an_object_that_comes_when_the_job_is_over_goes_nowhere),
 		FAR(who_asks_for_room_does_not_put_a_piece_away_twice),
+		FAR(what_was_not_put_away_is_not_committed),
 		T(readers_are_no_more_than_may_be_though_they_wait_together),
 	};
 	int r;
