@@ -5,10 +5,12 @@
  * call behind, no fiber and no buffer.
  */
 #include <errno.h>
+#include <stdio.h>
 
 #include "base/container.h"
 #include "base/node.h"
 #include "proxy/proxy_priv.h"
+#include "wire/token.h"
 
 /* An answer of the catalog on its way back: the op keeps its bytes until they are sent. */
 static void relay_sent(struct payload *p)
@@ -40,6 +42,24 @@ static void answer_as(struct op *op, struct ask *a)
 	}
 }
 
+/*
+ * A token is of one job, and jobs are asked for by name: when that one has ended, another one may
+ * have its name.
+ */
+static int check_own(const struct op *op, struct ask *a)
+{
+	const struct access *access = op->request->conn->access;
+	struct rcur body = ask_reply(a);
+	struct job_show_rep rep;
+	int x = job_show_rep_get(&body, &rep);
+
+	if (x < 0 || access->role != ROLE_JOB || access->rights & RIGHT_ADMIN ||
+	    rep.job == access->job)
+		return x;
+	snprintf(a->detail, sizeof(a->detail), "%s", token_why(-EIDRM));
+	return -EIDRM;
+}
+
 static void relay_run(struct fiber *self)
 {
 	struct op *op = container_of(self, struct op, fiber);
@@ -61,6 +81,8 @@ static void relay_run(struct fiber *self)
 	}
 	if (x == 0)
 		x = ask_wait(&a, &w, NULL, r->due_ns);
+	if (x == 0 && r->frame.msg == MSG_JOB_SHOW)
+		x = check_own(op, &a);
 	if (x < 0) {
 		span_end(&op->span);
 		answer_leave(op);
@@ -72,13 +94,42 @@ static void relay_run(struct fiber *self)
 	ask_end(&a);
 }
 
-static void relay(struct request *r, uint16_t slot)
+/* What changes a job, after a look whether it is the token's. */
+static void own_job_run(struct fiber *self)
+{
+	struct op *op = container_of(self, struct op, fiber);
+	struct request *r = op->request;
+	const struct native *n = native_of(r);
+	struct ask a;
+	struct wcur w = ask_begin(op->proxy->core, &a, MSG_JOB_SHOW, op->slot);
+	int x;
+
+	job_show_req_put(&w, &(struct job_show_req){ .name = { n->job_name, n->job_name_len } });
+	x = ask_wait(&a, &w, NULL, r->due_ns);
+	if (x == 0)
+		x = check_own(op, &a);
+	snprintf(op->why, sizeof(op->why), "%s", a.detail);
+	ask_end(&a);
+	if (x == 0) {
+		relay_run(self);
+		return;
+	}
+	op_turn_over(op);
+	request_fail(r, x, "%s", op->why);
+}
+
+static void relay_by(struct request *r, uint16_t slot, fiber_fn *run)
 {
 	struct op *op = op_new(proxy_of(r), r);
 
 	if (op)
 		op->slot = slot;
-	op_serve_in_turn(op, r, relay_run);
+	op_serve_in_turn(op, r, run);
+}
+
+static void relay(struct request *r, uint16_t slot)
+{
+	relay_by(r, slot, relay_run);
 }
 
 /* 0 if it may be passed on; else it has been refused. `job` is the one in the body. */
@@ -153,12 +204,13 @@ static bool relay_job(struct request *r, int decoded, struct slice name)
 {
 	const struct access *a = r->conn->access;
 	const struct native *n = native_of(r);
+	bool is_own = a->role == ROLE_JOB && !(a->rights & RIGHT_ADMIN), is_looked_at;
 	const char *why = "a body of another shape";
 	int x = decoded;
 
 	if (x == 0 && !job_name_is_valid(name, &why))
 		x = -EINVAL;
-	if (x == 0 && a->role == ROLE_JOB && !(a->rights & RIGHT_ADMIN)) {
+	if (x == 0 && is_own) {
 		why = "the token is of another job";
 		if (name.len != n->job_name_len || memcmp(name.ptr, n->job_name, name.len) != 0)
 			x = -EACCES;
@@ -167,10 +219,12 @@ static bool relay_job(struct request *r, int decoded, struct slice name)
 			x = -EACCES;
 		}
 	}
+	/* A direct client is held to its job by metadata. */
+	is_looked_at = is_own && !proxy_of(r)->config.is_private && r->frame.msg != MSG_JOB_SHOW;
 	if (x < 0)
 		request_fail(r, x, "%s", why);
 	else
-		relay(r, slot_of_name(name));
+		relay_by(r, slot_of_name(name), is_looked_at ? own_job_run : relay_run);
 	return x == 0;
 }
 

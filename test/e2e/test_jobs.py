@@ -376,3 +376,21 @@ def test_who_hears_that_his_own_job_has_ended_waits_until_nobody_serves_it(new_s
     handle.end_job(job.job)
     assert 0.5 <= time.monotonic() - began < 5
     handle.close()
+
+
+def test_the_token_of_a_job_that_has_ended_does_nothing_to_the_next_of_its_name(store):
+    """Not on the connection that ended it, either, which stays to hear that."""
+    admin = store.client()
+    with Wire.at(store.endpoints["tcp"]) as wire:
+        assert wire.hello(secret=admin("job", "create", "again").decode().strip()).status == "OK"
+        first = wire.call("JOB_SHOW", name="again")
+        assert wire.call("JOB_END", name="again").status == "OK"
+        ended = wire.call("JOB_SHOW", name="again")
+        assert (ended["job"], ended["has_ended"]) == (first["job"], 1)
+        assert wire.call("JOB_END", name="again").status == "OK"
+        second = admin.at(admin("job", "create", "again").decode().strip())
+        second("put", "-", "x", input=b"of the second")
+        for message in ("JOB_SHOW", "JOB_RENEW", "JOB_END"):
+            assert wire.call(message, name="again").status == "JOBENDED", message
+    assert second("get", "x") == b"of the second"
+    admin("job", "end", "again")
