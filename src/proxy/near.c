@@ -26,6 +26,11 @@ int near_check(const struct request *r, const char **ret_why)
 
 	if (x < 0 && bound && who.access && who.access->job != bound->job)
 		uid_ask_whether_over(p, bound->job);
+	/* It would be bound to a job of whose end nobody hears any more. */
+	if (x == 0 && native_of(r)->is_over) {
+		*ret_why = "the job has ended";
+		x = -EIDRM;
+	}
 	if (x == 0 && !core_has_pool(p->core)) {
 		*ret_why = "this proxy has no pool in its process";
 		x = -EOPNOTSUPP;

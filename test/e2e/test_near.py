@@ -451,6 +451,28 @@ def test_one_user_maps_segments_of_one_job():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root connects as somebody else")
+def test_who_has_ended_his_job_is_bound_to_it_no_more():
+    """Though his connection stays, on which he heard that."""
+    with not_dev() as endpoint, contextlib.ExitStack() as stack:
+        def connect(token):
+            os.seteuid(1234)
+            try:
+                return stack.enter_context(Near(endpoint, token))
+            finally:
+                os.seteuid(0)
+
+        admin, asked = Client(endpoint), {"RESERVE": {"len": MB}, "EXPORT": {"segment": 1, "generation": 1}, "INDEX": {}}
+        wire = connect(admin("job", "create", "a").decode().strip()).wire
+        assert wire.call("JOB_END", name="a").status == "OK"
+        token = admin("job", "create", "b").decode().strip()
+        admin.at(token)("put", "-", "x", input=pattern(MB))
+        for name, fields in asked.items():
+            assert wire.call(name, **fields).status == "JOBENDED", name
+        next_one = connect(token)
+        assert next_one.wire.call("GET_NEAR", hold=next_one.hold("x"), offset=0).status == "OK"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root connects as somebody else")
 def test_as_many_users_as_may_have_segments_of_jobs():
     with not_dev() as endpoint:
         admin = Client(endpoint)
