@@ -74,8 +74,8 @@ static void got_from(struct got *g, const struct get_rep *rep, const struct wadi
 	g->is_counted = rep->reads_left != NONE_32;
 }
 
-int get_begin(struct wadi_op *op, const struct get_how *how, void *buf, uint32_t cap,
-	      struct got *ret)
+static int get_once(struct wadi_op *op, const struct get_how *how, uint64_t wait_ns, void *buf,
+		    uint32_t cap, struct got *ret)
 {
 	const struct wadi_get_options *o = &how->options;
 	struct get_rep rep;
@@ -85,13 +85,13 @@ int get_begin(struct wadi_op *op, const struct get_how *how, void *buf, uint32_t
 	int r;
 
 	/* Beyond the time that is waited for the object, the answer has the usual time. */
-	op->due_ns = op->w->loop->now_ns + ((uint64_t)op->timeout_ms + o->wait_ms) * 1000000;
+	op->due_ns = op->w->loop->now_ns + (uint64_t)op->timeout_ms * 1000000 + wait_ns;
 	w = question_begin(op, &q, MSG_GET);
 	get_req_put(&w, &(struct get_req){ .offset = o->offset,
 					   .len = o->len,
 					   .take = cap,
 					   .near_from = how->near_from,
-					   .wait_ms = o->wait_ms,
+					   .wait_ms = (uint32_t)(wait_ns / 1000000),
 					   .read_hi = o->read_id.hi,
 					   .read_lo = o->read_id.lo,
 					   .is_view = how->is_view,
@@ -112,6 +112,34 @@ int get_begin(struct wadi_op *op, const struct get_how *how, void *buf, uint32_t
 	}
 	question_end(&q);
 	return r;
+}
+
+/*
+ * Where too many gets wait for their object already, it is waited for as wadi_wait() does, which
+ * costs the proxy less, and got then. All who have waited so come at once, so there may be no room
+ * for a moment.
+ */
+int get_begin(struct wadi_op *op, const struct get_how *how, void *buf, uint32_t cap,
+	      struct got *ret)
+{
+	const struct loop *l = op->w->loop;
+	uint64_t until_ns = l->now_ns + how->options.wait_ms * 1000000ull;
+	uint64_t pause_ns = PAUSE_NS_MIN;
+
+	for (;;) {
+		uint64_t left_ns = l->now_ns < until_ns ? until_ns - l->now_ns : 0;
+		int r = get_once(op, how, left_ns, buf, cap, ret);
+
+		if (r != -EUSERS || l->now_ns + pause_ns >= until_ns)
+			return r;
+		r = wait_once(op, how->path, until_ns, NULL);
+		if (r == 0)
+			r = op_sleep(op, pause_ns);
+		if (r < 0 && r != -ETIMEDOUT)
+			return r;
+		op->why[0] = '\0';
+		pause_ns = 2 * pause_ns < PAUSE_NS_MAX ? 2 * pause_ns : PAUSE_NS_MAX;
+	}
 }
 
 /* A piece of a range that is on its way. */

@@ -167,6 +167,9 @@ void reply_late(struct conn *c, const struct frame *f, struct rcur *body);
 
 /* A step of the operation has made progress: its deadline is counted anew. */
 void op_progress(struct wadi_op *op);
+/* Between two tries: twice as long each time. */
+#define PAUSE_NS_MIN 1000000ull
+#define PAUSE_NS_MAX 200000000ull
 /* For so long at most. -ECANCELED. */
 int op_sleep(struct wadi_op *op, uint64_t ns);
 /* The connection, opened anew if that is needed. */
@@ -187,6 +190,9 @@ int question_ask(struct question *q, const struct wcur *body, const struct paylo
 /* Without repeating: for what lives and dies with its connection. */
 int question_ask_once(struct question *q, const struct wcur *body, const struct payload *payload);
 void question_end(struct question *q);
+
+/* As wadi_wait() does; -ETIMEDOUT if there is none until then. `ret_stat` may be NULL. */
+int wait_once(struct wadi_op *op, struct slice path, uint64_t due_ns, struct wadi_stat *ret_stat);
 
 /* How an object is put: attempt and age are filled in. */
 struct put_how {

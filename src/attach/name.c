@@ -252,9 +252,8 @@ int wadi_rename(struct wadi *w, const char *from, const char *to, uint32_t flags
 	return r < 0 ? (int)handle_fail(w, "rename", to, r, why) : (int)op_run(&o.op);
 }
 
-static int64_t wait_run(struct wadi_op *op)
+int wait_once(struct wadi_op *op, struct slice path, uint64_t due_ns, struct wadi_stat *ret_stat)
 {
-	struct name_op *o = container_of(op, struct name_op, op);
 	struct question q;
 	struct wait_rep rep;
 	struct stat_rep stat;
@@ -262,17 +261,24 @@ static int64_t wait_run(struct wadi_op *op)
 	struct wcur w = question_begin(op, &q, MSG_WAIT);
 	int r;
 
-	op->due_ns = op->w->loop->now_ns + o->wait_ms * 1000000ull;
-	wait_req_put(&w, &(struct wait_req){ .job = op->w->job, .path = o->path });
+	op->due_ns = due_ns;
+	wait_req_put(&w, &(struct wait_req){ .job = op->w->job, .path = path });
 	r = question_ask(&q, &w, NULL);
 	body = call_reply(&q.call);
 	_Static_assert(sizeof(rep) == sizeof(stat), "WAIT is answered as STAT is");
 	if (r == 0)
 		r = stat_rep_get(&body, &stat);
-	if (r == 0 && o->ret_stat)
-		stat_from(o->ret_stat, &stat);
+	if (r == 0 && ret_stat)
+		stat_from(ret_stat, &stat);
 	question_end(&q);
 	return r;
+}
+
+static int64_t wait_run(struct wadi_op *op)
+{
+	struct name_op *o = container_of(op, struct name_op, op);
+
+	return wait_once(op, o->path, op->w->loop->now_ns + o->wait_ms * 1000000ull, o->ret_stat);
 }
 
 int wadi_wait(struct wadi *w, const char *path, uint32_t wait_ms, struct wadi_stat *ret_stat)

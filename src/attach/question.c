@@ -10,8 +10,6 @@
 #include "base/cleanup.h"
 #include "base/due.h"
 
-#define PAUSE_NS_MIN 1000000ull
-#define PAUSE_NS_MAX 200000000ull
 /* Who finds no room comes again less often: there may be many like him. */
 #define PAUSE_NS_FULL 1000000000ull
 

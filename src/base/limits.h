@@ -358,6 +358,12 @@
 #define FIBERS_PER_LOOP 4096
 
 /*
+ * Of these, gets that wait for their object: what they wait for is put through the rest. One more
+ * is refused, and waits as WAIT does, which costs a record.
+ */
+#define GETS_WAITING_MAX 3072
+
+/*
  * What a proxy undoes because it never heard what became of it. While so many wait for metadata
  * to answer, nothing is begun that may have to be undone.
  */

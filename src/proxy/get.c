@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <stdio.h>
 
 #include "base/container.h"
 #include "base/node.h"
@@ -130,14 +131,25 @@ void proxy_buffers_wanted(struct proxy *p)
 /* Waits until there is something to find. */
 static int wait_for(struct op *op, struct slice path, uint64_t due_ns)
 {
+	struct proxy *p = op->proxy;
 	struct ask a;
-	struct wcur w = ask_begin(op->proxy->core, &a, MSG_WAIT, slot_of_id(op->job));
+	struct wcur w;
 	int r;
 
+	if (p->waiting_get_count >= GETS_WAITING_MAX) {
+		snprintf(op->why, sizeof(op->why),
+			 "in this proxy " TEXT_OF(GETS_WAITING_MAX) " gets wait for their object, "
+								    "which is its limit; WAIT for "
+								    "it, and get it then");
+		return -EUSERS;
+	}
+	p->waiting_get_count++;
+	w = ask_begin(p->core, &a, MSG_WAIT, slot_of_id(op->job));
 	op_turn_over(op);
 	wait_req_put(&w, &(struct wait_req){ .job = op->job, .path = path });
 	r = ask_wait(&a, &w, NULL, due_ns);
 	ask_end(&a);
+	p->waiting_get_count--;
 	return r == -ETIMEDOUT ? -ENOENT : r;
 }
 

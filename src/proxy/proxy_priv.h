@@ -17,7 +17,7 @@ struct proxy {
 	struct list conns;     /* native ones */
 	struct list web_conns; /* of http.c and redis.c */
 	struct list sendings;  /* of op: answers whose bytes are on their way out of a segment */
-	unsigned op_count;
+	unsigned op_count, waiting_get_count;
 	struct spares spare_ops, spare_readings;
 	struct helper *helper; /* makes regions; NULL until the first */
 	unsigned region_count, ring_count;

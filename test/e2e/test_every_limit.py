@@ -1051,32 +1051,66 @@ def test_leases_of_jobs(store):
 # Processes.
 
 
-@reaches("FIBERS_PER_LOOP")
-def test_operations_of_a_proxy(store, w):
-    """Gets that wait for their object, of more than one connection. A read is not counted for one who is not told."""
-    most = LIMITS["FIBERS_PER_LOOP"]
-    wires = []
-    w("put", "-", "counted", "--reads", "1", input=b"x")
-    reader = Wire.at(w.endpoint)
-    reader.hello(secret=w.token)
-    hold = reader.call("GET", path="counted", take=1, read_lo=1)["hold"]
-    for _ in range(5):
-        wire = Wire.at(w.endpoint)
+def many(w, message, payload=b"", **fields):
+    """More than a proxy does at a time: of five connections, each with as many as it may have."""
+    wires = [Wire.at(w.endpoint) for _ in range(5)]
+    for wire in wires:
         wire.hello(secret=w.token)
-        wires.append(wire)
+    yield wires
+    for wire in wires:
         for _ in range(LIMITS["CONN_REQUESTS_MAX"] - 1):
-            wire.start("GET", path="x", wait_ms=60000, timeout_ms=60000)
-    reply = wires[-1].end(wires[-1].next_call - 1)
-    assert str(reply) == ("LIMIT: too many at once (this proxy has 4096 operations in progress, which is its limit; "
-                          "try again)")
-    assert reader.call("GET_END", hold=hold, is_confirmed=1).status == "LIMIT"
+            wire.start(message, payload, timeout_ms=60000, **fields)
+    yield str(wires[-1].end(wires[-1].next_call - 1))
     for wire in wires:
         wire.close()
-    until(lambda: reader.call("GET_END", hold=hold, is_confirmed=1).status == "OK", "the read to be counted")
-    assert reader.call("GET", path="counted", take=1, read_lo=2).status == "CONSUMED"
-    reader.close()
-    until(lambda: w.run("get", "x").stderr.find(b"NOTFOUND") > 0, "the others to be let in")
-    assert most == 4096
+    yield
+
+
+@reaches("FIBERS_PER_LOOP")
+def test_operations_of_a_proxy(tmp_path):
+    """What is asked of metadata that has stopped. A read is not counted for one who is not told."""
+    made = Cluster(tmp_path)
+    try:
+        w = made.job("j")
+        w("put", "-", "counted", "--reads", "1", input=b"x")
+        with Wire.at(w.endpoint) as reader:
+            reader.hello(secret=w.token)
+            hold = reader.call("GET", path="counted", take=1, read_lo=1)["hold"]
+            asking = many(w, "PUT", b"x", path="x")
+            next(asking)
+            os.kill(made.pid("meta"), signal.SIGSTOP)
+            assert next(asking) == ("LIMIT: too many at once (this proxy has 4096 operations in progress, which is its "
+                                    "limit; try again)")
+            assert reader.call("GET_END", hold=hold, is_confirmed=1).status == "LIMIT"
+            os.kill(made.pid("meta"), signal.SIGCONT)
+            next(asking)
+            until(lambda: reader.call("GET_END", hold=hold, is_confirmed=1).status == "OK", "the read to be counted")
+            assert reader.call("GET", path="counted", take=1, read_lo=2).status == "CONSUMED"
+        assert LIMITS["FIBERS_PER_LOOP"] == 4096
+        made.stop()
+    finally:
+        made.kill()
+
+
+@reaches("GETS_WAITING_MAX")
+def test_gets_that_wait_for_their_object(w):
+    """What they wait for can be put, and whoever comes behind them waits all the same, but for one who only looks."""
+    asking = many(w, "GET", path="x", wait_ms=60000)
+    next(asking)
+    assert next(asking) == ("LIMIT: too many at once (in this proxy 3072 gets wait for their object, which is its limit; "
+                            "WAIT for it, and get it then)")
+    begun = time.monotonic()
+    done = w.run("get", "x", "--wait", "1s")
+    assert b": NOTFOUND: " in done.stderr and time.monotonic() - begun >= 1, done.stderr
+    late = w.start("get", "x", "--wait", "60s")
+    with pytest.raises(subprocess.TimeoutExpired):
+        late.wait(0.5)
+    w("put", "-", "y", input=b"other")
+    assert w("get", "y") == b"other"
+    w("put", "-", "x", input=b"here")
+    assert late.communicate(timeout=LATE_S) == (b"here", b"")
+    next(asking)
+    assert LIMITS["GETS_WAITING_MAX"] == 3072
 
 
 @reaches("CONNS_MAX", "CONNS_TURNED_MAX")
