@@ -311,11 +311,14 @@ static int64_t get_whole(struct wadi_op *op, struct get_op *g)
 	void *grown;
 	int r;
 
-	if (g->room.is_ours && !g->room.buf) {
-		g->room.buf =
-			node_resize(NULL, FIRST_BYTES); /* without zeros: most need little of it */
-		if (!g->room.buf)
+	if (g->room.is_ours && g->room.cap < FIRST_BYTES) {
+		/* Without zeros: most need little of it. An earlier try has cut it to what it
+		 * found. */
+		grown = node_resize(g->room.buf, FIRST_BYTES);
+		if (!grown)
 			return op_no_memory(op);
+		g->room.buf = grown;
+		g->room.cap = FIRST_BYTES;
 	}
 	g->how.near_from = near_is_possible(op->w) ? NEAR_FROM : 0;
 	near_want_index(op->w);
@@ -330,6 +333,7 @@ static int64_t get_whole(struct wadi_op *op, struct get_op *g)
 		grown = node_resize(g->room.buf, got.want ? got.want : 1);
 		r = grown ? 0 : op_no_memory(op);
 		g->room.buf = grown ? grown : g->room.buf;
+		g->room.cap = grown ? got.want : g->room.cap;
 	} else if (got.want > g->room.cap) {
 		snprintf(op->why, sizeof(op->why), "it has %llu bytes, and there is room for %zu",
 			 (unsigned long long)got.want, g->room.cap);

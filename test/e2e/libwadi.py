@@ -18,12 +18,13 @@ class Options(ctypes.Structure):
 
 LIB = ctypes.CDLL(os.path.join(BUILD, "src/attach/libwadi.so"))
 LIB.wadi_strerror.restype = LIB.wadi_status_name.restype = ctypes.c_char_p
-LIB.wadi_get.restype = ctypes.c_int64
+LIB.wadi_get.restype = LIB.wadi_get_alloc.restype = ctypes.c_int64
 LIB.wadi_put.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p,
                          ctypes.c_void_p]
 LIB.wadi_get.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p,
                          ctypes.c_void_p]
-for name in ("wadi_close", "wadi_strerror", "wadi_reservation_data"):
+LIB.wadi_get_alloc.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
+for name in ("wadi_close", "wadi_strerror", "wadi_reservation_data", "wadi_free"):
     getattr(LIB, name).argtypes = [ctypes.c_void_p]
 LIB.wadi_reserve.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p]
 LIB.wadi_reservation_data.restype = ctypes.c_void_p
@@ -57,6 +58,14 @@ class Handle:
         room = ctypes.create_string_buffer(cap)
         size = self.check(LIB.wadi_get(self.w, path.encode(), room, cap, None, None))
         return room.raw[:size]
+
+    def get_new(self, path):
+        """Into memory of the library's."""
+        data = ctypes.c_void_p()
+        size = self.check(LIB.wadi_get_alloc(self.w, path.encode(), None, ctypes.byref(data), None))
+        got = ctypes.string_at(data, size)
+        LIB.wadi_free(data)
+        return got
 
     def end_job(self, name):
         self.check(LIB.wadi_job_end(self.w, name.encode()))

@@ -1,0 +1,111 @@
+"""Proxies by hand: what libwadi makes of answers that a real one gives once in a while, at a moment that no test can choose.
+
+The function is a process of its own (libwadi.py), so that one that crashes is seen to.
+"""
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+from conftest import BUILD, LATE_S, clean_environment, pattern
+from wire import MESSAGES, MORE, REPLY, STATUSES, Wire, decode, encode
+
+KIB, MIB = 1 << 10, 1 << 20
+NAMES = {number: name for name, number in MESSAGES.items()}
+
+
+class Function:
+    """Says one line at a time, each a Python expression with `Handle`; the answer is heard when it is asked for."""
+
+    def __init__(self):
+        self.process = subprocess.Popen([sys.executable, os.path.join(os.path.dirname(__file__), "libwadi.py")], text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        env=clean_environment(WADI_BUILD=BUILD))
+
+    def say(self, line):
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def hear(self):
+        line = self.process.stdout.readline()
+        assert line, f"the function has ended with {self.process.wait(LATE_S)}"
+        return line[:-1]
+
+    def end(self):
+        self.process.stdin.close()
+        return self.process.wait(LATE_S)
+
+
+class Peer(Wire):
+    """A function's connection, at the proxy's end."""
+
+    def __init__(self, connection):
+        self.socket = connection
+        self.socket.settimeout(LATE_S)
+        frame, fields, _ = self.asked("HELLO")
+        self.answer(frame, version=1, credit=4 * MIB, inline_max=2048, job=1 << 48, job_name="j")
+
+    def asked(self, name):
+        """The next request, which is such a one: its frame, what it says, its payload."""
+        frame, body, payload = self.read_frame()
+        if frame["flags"] & MORE:
+            self.read_frame()
+        assert NAMES[frame["msg"]] == name
+        return frame, decode(name + "_REQ", body)[0], payload
+
+    def answer(self, frame, payload=b"", **fields):
+        self.send_frame(frame["msg"], encode(NAMES[frame["msg"]] + "_REP", fields), payload, flags=REPLY, call=frame["call"])
+
+    def refuse(self, frame, status, detail=""):
+        self.send_frame(frame["msg"], encode("ERROR_REP", {"detail": detail}), flags=REPLY, status=STATUSES[status][0],
+                        call=frame["call"])
+
+    def got(self, payload, **fields):
+        """Answers a GET of an object that may be read once more."""
+        frame, _, _ = self.asked("GET")
+        self.answer(frame, payload, **{"object": 1, "version": 1, "len": len(payload), "ttl_left_ms": (1 << 64) - 1,
+                                       "reads_left": (1 << 32) - 1, "extent_count": 1, "tier": 1, **fields})
+
+
+@pytest.fixture
+def listener():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(LATE_S)
+        yield listener
+
+
+@pytest.fixture
+def function():
+    function = Function()
+    yield function
+    function.process.kill()
+    function.process.wait()
+
+
+def accept(listener):
+    return Peer(listener.accept()[0])
+
+
+def opens(function, listener):
+    """A connection of its handle, `h`."""
+    function.say("keep.setdefault('h', Handle('tcp://127.0.0.1:%d'))" % listener.getsockname()[1])
+    peer = accept(listener)
+    function.hear()
+    return peer
+
+
+def test_a_longer_version_after_a_shorter_one_whose_read_was_not_confirmed(function, listener):
+    """Memory of the library's was as large as what was found at first, and was filled with what was found then."""
+    peer, longer = opens(function, listener), pattern(64 * KIB, 2)
+    function.say("keep['h'].get_new('x') == pattern(65536, 2)")
+    peer.got(b"0123456789", hold=1, reads_left=1)
+    peer.asked("GET_END")
+    peer.close()
+    peer = accept(listener)
+    peer.got(longer, hold=1, version=2, reads_left=1)
+    frame, said, _ = peer.asked("GET_END")
+    assert said["is_confirmed"] == 1
+    peer.answer(frame)
+    assert function.hear() == "True"
+    assert function.end() == 0
