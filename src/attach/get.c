@@ -234,13 +234,12 @@ int get_range(struct wadi_op *op, struct got *g, uint64_t at, void *buf, uint64_
 }
 
 /* About what is held. Nothing is any more: its job has ended, and says so to who asks anew. */
-static int ask_of_hold(struct wadi_op *op, const struct got *g, struct question *q,
-		       const struct wcur *body)
+static int ask_of_hold(const struct got *g, struct question *q, const struct wcur *body)
 {
-	int r = op->w->connection == g->connection ? question_ask_once(q, body, NULL) : -ESTALE;
+	int r = question_ask_there(q, g->connection, body, NULL);
 
 	question_end(q);
-	return r == -ECONNRESET || r == -ENOENT ? -ESTALE : r;
+	return r == -ENOENT ? -ESTALE : r;
 }
 
 int get_check(struct wadi_op *op, const struct got *g)
@@ -249,7 +248,7 @@ int get_check(struct wadi_op *op, const struct got *g)
 	struct wcur w = question_begin(op, &q, MSG_GET_ON);
 
 	get_on_req_put(&w, &(struct get_on_req){ .hold = g->hold });
-	return ask_of_hold(op, g, &q, &w);
+	return ask_of_hold(g, &q, &w);
 }
 
 int get_end(struct wadi_op *op, struct got *g, bool is_whole)
@@ -271,7 +270,7 @@ int get_end(struct wadi_op *op, struct got *g, bool is_whole)
 			&(struct get_end_req){ .hold = g->hold, .is_confirmed = g->is_counted });
 	/* The bytes are whole; whether the read was counted is between the proxy and the catalog.
 	 */
-	r = ask_of_hold(op, g, &q, &w);
+	r = ask_of_hold(g, &q, &w);
 	if (r != -EUSERS && r != -ENOMEM)
 		g->hold = 0; /* else it may not have come to that: it is held still */
 	return r;

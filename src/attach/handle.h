@@ -187,8 +187,9 @@ struct question {
 };
 struct wcur question_begin(struct wadi_op *op, struct question *q, uint16_t msg);
 int question_ask(struct question *q, const struct wcur *body, const struct payload *payload);
-/* Without repeating: for what lives and dies with its connection. */
-int question_ask_once(struct question *q, const struct wcur *body, const struct payload *payload);
+/* About what lives and dies with its connection, so without repeating: -ESTALE if that is gone. */
+int question_ask_there(struct question *q, unsigned connection, const struct wcur *body,
+		       const struct payload *payload);
 void question_end(struct question *q);
 
 /* As wadi_wait() does; -ETIMEDOUT if there is none until then. `ret_stat` may be NULL. */

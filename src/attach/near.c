@@ -119,7 +119,7 @@ static int list_get(struct wadi_op *op, struct got *g, uint64_t at, struct near_
 	get_near_req_put(&w, &(struct get_near_req){ .hold = g->hold, .offset = at });
 	q.call.room = l->bytes;
 	q.call.room_cap = NEAR_BYTES;
-	r = question_ask_once(&q, &w, NULL);
+	r = question_ask_there(&q, g->connection, &w, NULL);
 	body = call_reply(&q.call);
 	if (r == -EACCES || r == -EOPNOTSUPP)
 		op->w->near.refused = g->connection;

@@ -218,12 +218,10 @@ int upload_commit(struct wadi_op *op, struct upload *u, uint64_t *ret_version)
 	if (r < 0)
 		return r;
 	since = op_since_lately(op);
-	if (op->w->connection != u->connection)
-		return -ESTALE;
 	op_progress(op);
 	w = question_begin(op, &q, MSG_PUT_COMMIT);
 	put_commit_req_put(&w, &(struct put_commit_req){ .put = u->put, .since = since });
-	r = question_ask_once(&q, &w, NULL);
+	r = question_ask_there(&q, u->connection, &w, NULL);
 	body = call_reply(&q.call);
 	if (r == 0)
 		r = put_commit_rep_get(&body, &rep);
@@ -234,7 +232,7 @@ int upload_commit(struct wadi_op *op, struct upload *u, uint64_t *ret_version)
 	question_end(&q);
 	if (r == 0)
 		u->put = 0; /* else it is still to be dropped, if it is there at all */
-	return r == -ECONNRESET ? -ESTALE : r;
+	return r;
 }
 
 /* A call that nobody waits for. */

@@ -187,7 +187,12 @@ static void forget_closed(struct wadi *w)
 		w->conn = NULL;
 }
 
-int question_ask_once(struct question *q, const struct wcur *body, const struct payload *payload)
+static void say_it_was_lost(struct wadi_op *op)
+{
+	snprintf(op->why, sizeof(op->why), "%s: the connection was lost", op->w->endpoint);
+}
+
+static int ask_once(struct question *q, const struct wcur *body, const struct payload *payload)
 {
 	struct wadi_op *op = q->op;
 	ptrdiff_t len = wcur_finish(body);
@@ -216,9 +221,23 @@ int question_ask_once(struct question *q, const struct wcur *body, const struct 
 	if (r < 0)
 		call_detail(&q->call, op->why, sizeof(op->why));
 	if (r == -ECONNRESET)
-		snprintf(op->why, sizeof(op->why), "%s: the connection was lost", op->w->endpoint);
+		say_it_was_lost(op);
 	forget_closed(op->w);
 	return r;
+}
+
+int question_ask_there(struct question *q, unsigned connection, const struct wcur *body,
+		       const struct payload *payload)
+{
+	const struct wadi *w = q->op->w;
+	int r = -ECONNRESET;
+
+	/* On another one its number is that of something else, or of nothing. */
+	if (w->connection == connection && w->conn)
+		r = ask_once(q, body, payload);
+	else
+		say_it_was_lost(q->op);
+	return r == -ECONNRESET ? -ESTALE : r;
 }
 
 /* Who is asked answers that who he needs is out of reach: he has waited for that himself. */
@@ -233,7 +252,7 @@ int question_ask(struct question *q, const struct wcur *body, const struct paylo
 	struct wadi_op *op = q->op;
 
 	for (;;) {
-		int r = question_ask_once(q, body, payload), sleep;
+		int r = ask_once(q, body, payload), sleep;
 		uint64_t again_ns = was_said(q) ? due_again(begun_ns, op->due_ns) : op->due_ns;
 
 		if (r != -ECONNRESET && !(r == -EHOSTUNREACH && op->w->connection > 0))

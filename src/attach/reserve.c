@@ -218,9 +218,6 @@ static int say_what_it_is(struct wadi_op *op, struct reserved *v, const struct p
 	struct wcur w;
 	int r;
 
-	/* It was of that connection, whatever another one is told. */
-	if (op->w->connection != v->connection || !op->w->conn)
-		return -ESTALE;
 	w = question_begin(op, &q, MSG_RESERVE_PUT);
 	put_req_fill(&what, how, op->w->loop->now_ns);
 	req.attempt_hi = what.attempt_hi;
@@ -235,7 +232,7 @@ static int say_what_it_is(struct wadi_op *op, struct reserved *v, const struct p
 	req.path = what.path;
 	req.attributes = what.attributes;
 	reserve_put_req_put(&w, &req);
-	r = question_ask_once(&q, &w, sums);
+	r = question_ask_there(&q, v->connection, &w, sums);
 	body = call_reply(&q.call);
 	if (r == 0)
 		r = reserve_put_rep_get(&body, &rep);
@@ -246,7 +243,7 @@ static int say_what_it_is(struct wadi_op *op, struct reserved *v, const struct p
 	question_end(&q);
 	if (op->w->connection == v->connection && r != -ECANCELED)
 		v->put = 0; /* whatever was answered, it is not reserved any more */
-	return r == -ECONNRESET ? -ESTALE : r;
+	return r;
 }
 
 int reserved_put(struct wadi_op *op, struct reserved *v, const struct put_how *how,

@@ -60,13 +60,11 @@ static int ask(struct wadi_op *op, struct upload *u, uint32_t part, uint64_t off
 	struct wcur w;
 	int r;
 
-	if (op->w->connection != u->connection)
-		return -ESTALE;
 	if (m->have % CHECK_PIECE > 0)
 		sum_at(m);
 	w = question_begin(op, &q, MSG_PUT_ROOM);
 	put_room_req_put(&w, &req);
-	r = question_ask_once(&q, &w, sums.len > 0 ? &sums : NULL);
+	r = question_ask_there(&q, u->connection, &w, sums.len > 0 ? &sums : NULL);
 	body = call_reply(&q.call);
 	reserved_part_get(&body, ret);
 	if (r == 0)
@@ -76,7 +74,7 @@ static int ask(struct wadi_op *op, struct upload *u, uint32_t part, uint64_t off
 	/* There is room in either case, and perhaps it was waited for. */
 	if (r == 0 || r == -EOPNOTSUPP)
 		op_progress(op);
-	return r == -ECONNRESET ? -ESTALE : r;
+	return r;
 }
 
 /* -EOPNOTSUPP: it cannot be mapped, so nothing is written there. */

@@ -213,8 +213,8 @@ void sight_stat(const struct index_item *item, uint64_t now_ns, struct wadi_stat
 }
 
 /* The pieces, as they came, into `parts`. */
-static int ask_parts(struct wadi_op *op, uint32_t number, struct mapping_rep *ret,
-		     struct mapping_part parts[EXTENTS_MAX])
+static int ask_parts(struct wadi_op *op, const struct sight *s, uint32_t number,
+		     struct mapping_rep *ret, struct mapping_part parts[EXTENTS_MAX])
 {
 	uint8_t room[MAPPING_BYTES];
 	struct question q;
@@ -225,7 +225,7 @@ static int ask_parts(struct wadi_op *op, uint32_t number, struct mapping_rep *re
 	mapping_req_put(&w, &(struct mapping_req){ .number = number });
 	q.call.room = room;
 	q.call.room_cap = sizeof(room);
-	r = question_ask_once(&q, &w, NULL);
+	r = question_ask_there(&q, s->connection, &w, NULL);
 	body = call_reply(&q.call);
 	if (r == 0)
 		r = mapping_rep_get(&body, ret);
@@ -253,7 +253,7 @@ int sight_map(struct wadi_op *op, struct sight *s, uint32_t number)
 	struct mapping_part parts[EXTENTS_MAX];
 	struct mapping *m = NULL;
 	struct mapping_rep rep;
-	int r = ask_parts(op, number, &rep, parts);
+	int r = ask_parts(op, s, number, &rep, parts);
 
 	if (r == 0)
 		r = map_parts(op, &rep, parts, &m);

@@ -27,6 +27,7 @@ LIB.wadi_get_alloc.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p
 for name in ("wadi_close", "wadi_strerror", "wadi_reservation_data", "wadi_free"):
     getattr(LIB, name).argtypes = [ctypes.c_void_p]
 LIB.wadi_reserve.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p]
+LIB.wadi_turn.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
 LIB.wadi_reservation_data.restype = ctypes.c_void_p
 LIB.wadi_commit.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
 LIB.wadi_abandon.argtypes = LIB.wadi_writer_abandon.argtypes = [ctypes.c_void_p]
@@ -69,6 +70,9 @@ class Handle:
 
     def end_job(self, name):
         self.check(LIB.wadi_job_end(self.w, name.encode()))
+
+    def turn(self):
+        self.check(LIB.wadi_turn(self.w, 1))
 
     def reserve(self, path, size):
         return Reservation(self, path, size)
@@ -164,7 +168,7 @@ threads, done = [], []
 
 
 def main():
-    kept = {"Handle": Handle, "keep": {}, "pattern": pattern, "sockets": sockets, "os": os, "run": run, "threads": threads,
+    kept = {"Handle": Handle, "Stream": Stream, "keep": {}, "pattern": pattern, "sockets": sockets, "os": os, "run": run, "threads": threads,
             "done": done}
     for line in sys.stdin:
         try:

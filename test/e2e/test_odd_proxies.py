@@ -2,6 +2,7 @@
 
 The function is a process of its own (libwadi.py), so that one that crashes is seen to.
 """
+import fcntl
 import os
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from conftest import BUILD, LATE_S, clean_environment, pattern
 from wire import MESSAGES, MORE, REPLY, STATUSES, Wire, decode, encode
 
 KIB, MIB = 1 << 10, 1 << 20
+F_ADD_SEALS, SEALS = 1033, 7  # against all that changes its size
 NAMES = {number: name for name, number in MESSAGES.items()}
 
 
@@ -37,6 +39,14 @@ class Function:
         return self.process.wait(LATE_S)
 
 
+class WithDescriptor:
+    def __init__(self, to, fd):
+        self.to, self.fd = to, fd
+
+    def sendall(self, data):
+        assert socket.send_fds(self.to, [data], [self.fd]) == len(data)
+
+
 class Peer(Wire):
     """A function's connection, at the proxy's end."""
 
@@ -54,8 +64,14 @@ class Peer(Wire):
         assert NAMES[frame["msg"]] == name
         return frame, decode(name + "_REQ", body)[0], payload
 
-    def answer(self, frame, payload=b"", **fields):
+    def answer(self, frame, payload=b"", fd=None, **fields):
+        if fd is not None:
+            # The kernel hands it over with the first of the bytes that it comes with.
+            plain, self.socket = self.socket, WithDescriptor(self.socket, fd)
         self.send_frame(frame["msg"], encode(NAMES[frame["msg"]] + "_REP", fields), payload, flags=REPLY, call=frame["call"])
+
+        if fd is not None:
+            self.socket = plain
 
     def refuse(self, frame, status, detail=""):
         self.send_frame(frame["msg"], encode("ERROR_REP", {"detail": detail}), flags=REPLY, status=STATUSES[status][0],
@@ -83,13 +99,25 @@ def function():
     function.process.wait()
 
 
+@pytest.fixture
+def near(tmp_path):
+    """Of functions on the proxy's host."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "sock"))
+        listener.listen()
+        listener.settimeout(LATE_S)
+        yield listener
+
+
 def accept(listener):
     return Peer(listener.accept()[0])
 
 
 def opens(function, listener):
     """A connection of its handle, `h`."""
-    function.say("keep.setdefault('h', Handle('tcp://127.0.0.1:%d'))" % listener.getsockname()[1])
+    at = listener.getsockname()
+    at = "unix://" + at if isinstance(at, str) else "tcp://127.0.0.1:%d" % at[1]
+    function.say(f"keep.setdefault('h', Handle('{at}', timeout_ms=5000))")
     peer = accept(listener)
     function.hear()
     return peer
@@ -108,4 +136,40 @@ def test_a_longer_version_after_a_shorter_one_whose_read_was_not_confirmed(funct
     assert said["is_confirmed"] == 1
     peer.answer(frame)
     assert function.hear() == "True"
+    assert function.end() == 0
+
+
+def memory(size):
+    fd = os.memfd_create("wadi-segment", os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    fcntl.fcntl(fd, F_ADD_SEALS, SEALS)
+    return fd
+
+
+def test_a_stream_in_place_is_of_the_connection_that_it_was_opened_on(function, near):
+    """Its number is that of somebody else's stream on the next one, so nothing is said of it there."""
+    peer, segment = opens(function, near), memory(2 * MIB)
+    function.say("keep.setdefault('s', Stream(keep['h'], 'x', 8 << 20)).write(b'1' * (1 << 20))")
+    frame, said, _ = peer.asked("PUT_OPEN")
+    assert said["is_in_place"] == 1
+    peer.answer(frame, put=1, room=MIB, is_in_place=1)
+    frame, _, _ = peer.asked("PUT_ROOM")
+    peer.answer(frame, segment=5, since=1, offset=0, len=MIB, seed=9)
+    frame, said, _ = peer.asked("RESERVE_MAP")
+    assert said["put"] == 1
+    peer.answer(frame, fd=segment, size=2 * MIB)
+    function.hear()
+    assert os.pread(segment, MIB + 1, 0) == b"1" * MIB + b"\0"
+    os.close(segment)
+    peer.close()
+    function.say("keep['h'].turn()")  # hears of the end
+    function.hear()
+    function.say("keep['s'].write(b'2' * 100)")
+    assert function.hear().startswith("STALE write x: ")
+    function.say("keep['h'].put('y', b'3')")
+    peer = accept(near)
+    frame, _, payload = peer.asked("PUT")
+    assert payload == b"3"
+    peer.answer(frame, version=1)
+    assert function.hear() == "None"
     assert function.end() == 0
