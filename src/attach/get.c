@@ -178,7 +178,7 @@ static int part_wait(struct wadi_op *op, struct got *g, struct part *p)
 	if (r == 0 && n == 0)
 		r = -EBADMSG;
 	if (r < 0)
-		return r == -ECONNRESET ? -ESTALE : r;
+		return is_gone(r) ? -ESTALE : r;
 	op_progress(op);
 	p->at += n;
 	p->to += n;
@@ -233,13 +233,12 @@ int get_range(struct wadi_op *op, struct got *g, uint64_t at, void *buf, uint64_
 	return r;
 }
 
-/* About what is held. Nothing is any more: its job has ended, and says so to who asks anew. */
 static int ask_of_hold(const struct got *g, struct question *q, const struct wcur *body)
 {
 	int r = question_ask_there(q, g->connection, body, NULL);
 
 	question_end(q);
-	return r == -ENOENT ? -ESTALE : r;
+	return r;
 }
 
 int get_check(struct wadi_op *op, const struct got *g)

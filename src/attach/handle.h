@@ -191,6 +191,14 @@ int question_ask(struct question *q, const struct wcur *body, const struct paylo
 int question_ask_there(struct question *q, unsigned connection, const struct wcur *body,
 		       const struct payload *payload);
 void question_end(struct question *q);
+/*
+ * What was said of such a thing: it went with its connection. Or it is not there, for its job has
+ * ended, which says so to who asks anew.
+ */
+static inline bool is_gone(int r)
+{
+	return r == -ECONNRESET || r == -ENOENT;
+}
 
 /* As wadi_wait() does; -ETIMEDOUT if there is none until then. `ret_stat` may be NULL. */
 int wait_once(struct wadi_op *op, struct slice path, uint64_t due_ns, struct wadi_stat *ret_stat);

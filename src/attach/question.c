@@ -237,7 +237,7 @@ int question_ask_there(struct question *q, unsigned connection, const struct wcu
 		r = ask_once(q, body, payload);
 	else
 		say_it_was_lost(q->op);
-	return r == -ECONNRESET ? -ESTALE : r;
+	return is_gone(r) ? -ESTALE : r;
 }
 
 /* Who is asked answers that who he needs is out of reach: he has waited for that himself. */

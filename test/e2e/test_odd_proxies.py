@@ -56,11 +56,16 @@ class Peer(Wire):
         frame, fields, _ = self.asked("HELLO")
         self.answer(frame, version=1, credit=4 * MIB, inline_max=2048, job=1 << 48, job_name="j")
 
-    def asked(self, name):
-        """The next request, which is such a one: its frame, what it says, its payload."""
+    def any(self):
+        """The next request."""
         frame, body, payload = self.read_frame()
         if frame["flags"] & MORE:
             self.read_frame()
+        return frame, body, payload
+
+    def asked(self, name):
+        """The next request, which is such a one: its frame, what it says, its payload."""
+        frame, body, payload = self.any()
         assert NAMES[frame["msg"]] == name
         return frame, decode(name + "_REQ", body)[0], payload
 
@@ -172,4 +177,34 @@ def test_a_stream_in_place_is_of_the_connection_that_it_was_opened_on(function, 
     assert payload == b"3"
     peer.answer(frame, version=1)
     assert function.hear() == "None"
+    assert function.end() == 0
+
+
+def test_a_get_in_the_middle_of_which_its_job_ends(function, listener):
+    """What it held is gone, and the object was there: it asks anew what has become of it."""
+    peer = opens(function, listener)
+    function.say("keep['h'].get('x', 3 << 20)")
+    peer.got(b"1" * MIB, hold=1, len=3 * MIB)
+    for _ in range(2):
+        frame, _, _ = peer.asked("GET_ON")
+        peer.refuse(frame, "NOTFOUND", "nothing is held under this number")
+    frame, _, _ = peer.asked("GET_END")
+    peer.refuse(frame, "NOTFOUND", "nothing is held under this number")
+    frame, _, _ = peer.asked("GET")
+    peer.refuse(frame, "JOBENDED", "j has ended")
+    assert function.hear() == "JOBENDED get x: JOBENDED: the job has ended (j has ended)"
+    assert function.end() == 0
+
+
+def test_a_put_in_the_middle_of_which_its_job_ends(function, listener):
+    peer = opens(function, listener)
+    function.say("keep['h'].put('x', b'1' * (5 << 20))")
+    frame, _, _ = peer.asked("PUT_OPEN")
+    peer.answer(frame, put=1, room=8 * MIB)
+    frame, _, _ = peer.any()
+    while NAMES[frame["msg"]] != "PUT_OPEN":
+        peer.refuse(frame, "NOTFOUND", "there is no such upload on this connection")
+        frame, _, _ = peer.any()
+    peer.refuse(frame, "JOBENDED", "j has ended")
+    assert function.hear() == "JOBENDED put x: JOBENDED: the job has ended (j has ended)"
     assert function.end() == 0
