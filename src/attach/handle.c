@@ -386,6 +386,17 @@ void handle_free(struct wadi *w)
 	node_free(w);
 }
 
+/* What was still asked for ends with its connection. One turn ends so many, and there may be more.
+ */
+static void turn_out(struct wadi *w)
+{
+	int r;
+
+	do
+		r = loop_turn(w->loop, 0);
+	while (r == 0 && !w->direct && loop_due(w->loop) <= w->loop->now_ns);
+}
+
 void wadi_close(struct wadi *w)
 {
 	bool is_forked;
@@ -404,7 +415,7 @@ void wadi_close(struct wadi *w)
 	}
 	/* Of a poisoned handle the rest is left to the end of the process: its loop is broken. */
 	if (!is_forked && w->loop && !w->is_poisoned) {
-		(void)loop_turn(w->loop, 0);
+		turn_out(w);
 		near_fini(&w->near);
 		if (w->direct) {
 			direct_close(w->direct);

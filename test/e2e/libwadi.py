@@ -27,6 +27,8 @@ LIB.wadi_get_alloc.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p
 for name in ("wadi_close", "wadi_strerror", "wadi_reservation_data", "wadi_free"):
     getattr(LIB, name).argtypes = [ctypes.c_void_p]
 LIB.wadi_reserve.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p]
+LIB.wadi_start_get.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p,
+                               ctypes.c_void_p, ctypes.c_void_p]
 LIB.wadi_turn.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
 LIB.wadi_reservation_data.restype = ctypes.c_void_p
 LIB.wadi_commit.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
@@ -67,6 +69,13 @@ class Handle:
         got = ctypes.string_at(data, size)
         LIB.wadi_free(data)
         return got
+
+    def get_many(self, path, cap, count):
+        """At a time; how they ended."""
+        room, ops = ctypes.create_string_buffer(cap), [ctypes.c_void_p() for _ in range(count)]
+        for op in ops:
+            self.check(LIB.wadi_start_get(self.w, path.encode(), room, cap, None, None, ctypes.byref(op)))
+        return {LIB.wadi_status_name(LIB.wadi_op_end(ctypes.byref(op))).decode() for op in ops}
 
     def end_job(self, name):
         self.check(LIB.wadi_job_end(self.w, name.encode()))

@@ -208,3 +208,19 @@ def test_a_put_in_the_middle_of_which_its_job_ends(function, listener):
     peer.refuse(frame, "JOBENDED", "j has ended")
     assert function.hear() == "JOBENDED put x: JOBENDED: the job has ended (j has ended)"
     assert function.end() == 0
+
+
+def test_a_handle_is_closed_over_thousands_of_things_that_it_gives_back(function, listener):
+    """More than calls may end in one turn: it waits for no answer to them."""
+    peer, count = opens(function, listener), 3000
+    function.say(f"keep['h'].get_many('x', 10, {count})")
+    asked = 0
+    while asked < count:
+        frame, _, _ = peer.any()
+        if NAMES[frame["msg"]] == "GET":
+            asked += 1
+            peer.answer(frame, b"0123456789", hold=asked, object=1, version=1, len=20, reads_left=(1 << 32) - 1)
+    assert function.hear() == "{'TOOLARGE'}"
+    function.say("keep['h'].close()")
+    assert function.hear() == "None"
+    assert function.end() == 0
