@@ -165,8 +165,17 @@ static void part_ask(struct wadi_op *op, struct got *g, struct part *p)
 		  slot_of_id(w->job), &body, NULL, op->due_ns);
 }
 
+/* A piece has come: the others, which come behind it, have their whole deadline from here on. */
+static void parts_progress(struct wadi_op *op, struct part *parts)
+{
+	op_progress(op);
+	for (unsigned i = 0; i < LANES; i++)
+		if (parts[i].is_busy)
+			call_extend(&parts[i].call, op->due_ns);
+}
+
 /* One answer; the rest of the piece is asked for if it was short. */
-static int part_wait(struct wadi_op *op, struct got *g, struct part *p)
+static int part_wait(struct wadi_op *op, struct got *g, struct part *parts, struct part *p)
 {
 	int r = call_wait(&p->call);
 	size_t n = p->call.room_len;
@@ -179,7 +188,7 @@ static int part_wait(struct wadi_op *op, struct got *g, struct part *p)
 		r = -EBADMSG;
 	if (r < 0)
 		return is_gone(r) ? -ESTALE : r;
-	op_progress(op);
+	parts_progress(op, parts);
 	p->at += n;
 	p->to += n;
 	if (p->at < p->end)
@@ -217,7 +226,7 @@ int get_range(struct wadi_op *op, struct got *g, uint64_t at, void *buf, uint64_
 	while (r == 0 && parts[turn].is_busy) {
 		struct part *p = &parts[turn];
 
-		r = part_wait(op, g, p);
+		r = part_wait(op, g, parts, p);
 		if (r < 0 || p->is_busy)
 			continue;
 		part_next(op, g, p, &at, end, &to);

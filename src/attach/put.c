@@ -119,6 +119,15 @@ static void lane_end(struct wadi_op *op, struct upload *u, struct lane *lane)
 	lane->is_busy = false;
 }
 
+/* A piece has arrived: those behind it have their whole deadline from here on. */
+static void upload_progress(struct wadi_op *op, struct upload *u)
+{
+	op_progress(op);
+	for (unsigned i = 0; i < LANES; i++)
+		if (u->lanes[i].is_busy)
+			call_extend(&u->lanes[i].call, op->due_ns);
+}
+
 int upload_wait(struct wadi_op *op, struct upload *u)
 {
 	struct lane *oldest = NULL;
@@ -129,7 +138,7 @@ int upload_wait(struct wadi_op *op, struct upload *u)
 
 		if (l->is_busy && !l->call.is_pending) {
 			lane_end(op, u, l);
-			op_progress(op);
+			upload_progress(op, u);
 			return u->result;
 		}
 		if (l->is_busy && (!oldest || l->began < oldest->began))
@@ -141,7 +150,7 @@ int upload_wait(struct wadi_op *op, struct upload *u)
 	if (r == -ECANCELED)
 		u->result = r;
 	lane_end(op, u, oldest);
-	op_progress(op);
+	upload_progress(op, u);
 	return u->result;
 }
 

@@ -2,11 +2,14 @@
 
 The function is a process of its own (libwadi.py), so that one that crashes is seen to.
 """
+import contextlib
 import fcntl
 import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from conftest import BUILD, LATE_S, clean_environment, pattern
@@ -224,3 +227,33 @@ def test_a_handle_is_closed_over_thousands_of_things_that_it_gives_back(function
     function.say("keep['h'].close()")
     assert function.hear() == "None"
     assert function.end() == 0
+
+
+def slowly(read, write, rate):
+    """Passes on so many bytes a second."""
+    due = time.monotonic()
+    with contextlib.suppress(OSError):
+        while data := read.recv(32 * KIB):
+            write.sendall(data)
+            due = max(due, time.monotonic()) + len(data) / rate
+            time.sleep(max(0, due - time.monotonic()))
+
+
+def test_a_transfer_that_goes_on_is_not_late(function, w):
+    """Its pieces are asked for four at a time: the last of them is long on its way, while others arrive."""
+    host, port = w.endpoint.removeprefix("tcp://").rsplit(":", 1)
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * KIB)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        function.say("keep.setdefault('h', Handle('tcp://127.0.0.1:%d', '%s', 1500))" % (listener.getsockname()[1], w.token))
+        near, far = listener.accept()[0], socket.create_connection((host, int(port)))
+    with near, far:
+        for ends in ((near, far), (far, near)):
+            threading.Thread(target=slowly, args=(*ends, 2 * MIB), daemon=True).start()
+        function.hear()
+        function.say("keep['h'].put('x', pattern(7 << 20))")
+        assert function.hear() == "None"
+        function.say("keep['h'].get('x', 7 << 20) == pattern(7 << 20)")
+        assert function.hear() == "True"
+        assert function.end() == 0
