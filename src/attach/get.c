@@ -61,15 +61,16 @@ static void stat_got(struct wadi_stat *ret, const struct get_rep *rep)
 		       });
 }
 
-static void got_from(struct got *g, const struct get_rep *rep, const struct wadi_get_options *o)
+static void got_from(struct got *g, const struct get_rep *rep, const struct get_how *how)
 {
+	const struct wadi_get_options *o = &how->options;
 	uint64_t left = o->offset < rep->len ? rep->len - o->offset : 0;
 
 	if (g->ret_stat)
 		stat_got(g->ret_stat, rep);
 	g->version = rep->version;
 	g->hold = rep->hold;
-	g->is_in_index = rep->is_in_index != 0;
+	g->is_in_index = how->is_view && rep->is_in_index;
 	g->want = o->len && o->len < left ? o->len : left;
 	g->is_counted = rep->reads_left != NONE_32;
 }
@@ -103,7 +104,7 @@ static int get_once(struct wadi_op *op, const struct get_how *how, uint64_t wait
 	if (r == 0)
 		r = get_rep_get(&body, &rep);
 	if (r == 0) {
-		got_from(ret, &rep, o);
+		got_from(ret, &rep, how);
 		ret->len = (uint32_t)q.call.room_len;
 		ret->connection = op->w->connection;
 		if (ret->len > ret->want)

@@ -29,6 +29,9 @@ for name in ("wadi_close", "wadi_strerror", "wadi_reservation_data", "wadi_free"
 LIB.wadi_reserve.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_void_p]
 LIB.wadi_start_get.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p,
                                ctypes.c_void_p, ctypes.c_void_p]
+LIB.wadi_view.argtypes = LIB.wadi_get_alloc.argtypes[:2] + [ctypes.c_void_p, ctypes.c_void_p]
+LIB.wadi_view_data.argtypes = LIB.wadi_view_len.argtypes = [ctypes.c_void_p]
+LIB.wadi_view_data.restype, LIB.wadi_view_len.restype = ctypes.c_void_p, ctypes.c_size_t
 LIB.wadi_turn.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
 LIB.wadi_reservation_data.restype = ctypes.c_void_p
 LIB.wadi_commit.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
@@ -76,6 +79,13 @@ class Handle:
         for op in ops:
             self.check(LIB.wadi_start_get(self.w, path.encode(), room, cap, None, None, ctypes.byref(op)))
         return {LIB.wadi_status_name(LIB.wadi_op_end(ctypes.byref(op))).decode() for op in ops}
+
+    def view(self, path):
+        view = ctypes.c_void_p()
+        self.check(LIB.wadi_view(self.w, path.encode(), None, ctypes.byref(view)))
+        got = ctypes.string_at(LIB.wadi_view_data(view), LIB.wadi_view_len(view))
+        self.check(LIB.wadi_release(ctypes.byref(view)))
+        return got
 
     def end_job(self, name):
         self.check(LIB.wadi_job_end(self.w, name.encode()))

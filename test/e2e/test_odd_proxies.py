@@ -257,3 +257,15 @@ def test_a_transfer_that_goes_on_is_not_late(function, w):
         function.say("keep['h'].get('x', 7 << 20) == pattern(7 << 20)")
         assert function.hear() == "True"
         assert function.end() == 0
+
+
+def test_what_is_in_no_index_is_not_looked_for_there(function, listener):
+    """A proxy that says so without having been asked is not asked again and again."""
+    peer = opens(function, listener)
+    function.say("keep['h'].view('x')")
+    peer.got(b"here", is_in_index=1)
+    assert function.hear() == "b'here'"
+    function.say("keep['h'].get('x')")
+    peer.got(b"here", is_in_index=1)
+    assert function.hear() == "b'here'"
+    assert function.end() == 0
