@@ -323,6 +323,9 @@ void wadi_writer_abandon(struct wadi_writer **take)
 	*take = node_free(wr);
 }
 
+/* So often a read is begun anew whose end was lost. */
+#define TRIES 4
+
 /* reader: holds a version, and fetches ahead of what is read, or copies it from where it is. */
 
 struct wadi_reader {
@@ -344,20 +347,10 @@ struct read_op {
 	size_t cap;
 };
 
-static int64_t reader_open_run(struct wadi_op *op)
+static int reader_begin(struct wadi_op *op, struct wadi_reader *rd)
 {
-	struct wadi_reader *rd = container_of(op, struct read_op, op)->rd;
-	struct get_room room = { .buf = rd->buf, .cap = TRANSFER_PIECE, .ret_stat = &rd->stat };
-	int64_t n = resident_get_prepared(op, &rd->how, &room);
 	int r;
 
-	if (n >= 0) {
-		rd->have = (uint32_t)n;
-		rd->at = rd->how.options.offset;
-		rd->end = rd->at + (uint64_t)n;
-	}
-	if (n != -ENOENT)
-		return n < 0 ? n : 0;
 	near_want_index(op->w);
 	rd->how.near_from = near_is_possible(op->w) ? NEAR_FROM : 0;
 	rd->got.ret_stat = &rd->stat;
@@ -369,6 +362,32 @@ static int64_t reader_open_run(struct wadi_op *op)
 	rd->end = rd->at + rd->got.want;
 	/* All of it is here: nothing needs to be held, and a counted read has been made. */
 	return rd->have == rd->got.want ? get_end(op, &rd->got, true) : 0;
+}
+
+/* Again if the answer to that was lost, as get_repeatedly() has it. */
+static int reader_begin_repeatedly(struct wadi_op *op, struct wadi_reader *rd)
+{
+	int r = reader_begin(op, rd);
+
+	for (unsigned i = 0; i < TRIES && r == -ESTALE && op->w->loop->now_ns < op->due_ns; i++) {
+		get_forget(op->w, &rd->got);
+		r = reader_begin(op, rd);
+	}
+	return r == -EALREADY && rd->got.version && rd->have == rd->got.want ? 0 : r;
+}
+
+static int64_t reader_open_run(struct wadi_op *op)
+{
+	struct wadi_reader *rd = container_of(op, struct read_op, op)->rd;
+	struct get_room room = { .buf = rd->buf, .cap = TRANSFER_PIECE, .ret_stat = &rd->stat };
+	int64_t n = resident_get_prepared(op, &rd->how, &room);
+
+	if (n >= 0) {
+		rd->have = (uint32_t)n;
+		rd->at = rd->how.options.offset;
+		rd->end = rd->at + (uint64_t)n;
+	}
+	return n == -ENOENT ? reader_begin_repeatedly(op, rd) : n < 0 ? n : 0;
 }
 
 int wadi_reader_open(struct wadi *w, const char *path, const struct wadi_get_options *options,

@@ -32,6 +32,9 @@ LIB.wadi_start_get.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p
 LIB.wadi_view.argtypes = LIB.wadi_get_alloc.argtypes[:2] + [ctypes.c_void_p, ctypes.c_void_p]
 LIB.wadi_view_data.argtypes = LIB.wadi_view_len.argtypes = [ctypes.c_void_p]
 LIB.wadi_view_data.restype, LIB.wadi_view_len.restype = ctypes.c_void_p, ctypes.c_size_t
+LIB.wadi_reader_open.argtypes = LIB.wadi_view.argtypes
+LIB.wadi_reader_read.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
+LIB.wadi_reader_read.restype = ctypes.c_int64
 LIB.wadi_turn.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
 LIB.wadi_reservation_data.restype = ctypes.c_void_p
 LIB.wadi_commit.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
@@ -85,6 +88,15 @@ class Handle:
         self.check(LIB.wadi_view(self.w, path.encode(), None, ctypes.byref(view)))
         got = ctypes.string_at(LIB.wadi_view_data(view), LIB.wadi_view_len(view))
         self.check(LIB.wadi_release(ctypes.byref(view)))
+        return got
+
+    def read(self, path, cap=1 << 20):
+        """The whole object, through a reader."""
+        reader, room, got = ctypes.c_void_p(), ctypes.create_string_buffer(cap), b""
+        self.check(LIB.wadi_reader_open(self.w, path.encode(), None, ctypes.byref(reader)))
+        while size := self.check(LIB.wadi_reader_read(reader, room, cap)):
+            got += room.raw[:size]
+        LIB.wadi_reader_close(ctypes.byref(reader))
         return got
 
     def end_job(self, name):

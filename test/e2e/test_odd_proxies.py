@@ -269,3 +269,17 @@ def test_what_is_in_no_index_is_not_looked_for_there(function, listener):
     peer.got(b"here", is_in_index=1)
     assert function.hear() == "b'here'"
     assert function.end() == 0
+
+
+def test_a_reader_of_a_read_whose_confirmation_was_lost_has_its_bytes(function, listener):
+    """It was the last one, so nobody would ever have them."""
+    peer = opens(function, listener)
+    function.say("keep['h'].read('x')")
+    peer.got(b"0123456789", hold=1, reads_left=0)
+    peer.asked("GET_END")
+    peer.close()
+    peer = accept(listener)
+    frame, _, _ = peer.asked("GET")
+    peer.refuse(frame, "TAKEN")
+    assert function.hear() == "b'0123456789'"
+    assert function.end() == 0
