@@ -326,6 +326,7 @@ static int configure(struct wadi *w, const struct wadi_options *o)
 	w->timeout_ms = o->timeout_ms;
 	w->is_interrupted = o->is_interrupted;
 	w->interrupt_arg = o->interrupt_arg;
+	/* For messages, cut if it is a long name. */
 	snprintf(w->endpoint, sizeof(w->endpoint), "%s", endpoint ? endpoint : ENDPOINT_DEFAULT);
 	if (!w->timeout_ms)
 		r = timeout_from_environment(&w->timeout_ms);
@@ -339,7 +340,7 @@ static int configure(struct wadi *w, const struct wadi_options *o)
 	if (endpoint && strncmp(endpoint, "direct://", 9) == 0)
 		r = direct_open(endpoint, w->token, &w->direct);
 	else
-		r = address_resolve(w->endpoint, &w->address);
+		r = address_resolve(endpoint ? endpoint : ENDPOINT_DEFAULT, &w->address);
 	if (r == -EINVAL)
 		return (int)handle_fail(w, "open", w->endpoint, r,
 					"an endpoint is tcp://host:port, unix:///path, or "

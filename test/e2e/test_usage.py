@@ -191,8 +191,9 @@ def test_nobody_there_is_3(tmp_path):
                 client(*words, input=b"", code=UNREACHABLE, status="UNREACHABLE")
             done = client.run("doctor")
             assert done.returncode == UNREACHABLE and endpoint.encode() in done.stdout
-    done = run_wadi("ls", "--endpoint", "tcp://no.such.host.invalid:1")
-    assert done.returncode == UNREACHABLE, done.stderr
+    for name in ("no.such.host.invalid", ".".join(["x" * 40] * 5) + ".invalid"):
+        done = run_wadi("ls", "--endpoint", f"tcp://{name}:1")
+        assert done.returncode == UNREACHABLE, done.stderr
 
 
 def test_somebody_who_never_answers_is_4():
