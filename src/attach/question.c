@@ -12,6 +12,8 @@
 
 /* Who finds no room comes again less often: there may be many like him. */
 #define PAUSE_NS_FULL 1000000000ull
+/* With a quarter of this left, what is said is heard. */
+#define AGAIN_NS_MAX 4000000000ull
 
 int op_sleep(struct wadi_op *op, uint64_t ns)
 {
@@ -246,6 +248,15 @@ static bool was_said(const struct question *q)
 	return q->call.body && q->call.frame.status == STATUS_UNREACHABLE;
 }
 
+/* As due_again() has it for so much: who waits for an hour has time for another question in the
+ * last minute. */
+static uint64_t last_again_ns(uint64_t begun_ns, uint64_t due_ns)
+{
+	if (due_ns > begun_ns + AGAIN_NS_MAX)
+		begun_ns = due_ns - AGAIN_NS_MAX;
+	return due_again(begun_ns, due_ns);
+}
+
 int question_ask(struct question *q, const struct wcur *body, const struct payload *payload)
 {
 	uint64_t pause_ns = PAUSE_NS_MIN, begun_ns = q->op->w->loop->now_ns;
@@ -253,7 +264,7 @@ int question_ask(struct question *q, const struct wcur *body, const struct paylo
 
 	for (;;) {
 		int r = ask_once(q, body, payload), sleep;
-		uint64_t again_ns = was_said(q) ? due_again(begun_ns, op->due_ns) : op->due_ns;
+		uint64_t again_ns = was_said(q) ? last_again_ns(begun_ns, op->due_ns) : op->due_ns;
 
 		if (r != -ECONNRESET && !(r == -EHOSTUNREACH && op->w->connection > 0))
 			return r;

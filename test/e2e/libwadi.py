@@ -35,6 +35,7 @@ LIB.wadi_view_data.restype, LIB.wadi_view_len.restype = ctypes.c_void_p, ctypes.
 LIB.wadi_reader_open.argtypes = LIB.wadi_view.argtypes
 LIB.wadi_reader_read.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 LIB.wadi_reader_read.restype = ctypes.c_int64
+LIB.wadi_wait.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32, ctypes.c_void_p]
 LIB.wadi_turn.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
 LIB.wadi_reservation_data.restype = ctypes.c_void_p
 LIB.wadi_commit.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
@@ -98,6 +99,9 @@ class Handle:
             got += room.raw[:size]
         LIB.wadi_reader_close(ctypes.byref(reader))
         return got
+
+    def wait(self, path, wait_ms):
+        self.check(LIB.wadi_wait(self.w, path.encode(), wait_ms, None))
 
     def end_job(self, name):
         self.check(LIB.wadi_job_end(self.w, name.encode()))

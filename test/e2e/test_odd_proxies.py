@@ -306,3 +306,16 @@ def test_a_reader_of_a_read_whose_confirmation_was_lost_has_its_bytes(function, 
     peer.refuse(frame, "TAKEN")
     assert function.hear() == "b'0123456789'"
     assert function.end() == 0
+
+
+def test_a_long_wait_outlives_what_is_out_of_reach_for_a_moment(function, listener):
+    """Metadata that is started again, in the last quarter of the wait."""
+    peer = opens(function, listener)
+    function.say("keep['h'].wait('x', 10000)")
+    frame, _, _ = peer.asked("WAIT")
+    time.sleep(8)
+    peer.refuse(frame, "UNREACHABLE", "metadata does not answer")
+    frame, _, _ = peer.asked("WAIT")
+    peer.answer(frame, version=1)
+    assert function.hear() == "None"
+    assert function.end() == 0
