@@ -202,6 +202,9 @@ static void socket_close(struct stream *s)
 	struct socket *k = socket_of(s);
 
 	timer_stop(s->loop, &k->again);
+	/* A child that was forked by whoever we are a library of may have a copy of the descriptor,
+	 * and then close() alone tells the peer nothing. */
+	(void)shutdown(k->source.fd, SHUT_RDWR);
 	source_close(s->loop, &k->source);
 	fds_close(&k->out);
 	fds_close(&k->in);

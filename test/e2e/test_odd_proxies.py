@@ -5,6 +5,7 @@ The function is a process of its own (libwadi.py), so that one that crashes is s
 import contextlib
 import fcntl
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -318,4 +319,18 @@ def test_a_long_wait_outlives_what_is_out_of_reach_for_a_moment(function, listen
     frame, _, _ = peer.asked("WAIT")
     peer.answer(frame, version=1)
     assert function.hear() == "None"
+    assert function.end() == 0
+
+
+def test_a_proxy_hears_of_the_end_of_a_handle_whatever_its_process_has_forked(function, listener):
+    """What was open there is given back with the connection, of which the child has a copy."""
+    peer = opens(function, listener)
+    function.say("keep.setdefault('child', os.fork() or __import__('time').sleep(1000))")
+    child = int(function.hear())
+    try:
+        function.say("keep['h'].close()")
+        assert function.hear() == "None"
+        assert peer.is_closed_by_peer()
+    finally:
+        os.kill(child, signal.SIGKILL)
     assert function.end() == 0
