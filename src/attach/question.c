@@ -189,6 +189,25 @@ static void forget_closed(struct wadi *w)
 		w->conn = NULL;
 }
 
+/* What a REMOVE_TREE says of versions is of the job that it was made for. */
+static bool is_of_any_job(uint16_t msg)
+{
+	return msg == MSG_STAT || msg == MSG_LIST || msg == MSG_REMOVE || msg == MSG_RENAME ||
+	       msg == MSG_WAIT || msg == MSG_WAIT_COUNT;
+}
+
+/*
+ * The body was made before there was this connection, and that may have brought another job: the
+ * one that a store has by itself, when the store was begun anew. Bodies begin with it.
+ */
+static void say_job(struct question *q, size_t len)
+{
+	struct wcur w = wcur_make(q->kept->u.bytes, len);
+
+	if (is_of_any_job(q->msg))
+		put_u64(&w, q->op->w->job);
+}
+
 static void say_it_was_lost(struct wadi_op *op)
 {
 	snprintf(op->why, sizeof(op->why), "%s: the connection was lost", op->w->endpoint);
@@ -212,6 +231,7 @@ static int ask_once(struct question *q, const struct wcur *body, const struct pa
 		request_grow_old(q->msg, q->kept->u.bytes, (size_t)len,
 				 (op->w->loop->now_ns - q->sent_ns) / 1000000 + 1);
 	q->sent_ns = op->w->loop->now_ns;
+	say_job(q, (size_t)len);
 	w = call_body(op->w->net, &q->call);
 	put_bytes(&w, q->kept->u.bytes, (size_t)len);
 	call_send(c, &q->call, q->msg, slot_of_id(op->w->job), &w, payload, op->due_ns);

@@ -36,6 +36,8 @@ LIB.wadi_reader_open.argtypes = LIB.wadi_view.argtypes
 LIB.wadi_reader_read.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 LIB.wadi_reader_read.restype = ctypes.c_int64
 LIB.wadi_wait.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32, ctypes.c_void_p]
+LIB.wadi_stat.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
+LIB.wadi_remove.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint64]
 LIB.wadi_turn.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
 LIB.wadi_reservation_data.restype = ctypes.c_void_p
 LIB.wadi_commit.argtypes = [ctypes.c_void_p, ctypes.c_void_p]
@@ -102,6 +104,12 @@ class Handle:
 
     def wait(self, path, wait_ms):
         self.check(LIB.wadi_wait(self.w, path.encode(), wait_ms, None))
+
+    def stat(self, path):
+        self.check(LIB.wadi_stat(self.w, path.encode(), ctypes.create_string_buffer(4096)))
+
+    def remove(self, path):
+        self.check(LIB.wadi_remove(self.w, path.encode(), 0))
 
     def end_job(self, name):
         self.check(LIB.wadi_job_end(self.w, name.encode()))

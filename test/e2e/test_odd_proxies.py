@@ -54,11 +54,11 @@ class WithDescriptor:
 class Peer(Wire):
     """A function's connection, at the proxy's end."""
 
-    def __init__(self, connection):
+    def __init__(self, connection, job=1 << 48):
         self.socket = connection
         self.socket.settimeout(LATE_S)
         frame, fields, _ = self.asked("HELLO")
-        self.answer(frame, version=1, credit=4 * MIB, inline_max=2048, job=1 << 48, job_name="j")
+        self.answer(frame, version=1, credit=4 * MIB, inline_max=2048, job=job, job_name="j")
 
     def any(self):
         """The next request."""
@@ -118,8 +118,8 @@ def near(tmp_path):
         yield listener
 
 
-def accept(listener):
-    return Peer(listener.accept()[0])
+def accept(listener, **how):
+    return Peer(listener.accept()[0], **how)
 
 
 def opens(function, listener):
@@ -333,4 +333,26 @@ def test_a_proxy_hears_of_the_end_of_a_handle_whatever_its_process_has_forked(fu
         assert peer.is_closed_by_peer()
     finally:
         os.kill(child, signal.SIGKILL)
+    assert function.end() == 0
+
+
+@pytest.mark.parametrize("name,call,fields", [
+    ("STAT", "stat('x')", {"version": 1}),
+    ("REMOVE", "remove('x')", {}),
+    ("WAIT", "wait('x', 1000)", {"version": 1}),
+])
+@pytest.mark.parametrize("is_heard_of", [False, True])
+def test_a_question_is_of_the_job_that_its_connection_is_of(function, listener, name, call, fields, is_heard_of):
+    """That of a `wadi dev` that was started anew is another one, and there is no token that says so."""
+    peer = opens(function, listener)
+    peer.close()
+    if is_heard_of:
+        function.say("keep['h'].turn()")
+        function.hear()
+    function.say(f"keep['h'].{call}")
+    peer = accept(listener, job=2 << 48)
+    frame, said, _ = peer.asked(name)
+    assert said["job"] == 2 << 48
+    peer.answer(frame, **fields)
+    assert function.hear() == "None"
     assert function.end() == 0
