@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/container.h"
+#include "base/limits.h"
 #include "loop/bell.h"
 #include "world.h"
 
@@ -149,8 +150,8 @@ static void a_loop_does_not_sleep_over_what_has_come(void **state)
 	one_open(&a, false);
 	bell_listen(&a.bell);
 	a.come = 1;
-	assert_int_equal(loop_turn(loop, begun_ns + 10 * SECOND), 0);
-	assert_true(node_now_ns() < begun_ns + 5 * SECOND);
+	assert_int_equal(loop_turn(loop, begun_ns + 25 * SECOND), 0);
+	assert_true(node_now_ns() < begun_ns + 20 * SECOND);
 	assert_int_equal(a.seen, 1);
 }
 
@@ -182,11 +183,14 @@ static uint64_t sleep_and_be_rung(void)
 
 static void one_alone_is_slept_on_by_its_word(void **state)
 {
+	uint64_t took_ns;
+
 	one_open(&a, false);
 	a.bell.word = &a.word;
 	bell_listen(&a.bell);
-	assert_true(sleep_and_be_rung() >= 20 * MS);
-	assert_true(a.slept_on_word > 0 && a.slept_on_word < 10);
+	took_ns = sleep_and_be_rung();
+	assert_true(took_ns >= 20 * MS);
+	assert_true(a.slept_on_word > 0 && a.slept_on_word < 10 + took_ns / BELL_WORD_NS);
 	assert_int_equal(a.slept_on_word, a.slept);
 }
 
@@ -238,7 +242,7 @@ static void a_timer_and_an_event_are_not_forgotten_over_a_word(void **state)
 	bell_listen(&a.bell);
 	timer_start(loop, &t, loop->now_ns + 10 * MS);
 	WAIT_FOR(fired);
-	assert_true(node_now_ns() - begun_ns < 5 * SECOND);
+	assert_true(node_now_ns() - begun_ns < 15 * SECOND);
 	/* An event, as that of a socket that closes, is seen a little later. */
 	b.come = 1;
 	bell_ring_event(b.fd);

@@ -466,13 +466,13 @@ static void an_answer_that_lies_unread_is_not_late(void **state)
 	struct wcur w;
 
 	answers_later = true;
-	ask_put(&a, &p, 0, 100);
+	ask_put(&a, &p, 0, 1000);
 	turn(5);
 	assert_true(a.is_pending);
 	w = request_answer(kept);
 	put_rep_put(&w, &(struct put_rep){ .version = 9 });
 	request_reply(kept, &w, NULL);
-	usleep(200000); /* the caller does something else */
+	usleep(1100000); /* the caller does something else */
 	wait_for(&a);
 	assert_int_equal(a.result, 0);
 	call_end(&a);

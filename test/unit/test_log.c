@@ -17,6 +17,16 @@
 
 static char said[65536];
 static int saved_fd, pipe_fds[2];
+static time_t begun;
+static bool is_of_one_second;
+
+static time_t second(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return t.tv_sec;
+}
 
 /* A burst is counted by the second, so that all of it must lie in one. */
 static void begin(void)
@@ -26,6 +36,7 @@ static void begin(void)
 	clock_gettime(CLOCK_REALTIME, &t);
 	if (t.tv_nsec > 500000000)
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000000 - t.tv_nsec }, NULL);
+	begun = second();
 	assert_int_equal(pipe2(pipe_fds, O_NONBLOCK), 0);
 	fflush(stderr);
 	saved_fd = dup(STDERR_FILENO);
@@ -36,6 +47,7 @@ static void end(void)
 {
 	ssize_t n;
 
+	is_of_one_second = second() == begun;
 	dup2(saved_fd, STDERR_FILENO);
 	close(saved_fd);
 	close(pipe_fds[1]);
@@ -112,17 +124,30 @@ static void say_often(unsigned count)
 		log_info("The same again i=%u", i);
 }
 
+static void wait_a_second(void)
+{
+	nanosleep(&(struct timespec){ .tv_sec = 1 }, NULL);
+}
+
 static void one_place_says_a_burst_a_second_and_then_how_much_was_left_out(void **state)
 {
-	begin();
-	say_often(LOG_BURST + 1);
-	log_info("somebody else");
-	end();
+	is_of_one_second = false;
+	for (int i = 0; i < 10 && !is_of_one_second; i++) {
+		if (i > 0) { /* of what was tried on a busy machine nothing is left to be told */
+			wait_a_second();
+			say_often(1);
+			wait_a_second();
+		}
+		begin();
+		say_often(LOG_BURST + 1);
+		log_info("somebody else");
+		end();
+	}
 	assert_int_equal(line_count(), LOG_BURST + 1);
 	assert_non_null(strstr(said, "somebody else"));
 	assert_null(strstr(said, "left_out"));
 
-	nanosleep(&(struct timespec){ .tv_sec = 1 }, NULL);
+	wait_a_second();
 	begin();
 	say_often(2);
 	end();

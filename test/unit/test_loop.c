@@ -613,7 +613,7 @@ static void a_fiber_s_deadline_ends_a_wait(void **state)
 	fiber_due_ns = loop->now_ns + 3 * MS;
 	assert_int_equal(fiber_start(&loop->fibers, &fiber, visit, visited), 0);
 	WAIT_FOR(loop->fibers.alive_count == 0);
-	assert_true(loop->now_ns >= fiber_due_ns && loop->now_ns < fiber_due_ns + SECOND);
+	assert_true(loop->now_ns >= fiber_due_ns && loop->now_ns < fiber_due_ns + 15 * SECOND);
 	expect_notes("fiber late ended ");
 }
 
@@ -656,13 +656,13 @@ static void a_turn_that_has_run_something_does_not_wait(void **state)
 
 	list_init(&a.task.link);
 	loop_defer(loop, &a.task);
-	assert_int_equal(loop_turn(loop, loop->now_ns + 5 * SECOND), 0);
+	assert_int_equal(loop_turn(loop, loop->now_ns + 25 * SECOND), 0);
 	expect_notes("a ");
 	start_in(&a, MS);
 	while (!notes[0])
-		assert_int_equal(loop_turn(loop, loop->now_ns + 5 * SECOND), 0);
-	assert_true(a.fired_ns + SECOND > loop->now_ns);
-	assert_true(loop->now_ns - a.fired_ns < SECOND);
+		assert_int_equal(loop_turn(loop, loop->now_ns + 25 * SECOND), 0);
+	assert_true(a.fired_ns + 15 * SECOND > loop->now_ns);
+	assert_true(loop->now_ns - a.fired_ns < 15 * SECOND);
 }
 
 static void a_crowd_of_timers_fires_in_pieces(void **state)
