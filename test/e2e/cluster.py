@@ -1,4 +1,5 @@
 """Roles as processes of their own: metadata in shards, stores, a proxy, with keys."""
+import contextlib
 import os
 import re
 import signal
@@ -8,7 +9,7 @@ import subprocess
 import tempfile
 import time
 
-from conftest import LATE_S, WADI, Client, clean_environment, is_readable
+from conftest import LATE_S, WADI, Client, clean_environment, is_readable, until
 from wire import META, PROXY, Wire
 
 
@@ -94,13 +95,36 @@ def make_keys(directory):
     return keys["key"]
 
 
+def kill_keepers(directory):
+    """Their process ids. One whose patience is over may end by itself meanwhile."""
+    pids = keepers(directory)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return pids
+
+
+def has_stopped(pid):
+    """All of its threads."""
+    states = []
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/stat") as file:
+            states.append(file.read().rsplit(")", 1)[1].split()[0])
+    return set(states) == {"T"}
+
+
+def stop_all_of(process):
+    """A signal is taken by one thread, and on a machine that does much else others go on for a while."""
+    process.send_signal(signal.SIGSTOP)
+    until(lambda: has_stopped(process.pid), "it to stop")
+
+
 def kill_all(roles, runtime):
     """Those that still run, their keepers, and the directory of these."""
     for role in roles:
         if role.process.poll() is None:
             role.end(signal.SIGKILL)
-    for pid in keepers(runtime):
-        os.kill(pid, signal.SIGKILL)
+    kill_keepers(runtime)
     shutil.rmtree(runtime, ignore_errors=True)
 
 

@@ -24,7 +24,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../e2e"))
 from conftest import BUILD, WADI, Client, clean_environment, run_wadi  # noqa: E402
-from cluster import free_ports, keepers  # noqa: E402
+from cluster import free_ports, keepers, kill_keepers  # noqa: E402
 
 CHURN = os.path.join(BUILD, "test/torture/churn")
 READY_S = 30
@@ -77,7 +77,7 @@ class Server:
 
 def servers_of(mode, directory, has_data, memory):
     data = (lambda name: ["--data", os.path.join(directory, "data-" + name)]) if has_data else (lambda name: [])
-    common = ["--memory", memory, "--keep-s", "10s"]
+    common = ["--memory", memory, "--keep-s", "60s"]
     if mode == "dev":
         ports = free_ports(4)
         addresses = [f"127.0.0.1:{p}" for p in ports]
@@ -160,8 +160,7 @@ def main():
         for s in servers:
             if s.process and s.process.poll() is None:
                 s.process.kill()
-            for pid in keepers(s.run_directory):
-                os.kill(pid, signal.SIGKILL)
+            kill_keepers(s.run_directory)
             if code and s.process:
                 print(f"--- {s.name}\n{s.tail()}")
         shutil.rmtree(directory, ignore_errors=True)
