@@ -21,6 +21,7 @@ import pytest
 import wire as protocol
 from cluster import Cluster
 from conftest import DONE, LATE_S, REFUSED, ROOT, USAGE, build_target, in_time, pattern, run_wadi, until
+from conftest import told as told_of
 from test_server import http_get
 from test_statuses import SmallFiles, damage, replace_often
 from wire import PROXY, Wire, decode, decode_all, encode
@@ -128,7 +129,7 @@ def deadline_is_over(cluster):
 
 def session_is_over(cluster):
     mark = f"session={cluster.quiet.session:016x}"
-    return until(lambda: mark in cluster.roles["meta"].told(), "the session to be over", 80)
+    return until(lambda: mark in cluster.roles["meta"].told(), "the session to be over", 120)
 
 
 def watch(cluster, what):
@@ -1127,7 +1128,7 @@ def test_connections(new_store):
     count = int(re.search(r"\d+", told).group())
     assert len(some) <= count + 1 <= 200 and count < LIMITS["CONNS_MAX"]
     assert some.pop().is_closed_by_peer()
-    done = w.run("ls", "--timeout", "3s")
+    done = told_of(lambda: w.run("ls", "--timeout", "3s"))
     assert done.returncode == REFUSED and b": LIMIT: " in done.stderr, done.stderr
     # Those who are there do not notice.
     assert some[0].call("PING").status == "OK"
@@ -1206,7 +1207,7 @@ def test_without_a_descriptor_for_who_comes(new_store):
     resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
     began = time.monotonic()
     assert getter.communicate(timeout=LATE_S)[0] == b"x"
-    assert time.monotonic() - began < 50 * LIMITS["SOCKET_AGAIN_MS"] / 1000
+    assert time.monotonic() - began < 10  # half of its deadline
     held.close()
 
 
@@ -1264,10 +1265,10 @@ def test_when_a_snapshot_is_made(new_store, tmp_path):
 
 
 def took_about(cluster, what, name):
-    """Not less, and not half as much again: this machine may be busy."""
+    """Not less, and not twice as much: this machine may be busy, and have had other things to do just then."""
     cluster.watched()
     expected = LIMITS[name] / 1000
-    assert expected <= cluster.took[what] + 0.1 and cluster.took[what] < 1.5 * expected + 1, cluster.took
+    assert expected <= cluster.took[what] + 0.1 and cluster.took[what] < 2 * expected + 5, cluster.took
 
 
 @reaches("HELLO_MS_MAX")

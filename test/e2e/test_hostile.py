@@ -17,6 +17,7 @@ import time
 import pytest
 from cluster import Cluster
 from conftest import DONE, LATE_S, finish, nothing_is_left_of, pattern, until
+from conftest import told as told_of
 from test_server import http_get
 from wire import ABORT, FIELDS, HEADER, MESSAGES, MORE, REPLY, STATUS_NAMES, Closed, Wire, encode
 
@@ -298,7 +299,7 @@ def test_an_object_of_exabytes_is_refused_or_waits_for_room(own):
     with Neighbor(own), connect(own, own.w.token) as wire:
         for hint in (1 << 40, 1 << 62, 1 << 63, (1 << 64) - 1):
             reply = wire.call("PUT_OPEN", path=b"huge", len_hint=hint, timeout_ms=1000)
-            assert reply.status in ("NOSPACE", "TOOLARGE", "QUOTA", "INVALID", "OK"), str(reply)
+            assert reply.status in ("NOSPACE", "TOOLARGE", "QUOTA", "INVALID", "OK", "TIMEOUT"), str(reply)
             if reply.status == "OK":
                 assert reply["room"] <= 256 * MIB
                 wire.call("PUT_DROP", put=reply["put"])
@@ -418,8 +419,8 @@ def test_slow_http_ends_after_its_time_and_monitors_are_served(own):
             return False
     with Neighbor(own):
         begun = time.monotonic()
-        until(is_healthy, "a monitor to be served beside them", 5)
-        assert time.monotonic() - begun < 5
+        until(is_healthy, "a monitor to be served beside them", 9)
+        assert time.monotonic() - begun < 9  # when the first of them has to go
         borne = drip(own, "http", b"GET /metrics HTTP/1.1\r\nHost: xxxxxxxxxxxxxxxxxxxxxxxxxxxxx", 0.4)
         assert borne < 14
     for s in slow:
@@ -494,7 +495,7 @@ def test_the_connection_after_the_last_is_told_and_closed(tmp_path, new_store):
         assert len(conns) >= limit // 8
         assert inside.call("PUT", b"value", path="x").status == "OK"
         assert inside.call("GET", path="x", take=100).payload == b"value"
-        done = store.client(w.token).run("get", "x", "--timeout", "3s")
+        done = told_of(lambda: store.client(w.token).run("get", "x", "--timeout", "3s"))
         assert done.returncode != DONE and b"LIMIT: " in done.stderr, done.stderr
         # Who has time waits for somebody to leave.
         waits = w.start("get", "x", "--timeout", "30s")

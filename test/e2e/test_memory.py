@@ -4,7 +4,7 @@ import re
 import subprocess
 import time
 
-from conftest import BUILD, REFUSED, finish, pattern, until
+from conftest import BUILD, DONE, REFUSED, finish, pattern, told, until
 
 MIB = 1 << 20
 
@@ -33,9 +33,9 @@ def test_small_objects_fill_the_memory_and_no_more(new_store):
     store = new_store(memory="64M")
     w = store.client()
     began = time.monotonic()
-    code, _, told = many(store, 1000000, 4000)
-    assert code == 1 and time.monotonic() - began > 1.5, told
-    assert b": NOSPACE: no room in the store (metadata and data use all memory of the server; remove objects, " in told
+    code, _, err = many(store, 1000000, 4000)
+    assert code == 1 and time.monotonic() - began > 1.5, err
+    assert b": NOSPACE: no room in the store (metadata and data use all memory of the server; remove objects, " in err
     assert resident(store) <= 64 * MIB
     # What there is can be read.
     assert len(w("get", "many/500/0000500")) == 100
@@ -47,7 +47,8 @@ def test_small_objects_fill_the_memory_and_no_more(new_store):
     assert resident(store) <= 64 * MIB
     # What metadata had of the memory for data, data have again.
     w("rm", "-r", "many", timeout=120)
-    w("put", "-", "long", "--timeout", "2500ms", input=pattern(8 * MIB))
+    done = told(lambda: w.run("put", "-", "long", "--timeout", "2500ms", input=pattern(8 * MIB)))
+    assert done.returncode == DONE, done.stderr
     assert resident(store) <= 64 * MIB
 
 
@@ -55,8 +56,8 @@ def test_what_metadata_has_the_pool_has_not(new_store):
     store = new_store(memory="64M")
     before = store.client().json("top")["dram_limit"]
     assert many(store, 60000)[0] == 0
-    told = store.client().run("put", "-", "big", "--timeout", "3s", input=pattern(before - 4 * MIB)).stderr.decode()
-    assert ": NOSPACE: " in told
+    done = told(lambda: store.client().run("put", "-", "big", "--timeout", "3s", input=pattern(before - 4 * MIB)))
+    assert b": NOSPACE: " in done.stderr, done.stderr
     assert resident(store) <= 64 * MIB
     store.client()("get", "big", code=REFUSED, status="NOTFOUND")
 

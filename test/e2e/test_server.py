@@ -15,7 +15,7 @@ import urllib.request
 import pytest
 from cluster import free_ports
 from conftest import (DONE, LATE_S, REFUSED, UNREACHABLE, USAGE, WADI, Client, clean_environment, finish, has_ipv6,
-                      pattern, run_wadi, until)
+                      pattern, run_wadi, told, until)
 
 MIB = 1 << 20
 
@@ -278,7 +278,7 @@ def test_who_opens_waits_for_a_server_that_has_left_its_socket(store, w):
     address.pass_on(store)
     assert finish(get)[:2] == (DONE, b"here")
     # Until the deadline; what was wrong last is said then.
-    away = Client(address.endpoint, w.token).run("ls", "--timeout", "2s")
+    away = told(lambda: Client(address.endpoint, w.token).run("ls", "--timeout", "2s"))
     assert away.returncode == UNREACHABLE and b"nobody listens there" in away.stderr, away.stderr
     os.unlink(address.at)
     begun = time.monotonic()
