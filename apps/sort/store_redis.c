@@ -35,6 +35,10 @@
 /* How long a wait lasts before it looks round. */
 #define LOOK_MS 2000
 
+/* A job has ended when no key of it was there so often, and after so many looks in any case. */
+#define END_EMPTY 4
+#define END_TRIES 100
+
 #define KEY_MAX (STORE_PATH_MAX + 128)
 
 struct redis {
@@ -614,12 +618,13 @@ static int keys_unlink(struct redis *rd, const redisReply *keys)
 	return r < 0 ? r : redis_replies(&rd->conn, keys->elements);
 }
 
-static int redis_job_end(struct store *s, const char *job)
+/* Returns how many keys of the job there were. */
+static int job_unlink(struct redis *rd, const char *job, size_t *ret_count)
 {
-	struct redis *rd = (struct redis *)s;
 	char cursor[32] = "0";
 	int r = 0;
 
+	*ret_count = 0;
 	do {
 		redisReply *reply;
 
@@ -629,9 +634,28 @@ static int redis_job_end(struct store *s, const char *job)
 		if (r < 0)
 			return r;
 		snprintf(cursor, sizeof(cursor), "%s", reply->element[0]->str);
+		*ret_count += reply->element[1]->elements;
 		r = keys_unlink(rd, reply->element[1]);
 		freeReplyObject(reply);
 	} while (r == 0 && strcmp(cursor, "0") != 0);
+	return r;
+}
+
+/*
+ * What a function had sent before it was killed is still to be read by the server, a piece in each
+ * of its turns; each of our questions is of a later turn.
+ */
+static int redis_job_end(struct store *s, const char *job)
+{
+	unsigned empty_count = 0;
+	int r = 0;
+
+	for (unsigned i = 0; r == 0 && i < END_TRIES && empty_count < END_EMPTY; i++) {
+		size_t count;
+
+		r = job_unlink((struct redis *)s, job, &count);
+		empty_count = count > 0 ? 0 : empty_count + 1;
+	}
 	return r;
 }
 

@@ -15,6 +15,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -440,6 +442,61 @@ static void a_job_that_ended_has_left_nothing(void **state)
 	store_list_fini(&list);
 }
 
+static int connect_to(const struct fixture *f)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s/r", f->path);
+	assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	return fd;
+}
+
+static void ask(int fd, const char *question, const char *answer)
+{
+	char buf[64];
+	ssize_t n;
+
+	assert_true(write(fd, question, strlen(question)) > 0);
+	n = read(fd, buf, sizeof(buf) - 1);
+	assert_true(n > 0);
+	buf[n] = '\0';
+	assert_string_equal(buf, answer);
+}
+
+static void *go_on_later(void *arg)
+{
+	poll(NULL, 0, 100);
+	kill(((struct fixture *)arg)->server, SIGCONT);
+	return NULL;
+}
+
+/* By a function that was killed when its server had not read all of it. */
+static void what_was_sent_before_a_job_ended_is_not_there_after_it(void **state)
+{
+	static const char begin[] = "*3\r\n$3\r\nSET\r\n$9\r\njob/p/x:0\r\n$100000\r\n";
+	static char value[100002];
+	struct fixture *f = *state;
+	struct store *s = store_of(state);
+	pthread_t thread;
+	int fd = connect_to(f);
+
+	memset(value, 'x', sizeof(value) - 2);
+	memcpy(value + sizeof(value) - 2, "\r\n", 2);
+	ask(fd, "PING\r\n", "+PONG\r\n");
+	kill(f->server, SIGSTOP);
+	assert_int_equal(write(fd, begin, strlen(begin)), strlen(begin));
+	assert_int_equal(write(fd, value, sizeof(value)), sizeof(value));
+	close(fd);
+	pthread_create(&thread, NULL, go_on_later, f);
+	assert_int_equal(store_job_end(s, "job"), 0);
+	pthread_join(thread, NULL);
+	poll(NULL, 0, 100); /* whatever is still to be read */
+	fd = connect_to(f);
+	ask(fd, "DBSIZE\r\n", ":0\r\n");
+	close(fd);
+}
+
 #define CONTRACT(setup)                                                                  \
 	T(what_was_put_can_be_read_in_ranges, setup),                                    \
 		T(a_stream_is_an_object_when_it_is_committed, setup),                    \
@@ -458,7 +515,10 @@ int main(void)
 {
 	static const struct CMUnitTest dir[] = { CONTRACT(setup_dir) };
 	static const struct CMUnitTest memory[] = { CONTRACT(setup_memory) };
-	static const struct CMUnitTest redis[] = { CONTRACT(setup_redis) };
+	static const struct CMUnitTest redis[] = {
+		CONTRACT(setup_redis),
+		T(what_was_sent_before_a_job_ended_is_not_there_after_it, setup_redis),
+	};
 	int failed = cmocka_run_group_tests(dir, NULL, NULL);
 
 	failed += cmocka_run_group_tests(memory, NULL, NULL);
