@@ -191,18 +191,18 @@ def test_requests_may_be_pipelined_and_cut_anywhere(server, tmp_path):
         assert answer(s)[0] == 200
 
 
-def waits(store):
-    """A run that waits in the store until it is told that the time is over."""
-    job = store.job()
+def waits(store, job):
+    """A run that waits in the store until its job ends."""
     return {"value": {"op": "reduce", "function_memory": 64 << 20, "maps": 1, "output": "/dev/null",
-                      "timeout_ms": 3000, "store": {"url": store.endpoints["tcp"], "token": job.token,
-                                                    "job": job.job}}}
+                      "timeout_ms": 120_000, "store": {"url": store.endpoints["tcp"], "token": job.token,
+                                                       "job": job.job}}}
 
 
 def test_as_many_run_as_there_are_places_and_health_is_told_meanwhile(store, tmp_path):
     server = Server("--http=127.0.0.1:0", "--concurrency=2")
     try:
-        line = json.dumps(waits(store)).encode()
+        job = store.job()
+        line = json.dumps(waits(store, job)).encode()
         running = [server.connect() for _ in range(2)]
         for s in running:
             s.sendall(request(line, JSON))
@@ -212,6 +212,8 @@ def test_as_many_run_as_there_are_places_and_health_is_told_meanwhile(store, tmp
         assert server.post(b"", {}, "/health/readiness", "GET")[0] == 200
         # A caller that goes does not take the run with it, nor the place for ever.
         running.pop().close()
+        assert server.post(generate(tmp_path))[0] == 429
+        store.client()("job", "end", job.job)
         assert answer(running[0])[0] == 500
         until(lambda: server.post(generate(tmp_path))[0] == 200, "the places are free")
     finally:
@@ -219,15 +221,16 @@ def test_as_many_run_as_there_are_places_and_health_is_told_meanwhile(store, tmp
 
 
 def test_sigterm_lets_runs_end_and_takes_no_more(store):
-    server = Server()
+    server, job = Server(), store.job()
     try:
         with server.connect() as s, server.connect() as idle:
-            s.sendall(request(json.dumps(waits(store)).encode(), JSON))
+            s.sendall(request(json.dumps(waits(store, job)).encode(), JSON))
             until(lambda: server.post({})[0] == 429, "a run")
             server.process.send_signal(signal.SIGTERM)
             assert idle.recv(1) == b""
             with pytest.raises(ConnectionRefusedError):
                 until(lambda: server.connect().close(), "nobody listens")
+            store.client()("job", "end", job.job)
             status, headers, _ = answer(s)
             assert (status, headers["connection"]) == (500, "close")
         assert server.process.wait(LATE_S) == 0
