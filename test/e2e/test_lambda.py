@@ -129,7 +129,7 @@ def test_an_instance_is_made_once_and_stopped_between_its_runs(platform, tmp_pat
 
 
 def test_what_lambda_refuses_and_what_the_function_does(platform, tmp_path):
-    one = platform("--timeout", "2")
+    one = platform()
     status, headers, body = one.invoke({"value": {"op": "fly", "function_memory": 32 << 20}})
     assert (status, headers["x-amz-function-error"]) == (200, "Unhandled")
     assert json.loads(body) == {"errorMessage": 'no function "fly"', "errorType": "Sort.Final", "stackTrace": []}

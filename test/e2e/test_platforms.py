@@ -13,6 +13,7 @@ from cluster import Cluster
 from conftest import REFUSED, UNREACHABLE, Client, until
 from test_functions_http import Server
 from test_lambda import KEYS, RUNTIME, Lambda
+from test_openwhisk import restarted
 from test_sort import SORT, place, sort  # noqa: F401, a fixture among them
 
 SMALL = ["--generate", "1M", "--maps", 1, "--reduces", 1]
@@ -106,15 +107,8 @@ done
     assert want in sort(place, *SMALL, *one.options, env=one.env, code=code)
 
 
-def restarted(cluster, over, restarts):
-    """The proxy is killed again and again, so that who is thawed has a connection to nobody."""
-    while not over.wait(0.3):
-        cluster.roles["proxy"].end(signal.SIGKILL)
-        cluster.start_proxy()
-        restarts.append(1)
-
-
 def test_a_frozen_function_goes_on_with_a_proxy_that_was_restarted_meanwhile(place, platform, tmp_path):
+    """So that who is thawed has a connection to nobody."""
     cluster = Cluster(str(tmp_path), shards=1, memory="256M")
     one = platform()
     restarts, over = [], threading.Event()
