@@ -796,17 +796,24 @@ static const char *a_signal_ends_a_call_if_its_host_wants_that(struct wadi *w)
 	struct wadi_options options = WADI_OPTIONS;
 	struct wadi_op *op;
 	struct wadi *own;
-	uint64_t begun_ms;
+	uint64_t begun_ms, took_ms = UINT64_MAX;
 
 	options.is_interrupted = is_enough;
 	options.interrupt_arg = &host;
 	RETURNS(0, wadi_open(&options, &own));
 	RETURNS(0, wadi_put(own, "x", "x", 1, NULL, NULL));
 	CHECK(host.asked_count == 0);
-	begun_ms = now_ms();
 	tick(20);
-	RETURNS(-ECANCELED, wadi_wait(own, "none", 30000, NULL));
-	CHECK(host.asked_count == 3 && now_ms() - begun_ms < 900);
+	/* Sooner than without a signal; on a machine that does much else, now and then. */
+	for (int i = 0; i < 20 && took_ms >= 900; i++) {
+		host.asked_count = 0;
+		host.no_count = 2;
+		begun_ms = now_ms();
+		RETURNS(-ECANCELED, wadi_wait(own, "none", 30000, NULL));
+		CHECK(host.asked_count == 3);
+		took_ms = now_ms() - begun_ms;
+	}
+	CHECK(took_ms < 900);
 	host.asked_count = 0;
 	RETURNS(0, wadi_start_wait(own, "none", 30000, NULL, &op));
 	RETURNS(-ECANCELED, wadi_turn(own, 30000));
@@ -956,8 +963,10 @@ static const char *a_put_waits_for_space_beside_a_remove_on_the_same_handle(stru
 		snprintf(path, sizeof(path), "x%u", count);
 		r = wadi_put(j.w, path, data, 4 * MIB, &soon, NULL);
 		count += r == 0;
-		/* On a machine that does much else it is late before it finds no room. */
-	} while ((r == 0 || r == -ETIMEDOUT) && count < 100 && now_ms() < begun + 20000);
+		/* On a machine that does much else it is late before it finds no room, or the store
+		 * is. */
+	} while ((r == 0 || r == -ETIMEDOUT || r == -ENOSPC) && count < 100 &&
+		 now_ms() < begun + 20000);
 	if (r != -EDQUOT || count < 2)
 		return failed(__LINE__, "the put that finds no room", r, j.w);
 	RETURNS(0, wadi_start_put(j.w, "late", data, 4 * MIB, &options, NULL, &put));
@@ -993,25 +1002,25 @@ static const char *a_program_may_take_its_time_between_calls(struct wadi *w)
 	int64_t n;
 
 	/* Each pause is longer than the deadline, which is for the store. */
-	put.timeout_ms = get.timeout_ms = 1000;
+	put.timeout_ms = get.timeout_ms = 3000;
 	RETURNS(0, wadi_writer_open(w, "x", 0, &put, &wr));
-	for (int i = 0; i < 3; i++) {
+	for (int i = 0; i < 2; i++) {
 		RETURNS(0, wadi_writer_write(wr, data + i * MIB, MIB));
-		usleep(1100000);
+		usleep(3100000);
 	}
-	RETURNS(0, wadi_writer_write(wr, data + 3 * MIB, 2 * MIB));
+	RETURNS(0, wadi_writer_write(wr, data + 2 * MIB, 3 * MIB));
 	RETURNS(0, wadi_writer_commit(&wr, NULL));
 	RETURNS(0, wadi_reader_open(w, "x", &get, &rd));
 	while ((n = wadi_reader_read(rd, buf + at, MIB)) > 0) {
 		at += (size_t)n;
-		if (at < 4 * MIB)
-			usleep(1100000);
+		if (at < 2 * MIB)
+			usleep(3100000);
 	}
 	RETURNS(0, n);
 	CHECK(at == 5 * MIB && memcmp(buf, data, 5 * MIB) == 0);
 	wadi_reader_close(&rd);
 	RETURNS(0, wadi_start_get(w, "x", buf, 5 * MIB, &get, NULL, &op));
-	usleep(1100000);
+	usleep(3100000);
 	RETURNS(5 * MIB, wadi_op_end(&op));
 	free(data);
 	free(buf);

@@ -341,7 +341,8 @@ def test_what_is_no_name_is_refused_and_told_in_one_line(w):
 def test_wait_returns_when_the_object_comes(w):
     w("wait", "x", "--timeout", "100ms", code=LATE, status="TIMEOUT")
     assert w.run("get", "x", "--wait", "100ms").returncode in (REFUSED, LATE)
-    waiters = [w.start("wait", "x"), w.start("get", "x", "--wait", "20s"), w.start("wait", "./x")]
+    waiters = [w.start("wait", "x", "--timeout", "60s"), w.start("get", "x", "--wait", "60s"),
+               w.start("wait", "./x", "--timeout", "60s")]
     until(lambda: w.top()["waiting"] >= 3, "three to wait")
     w("put", "-", "x", input=b"here")
     assert finish(waiters[0]) == (DONE, b"", b"")
@@ -355,7 +356,7 @@ def test_wait_count_returns_when_there_are_so_many(w):
     w("put", "-", "d/1", input=b"")
     w("wait", "d/", "--count", 1)
     w("wait", "d/", "--count", 2, "--timeout", "100ms", code=LATE, status="TIMEOUT")
-    waiters = [w.start("wait", path, "--count", 3) for path in ("d", "d/", f"/{w.job}/d")]
+    waiters = [w.start("wait", path, "--count", 3, "--timeout", "60s") for path in ("d", "d/", f"/{w.job}/d")]
     until(lambda: w.top()["waiting"] >= 3, "three to wait")
     w("put", "-", "d/2", input=b"")
     w("put", "-", "d/e/3", input=b"")  # not directly in d

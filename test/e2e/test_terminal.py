@@ -186,7 +186,7 @@ def test_top_ends_with_ctrl_c_and_the_terminal_is_as_before(store):
 
 def test_top_says_why_it_ended_where_that_stays(new_store):
     store = new_store()
-    with Terminal(Client(store.endpoints["tcp"]), "top", "--timeout", "1s") as terminal:
+    with Terminal(Client(store.endpoints["tcp"]), "top", "--timeout", "5s") as terminal:
         terminal.until("q quits")
         store.process.kill()
         code, text = terminal.end()

