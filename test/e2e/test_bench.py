@@ -23,7 +23,7 @@ QUICK = ["--pairs", "2", "--seconds", "1", "--memory", "512M"]
 
 
 def bench(*args, code=DONE, env=None):
-    done = run_wadi("bench", *args, *QUICK, env=env, timeout=110)
+    done = run_wadi("bench", *args, *QUICK, env=env, timeout=300)
     told = done.stderr.decode()
     assert done.returncode == code, told
     return done.stdout.decode(), told

@@ -242,7 +242,7 @@ def test_handles_of_this_host_ask_through_memory_on_every_loop(cluster):
         """Requests of each loop."""
         before = metrics(cluster)["loop_requests_total"]
         done = run_wadi("bench", "get", "--sizes", "1K", "--clients", "6", "--seconds", "1", "--pairs", "1", "--json",
-                        "--endpoint", unix, "--token", job.token, timeout=60)
+                        "--endpoint", unix, "--token", job.token, timeout=240)
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["ops_per_s"] > 100
         return [now - then for now, then in zip(metrics(cluster)["loop_requests_total"], before)]

@@ -210,14 +210,14 @@ def replace_often(w, path, count):
 def a_repeat_after_too_many_changes(w, store):
     cut = Cut(store.endpoints["tcp"])
     try:
-        putter = Client(cut.endpoint, w.token).start("put", "-", "x", "--timeout", "60s", stdin=subprocess.PIPE)
+        putter = Client(cut.endpoint, w.token).start("put", "-", "x", "--timeout", "300s", stdin=subprocess.PIPE)
         putter.stdin.write(b"x")
         putter.stdin.close()
         putter.stdin = None
         assert cut.was_cut.wait(30)
         replace_often(w, b"x", ATTEMPTS_PER_JOB + 2)
         cut.go_on.set()
-        out, err = putter.communicate(timeout=60)
+        out, err = putter.communicate(timeout=300)
         return subprocess.CompletedProcess(putter.args, putter.returncode, out, err)
     finally:
         cut.close()

@@ -108,7 +108,7 @@ class Gets:
 
 def test_rm_r_of_100000_objects_beside_readers(w):
     subprocess.run([build_target("test/torture/many"), "objects", "100000"], env=w.env(), stdout=subprocess.DEVNULL,
-                   timeout=60, check=True)
+                   timeout=240, check=True)
     w("put", "-", "many/000/large", input=pattern(40 * MIB))
     w("put", "-", "manyother", input=b"x")
     assert w.top()["objects"] >= 100_002
