@@ -49,21 +49,26 @@ static int dev_open(struct embedded *e, const struct embedded_config *config,
 	return r;
 }
 
-/* Others are told where metadata is before it says so: a port that was free just now. */
+/*
+ * Others are told where metadata is before it says so. Whoever asks the kernel for any port does
+ * not get this one as long as the socket is there, which is returned and never listens; whoever
+ * asks for this one does.
+ */
 static int port_find(char *buf, size_t cap)
 {
 	struct sockaddr_in in = { .sin_family = AF_INET,
 				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), r = 0;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1, r = 0;
 	socklen_t len = sizeof(in);
 
-	if (fd < 0 || bind(fd, (struct sockaddr *)&in, len) < 0 ||
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+	    bind(fd, (struct sockaddr *)&in, len) < 0 ||
 	    getsockname(fd, (struct sockaddr *)&in, &len) < 0)
 		r = -errno;
-	if (fd >= 0)
+	if (r < 0 && fd >= 0)
 		close(fd);
 	snprintf(buf, cap, "127.0.0.1:%u", ntohs(in.sin_port));
-	return r;
+	return r < 0 ? r : fd;
 }
 
 /* Metadata signs tokens with it, and proxies know them by it. */
@@ -109,14 +114,16 @@ static int apart_open(struct embedded *e, const struct embedded_config *config,
 				"--token-key", key,
 				"--memory",    number(PROXY_MEMORY, proxy_memory),
 				NULL };
-	int r = port_find(at, sizeof(at));
+	int fd = port_find(at, sizeof(at));
+	int r = fd < 0 ? fd : key_make(config->directory, key, sizeof(key));
 
-	if (r == 0)
-		r = key_make(config->directory, key, sizeof(key));
-	if (r < 0)
-		return problem_set(problem, r, "cannot start a store: %s", strerror(-r));
 	e->memory = config->memory + config->meta_memory + (has_proxy ? PROXY_MEMORY : 0);
-	r = server_add(e, config, meta, problem);
+	if (r < 0)
+		problem_set(problem, r, "cannot start a store: %s", strerror(-r));
+	else
+		r = server_add(e, config, meta, problem);
+	if (fd >= 0)
+		close(fd);
 	if (r == 0)
 		r = server_add(e, config, store, problem);
 	if (r == 0 && has_proxy)
