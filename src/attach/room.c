@@ -106,13 +106,24 @@ static int take(struct wadi_op *op, struct upload *u, const struct reserved_part
 	return 0;
 }
 
-/* From here on its bytes are sent. */
+/*
+ * From here on its bytes are sent: first a piece, whose answer says how much more may be. To ask
+ * for that without bytes would say that the object is longer than it was said to be.
+ */
+static void go_over(struct upload *u)
+{
+	u->is_in_place = false;
+	if (u->allowed < u->sent + TRANSFER_PIECE)
+		u->allowed = u->sent + TRANSFER_PIECE;
+}
+
 static int give_up(struct wadi_op *op, struct upload *u)
 {
 	struct reserved_part part;
+	int r = ask(op, u, 0, 0, 0, &part);
 
-	u->is_in_place = false;
-	return ask(op, u, 0, 0, 0, &part);
+	go_over(u);
+	return r;
 }
 
 static int next(struct wadi_op *op, struct upload *u, uint32_t part, uint64_t offset)
@@ -121,7 +132,7 @@ static int next(struct wadi_op *op, struct upload *u, uint32_t part, uint64_t of
 	int r = ask(op, u, part, offset, ROOM_BYTES, &room);
 
 	if (r == -EOPNOTSUPP) {
-		u->is_in_place = false;
+		go_over(u);
 		return 0;
 	}
 	if (r == 0)

@@ -174,18 +174,16 @@ def stream_in_place(function, near):
 
 
 def test_what_was_written_in_place_is_of_what_may_be_sent(function, near):
-    """From there on its bytes are sent, within the room that there is for all of them."""
+    """From there on its bytes are sent: a piece, and then within the room that there is for all of them."""
     peer = stream_in_place(function, near)
-    function.say("keep['s'].write(b'2' * (1 << 20))")
+    function.say("keep['s'].write(b'2' * (2 << 20))")
     frame, said, _ = peer.asked("PUT_ROOM")
     assert said["used"] == MIB
     peer.refuse(frame, "UNSUPPORTED")
-    frame, said, payload = peer.asked("PUT_DATA")
-    assert (said["offset"], payload) == (MIB, b"")
-    peer.answer(frame, room=2 * MIB)
-    frame, said, payload = peer.asked("PUT_DATA")
-    assert (said["offset"], payload) == (MIB, b"2" * MIB)
-    peer.answer(frame, room=2 * MIB)
+    for offset, room, bytes_sent in ((MIB, 2 * MIB, MIB), (2 * MIB, 3 * MIB, 0), (2 * MIB, 3 * MIB, MIB)):
+        frame, said, payload = peer.asked("PUT_DATA")
+        assert (said["offset"], payload) == (offset, b"2" * bytes_sent)
+        peer.answer(frame, room=room)
     function.hear()
     assert function.end() == 0
 
