@@ -71,12 +71,9 @@ static int ask(struct wadi_op *op, struct upload *u, uint32_t part, uint64_t off
 		r = rcur_finish(&body);
 	question_end(&q);
 	room_leave(op->w, m);
-	/* There is room in either case, and perhaps it was waited for. What was written counts as
-	 * if it had been sent: what may be is of all bytes. */
-	if (r == 0 || r == -EOPNOTSUPP) {
+	/* There is room in either case, and perhaps it was waited for. */
+	if (r == 0 || r == -EOPNOTSUPP)
 		op_progress(op);
-		u->sent += req.used;
-	}
 	return r;
 }
 
@@ -106,24 +103,13 @@ static int take(struct wadi_op *op, struct upload *u, const struct reserved_part
 	return 0;
 }
 
-/*
- * From here on its bytes are sent: first a piece, whose answer says how much more may be. To ask
- * for that without bytes would say that the object is longer than it was said to be.
- */
-static void go_over(struct upload *u)
-{
-	u->is_in_place = false;
-	if (u->allowed < u->sent + TRANSFER_PIECE)
-		u->allowed = u->sent + TRANSFER_PIECE;
-}
-
+/* From here on its bytes are sent. */
 static int give_up(struct wadi_op *op, struct upload *u)
 {
 	struct reserved_part part;
-	int r = ask(op, u, 0, 0, 0, &part);
 
-	go_over(u);
-	return r;
+	u->is_in_place = false;
+	return ask(op, u, 0, 0, 0, &part);
 }
 
 static int next(struct wadi_op *op, struct upload *u, uint32_t part, uint64_t offset)
@@ -132,7 +118,7 @@ static int next(struct wadi_op *op, struct upload *u, uint32_t part, uint64_t of
 	int r = ask(op, u, part, offset, ROOM_BYTES, &room);
 
 	if (r == -EOPNOTSUPP) {
-		go_over(u);
+		u->is_in_place = false;
 		return 0;
 	}
 	if (r == 0)
