@@ -10,9 +10,6 @@
 /* What the first answer brings of an object whose length is not known yet. */
 #define FIRST_BYTES (64u << 10)
 
-/* Repeats of a get whose connection, or whose bytes, went away in the middle. */
-#define TRIES 4
-
 int get_how_init(struct wadi *w, struct get_how *how, const struct wadi_get_options *options)
 {
 	struct wadi_get_options *o = &how->options;
@@ -135,11 +132,10 @@ int get_begin(struct wadi_op *op, const struct get_how *how, void *buf, uint32_t
 			return r;
 		r = wait_once(op, how->path, until_ns, NULL);
 		if (r == 0)
-			r = op_sleep(op, pause_ns);
+			r = op_pause(op, &pause_ns, PAUSE_NS_MAX);
 		if (r < 0 && r != -ETIMEDOUT)
 			return r;
 		op->why[0] = '\0';
-		pause_ns = 2 * pause_ns < PAUSE_NS_MAX ? 2 * pause_ns : PAUSE_NS_MAX;
 	}
 }
 
@@ -366,7 +362,7 @@ static int64_t get_repeatedly(struct wadi_op *op, struct get_op *g)
 
 	for (unsigned i = 0;; i++) {
 		r = get_whole(op, g);
-		if (r != -ESTALE || i == TRIES || op->w->loop->now_ns >= op->due_ns)
+		if (r != -ESTALE || i == GET_TRIES || op->w->loop->now_ns >= op->due_ns)
 			break;
 	}
 	/* The answer to the try that was counted was lost, and its bytes are here. */

@@ -167,11 +167,12 @@ void reply_late(struct conn *c, const struct frame *f, struct rcur *body);
 
 /* A step of the operation has made progress: its deadline is counted anew. */
 void op_progress(struct wadi_op *op);
-/* Between two tries: twice as long each time. */
-#define PAUSE_NS_MIN 1000000ull
-#define PAUSE_NS_MAX 200000000ull
 /* For so long at most. -ECANCELED. */
 int op_sleep(struct wadi_op *op, uint64_t ns);
+/* Between two tries: so long at first, then twice as long each time, and `most_ns` at most. */
+#define PAUSE_NS_MIN 1000000ull
+#define PAUSE_NS_MAX 200000000ull
+int op_pause(struct wadi_op *op, uint64_t *pause_ns, uint64_t most_ns);
 /* The connection, opened anew if that is needed. */
 int handle_conn(struct wadi_op *op, struct conn **ret);
 /*
@@ -330,6 +331,8 @@ struct got {
 	bool is_in_index;
 	bool is_near; /* bytes were copied from where they are: are they still good? */
 };
+/* Repeats of a get whose connection, or whose bytes, went away in the middle. */
+#define GET_TRIES 4
 /* The first `cap` bytes into `buf`, and a hold for the rest. */
 int get_begin(struct wadi_op *op, const struct get_how *how, void *buf, uint32_t cap,
 	      struct got *ret);

@@ -22,6 +22,14 @@ int op_sleep(struct wadi_op *op, uint64_t ns)
 	return r == -ETIMEDOUT ? 0 : r;
 }
 
+int op_pause(struct wadi_op *op, uint64_t *pause_ns, uint64_t most_ns)
+{
+	uint64_t ns = *pause_ns;
+
+	*pause_ns = 2 * ns < most_ns ? 2 * ns : most_ns;
+	return op_sleep(op, ns);
+}
+
 static int say_hello(struct wadi_op *op, struct conn *c)
 {
 	struct wadi *w = op->w;
@@ -139,15 +147,12 @@ static int connect_in_time(struct wadi_op *op)
 	const struct loop *l = op->w->loop;
 	uint64_t pause_ns = PAUSE_NS_MIN, early_ns = due_early(l->now_ns, op->due_ns);
 	bool was_there = false;
-	int r = connect_once(op), sleep;
+	int r = connect_once(op), pause;
 
 	while (may_come_back(op->w, r, &was_there) && l->now_ns + pause_ns < early_ns) {
-		uint64_t most_ns = r == -EAGAIN ? PAUSE_NS_FULL : PAUSE_NS_MAX;
-
-		sleep = op_sleep(op, pause_ns);
-		if (sleep < 0)
-			return sleep;
-		pause_ns = 2 * pause_ns < most_ns ? 2 * pause_ns : most_ns;
+		pause = op_pause(op, &pause_ns, r == -EAGAIN ? PAUSE_NS_FULL : PAUSE_NS_MAX);
+		if (pause < 0)
+			return pause;
 		op->why[0] = '\0';
 		r = connect_once(op);
 	}
@@ -283,17 +288,16 @@ int question_ask(struct question *q, const struct wcur *body, const struct paylo
 	struct wadi_op *op = q->op;
 
 	for (;;) {
-		int r = ask_once(q, body, payload), sleep;
+		int r = ask_once(q, body, payload), pause;
 		uint64_t again_ns = was_said(q) ? last_again_ns(begun_ns, op->due_ns) : op->due_ns;
 
 		if (r != -ECONNRESET && !(r == -EHOSTUNREACH && op->w->connection > 0))
 			return r;
 		if (op->w->loop->now_ns + pause_ns >= again_ns)
 			return -EHOSTUNREACH;
-		sleep = op_sleep(op, pause_ns);
-		if (sleep < 0)
-			return sleep;
-		pause_ns = 2 * pause_ns < PAUSE_NS_MAX ? 2 * pause_ns : PAUSE_NS_MAX;
+		pause = op_pause(op, &pause_ns, PAUSE_NS_MAX);
+		if (pause < 0)
+			return pause;
 	}
 }
 

@@ -323,9 +323,6 @@ void wadi_writer_abandon(struct wadi_writer **take)
 	*take = node_free(wr);
 }
 
-/* So often a read is begun anew whose end was lost. */
-#define TRIES 4
-
 /* reader: holds a version, and fetches ahead of what is read, or copies it from where it is. */
 
 struct wadi_reader {
@@ -369,7 +366,8 @@ static int reader_begin_repeatedly(struct wadi_op *op, struct wadi_reader *rd)
 {
 	int r = reader_begin(op, rd);
 
-	for (unsigned i = 0; i < TRIES && r == -ESTALE && op->w->loop->now_ns < op->due_ns; i++) {
+	for (unsigned i = 0; i < GET_TRIES && r == -ESTALE && op->w->loop->now_ns < op->due_ns;
+	     i++) {
 		get_forget(op->w, &rd->got);
 		r = reader_begin(op, rd);
 	}
