@@ -128,6 +128,10 @@ void proxy_buffers_wanted(struct proxy *p)
 	cut_stuck(p, 0);
 }
 
+#define TOO_MANY_WAIT                                                                           \
+	"in this proxy " TEXT_OF(GETS_WAITING_MAX) " gets wait for their object, which is its " \
+						   "limit; WAIT for it, and get it then"
+
 /* Waits until there is something to find. */
 static int wait_for(struct op *op, struct slice path, uint64_t due_ns)
 {
@@ -137,10 +141,7 @@ static int wait_for(struct op *op, struct slice path, uint64_t due_ns)
 	int r;
 
 	if (p->waiting_get_count >= GETS_WAITING_MAX) {
-		snprintf(op->why, sizeof(op->why),
-			 "in this proxy " TEXT_OF(GETS_WAITING_MAX) " gets wait for their object, "
-								    "which is its limit; WAIT for "
-								    "it, and get it then");
+		snprintf(op->why, sizeof(op->why), "%s", TOO_MANY_WAIT);
 		return -EUSERS;
 	}
 	p->waiting_get_count++;

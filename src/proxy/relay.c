@@ -42,6 +42,12 @@ static void answer_as(struct op *op, struct ask *a)
 	}
 }
 
+/* And of no other: servers and administrators ask about any. */
+static bool is_of_a_job(const struct access *a)
+{
+	return a->role == ROLE_JOB && !(a->rights & RIGHT_ADMIN);
+}
+
 /*
  * A token is of one job, and jobs are asked for by name: when that one has ended, another one may
  * have its name.
@@ -53,8 +59,7 @@ static int check_own(const struct op *op, struct ask *a)
 	struct job_show_rep rep;
 	int x = job_show_rep_get(&body, &rep);
 
-	if (x < 0 || access->role != ROLE_JOB || access->rights & RIGHT_ADMIN ||
-	    rep.job == access->job)
+	if (x < 0 || !is_of_a_job(access) || rep.job == access->job)
 		return x;
 	snprintf(a->detail, sizeof(a->detail), "%s", token_why(-EIDRM));
 	return -EIDRM;
@@ -204,7 +209,7 @@ static bool relay_job(struct request *r, int decoded, struct slice name)
 {
 	const struct access *a = r->conn->access;
 	const struct native *n = native_of(r);
-	bool is_own = a->role == ROLE_JOB && !(a->rights & RIGHT_ADMIN), is_looked_at;
+	bool is_own = is_of_a_job(a), is_looked_at;
 	const char *why = "a body of another shape";
 	int x = decoded;
 
@@ -234,8 +239,7 @@ void relay_job_create_serve(struct request *r)
 	struct job_create_req req = { 0 };
 	int x = job_create_req_get(&body, &req);
 
-	if (x == 0 && r->conn->access->role == ROLE_JOB &&
-	    !(r->conn->access->rights & RIGHT_ADMIN)) {
+	if (x == 0 && is_of_a_job(r->conn->access)) {
 		request_fail(r, -EACCES, "a job's token makes no jobs");
 		return;
 	}
@@ -325,7 +329,7 @@ void relay_job_list_serve(struct request *r)
 {
 	struct op *op;
 
-	if (r->conn->access->role == ROLE_JOB && !(r->conn->access->rights & RIGHT_ADMIN)) {
+	if (is_of_a_job(r->conn->access)) {
 		request_fail(r, -EACCES, "a job's token shows its own job only");
 		return;
 	}
@@ -541,8 +545,7 @@ void info_serve(struct request *r)
 {
 	struct op *op;
 
-	if (!r->conn->access ||
-	    (r->conn->access->role == ROLE_JOB && !(r->conn->access->rights & RIGHT_ADMIN))) {
+	if (!r->conn->access || is_of_a_job(r->conn->access)) {
 		request_fail(r, -EACCES, "a job's token shows its own job only");
 		return;
 	}
