@@ -341,6 +341,15 @@ static int about_open(struct kept *k)
 	return about_make(k);
 }
 
+/* All that it has is its own, or a successor's. */
+static void leave_keeper(struct kept *k)
+{
+	keep_client_close(k->client);
+	k->client = NULL;
+	k->keep = NULL;
+	media_memfd.free(&k->about);
+}
+
 static int meet_keeper(struct kept *k)
 {
 	bool is_ours = k->pid > 0; /* what it has, we have just given it */
@@ -358,12 +367,8 @@ static int meet_keeper(struct kept *k)
 		return r;
 	k->keep = keep_client_keep(k->client);
 	r = about_open(k);
-	if (r == 0)
-		return 0;
-	keep_client_close(k->client);
-	k->client = NULL;
-	k->keep = NULL;
-	media_memfd.free(&k->about);
+	if (r < 0)
+		leave_keeper(k);
 	return r;
 }
 
@@ -427,10 +432,7 @@ void kept_close(struct kept *k, bool is_over)
 		keep_client_end(k->client);
 		end_keeper(k);
 	}
-	keep_client_close(k->client);
-	k->client = NULL;
-	k->keep = NULL;
-	media_memfd.free(&k->about);
+	leave_keeper(k);
 	if (is_over && k->dir.lock_fd >= 0 && run_file(k, file))
 		(void)unlink(file);
 	if (is_over)
