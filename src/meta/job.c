@@ -237,13 +237,14 @@ int catalog_job_create(struct catalog *c, const struct job_create_req *req, uint
 	    (req->lease_ms < JOB_LEASE_MS_MIN || req->lease_ms > JOB_LEASE_MS_MAX))
 		return refuse(ret, -EINVAL, "a lease is from %u to %u ms", JOB_LEASE_MS_MIN,
 			      JOB_LEASE_MS_MAX);
-	if (j && j->state == JOB_LIVING && attempt && j->attempt == attempt) {
-		ret->rep.job_create = (struct job_create_rep){ .job = j->id };
-		return 0;
-	}
-	if (j && j->state == JOB_LIVING)
+	if (j && j->state == JOB_LIVING) {
+		if (attempt && j->attempt == attempt) {
+			ret->rep.job_create = (struct job_create_rep){ .job = j->id };
+			return 0;
+		}
 		return refuse(ret, -EEXIST, "there is a job %.*s already", (int)req->name.len,
 			      req->name.ptr);
+	}
 	if (req->is_durable && !(c->ops->can_sync && c->ops->can_sync(c)))
 		return refuse(
 			ret, -EOPNOTSUPP,

@@ -33,8 +33,8 @@ struct net {
 	unsigned spare_body_count;
 	struct spares spare_requests, spare_sendings;
 	unsigned conns_max, served_count;
-	const struct conn
-		*heard; /* the last one, but for twins, and since when; NULL: it is gone */
+	/* The last one, but for twins, and since when. NULL: it is gone. */
+	const struct conn *heard;
 	uint64_t heard_from_ns;
 	uint64_t asked_run;             /* the run of a fiber that has asked a twin at once */
 	uint8_t scratch[SCRATCH_BYTES]; /* what recv() brings */
