@@ -14,8 +14,12 @@ static struct shard *shard_of(const struct request *r)
 	return ((struct peer_state *)r->conn->state)->shard;
 }
 
-/* The slot of a job's name; NULL: it has been refused. `right`: for others than its own job. */
-static struct slot *begin(struct request *r, int decoded, struct slice name, bool is_own)
+/*
+ * The slot of a job's name; NULL: it has been refused. job: the one that must have the name; 0:
+ * whichever. is_own: this is for a job's token, too.
+ */
+static struct slot *begin(struct request *r, int decoded, uint64_t job, struct slice name,
+			  bool is_own)
 {
 	const struct access *a = r->conn->access;
 	const char *why = "a body of another shape";
@@ -31,6 +35,10 @@ static struct slot *begin(struct request *r, int decoded, struct slice name, boo
 		return NULL;
 	}
 	slot = request_slot(r);
+	if (slot && job && catalog_job_named(slot->catalog, name) != job) {
+		request_fail(r, -EIDRM, "%s", token_why(-EIDRM));
+		return NULL;
+	}
 	if (!slot || a->role != ROLE_JOB || a->rights & RIGHT_ADMIN)
 		return slot;
 	if (is_own && a->rights & RIGHT_JOB && catalog_job_named(slot->catalog, name) == a->job)
@@ -49,7 +57,7 @@ void job_create_serve(struct request *r)
 	struct rcur body = request_body(r);
 	struct job_create_req req = { 0 };
 	int decoded = job_create_req_get(&body, &req);
-	struct slot *slot = begin(r, decoded, req.name, false);
+	struct slot *slot = begin(r, decoded, 0, req.name, false);
 	char token[TOKEN_BYTES_MAX + 1] = "";
 	struct job_create_rep rep;
 	struct wcur w;
@@ -82,7 +90,7 @@ void job_renew_serve(struct request *r)
 	struct rcur body = request_body(r);
 	struct job_renew_req req = { 0 };
 	int decoded = job_renew_req_get(&body, &req);
-	struct slot *slot = begin(r, decoded, req.name, true);
+	struct slot *slot = begin(r, decoded, req.job, req.name, true);
 	struct said said = { .seen_ns = UINT64_MAX };
 	struct wcur w;
 	int e;
@@ -101,14 +109,15 @@ void job_renew_serve(struct request *r)
 	shard_after(slot, out);
 }
 
-/* Statuses: NOJOB, DENIED, TIMEOUT: it has ended, and somebody has not heard of it yet. */
+/* Statuses: NOJOB, JOBENDED, DENIED, TIMEOUT: it has ended, and somebody has not heard of it yet.
+ */
 void job_end_serve(struct request *r)
 {
 	struct shard *s = shard_of(r);
 	struct rcur body = request_body(r);
 	struct job_end_req req = { 0 };
 	int decoded = job_end_req_get(&body, &req);
-	struct slot *slot = begin(r, decoded, req.name, true);
+	struct slot *slot = begin(r, decoded, req.job, req.name, true);
 	uint64_t job;
 	int e;
 
@@ -124,14 +133,14 @@ void job_end_serve(struct request *r)
 	job_over_wait(r, job);
 }
 
-/* Statuses: NOJOB, DENIED. */
+/* Statuses: NOJOB, JOBENDED, DENIED. */
 void job_show_serve(struct request *r)
 {
 	struct shard *s = shard_of(r);
 	struct rcur body = request_body(r);
 	struct job_show_req req = { 0 };
 	int decoded = job_show_req_get(&body, &req);
-	struct slot *slot = begin(r, decoded, req.name, true);
+	struct slot *slot = begin(r, decoded, req.job, req.name, true);
 	const struct job_show_rep *rep = &s->out.rep.job_show;
 	struct said said;
 	struct wcur w;

@@ -10,7 +10,6 @@
 #include "base/container.h"
 #include "base/node.h"
 #include "proxy/proxy_priv.h"
-#include "wire/token.h"
 
 /* An answer of the catalog on its way back: the op keeps its bytes until they are sent. */
 static void relay_sent(struct payload *p)
@@ -49,33 +48,44 @@ static bool is_of_a_job(const struct access *a)
 }
 
 /*
- * A token is of one job, and jobs are asked for by name: when that one has ended, another one may
- * have its name.
+ * As it came, but for one thing: a token is of one job, and jobs are asked for by name. When that
+ * one has ended, another one may have its name.
  */
-static int check_own(const struct op *op, struct ask *a)
+static void put_question(const struct request *r, struct wcur *w)
 {
-	const struct access *access = op->request->conn->access;
-	struct rcur body = ask_reply(a);
-	struct job_show_rep rep;
-	int x = job_show_rep_get(&body, &rep);
+	const struct access *access = r->conn->access;
+	const uint64_t own = is_of_a_job(access) ? access->job : 0;
+	struct rcur body = request_body(r);
+	union {
+		struct job_renew_req renew;
+		struct job_end_req end;
+		struct job_show_req show;
+	} u;
 
-	if (x < 0 || !is_of_a_job(access) || rep.job == access->job)
-		return x;
-	snprintf(a->detail, sizeof(a->detail), "%s", token_why(-EIDRM));
-	return -EIDRM;
+	if (own && r->frame.msg == MSG_JOB_RENEW && job_renew_req_get(&body, &u.renew) == 0) {
+		u.renew.job = own;
+		job_renew_req_put(w, &u.renew);
+	} else if (own && r->frame.msg == MSG_JOB_END && job_end_req_get(&body, &u.end) == 0) {
+		u.end.job = own;
+		job_end_req_put(w, &u.end);
+	} else if (own && r->frame.msg == MSG_JOB_SHOW && job_show_req_get(&body, &u.show) == 0) {
+		u.show.job = own;
+		job_show_req_put(w, &u.show);
+	} else {
+		put_bytes(w, body.p, (size_t)(body.end - body.p));
+	}
 }
 
 static void relay_run(struct fiber *self)
 {
 	struct op *op = container_of(self, struct op, fiber);
 	struct request *r = op->request;
-	struct rcur body = request_body(r);
 	const struct message_info *info = message_info(r->frame.msg);
 	struct ask a;
 	struct wcur w = ask_begin(op->proxy->core, &a, r->frame.msg, op->slot);
 	int x = 0;
 
-	put_bytes(&w, body.p, (size_t)(body.end - body.p));
+	put_question(r, &w);
 	if (info->reply_max > 0)
 		x = answer_enter(op, info->reply_max);
 	if (info->reply_max > 0 && x == 0) {
@@ -86,8 +96,6 @@ static void relay_run(struct fiber *self)
 	}
 	if (x == 0)
 		x = ask_wait(&a, &w, NULL, r->due_ns);
-	if (x == 0 && r->frame.msg == MSG_JOB_SHOW)
-		x = check_own(op, &a);
 	if (x < 0) {
 		span_end(&op->span);
 		answer_leave(op);
@@ -99,42 +107,13 @@ static void relay_run(struct fiber *self)
 	ask_end(&a);
 }
 
-/* What changes a job, after a look whether it is the token's. */
-static void own_job_run(struct fiber *self)
-{
-	struct op *op = container_of(self, struct op, fiber);
-	struct request *r = op->request;
-	const struct native *n = native_of(r);
-	struct ask a;
-	struct wcur w = ask_begin(op->proxy->core, &a, MSG_JOB_SHOW, op->slot);
-	int x;
-
-	job_show_req_put(&w, &(struct job_show_req){ .name = { n->job_name, n->job_name_len } });
-	x = ask_wait(&a, &w, NULL, r->due_ns);
-	if (x == 0)
-		x = check_own(op, &a);
-	snprintf(op->why, sizeof(op->why), "%s", a.detail);
-	ask_end(&a);
-	if (x == 0) {
-		relay_run(self);
-		return;
-	}
-	op_turn_over(op);
-	request_fail(r, x, "%s", op->why);
-}
-
-static void relay_by(struct request *r, uint16_t slot, fiber_fn *run)
+static void relay(struct request *r, uint16_t slot)
 {
 	struct op *op = op_new(proxy_of(r), r);
 
 	if (op)
 		op->slot = slot;
-	op_serve_in_turn(op, r, run);
-}
-
-static void relay(struct request *r, uint16_t slot)
-{
-	relay_by(r, slot, relay_run);
+	op_serve_in_turn(op, r, relay_run);
 }
 
 /* 0 if it may be passed on; else it has been refused. `job` is the one in the body. */
@@ -209,13 +188,12 @@ static bool relay_job(struct request *r, int decoded, struct slice name)
 {
 	const struct access *a = r->conn->access;
 	const struct native *n = native_of(r);
-	bool is_own = is_of_a_job(a), is_looked_at;
 	const char *why = "a body of another shape";
 	int x = decoded;
 
 	if (x == 0 && !job_name_is_valid(name, &why))
 		x = -EINVAL;
-	if (x == 0 && is_own) {
+	if (x == 0 && is_of_a_job(a)) {
 		why = "the token is of another job";
 		if (name.len != n->job_name_len || memcmp(name.ptr, n->job_name, name.len) != 0)
 			x = -EACCES;
@@ -224,12 +202,10 @@ static bool relay_job(struct request *r, int decoded, struct slice name)
 			x = -EACCES;
 		}
 	}
-	/* A direct client is held to its job by metadata. */
-	is_looked_at = is_own && !proxy_of(r)->config.is_private && r->frame.msg != MSG_JOB_SHOW;
 	if (x < 0)
 		request_fail(r, x, "%s", why);
 	else
-		relay_by(r, slot_of_name(name), is_looked_at ? own_job_run : relay_run);
+		relay(r, slot_of_name(name));
 	return x == 0;
 }
 

@@ -1791,6 +1791,24 @@ static void a_jobs_end_does_not_wait_for_who_was_lost_long_ago(void **state)
 	assert_in_range(end_ms(), 0, 100);
 }
 
+static void what_is_meant_for_a_job_does_nothing_to_the_next_of_its_name(void **state)
+{
+	const uint16_t slot = slot_of_name(JOB);
+	uint64_t job = job_create(&a, "job"), next;
+
+	assert_int_equal(ASK(&a, JOB_RENEW, job_renew, slot, .job = job, .name = JOB), 0);
+	assert_int_equal(ASK(&a, JOB_END, job_end, slot, .job = job, .name = JOB), 0);
+	assert_int_equal(ASK(&a, JOB_END, job_end, slot, .job = job, .name = JOB), 0); /* again */
+	assert_int_equal(ASK(&a, JOB_SHOW, job_show, slot, .job = job, .name = JOB), 0);
+	assert_int_equal(GET(&a, job_show).has_ended, 1);
+	next = job_create(&a, "job");
+	assert_int_equal(ASK(&a, JOB_RENEW, job_renew, slot, .job = job, .name = JOB), -EIDRM);
+	assert_int_equal(ASK(&a, JOB_END, job_end, slot, .job = job, .name = JOB), -EIDRM);
+	assert_int_equal(ASK(&a, JOB_SHOW, job_show, slot, .job = job, .name = JOB), -EIDRM);
+	assert_int_equal(ASK(&a, JOB_SHOW, job_show, slot, .name = JOB), 0);
+	assert_true(GET(&a, job_show).job == next && !GET(&a, job_show).has_ended);
+}
+
 static void a_jobs_end_waits_no_longer_than_its_caller(void **state)
 {
 	job_create(&a, "job");
@@ -2568,6 +2586,7 @@ int main(void)
 		T(a_jobs_end_waits_for_a_proxy_that_was_lost_before),
 		T(a_jobs_end_waits_for_a_proxy_that_is_lost_before_it_has_heard),
 		T(a_jobs_end_does_not_wait_for_who_was_lost_long_ago),
+		T(what_is_meant_for_a_job_does_nothing_to_the_next_of_its_name),
 		T(a_jobs_end_waits_no_longer_than_its_caller),
 		T(who_comes_back_hears_of_the_jobs_that_ended),
 		T(what_was_told_on_is_forgotten_before_a_change_is_acknowledged),
