@@ -165,8 +165,9 @@ struct lane *upload_lane(struct wadi_op *op, struct upload *u)
 	return NULL;
 }
 
+/* need: for so much, if these are no bytes. */
 static void send_data(struct wadi_op *op, struct upload *u, struct lane *lane, uint32_t part,
-		      uint64_t offset, const void *data, uint32_t len)
+		      uint64_t offset, const void *data, uint32_t len, uint32_t need)
 {
 	struct wadi *w = op->w;
 	struct wcur body;
@@ -175,7 +176,8 @@ static void send_data(struct wadi_op *op, struct upload *u, struct lane *lane, u
 	lane->payload = (struct payload){ .ptr = data, .len = len };
 	body = call_body(w->net, &lane->call);
 	put_data_req_put(&body,
-			 &(struct put_data_req){ .put = u->put, .part = part, .offset = offset });
+			 &(struct put_data_req){
+				 .put = u->put, .part = part, .offset = offset, .need = need });
 	lane->is_busy = true;
 	lane->began = u->sent;
 	u->sent += len;
@@ -191,7 +193,7 @@ int upload_send(struct wadi_op *op, struct upload *u, struct lane *lane, uint32_
 
 		if (r == -EAGAIN) {
 			/* Nothing is on its way whose answer could bring room: ask for it. */
-			send_data(op, u, lane, part, offset, NULL, 0);
+			send_data(op, u, lane, part, offset, NULL, 0, len);
 			r = upload_wait(op, u);
 		}
 		if (r < 0)
@@ -199,7 +201,7 @@ int upload_send(struct wadi_op *op, struct upload *u, struct lane *lane, uint32_
 	}
 	if (u->result < 0)
 		return u->result;
-	send_data(op, u, lane, part, offset, data, len);
+	send_data(op, u, lane, part, offset, data, len, 0);
 	return 0;
 }
 

@@ -71,9 +71,12 @@ static int ask(struct wadi_op *op, struct upload *u, uint32_t part, uint64_t off
 		r = rcur_finish(&body);
 	question_end(&q);
 	room_leave(op->w, m);
-	/* There is room in either case, and perhaps it was waited for. */
-	if (r == 0 || r == -EOPNOTSUPP)
+	/* There is room in either case, and perhaps it was waited for. What was written counts as
+	 * if it had been sent: what may be is of all bytes. */
+	if (r == 0 || r == -EOPNOTSUPP) {
 		op_progress(op);
+		u->sent += req.used;
+	}
 	return r;
 }
 

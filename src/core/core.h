@@ -250,8 +250,11 @@ int fill_open(struct core *c, uint64_t job, uint64_t author, uint64_t len_hint, 
 uint64_t fill_room(const struct fill *f);
 /* True if as much as a writer has in flight may come without a lease. */
 bool fill_is_ahead(const struct fill *f);
-/* More is to come than was said: from here on its length is unknown. */
-void fill_is_longer(struct fill *f);
+/*
+ * Who fills it lacks room for so much. If what is leased for the length that was said cannot
+ * promise that, its length is unknown from here on.
+ */
+void fill_needs(struct fill *f, uint64_t len);
 /* Leases ahead, if that is needed. 1: there was less than that, as the job's quota has it. */
 int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size_t why_cap);
 /*

@@ -117,9 +117,10 @@ uint64_t fill_room(const struct fill *f)
 	return f->taken + (have > WASTE_BYTES ? have - WASTE_BYTES : 0);
 }
 
-void fill_is_longer(struct fill *f)
+void fill_needs(struct fill *f, uint64_t len)
 {
-	f->len_hint = 0;
+	if (f->part_count > 1 || expected(f) < len)
+		f->len_hint = 0;
 }
 
 static struct want want_more(const struct fill *f, uint64_t age_ms)

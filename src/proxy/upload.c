@@ -233,13 +233,20 @@ void upload_lease_if_needed(struct upload *u, uint64_t due_ns)
 	}
 }
 
-/*
- * Answers when more may come, or all has come. A frame without bytes asks for room for a
- * whole piece, whatever the length was said to be.
- */
+/* How much room a frame without bytes asks for. */
+static uint32_t need_of(const struct request *r)
+{
+	struct rcur body = request_body(r);
+	struct put_data_req req = { 0 };
+
+	(void)put_data_req_get(&body, &req); /* it was decoded before */
+	return req.need > 0 && req.need < TRANSFER_PIECE ? req.need : TRANSFER_PIECE;
+}
+
+/* Answers when more may come, or all has come; a frame without bytes, when what it needs may. */
 static void answer_data(struct request *r, struct upload *u)
 {
-	uint64_t need = r->payload_len > 0 ? 1 : TRANSFER_PIECE, due_ns = r->due_ns;
+	uint64_t need = r->payload_len > 0 ? 1 : need_of(r), due_ns = r->due_ns;
 	struct waiter *w;
 
 	if (has_all(u) && r->payload_len > 0) {
@@ -247,7 +254,7 @@ static void answer_data(struct request *r, struct upload *u)
 		return;
 	}
 	if (r->payload_len == 0)
-		fill_is_longer(u->fill);
+		fill_needs(u->fill, need);
 	if (has_room(u, need)) {
 		answer_room(r, u);
 		upload_lease_if_needed(u, due_ns);

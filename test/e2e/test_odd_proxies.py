@@ -155,8 +155,8 @@ def memory(size):
     return fd
 
 
-def test_a_stream_in_place_is_of_the_connection_that_it_was_opened_on(function, near):
-    """Its number is that of somebody else's stream on the next one, so nothing is said of it there."""
+def stream_in_place(function, near):
+    """One of which a MiB, all that there was room for, is written."""
     peer, segment = opens(function, near), memory(2 * MIB)
     function.say("keep.setdefault('s', Stream(keep['h'], 'x', 8 << 20)).write(b'1' * (1 << 20))")
     frame, said, _ = peer.asked("PUT_OPEN")
@@ -170,6 +170,29 @@ def test_a_stream_in_place_is_of_the_connection_that_it_was_opened_on(function, 
     function.hear()
     assert os.pread(segment, MIB + 1, 0) == b"1" * MIB + b"\0"
     os.close(segment)
+    return peer
+
+
+def test_what_was_written_in_place_is_of_what_may_be_sent(function, near):
+    """From there on its bytes are sent, within the room that there is for all of them."""
+    peer = stream_in_place(function, near)
+    function.say("keep['s'].write(b'2' * (2 << 20))")
+    frame, said, _ = peer.asked("PUT_ROOM")
+    assert said["used"] == MIB
+    peer.refuse(frame, "UNSUPPORTED")
+    for offset, room in ((MIB, 2 * MIB), (2 * MIB, 3 * MIB)):
+        for bytes_sent in 0, MIB:
+            frame, said, payload = peer.asked("PUT_DATA")
+            assert (said["offset"], said["need"]) == (offset, 0 if bytes_sent else MIB)
+            assert payload == b"2" * bytes_sent
+            peer.answer(frame, room=room)
+    function.hear()
+    assert function.end() == 0
+
+
+def test_a_stream_in_place_is_of_the_connection_that_it_was_opened_on(function, near):
+    """Its number is that of somebody else's stream on the next one, so nothing is said of it there."""
+    peer = stream_in_place(function, near)
     peer.close()
     function.say("keep['h'].turn()")  # hears of the end
     function.hear()
