@@ -9,6 +9,8 @@
  * - A change that was made before is answered after those that are still waited for. Nobody
  *   knows which of them it was, so all wait in one line; that is as long as the slowest proxy
  *   is slow, and no longer than SERVE_MS.
+ * - Moments are the clock's, not the loop's: we may have been stopped since its turn began, and
+ *   have answered in it a heartbeat that is younger, from which on somebody serves.
  * - Who does not answer in time is cut off. He comes back with nothing told on, and until then
  *   nobody waits for him twice.
  */
@@ -106,13 +108,13 @@ static void forget_send(struct forgetting *f, struct conn *c, const struct forge
 	struct wcur w;
 
 	if (!g) {
-		wait_until(f, s->loop->now_ns + SERVE_MS * MS);
+		wait_until(f, node_now_ns() + SERVE_MS * MS);
 		conn_close(c);
 		return;
 	}
 	g->forgetting = f;
 	g->conn = c;
-	g->sent_ns = s->loop->now_ns;
+	g->sent_ns = node_now_ns();
 	list_init(&g->of_forgetting);
 	list_init(&g->of_conn);
 	list_insert(&f->forgets, &g->of_forgetting);
@@ -200,7 +202,7 @@ void forgets_of_conn_over(struct conn *c)
 	struct shard *s = state->shard;
 
 	if (state->tells_on)
-		s->teller_lost_ns = s->loop->now_ns;
+		s->teller_lost_ns = node_now_ns();
 	while (!list_is_empty(&state->forgets)) {
 		struct forget *g = container_of(state->forgets.next, struct forget, of_conn);
 

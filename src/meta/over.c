@@ -8,9 +8,10 @@
  * JOB_END is answered when all that are connected have answered, or SERVE_MS after the
  * end: who was stopped does not serve it any more then. (What a store sends goes to
  * proxies.) The same goes for proxies whose connection is lost, since they may live, and for
- * what a predecessor of the shard had allowed. It is on the disk before anybody is told, or the
- * job would live again after a power cut. While the disk fails, one that is not durable ends all
- * the same, as long as that lasts: its bytes are wanted back.
+ * what a predecessor of the shard had allowed. (From when on is the clock's word, as in forget.c.)
+ * It is on the disk before anybody is told, or the job would live again after a power cut. While
+ * the disk fails, one that is not durable ends all the same, as long as that lasts: its bytes are
+ * wanted back.
  */
 #include "base/log.h"
 #include "base/node.h"
@@ -213,7 +214,7 @@ static void tell_all(struct over *o)
 	struct shard *s = o->shard;
 
 	o->lsn = 0;
-	o->since_ns = s->loop->now_ns;
+	o->since_ns = node_now_ns();
 	o->lost_ns = s->proxy_lost_ns;
 	for (struct list *l = s->conns.next, *next; l != &s->conns; l = next) {
 		next = l->next;
@@ -251,7 +252,7 @@ static struct over *over_new(struct shard *s, uint64_t job)
 		return NULL;
 	*o = (struct over){ .shard = s,
 			    .job = job,
-			    .since_ns = s->loop->now_ns,
+			    .since_ns = node_now_ns(),
 			    .lsn = s->log.lsn,
 			    .served = { .fire = served } };
 	list_init(&o->link);
@@ -334,7 +335,7 @@ void overs_of_conn_over(struct conn *c)
 	struct peer_state *state = c->state;
 
 	if (c->access && c->access->role == ROLE_PROXY)
-		state->shard->proxy_lost_ns = state->shard->loop->now_ns;
+		state->shard->proxy_lost_ns = node_now_ns();
 	while (!list_is_empty(&state->tellings))
 		telling_free(container_of(state->tellings.next, struct telling, of_conn));
 }
@@ -343,7 +344,7 @@ void overs_look(struct shard *s)
 {
 	while (!list_is_empty(&s->overs)) {
 		struct over *o = container_of(s->overs.next, struct over, link);
-		bool is_old = s->loop->now_ns - o->since_ns > OVER_MS * MS;
+		bool is_old = s->loop->now_ns > o->since_ns + OVER_MS * MS;
 
 		if (o->lsn > 0 || o->telling_count > 0 || (!is_old && s->over_count <= OVERS_MAX))
 			return;
