@@ -7,6 +7,8 @@ import ctypes
 import mmap
 import os
 import random
+import re
+import secrets
 import signal
 import socket
 import struct
@@ -25,6 +27,7 @@ from test_rings import ATTACHED, Handle, library, own  # noqa: F401, fixtures
 from wire import Wire, decode
 
 MB = 1 << 20
+STOPPED_S = 120 if os.environ.get("WADI_TEST_LARGE") else 0  # beyond what all the rest takes
 
 
 class Stat(ctypes.Structure):
@@ -391,12 +394,69 @@ def test_functions_are_killed_while_they_view(own, library):
     own.client()("doctor")
 
 
-def test_a_stopped_function_holds_nobody_up(own, library):
+class Signals:
+    """A process is stopped as a shell does it."""
+
+    def __init__(self, process):
+        self.process = process
+
+    def stop(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def close(self):
+        pass
+
+
+class Freezer:
+    """As platforms do it: with a control group, in version 1 or 2."""
+
+    def __init__(self, process):
+        with open("/proc/self/cgroup") as lines:
+            own = dict(line.strip().split(":", 2)[1:] for line in lines)
+        self.is_old = "freezer" in own
+        top = "/sys/fs/cgroup/freezer" + own["freezer"] if self.is_old else "/sys/fs/cgroup" + own.get("", "/")
+        self.path = os.path.join(top, "wadi-test-" + secrets.token_hex(4))
+        try:
+            os.mkdir(self.path)
+        except OSError as why:
+            finish(process)
+            pytest.skip(f"no control group can be made here: {why}")
+        self.write("cgroup.procs", str(process.pid))
+
+    def write(self, name, text):
+        with open(f"{self.path}/{name}", "w") as file:
+            file.write(text)
+
+    def read(self, name):
+        with open(f"{self.path}/{name}") as file:
+            return file.read()
+
+    def is_frozen(self):
+        return re.search(r"^FROZEN$|^frozen 1$", self.read("freezer.state" if self.is_old else "cgroup.events"), re.M)
+
+    def stop(self):
+        self.write("freezer.state", "FROZEN") if self.is_old else self.write("cgroup.freeze", "1")
+        until(self.is_frozen, "it to be frozen")
+
+    def go_on(self):
+        self.write("freezer.state", "THAWED") if self.is_old else self.write("cgroup.freeze", "0")
+
+    def close(self):
+        until(lambda: not self.read("cgroup.procs"), "nobody to be in it")
+        os.rmdir(self.path)
+
+
+@pytest.mark.parametrize("how", [Signals, Freezer])
+def test_a_stopped_function_holds_nobody_up(own, library, how):
     w, other = own.job(), own.job()
     w("put", "-", "x", input=pattern(20 * MB))
     w("put", "-", "y", input=pattern(5000))
     process = start(library, own, w, "hold")
-    process.send_signal(signal.SIGSTOP)
+    stopped = how(process)
+    stopped.stop()
     try:
         began = time.monotonic()
         w("put", "-", "x", input=pattern(5000, 1))
@@ -406,13 +466,15 @@ def test_a_stopped_function_holds_nobody_up(own, library):
         assert time.monotonic() - began < 30  # half of what a view may be kept for
         until(lambda: own.client().json("top")["segments"] == 0, "its segments")
         other("put", "-", "x", input=pattern(20 * MB, 2))
+        time.sleep(STOPPED_S)
     finally:
-        process.send_signal(signal.SIGCONT)
+        stopped.go_on()
     process.stdin.write(b"go on\n")
     process.stdin.flush()
     assert process.stdout.readline() == b"[%d, %d]\n" % (STALE, STALE)
     assert process.wait(20) == 0
     finish(process)
+    stopped.close()
     assert other("get", "x") == pattern(20 * MB, 2)
 
 
