@@ -7,8 +7,8 @@ dev:   a `wadi dev`; killed are the server and its keeper, in turn at random.
 roles: `wadi meta`, `store` and `proxy`, and their keepers.
 
 One process is dead at a time. Nothing that was acknowledged may be lost or wrong, and nothing
-may be left in the store afterwards. Ends with `N kills, 0 lost` and exit status 0, or with what
-went wrong. The build is that of WADI_BUILD.
+may be left in the store afterwards, nor of its shared memory when all have ended. Ends with
+`N kills, 0 lost` and exit status 0, or with what went wrong. The build is that of WADI_BUILD.
 """
 import argparse
 import json
@@ -25,6 +25,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../e2e"))
 from conftest import BUILD, WADI, Client, clean_environment, run_wadi  # noqa: E402
 from cluster import free_ports, keepers, kill_keepers  # noqa: E402
+from group import Group  # noqa: E402
 
 CHURN = os.path.join(BUILD, "test/torture/churn")
 READY_S = 30
@@ -32,7 +33,7 @@ READY_S = 30
 
 class Server:
     def __init__(self, directory, name, command):
-        self.name, self.command = name, command
+        self.name, self.command, self.group = name, command, None
         self.env = clean_environment(XDG_RUNTIME_DIR=directory)
         self.run_directory = f"{directory}/wadi-{command[command.index('--listen') + 1].rsplit(':', 1)[1]}"
         self.log_path = os.path.join(directory, name + ".log")
@@ -43,7 +44,8 @@ class Server:
         begun = time.monotonic()
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stderr=log,
-                                            stdout=subprocess.PIPE, env=self.env)
+                                            stdout=subprocess.PIPE, env=self.env,
+                                            preexec_fn=self.group.enter)
         text = b""
         while b"ready\n" not in text:
             more = os.read(self.process.stdout.fileno(), 65536)
@@ -127,9 +129,10 @@ def main():
     dice = random.Random(seed)
     directory = tempfile.mkdtemp(prefix="wadi-kills-")
     endpoint, key, servers = servers_of(o.mode, directory, o.data, o.memory)
-    clients, code = [], 1
+    clients, code, group = [], 1, Group("kills")
     try:
         for s in servers:
+            s.group = group
             s.start()
         admin = Client("tcp://" + endpoint, key)
         token = admin("job", "create", "churn", "--lease", "1h").decode().strip()
@@ -147,6 +150,10 @@ def main():
         for s in reversed(servers):
             if s.stop() != 0:
                 raise SystemExit(f"{s.name} did not end well: {s.tail()}")
+        if group.path:
+            most = group.read(2)
+            wait_for(lambda: group.stat("shmem") == 0, lambda: f"{group.stat('shmem')} bytes of shared memory to go")
+            print(f"the most memory: {most / 1e6:.0f} MB; no shared memory is left")
         for s in servers:
             times = sorted(s.ready_ms)
             print(f"{s.name}: {len(times)} starts, ready after {times[len(times) // 2]:.0f} ms (median), "
@@ -163,6 +170,7 @@ def main():
             kill_keepers(s.run_directory)
             if code and s.process:
                 print(f"--- {s.name}\n{s.tail()}")
+        group.remove()
         shutil.rmtree(directory, ignore_errors=True)
     return code
 

@@ -20,6 +20,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../e2e"))
 from conftest import BUILD, WADI, Client, clean_environment  # noqa: E402
 from cluster import Cluster, Role, free_ports  # noqa: E402
+from group import Group  # noqa: E402
 
 MANY = os.path.join(BUILD, "test/torture/many")
 UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -27,61 +28,6 @@ UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 def number(text):
     return int(float(text[:-1]) * UNITS[text[-1]]) if text[-1] in UNITS else int(text)
-
-
-class Group:
-    """A memory cgroup, v1 or v2."""
-
-    def __init__(self, limit):
-        name = f"wadi-many-{os.getpid()}"
-        v1, v2 = f"/sys/fs/cgroup/memory/{name}", f"/sys/fs/cgroup/{name}"
-        self.path, self.files = (v1, ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.max_usage_in_bytes")) \
-            if os.path.isdir("/sys/fs/cgroup/memory") else (v2, ("memory.max", "memory.current", "memory.peak"))
-        try:
-            os.mkdir(self.path)
-            with open(os.path.join(self.path, self.files[0]), "w") as file:
-                file.write(str(limit))
-        except OSError as why:
-            print(f"no memory cgroup here ({why}): its limit is not checked")
-            self.path = None
-
-    def enter(self):
-        if self.path:
-            with open(os.path.join(self.path, "cgroup.procs"), "w") as file:
-                file.write(str(os.getpid()))
-
-    def read(self, which):
-        if not self.path:
-            return 0
-        with open(os.path.join(self.path, self.files[which])) as file:
-            return int(file.read())
-
-    def stat(self, *names):
-        with open(os.path.join(self.path, "memory.stat")) as file:
-            lines = dict(line.split() for line in file)
-        return sum(int(lines.get(n, 0)) for n in names)
-
-    def used(self):
-        """Without the cache of files that were only read."""
-        return self.stat("rss", "shmem") if self.path and "memory/" in self.path else self.read(1)
-
-    def failures(self):
-        if not self.path:
-            return 0
-        name = os.path.join(self.path, "memory.failcnt")
-        if os.path.exists(name):
-            with open(name) as file:
-                return int(file.read())
-        return 0
-
-    def remove(self):
-        for _ in range(100):
-            try:
-                if self.path:
-                    os.rmdir(self.path)
-                return
-            except OSError:
-                time.sleep(0.05)
 
 
 def cpu_s(pid):
@@ -92,7 +38,7 @@ def cpu_s(pid):
 
 class Store:
     def __init__(self, memory, tmp, *options):
-        self.group, self.memory, self.options = Group(memory), memory, options
+        self.group, self.memory, self.options = Group("many", memory), memory, options
         self.ports = [f"127.0.0.1:{p}" for p in free_ports(4)]
         self.log, self.process = os.path.join(tmp, "log"), None
         self.client = Client("tcp://" + self.ports[0])
@@ -146,6 +92,7 @@ class Store:
         self.group.remove()
         print(f"  ended with {code}; the most memory: {peak / 1e6:.0f} MB; the limit was hit {failures} times")
         assert code == 0, open(self.log).read()[-2000:]
+        assert failures == 0, "more memory was wanted than --memory says"
 
 
 def timed(what, function):
