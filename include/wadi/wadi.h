@@ -468,7 +468,7 @@ struct wadi_store_info {
 	bool is_partial; /* a storage server is out of reach, or was lost with what it counted:
 			  * dram_byte_ms is too little */
 	uint64_t lingering_bytes; /* bytes that functions made anew, at the last look, of memory
-				   * which they map and which is nobody's any more */
+				   * which they map and which was given back */
 };
 WADI_API int wadi_store_info(struct wadi *w, struct wadi_store_info *ret);
 

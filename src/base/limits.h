@@ -117,7 +117,7 @@
  */
 #define RETIRED_MAX 1024
 
-/* They are looked at so often. */
+/* They are looked at so often; so are segments in use, where they were punched and are mapped. */
 #define RETIRED_LOOK_MS 1000
 
 /* Asks for segments that wait at one pool for space; the next one is told to come again. */

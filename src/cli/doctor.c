@@ -190,6 +190,19 @@ static void look_at_bills(struct doctor *d, struct wadi *w)
 			gb_seconds((uint64_t)(sum >> 64), (uint64_t)sum));
 }
 
+/* Each time it is punched, so there is as much as they touch in a second. */
+static void look_at_touched(struct doctor *d, struct wadi *w)
+{
+	char bytes[QUANTITY_TEXT_MAX];
+	struct wadi_store_info info;
+
+	if (wadi_store_info(w, &info) == 0 && info.lingering_bytes > 0)
+		finding(d, FINDING_WARN, "memory",
+			"if it stays so, end the functions that map memory and write there",
+			"functions touched %s that was given back",
+			bytes_rough(info.lingering_bytes, bytes));
+}
+
 static void look_at_store(struct doctor *d, const struct wadi_options *options)
 {
 	const char *endpoint = options->endpoint ? options->endpoint : "tcp://127.0.0.1:4870";
@@ -210,6 +223,7 @@ static void look_at_store(struct doctor *d, const struct wadi_options *options)
 		finding(d, FINDING_OK, "store", NULL, "%s answers within %llu us, job %s", endpoint,
 			(unsigned long long)us, wadi_job_name(w));
 		look_at_bills(d, w);
+		look_at_touched(d, w);
 	}
 	wadi_close(w);
 }

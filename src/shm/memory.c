@@ -100,6 +100,13 @@ static int memfd_make(size_t size, struct memory *ret)
 	return r;
 }
 
+uint64_t memory_there(const struct memory *m)
+{
+	struct stat st;
+
+	return fstat(m->fd, &st) < 0 ? 0 : (uint64_t)st.st_blocks * 512;
+}
+
 /* Ours can write; and a description that is shared could be told things, leases and flags. */
 static int open_anew(const struct memory *m, int flags)
 {

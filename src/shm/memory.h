@@ -54,6 +54,9 @@ extern const struct media media_memfd, media_heap;
  */
 int memory_adopt(int fd, struct memory *ret);
 
+/* Bytes of pages that are there, whoever made them; 0 of plain memory. */
+uint64_t memory_there(const struct memory *m);
+
 /*
  * A description of its own for somebody else, who can read and map it, and not write. It is the
  * caller's. -EOPNOTSUPP: plain memory; -EMFILE, -ENFILE.

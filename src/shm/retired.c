@@ -104,14 +104,15 @@ void retired_add(struct retired *r, const struct media *media, struct memory *m)
 static uint64_t punch(struct retired *r, int fd)
 {
 	struct memory m = { .fd = fd };
+	uint64_t there = memory_there(&m);
 	struct stat st;
 
-	if (fstat(fd, &st) < 0 || st.st_blocks == 0)
+	if (there == 0 || fstat(fd, &st) < 0)
 		return 0;
 	m.size = (size_t)st.st_size;
 	if (media_memfd.punch(&m, 0, m.size) == 0)
-		r->tally.punched_bytes += (uint64_t)st.st_blocks * 512;
-	return (uint64_t)st.st_blocks * 512;
+		r->tally.punched_bytes += there;
+	return there;
 }
 
 bool retired_look(struct retired *r, uint64_t bytes)

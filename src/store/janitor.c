@@ -46,6 +46,9 @@ void janitor_step(const struct media *media, struct keep *keep, struct retired *
 	case STEP_PUNCH:
 		s->result = media->punch(&s->memory, s->from, s->to);
 		break;
+	case STEP_LOOK:
+		s->there = memory_there(&s->memory);
+		break;
 	case STEP_UNMAKE:
 		/* Whoever else maps it has nothing left of it; if that fails, its end takes them.
 		 */
@@ -73,9 +76,11 @@ static void tell(struct janitor *j, const struct retired_tally *t, uint64_t agai
 	struct pool_counters *c = &j->pool->counters;
 
 	c->retired_count = t->count;
-	c->lingering_bytes = t->lingering_bytes;
-	c->punched_again_bytes = t->punched_bytes;
+	/* Beside what the pool counts, of segments in use. */
+	c->lingering_bytes += t->lingering_bytes - j->told.lingering_bytes;
+	c->punched_again_bytes += t->punched_bytes - j->told.punched_bytes;
 	c->let_go_count = t->let_go_count;
+	j->told = *t;
 	if (t->count > 0 && !j->look.is_away && !timer_is_running(&j->again))
 		timer_start(j->loop, &j->again, j->loop->now_ns + again_ns);
 }

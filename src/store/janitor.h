@@ -48,7 +48,8 @@ struct janitor {
 	struct keep *keep; /* not ours; NULL: none */
 	struct helper *helper;
 	struct batch batches[JANITOR_BATCHES];
-	struct retired *retired; /* not ours; the helper's while we are open */
+	struct retired *retired;   /* not ours; the helper's while we are open */
+	struct retired_tally told; /* to the pool */
 	struct look look;
 	struct timer again;                  /* for the next look, while there are any */
 	void (*reported)(struct janitor *j); /* the owner's: the pool has changed */

@@ -28,12 +28,22 @@ static void near_unpin(struct reach *r, uint64_t id, bool was_to_write)
 	store_unpin(r->store, pool_pinned(&r->store->pool, id), was_to_write);
 }
 
+static int export(struct store *s, uint64_t job, uint64_t segment, uint32_t generation,
+		  struct segment **ret)
+{
+	int e = pool_export(&s->pool, job, segment, generation, s->loop->now_ns, ret);
+
+	if (e == 0)
+		store_changed(s); /* it may be one more to look at */
+	return e;
+}
+
 static int near_export(struct reach *r, uint64_t job, uint64_t segment, uint32_t generation,
 		       uint32_t *ret_size)
 {
 	struct segment *s;
 
-	if (pool_export(&r->store->pool, job, segment, generation, &s) < 0)
+	if (export(r->store, job, segment, generation, &s) < 0)
 		return -ESTALE;
 	*ret_size = s->size;
 	return memory_export(&s->memory);
@@ -55,7 +65,7 @@ static int near_export_to_write(struct reach *r, uint64_t job, uint64_t segment,
 {
 	struct segment *s;
 
-	if (pool_export(&r->store->pool, job, segment, generation, &s) < 0 || s->author != author)
+	if (export(r->store, job, segment, generation, &s) < 0 || s->author != author)
 		return -ESTALE;
 	*ret_size = s->size;
 	return memory_export_to_write(&s->memory);

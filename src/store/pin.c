@@ -112,7 +112,16 @@ int pool_pin_to_write(struct pool *p, uint64_t job, uint64_t id, uint32_t genera
 	return r;
 }
 
-int pool_export(struct pool *p, uint64_t job, uint64_t id, uint32_t generation,
+static void export(struct pool *p, struct segment *s)
+{
+	if (s->is_exported)
+		return;
+	s->is_exported = true;
+	p->counters.exported_count++;
+	pool_note(p, s);
+}
+
+int pool_export(struct pool *p, uint64_t job, uint64_t id, uint32_t generation, uint64_t now_ns,
 		struct segment **ret)
 {
 	struct segment *s;
@@ -120,11 +129,8 @@ int pool_export(struct pool *p, uint64_t job, uint64_t id, uint32_t generation,
 
 	if (r < 0)
 		return r;
-	if (!s->is_exported) {
-		s->is_exported = true;
-		p->counters.exported_count++;
-		pool_note(p, s);
-	}
+	export(p, s);
+	pool_watch(p, s, now_ns);
 	*ret = s;
 	return 0;
 }
@@ -145,5 +151,7 @@ int pool_export_to_write(struct pool *p, uint64_t job, uint64_t id, uint32_t gen
 	s->author = author;
 	if (s->authored == generation)
 		pool_note(p, s);
-	return pool_export(p, job, id, generation, ret);
+	export(p, s);
+	*ret = s;
+	return 0;
 }

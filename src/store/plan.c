@@ -45,6 +45,9 @@
 /* Who replaces at once frees segments before, as whole as they were. */
 #define PUNCH_NS 1000000000ull
 
+/* What functions may have touched again is looked at so many at once: a call of the kernel each. */
+#define LOOKS 32
+
 /* What was punched of a segment is made again if it is no more than this share. */
 #define REFILL_SHARE 2
 
@@ -444,6 +447,24 @@ static bool may_punch(const struct pool *p, uint64_t now_ns)
 	return s && (now_ns - s->since_ns >= PUNCH_NS || !has_to_spare(p));
 }
 
+/*
+ * Much may have been touched, out of malice: it is punched one at a time, so that nobody who waits
+ * is held up for all of it.
+ */
+static unsigned emit_looks(struct pool *p, struct step *steps, unsigned cap, uint64_t now_ns)
+{
+	struct segment *s = pool_next_touched(p);
+	unsigned n = 0;
+
+	if (s && n < cap)
+		steps[n++] = punch_of(s);
+	if (pool_look_due_ns(p) > now_ns)
+		return n;
+	while (n < cap && n < LOOKS && (s = pool_next_look(p, now_ns)))
+		steps[n++] = step_of(STEP_LOOK, s, 0, s->size);
+	return n;
+}
+
 static uint64_t step_add(struct step *to, struct step step)
 {
 	*to = step;
@@ -467,7 +488,7 @@ unsigned pool_plan(struct pool *p, struct step *steps, unsigned cap, uint64_t by
 	struct planning g = { .p = p, .now_ns = now_ns };
 	enum pool_urgency first;
 	uint64_t sum = 0;
-	unsigned n = 0;
+	unsigned looks = emit_looks(p, steps, cap, now_ns), n = looks;
 
 	targets(p, now_ns, g.target);
 	for (unsigned i = 0; i < POOL_CLASSES; i++)
@@ -486,7 +507,7 @@ unsigned pool_plan(struct pool *p, struct step *steps, unsigned cap, uint64_t by
 	n = emit(p, POOL_WANTED, steps, n, cap, bytes < WANTED_BYTES ? bytes : WANTED_BYTES, &sum);
 	/* And a piece of a large one, so that neither kind waits for all of the other. */
 	n = emit(p, POOL_LARGE, steps, n, n < cap ? n + 1 : cap, bytes, &sum);
-	if (n > 0 && p->ask_count > 0)
+	if (n > looks && p->ask_count > 0)
 		return n;
 	n = emit(p, POOL_WARMED, steps, n, cap, bytes, &sum);
 	/* What is in the making for the stock may be just what somebody waits for. */
@@ -526,6 +547,26 @@ static void finish(struct pool *p, struct segment *s, uint64_t now_ns)
 	}
 }
 
+/* If it failed, the pages are there and counted until the segment is freed. */
+static void punched(struct pool *p, struct segment *s, uint32_t len)
+{
+	if (s->held < s->size) {
+		p->counters.punched_again_bytes += s->lingering;
+		return;
+	}
+	p->counters.punched_bytes += len;
+	pool_hold(p, s, s->held - len);
+}
+
+/* A step of one that was in use, and may have been freed meanwhile. */
+static void on_with(struct pool *p, struct segment *s, uint64_t now_ns)
+{
+	if (s->state == SEGMENT_UNMAKING)
+		list_insert(&p->begun[s->urgency], &s->link);
+	else
+		pool_watch(p, s, now_ns);
+}
+
 static void step_done(struct pool *p, const struct step *step, uint64_t now_ns)
 {
 	struct segment *s = step->segment;
@@ -535,13 +576,13 @@ static void step_done(struct pool *p, const struct step *step, uint64_t now_ns)
 	s->memory = step->memory;
 	switch (step->kind) {
 	case STEP_PUNCH:
-		/* If it failed, the pages are there and counted until the segment is freed. */
-		if (step->result == 0) {
-			p->counters.punched_bytes += len;
-			pool_hold(p, s, s->held - len);
-		}
-		if (s->state == SEGMENT_UNMAKING)
-			list_insert(&p->begun[s->urgency], &s->link);
+		if (step->result == 0)
+			punched(p, s, len);
+		on_with(p, s, now_ns);
+		return;
+	case STEP_LOOK:
+		pool_looked(p, s, step->there);
+		on_with(p, s, now_ns);
 		return;
 	case STEP_MAKE:
 	case STEP_REFILL:
@@ -595,6 +636,7 @@ uint64_t pool_due_ns(const struct pool *p, uint64_t now_ns)
 		sooner(&due_ns, oldest->arrived_ns + ASK_PATIENCE_NS);
 	if (punch)
 		sooner(&due_ns, has_to_spare(p) ? punch->since_ns + PUNCH_NS : now_ns);
+	sooner(&due_ns, pool_look_due_ns(p));
 	if (p->failed_ns && p->failed_ns + FAILED_NS > now_ns)
 		sooner(&due_ns, p->failed_ns + FAILED_NS);
 	for (unsigned i = 0; i < POOL_CLASSES; i++) {

@@ -177,6 +177,8 @@ int pool_init(struct pool *p, uint64_t number, uint64_t limit, unsigned segment_
 		p->moving = POOL_MOVE_SEGMENTS * (uint64_t)size_max;
 	list_init(&p->voids);
 	list_init(&p->punches);
+	list_init(&p->looks);
+	list_init(&p->touched);
 	for (unsigned i = 0; i < POOL_URGENCIES; i++)
 		list_init(&p->begun[i]);
 	list_init(&p->over);
@@ -360,6 +362,7 @@ static void settle(struct pool *p, struct segment *s, uint64_t now_ns)
 	/* Who maps it keeps its pages, so a successor has to find and punch them. */
 	if (s->is_exported)
 		free_row = (struct row){ .size = s->size, .flags = ROW_EXPORTED };
+	pool_lingers(p, s, 0);
 	htable_remove(&p->requests, &s->by_request);
 	list_remove(&s->of_job);
 	close_row(p, s->index, &row);
@@ -449,8 +452,10 @@ int pool_free(struct pool *p, uint64_t id, uint32_t generation, uint64_t stamp_n
 		pool_enter(p, s, SEGMENT_FREEING);
 		pool_note(p, s);
 	}
-	if (s->pin_count > 0)
+	if (s->pin_count > 0) {
+		pool_watch(p, s, now_ns);
 		return -EAGAIN;
+	}
 	settle(p, s, now_ns);
 	return 0;
 }
@@ -506,6 +511,7 @@ static int restore_used(struct pool *p, struct segment *s, const struct row *row
 	pool_hold(p, s, held);
 	pool_enter(p, s, s->was_sealed ? SEGMENT_SEALED : SEGMENT_OPEN);
 	consider_punch(p, s, 0);
+	pool_watch(p, s, 0);
 	return 0;
 }
 

@@ -21,7 +21,7 @@
  * CLEAN      zeros in every byte; on `clean` of its class.
  * OPEN       of one job; who has the key may write, until seal, revoke or free.
  * SEALED     its untouched middle is punched, once nobody writes or reads there any more and
- *            if it is not freed soon.
+ *            if it is not freed soon; and again, if functions that map it touch it there.
  * FREEING    no new pins; the slot hears of it when the last one is gone.
  * REFILLING  still of its job; gets pages where it was punched, if most of it was not.
  * DIRTY      still of its job, which may have it again as it is; on `dirty`, or `exported`.
@@ -97,8 +97,9 @@ struct segment {
 	/* pool's own. */
 	struct memory memory;
 	enum segment_state state;
-	uint32_t held; /* bytes of `reserved` */
-	uint32_t done; /* how far the janitor is */
+	uint32_t held;      /* bytes of `reserved` */
+	uint32_t done;      /* how far the janitor is */
+	uint32_t lingering; /* bytes more than `held`, when it was looked at last */
 	uint32_t index;
 	uint8_t class_of_size;
 	uint8_t urgency; /* enum pool_urgency: which `begun` it is on */
@@ -108,7 +109,7 @@ struct segment {
 	bool is_viewed;    /* perhaps, since a predecessor had exported it; so it is pinned */
 	uint64_t author;   /* the function that may write to its memory; 0: only we do */
 	uint32_t authored; /* the generation since which that is so */
-	uint64_t since_ns; /* DIRTY; SEALED, on `punches` */
+	uint64_t since_ns; /* DIRTY; SEALED, on `punches`; on `looks` */
 	struct list link;  /* of its state */
 	struct list of_job;
 	struct hlink by_request;
@@ -155,8 +156,8 @@ struct grants {
 	struct grant list[LEASE_SEGMENTS_MAX];
 };
 
-/* What the janitor is to do. It fills in `memory` and `result`. */
-enum step_kind { STEP_MAKE, STEP_REFILL, STEP_SCRUB, STEP_PUNCH, STEP_UNMAKE };
+/* What the janitor is to do. It fills in `memory`, `there` and `result`. */
+enum step_kind { STEP_MAKE, STEP_REFILL, STEP_SCRUB, STEP_PUNCH, STEP_LOOK, STEP_UNMAKE };
 struct step {
 	enum step_kind kind;
 	struct segment *segment; /* not to be touched by the janitor */
@@ -164,6 +165,7 @@ struct step {
 	struct memory memory;
 	uint32_t size, from, to; /* bytes; `from` 0 begins, `to` == size ends */
 	bool is_exported;        /* functions may map it */
+	uint64_t there;          /* STEP_LOOK: bytes of pages */
 	int result;
 };
 
@@ -185,6 +187,7 @@ struct pool {
 	unsigned segment_count;  /* that ever were */
 	unsigned void_count;
 	struct list voids, punches, over;
+	struct list looks, touched;        /* functions may have touched what was punched; have */
 	struct list begun[POOL_URGENCIES]; /* the janitor's, and not away */
 	struct list clean[POOL_CLASSES], dirty[POOL_CLASSES];
 	struct list exported[POOL_CLASSES]; /* DIRTY ones that are not to be scrubbed */
@@ -257,7 +260,7 @@ struct segment *pool_pinned(struct pool *p, uint64_t id);
  * For functions of its job, which may map its memory from now on, and as long as they like:
  * nobody else ever gets it. -ESTALE: also of another job; -EIDRM: its job is over.
  */
-int pool_export(struct pool *p, uint64_t job, uint64_t id, uint32_t generation,
+int pool_export(struct pool *p, uint64_t job, uint64_t id, uint32_t generation, uint64_t now_ns,
 		struct segment **ret);
 /*
  * Likewise, and this one may write, too, until pool_author_over(). Of an OPEN segment that was

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * pool_priv: what the files of a pool share. pool.c has the segments and their life, grant.c who is
- * given one, pin.c who may touch it, ask.c those who wait, plan.c what the janitor is to do.
+ * given one, pin.c who may touch it, ask.c those who wait, plan.c what the janitor is to do, look.c
+ * what functions may have touched again.
  */
 #pragma once
 
@@ -94,6 +95,19 @@ uint64_t pool_ask_bytes(const struct ask *a);
 
 /* True: what was punched of a freed segment is made again, and its job may have it then. */
 bool pool_refill(struct pool *p, struct segment *s, uint64_t now_ns);
+
+/* In use, punched, and mapped by functions: from now on it is looked at; else nothing happens. */
+void pool_watch(struct pool *p, struct segment *s, uint64_t now_ns);
+/* When to look again; UINT64_MAX: at nothing. */
+uint64_t pool_look_due_ns(const struct pool *p);
+/* One to be looked at with those that are due; NULL: there are no more. */
+struct segment *pool_next_look(const struct pool *p, uint64_t now_ns);
+/* It was, and so many bytes are there. */
+void pool_looked(struct pool *p, struct segment *s, uint64_t there);
+/* One to be punched again; NULL: none. */
+struct segment *pool_next_touched(const struct pool *p);
+/* So many bytes more than `held` are there. */
+void pool_lingers(struct pool *p, struct segment *s, uint32_t bytes);
 
 /* So much more would be of a reserve: what nobody needs is not kept beyond that. */
 bool pool_is_short(const struct pool *p, uint64_t bytes);

@@ -12,7 +12,7 @@ import pytest
 import wire as protocol
 from conftest import REFUSED, pattern, until
 from test_direct import Program
-from test_near import Keeping, inodes, not_dev
+from test_near import Keeping, Near, inodes, not_dev
 from test_restart import again  # noqa: F401, a fixture
 from test_rings import own  # noqa: F401, a fixture
 from test_server import http_get
@@ -183,6 +183,80 @@ def test_a_successor_watches_what_its_predecessor_had_taken_back(again):
             until(lambda: n.pages() == 0, "what it touches again is punched")
             server.kill()
             server.start()
+
+
+class Sparse:
+    """A segment in use that an object of 256 KiB has alone: the first one of more, since they grow with what is put."""
+    used = 262_144
+
+    def __init__(self, n):
+        for i in range(20):
+            self.path, self.data = f"{i}", pattern(self.used, i)
+            put, self.part = n.reserve(self.used)
+            self.mine, self.fd = n.map(put), n.fds[-1]
+            self.at = slice(self.part["offset"], self.part["offset"] + self.used)
+            self.mine[self.at] = self.data
+            assert n.put(put, self.path, b"\0" * 16).status == "OK"
+            if len(self.mine) > 2 * self.used:
+                break
+        assert self.there() == len(self.mine)
+        self.rest = len(self.mine) - self.used
+
+    def there(self):
+        return os.fstat(self.fd).st_blocks * 512
+
+    def until_punched(self):
+        until(lambda: self.there() == self.used, "what nothing was put into is punched")
+
+    def write(self):
+        for i in range(0, len(self.mine), self.used):
+            if i != self.at.start:
+                self.mine[i:i + self.used] = b"?" * self.used
+
+    def is_whole(self):
+        return self.mine[self.at] == self.data
+
+
+def touched_and_punched(store, sparse, touch):
+    """What functions touch is seen, and it is not there for long."""
+    sparse.until_punched()
+    # A look may come in the middle of it.
+    until(lambda: (touch(), store.client().top()["lingering_bytes"] == sparse.rest)[1], "it to be seen")
+    until(lambda: (touch(), b"that was given back" in store.client()("doctor"))[1], "it to be told")
+    sparse.until_punched()
+    until(lambda: store.client().top()["lingering_bytes"] == 0, "it to have been seen")
+
+
+def test_what_a_function_touches_in_a_segment_in_use_is_punched(own):
+    """What nothing was put into was punched, and the room is others'. To write there makes pages again, as to read does."""
+    w = own.job()
+    with Writer(own.endpoints["unix"], w.token) as n, Near(own.endpoints["unix"], w.token) as reader:
+        sparse = Sparse(n)
+        read = reader.export(sparse.part["segment"], sparse.part["since"])
+        touched_and_punched(own, sparse, sparse.write)
+        touched_and_punched(own, sparse, lambda: read[:])
+        n.wire.close()
+        touched_and_punched(own, sparse, sparse.write)
+        assert metric(own, "pool_punched_again_bytes") >= 3 * sparse.rest
+        assert sparse.is_whole() and read[sparse.at] == sparse.data
+    for i in range(int(sparse.path) + 1):
+        w("rm", f"{i}")
+    until(lambda: w.held() == 0, "its segments")
+    own.client()("doctor")
+
+
+def test_a_successor_watches_what_is_in_use(again):  # noqa: F811
+    with killable(again) as (server, w), Writer(server.endpoints["unix"], w.token) as n:
+        sparse = Sparse(n)
+        sparse.until_punched()
+        server.kill()
+        sparse.write()
+        server.start()
+        for _ in range(2):
+            sparse.until_punched()
+            sparse.write()
+            until(lambda: w.top()["lingering_bytes"] > 0, "it to be seen")
+        assert sparse.is_whole() and w.json("stat", sparse.path)["length"] == sparse.used
 
 
 def test_what_is_not_committed_goes_with_its_function(own, lib):

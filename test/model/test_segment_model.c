@@ -92,7 +92,7 @@ static unsigned __int128 booked_moments;
 static bool machine_is_full;
 static struct {
 	uint64_t grants, waits, refusals, frees, overs, seals, pins, late_frees, repeats, fails,
-		refills, kills, losses;
+		refills, exports, touches, kills, losses;
 } did;
 
 static uint64_t job_id(unsigned j)
@@ -470,6 +470,21 @@ static void seal_some(void)
 	did.seals++;
 }
 
+/* Functions may map it from now on, and touch what was punched. */
+static void export_some(void)
+{
+	struct held *h = any_held();
+	struct segment *s;
+
+	if (!h)
+		return;
+	CHECK(pool_export(&p, h->job, h->g.segment, h->g.generation, now, &s) ==
+	      (h->is_freed  ? -ESTALE
+	       : is_over(h) ? -EIDRM
+			    : 0));
+	did.exports++;
+}
+
 static void free_one(struct held *h)
 {
 	uint64_t stamp_ns = 1700000000ull * 1000000000 + now;
@@ -560,6 +575,10 @@ static void janitor_ends(void)
 
 	for (unsigned i = 0; i < f->count; i++) {
 		janitor_step(&media, keep, &retired, &f->steps[i]);
+		if (f->steps[i].kind == STEP_LOOK && roll(2)) {
+			f->steps[i].there = f->steps[i].size;
+			did.touches++;
+		}
 		did.fails += f->steps[i].result < 0;
 		did.refills += f->steps[i].kind == STEP_REFILL && f->steps[i].result == 0;
 	}
@@ -614,7 +633,8 @@ static void restart(void)
 {
 	uint64_t number = p.number, losses = did.losses, wall_ns = 1700000000ull * 1000000000 + now;
 	struct restored restored;
-	unsigned count = 0;
+	struct segment *viewed;
+	unsigned count = 0, at = 0;
 	int r;
 
 	kill_in_the_middle();
@@ -630,6 +650,8 @@ static void restart(void)
 		r = pool_open(&p, keep, &media, &retired, LIMIT, wall_ns, &restored);
 	}
 	CHECK(r == 0 && restored.is_again && p.number == number && p.limit == LIMIT);
+	while ((viewed = pool_view_over(&p, &at)) != NULL)
+		pool_unpin(&p, viewed, false, now);
 	keep_drop_rest(keep);
 	for (unsigned k = 0; k < HELDS; k++) {
 		struct held *h = &helds[k];
@@ -648,13 +670,15 @@ static void restart(void)
 
 static void check_pool(void)
 {
-	uint64_t reserved = 0, used = 0;
+	uint64_t reserved = 0, used = 0, lingering = 0;
 	unsigned count = 0, clean = 0, dirty = 0;
 
 	for (unsigned i = 0; i < p.segment_count; i++) {
 		const struct segment *s = &p.chunks[i / 256][i % 256];
 
 		reserved += s->held;
+		lingering += s->lingering;
+		CHECK(s->lingering == 0 || (s->is_exported && s->held + s->lingering == s->size));
 		CHECK(s->held <= s->size);
 		CHECK(s->state != SEGMENT_VOID || (s->held == 0 && !s->memory.ptr));
 		CHECK(s->state != SEGMENT_DIRTY || s->held == s->size);
@@ -666,6 +690,7 @@ static void check_pool(void)
 		dirty += s->state == SEGMENT_DIRTY;
 	}
 	CHECK(reserved == p.reserved && reserved <= LIMIT);
+	CHECK(lingering == p.counters.lingering_bytes);
 	CHECK(used == p.used && count == p.used_count);
 	for (unsigned i = 0; i < POOL_CLASSES; i++) {
 		clean -= p.clean_count[i];
@@ -750,6 +775,8 @@ static void one_step(void)
 			job_some();
 		if (roll(10) == 0)
 			revoke_some();
+		if (roll(3) == 0)
+			export_some();
 		if (roll(200) == 0)
 			machine_is_full = !machine_is_full;
 		if (roll(100) == 0)
@@ -799,8 +826,10 @@ int main(int argc, char **argv)
 	printf("%" PRIu64 " steps: %" PRIu64 " grants, %" PRIu64 " waits, %" PRIu64
 	       " refusals, %" PRIu64 " frees, %" PRIu64 " after pins, %" PRIu64 " seals, %" PRIu64
 	       " pins, %" PRIu64 " repeats, %" PRIu64 " jobs ended, %" PRIu64
-	       " failed steps, %" PRIu64 " refills, %" PRIu64 " kills, %" PRIu64 " losses\n",
+	       " failed steps, %" PRIu64 " refills, %" PRIu64 " exports, %" PRIu64
+	       " touched, %" PRIu64 " kills, %" PRIu64 " losses\n",
 	       step, did.grants, did.waits, did.refusals, did.frees, did.late_frees, did.seals,
-	       did.pins, did.repeats, did.overs, did.fails, did.refills, did.kills, did.losses);
+	       did.pins, did.repeats, did.overs, did.fails, did.refills, did.exports, did.touches,
+	       did.kills, did.losses);
 	return 0;
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -380,7 +381,7 @@ static struct segment *export(const struct grant *g, uint64_t job)
 {
 	struct segment *s;
 
-	assert_int_equal(pool_export(&p, job, g->segment, g->generation, &s), 0);
+	assert_int_equal(pool_export(&p, job, g->segment, g->generation, now, &s), 0);
 	return s;
 }
 
@@ -389,17 +390,17 @@ static void only_what_a_job_has_in_use_is_exported_to_it(void **state)
 	struct grant g = get_one(JOB_A, 1, MB), other = get_one(JOB_A, 2, MB);
 	struct segment *s;
 
-	assert_int_equal(pool_export(&p, JOB_B, g.segment, g.generation, &s), -ESTALE);
-	assert_int_equal(pool_export(&p, JOB_A, g.segment, g.generation + 1, &s), -ESTALE);
-	assert_int_equal(pool_export(&p, JOB_A, g.segment + 100, 1, &s), -ESTALE);
-	assert_int_equal(pool_export(&p, JOB_A, g.segment, g.generation, &s), 0);
+	assert_int_equal(pool_export(&p, JOB_B, g.segment, g.generation, now, &s), -ESTALE);
+	assert_int_equal(pool_export(&p, JOB_A, g.segment, g.generation + 1, now, &s), -ESTALE);
+	assert_int_equal(pool_export(&p, JOB_A, g.segment + 100, 1, now, &s), -ESTALE);
+	assert_int_equal(pool_export(&p, JOB_A, g.segment, g.generation, now, &s), 0);
 	assert_int_equal(seal(&g, 4096, MB, 2000000), 0);
-	assert_int_equal(pool_export(&p, JOB_A, g.segment, g.generation, &s), 0);
+	assert_int_equal(pool_export(&p, JOB_A, g.segment, g.generation, now, &s), 0);
 	assert_int_equal(p.counters.exported_count, 1);
 	assert_int_equal(free_it(&g, 3000000), 0);
-	assert_int_equal(pool_export(&p, JOB_A, g.segment, g.generation, &s), -ESTALE);
+	assert_int_equal(pool_export(&p, JOB_A, g.segment, g.generation, now, &s), -ESTALE);
 	pool_job_over(&p, JOB_A);
-	assert_int_equal(pool_export(&p, JOB_A, other.segment, other.generation, &s), -EIDRM);
+	assert_int_equal(pool_export(&p, JOB_A, other.segment, other.generation, now, &s), -EIDRM);
 	assert_int_equal(p.counters.exported_count, 1);
 }
 
@@ -680,6 +681,189 @@ static void only_who_was_granted_an_open_segment_lets_a_function_write_there(voi
 	assert_int_equal(let_write(&g, JOB_A, 8, &s), -EACCES);
 	pool_job_over(&p, JOB_A);
 	assert_int_equal(let_write(&g, JOB_A, 8, &s), -EIDRM);
+}
+
+/* The rest of a megabyte in shared memory, of which this is all that was punched. */
+#define GONE (300 * KB)
+
+/* As a function does: in this process, and for as long as it likes. */
+static volatile uint8_t *map(const struct segment *s, bool is_to_write)
+{
+	int fd = is_to_write ? memory_export_to_write(&s->memory) : memory_export(&s->memory);
+	void *at = mmap(NULL, s->size, is_to_write ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED,
+			fd, 0);
+
+	assert_true(fd >= 0);
+	assert_ptr_not_equal(at, MAP_FAILED);
+	close(fd);
+	return at;
+}
+
+static void unmap(volatile uint8_t *at)
+{
+	assert_int_equal(munmap((void *)at, MB), 0);
+}
+
+static int open_shared_pool(void **state)
+{
+	open_pool(state);
+	media = &media_memfd;
+	return 0;
+}
+
+/* Bytes that a function reads, which it touches so. */
+static unsigned sum_of(volatile uint8_t *at, uint32_t from, uint32_t len)
+{
+	unsigned sum = 0;
+
+	for (uint32_t i = from; i < from + len; i++)
+		sum += at[i];
+	return sum;
+}
+
+static void what_functions_touch_where_it_was_punched_is_punched_again(void **state)
+{
+	struct grant g = get_punched(JOB_A, 1, GONE);
+	struct segment *s = export(&g, JOB_A);
+	volatile uint8_t *writer = map(s, true), *reader = map(s, false);
+	uint64_t used = p.used;
+
+	assert_int_equal(memory_there(&s->memory), MB - GONE);
+	assert_true(pool_due_ns(&p, now) <= now + SECOND);
+	for (unsigned i = 1; i <= 3; i++) {
+		if (i % 2)
+			memset((void *)(writer + 8192), 9, GONE);
+		else
+			assert_int_equal(sum_of(reader, 8192, GONE), 0);
+		assert_int_equal(memory_there(&s->memory), MB);
+		work_later();
+		assert_int_equal(memory_there(&s->memory), MB - GONE);
+		assert_int_equal(p.counters.lingering_bytes, GONE);
+		assert_int_equal(p.counters.punched_again_bytes, i * GONE);
+	}
+	work_later();
+	assert_int_equal(p.counters.lingering_bytes, 0);
+	assert_int_equal(p.counters.punched_bytes, GONE);
+	assert_int_equal(p.used, used);
+	assert_int_equal(p.reserved, used + pool_clean_bytes(&p));
+	/* What was put is there. */
+	assert_int_equal(sum_of(reader, 0, 8192), 7 * 8192);
+	assert_int_equal(sum_of(reader, 8192 + GONE, MB - GONE - 8192), 7 * (MB - GONE - 8192));
+	/* And when it is the job's again, all of it is its to write. */
+	memset((void *)(writer + 8192), 9, GONE);
+	assert_int_equal(free_it(&g, 3000000), 0);
+	work();
+	assert_int_equal(get_one(JOB_A, 2, MB).segment, g.segment);
+	memset((void *)(writer + 8192), 9, GONE);
+	work_later();
+	assert_int_equal(sum_of(reader, 8192, GONE), 9 * GONE);
+	unmap(writer);
+	unmap(reader);
+}
+
+static void what_is_freed_and_viewed_still_is_watched(void **state)
+{
+	struct grant g = get_punched(JOB_A, 1, GONE);
+	struct segment *s = export(&g, JOB_A);
+	volatile uint8_t *reader = map(s, false);
+	uint8_t *bytes;
+
+	assert_int_equal(pin(&g, JOB_A, 0, 8192, &bytes), 0);
+	assert_int_equal(free_it(&g, 3000000), -EAGAIN);
+	assert_int_equal(sum_of(reader, 0, MB), 7 * (MB - GONE));
+	work_later();
+	assert_int_equal(memory_there(&s->memory), MB - GONE);
+	assert_int_equal(p.counters.lingering_bytes, GONE);
+	/* Nobody's any more, and what is there is counted otherwise. */
+	assert_int_equal(sum_of(reader, 0, MB), 7 * (MB - GONE));
+	pool_job_over(&p, JOB_A);
+	unpin(&g, false);
+	assert_int_equal(p.counters.lingering_bytes, 0);
+	work();
+	assert_int_equal(s->state, SEGMENT_VOID);
+	unmap(reader);
+}
+
+static void what_is_freed_during_a_look_is_given_back(void **state)
+{
+	struct grant g = get_punched(JOB_A, 1, GONE);
+	struct segment *s = export(&g, JOB_A);
+	volatile uint8_t *writer = map(s, true);
+	struct step steps[8];
+	unsigned n;
+
+	memset((void *)(writer + 8192), 9, GONE);
+	now += SECOND;
+	n = pool_plan(&p, steps, 8, 8 * MB, now);
+	assert_int_equal(steps[0].kind, STEP_LOOK);
+	assert_int_equal(free_it(&g, 3000000), 0);
+	for (unsigned i = 0; i < n; i++)
+		janitor_step(media, NULL, &retired, &steps[i]);
+	pool_done(&p, steps, n, now);
+	assert_int_equal(p.counters.lingering_bytes, 0);
+	work();
+	assert_int_equal(s->state, SEGMENT_VOID);
+	unmap(writer);
+}
+
+static void what_no_function_maps_and_what_is_all_there_is_not_looked_at(void **state)
+{
+	struct grant punched = get_punched(JOB_A, 1, GONE), full = get_one(JOB_A, 2, MB);
+
+	assert_int_equal(seal(&full, 4 * KB, 4 * KB + 4095, 2000000), 0);
+	export(&full, JOB_A);
+	now += 10 * SECOND;
+	work();
+	assert_true(pool_due_ns(&p, now) == UINT64_MAX);
+	export(&punched, JOB_A);
+	assert_true(pool_due_ns(&p, now) == now + SECOND);
+}
+
+/* Of a function that touches much in many, and of somebody who waits. */
+static void who_waits_is_not_held_up_by_looks(void **state)
+{
+	struct ask a = make_ask(JOB_B, 1000, 512 * KB, 512 * KB);
+	struct grant list[48];
+	struct step steps[64];
+	struct grants g;
+	unsigned n, looks = 0, punches = 0, others = 0;
+
+	for (unsigned i = 0; i < 48; i++) {
+		list[i] = get_one(JOB_A, i, MB);
+		export(&list[i], JOB_A);
+		assert_int_equal(seal(&list[i], 0, GONE, 2000000), 0);
+	}
+	work_later();
+	now += SECOND;
+	for (unsigned round = 0; round < 2; round++) {
+		n = pool_plan(&p, steps, 64, 8 * MB, now);
+		for (unsigned i = 0; i < n; i++) {
+			looks += steps[i].kind == STEP_LOOK;
+			punches += steps[i].kind == STEP_PUNCH;
+			janitor_step(media, NULL, &retired, &steps[i]);
+			steps[i].there = MB;
+		}
+		pool_done(&p, steps, n, now);
+		assert_int_equal(looks, round ? 48 : 32);
+	}
+	assert_int_equal(punches, 1);
+	assert_int_equal(p.counters.lingering_bytes, 48 * GONE);
+	assert_int_equal(pool_ask(&p, &a, now, &g), -EAGAIN);
+	n = pool_plan(&p, steps, 64, 8 * MB, now);
+	for (unsigned i = 0; i < n; i++) {
+		looks += steps[i].kind == STEP_LOOK;
+		punches += steps[i].kind == STEP_PUNCH;
+		others += steps[i].kind == STEP_MAKE;
+	}
+	assert_int_equal(looks, 48);
+	assert_int_equal(punches, 2);
+	assert_true(others > 0);
+	for (unsigned i = 0; i < n; i++)
+		janitor_step(media, NULL, &retired, &steps[i]);
+	pool_done(&p, steps, n, now);
+	pool_forget(&p, &a);
+	work();
+	assert_int_equal(p.counters.punched_again_bytes, 48 * GONE);
 }
 
 static void large_holes_are_filled_in_pieces(void **state)
@@ -2093,6 +2277,15 @@ int main(void)
 		TEST(all_that_was_asked_for_is_not_there_if_others_may_write_it),
 		TEST(a_function_that_has_ended_leaves_nothing_warm),
 		TEST(what_an_author_may_still_write_is_not_used_again),
+		cmocka_unit_test_setup_teardown(
+			what_functions_touch_where_it_was_punched_is_punched_again,
+			open_shared_pool, close_pool),
+		cmocka_unit_test_setup_teardown(what_is_freed_and_viewed_still_is_watched,
+						open_shared_pool, close_pool),
+		cmocka_unit_test_setup_teardown(what_is_freed_during_a_look_is_given_back,
+						open_shared_pool, close_pool),
+		TEST(what_no_function_maps_and_what_is_all_there_is_not_looked_at),
+		TEST(who_waits_is_not_held_up_by_looks),
 		TEST(what_was_punched_is_refilled_for_its_author),
 		TEST(what_is_refilled_for_an_author_that_ends_is_nobodys),
 		TEST(only_who_was_granted_an_open_segment_lets_a_function_write_there),

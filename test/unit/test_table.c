@@ -578,7 +578,7 @@ static void a_freed_segment_that_was_exported_says_so_to_a_successor(void **stat
 	struct row row;
 
 	ask(0, JOB_A);
-	assert_int_equal(pool_export(&p, JOB_A, grants[0].segment, 1, &segment), 0);
+	assert_int_equal(pool_export(&p, JOB_A, grants[0].segment, 1, now, &segment), 0);
 	assert_int_equal(table_row(&p.table, segment->index, &row), 0);
 	assert_true(row.flags == (ROW_USED | ROW_EXPORTED));
 	free_one(0);
