@@ -11,6 +11,8 @@
 #include "base/node.h"
 #include "shm/archive.h"
 
+#define SECTOR 512
+
 struct heap_file {
 	struct list link;
 	char name[ARCHIVE_NAME_MAX];
@@ -249,6 +251,11 @@ static void tear(struct heap_file *f, uint64_t dice)
 	f->len = f->synced + dice % (unsynced + 1);
 	from = f->synced + (dice >> 20) % (unsynced + 1);
 	to = from + (dice >> 40) % 4096;
+	/* A sector is there, or it is not: what a file begins with is not torn. */
+	if (f->synced == 0 && from < SECTOR) {
+		from = 0;
+		to = to < SECTOR ? SECTOR : to;
+	}
 	if (to > f->len)
 		to = f->len;
 	if (from < to)
