@@ -44,13 +44,30 @@ static bool is_zero(const uint8_t *p, size_t len)
 	return true;
 }
 
+/* What comes behind the magic is as we would have written it. */
+static bool is_crc_right(const uint8_t *leaf)
+{
+	struct rcur c = rcur_make(leaf + CRC_AT, 4);
+	uint8_t magic[8];
+	struct wcur w = wcur_make(magic, sizeof(magic));
+
+	put_u64(&w, MAGIC);
+	return get_u32(&c) == crc_more(crc_more(0, magic, sizeof(magic)), leaf + sizeof(magic),
+				       CRC_AT - sizeof(magic));
+}
+
 int leaf_header_get(const uint8_t *leaf, size_t len, struct leaf_header *ret)
 {
-	struct rcur c = rcur_make(leaf, len), crc = c;
-	bool is_right = get_u64(&c) == MAGIC;
+	struct rcur c = rcur_make(leaf, len);
+	uint64_t magic = get_u64(&c);
 
 	if (is_zero(leaf, len < LEAF_HEADER ? len : LEAF_HEADER))
 		return -ENODATA;
+	if (len < LEAF_HEADER)
+		return -EBADMSG;
+	/* The last byte is the version. If only that is wrong, it is damage. */
+	if (magic != MAGIC && magic << 8 == MAGIC << 8 && magic >> 56 && !is_crc_right(leaf))
+		return -ENOTSUP;
 	*ret = (struct leaf_header){ .kind = get_u16(&c) };
 	ret->shard = get_u16(&c);
 	ret->shard_count = get_u16(&c);
@@ -63,10 +80,7 @@ int leaf_header_get(const uint8_t *leaf, size_t len, struct leaf_header *ret)
 	ret->packed = get_u32(&c);
 	ret->base_ns = get_u64(&c);
 	ret->memory = get_u64(&c);
-	(void)rcur_take(&crc, CRC_AT);
-	if (!is_right || len < LEAF_HEADER || get_u32(&crc) != crc_more(0, leaf, CRC_AT))
-		return -EBADMSG;
-	return 0;
+	return magic == MAGIC && is_crc_right(leaf) ? 0 : -EBADMSG;
 }
 
 /*

@@ -41,7 +41,10 @@ struct leaf_header {
 };
 
 void leaf_header_put(uint8_t *leaf, const struct leaf_header *h);
-/* -ENODATA: zeros, so it was never begun; -EBADMSG: not a leaf. */
+/*
+ * -ENODATA: zeros, so it was never begun; -ENOTSUP: of another version of the format; -EBADMSG:
+ * not a leaf.
+ */
 int leaf_header_get(const uint8_t *leaf, size_t len, struct leaf_header *ret);
 
 /* The memory of one, in whole pages. */
