@@ -37,23 +37,31 @@ static int record(void *owner, uint16_t slot, uint64_t lsn, struct slice bytes)
 	return effect_get(&c, &e);
 }
 
-static void repair(struct doctor *d, const struct oplog_config *config,
+/* True: nothing was given up, so there may be more behind it. */
+static bool repair(struct doctor *d, const struct oplog_config *config,
 		   const struct recovered *found, const char *path)
 {
-	uint64_t lost;
-	int r = oplog_repair(config, found, &lost);
+	int r = oplog_repair(config, found);
 
 	if (r < 0)
 		finding(d, FINDING_BAD, "log", "see the reason, and try again",
 			"%s could not be repaired: %s", path, strerror(-r));
+	else if (found->can_mend)
+		finding(d, FINDING_WARN, "log", NULL,
+			"%s was repaired: a bit was set right, and nothing is given up", path);
 	else
 		finding(d, FINDING_WARN, "log", NULL,
 			"%s was repaired: %llu records that could still be read are given up, and "
-			"those that could not",
-			path, (unsigned long long)lost);
+			"those that could not%s",
+			path, (unsigned long long)found->lost,
+			found->is_all_lost ? "; nothing is left, and the next server begins there "
+					     "with nothing"
+					   : "");
+	return r == 0 && found->can_mend;
 }
 
-static void look_at_shard(struct doctor *d, struct archive *a, uint16_t shard, uint16_t count,
+/* True: it is to be looked at again. */
+static bool look_at_shard(struct doctor *d, struct archive *a, uint16_t shard, uint16_t count,
 			  const char *path, bool must_repair)
 {
 	struct oplog_config config = { .archive = a,
@@ -61,24 +69,34 @@ static void look_at_shard(struct doctor *d, struct archive *a, uint16_t shard, u
 				       .limit_bytes = LOG_BYTES_MIN,
 				       .shard = shard,
 				       .shard_count = count };
-	const struct recovery to = { .begin = begin, .image = image, .record = record };
+	const struct recovery to = {
+		.is_look = true, .begin = begin, .image = image, .record = record
+	};
 	struct oplog log = { 0 };
 	struct recovered found;
 	int r = oplog_recover(&log, &config, &to, &found);
+	bool is_again =
+		r < 0 && found.is_damaged && must_repair && repair(d, &config, &found, path);
 
 	if (r == 0)
 		finding(d, FINDING_OK, "log", NULL,
 			"%s: a snapshot up to record %llu, and %llu after it", path,
 			(unsigned long long)found.snapshot_lsn,
 			(unsigned long long)found.record_count);
-	else if (found.is_damaged && must_repair)
-		repair(d, &config, &found, path);
-	else
+	else if (!found.is_damaged || !must_repair)
 		finding(d, FINDING_BAD, "log",
-			found.is_damaged ? "give up what is damaged and all after it, with --repair"
-					 : "see the reason",
+			!found.is_damaged ? "see the reason"
+			: found.can_mend
+				? "set it right, with --repair"
+				: "give up what is damaged and all after it, with --repair",
 			"%s", found.words[0] ? found.words : strerror(-r));
+	if (r == 0 && found.torn_bytes > 0)
+		finding(d, FINDING_WARN, "log", NULL,
+			"%s: the last %llu bytes are the beginning of something, and the next "
+			"server cuts them off",
+			path, (unsigned long long)found.torn_bytes);
 	oplog_close(&log, false);
+	return is_again;
 }
 
 void doctor_log(struct doctor *d, const char *data, bool must_repair)
@@ -104,8 +122,8 @@ void doctor_log(struct doctor *d, const char *data, bool must_repair)
 			path, strerror(-r));
 	for (uint16_t i = 0; i < count; i++) {
 		snprintf(path, sizeof(path), "%s/shard-%u", data, i);
-		if (is_all)
-			look_at_shard(d, archives[i], i, count, path, must_repair);
+		while (is_all && look_at_shard(d, archives[i], i, count, path, must_repair))
+			;
 		archive_close(archives[i]);
 	}
 }

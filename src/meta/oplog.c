@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/cleanup.h"
 #include "base/container.h"
@@ -44,6 +45,22 @@ void oplog_file_name(const struct leaf_header *h, char ret[ARCHIVE_NAME_MAX])
 	else
 		snprintf(ret, ARCHIVE_NAME_MAX, "snapshot-%u-%012llx-%05x", h->shard,
 			 (unsigned long long)h->number & 0xffffffffffff, h->index);
+}
+
+bool oplog_file_named(const char *name, struct leaf_header *ret)
+{
+	bool is_log = strncmp(name, "log-", 4) == 0;
+	char again[ARCHIVE_NAME_MAX], *p = (char *)name + (is_log ? 4 : strcspn(name, "-"));
+
+	*ret = (struct leaf_header){ .kind = is_log ? LEAF_LOG : LEAF_SNAPSHOT };
+	p += *p == '-';
+	ret->shard = (uint16_t)strtoul(p, &p, 10);
+	p += *p == '-';
+	ret->number = strtoull(p, &p, 16);
+	p += *p == '-';
+	ret->index = is_log ? 0 : (uint32_t)strtoul(p, &p, 16);
+	oplog_file_name(ret, again);
+	return strcmp(name, again) == 0;
 }
 
 /* Making leaves, on the helper's thread. */

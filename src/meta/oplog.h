@@ -41,6 +41,7 @@ struct leaf {
 	uint64_t last_lsn;
 	uint32_t used, filed; /* bytes; what is in the file */
 	uint32_t synced;      /* what is safe there: of the rest nobody knows after an error */
+	int fault;            /* of a file that is recovered: why its header cannot be read; 0 */
 	bool is_closed;
 };
 
@@ -114,11 +115,14 @@ void oplog_covered(struct oplog *l, uint64_t lsn);
 /* Names in keeper and archive. */
 struct keep_name oplog_keep_name(const struct leaf_header *h);
 void oplog_file_name(const struct leaf_header *h, char ret[ARCHIVE_NAME_MAX]);
+/* What that was made of; false: it is no such name. */
+bool oplog_file_named(const char *name, struct leaf_header *ret);
 
 /* recover.c */
 
 struct recovery {
 	void *owner;
+	bool is_look; /* nobody goes on from what is there: no file is changed */
 	/* What it was; before all others. */
 	int (*begin)(void *owner, const struct leaf_header *h);
 	int (*image)(void *owner, uint16_t slot, struct slice bytes);
@@ -133,24 +137,31 @@ struct recovered {
 	 */
 	bool has_clock;
 	uint64_t base_ns, memory;
-	char words[400]; /* of an error: what, where, what now */
+	char words[600]; /* of an error: what, where, what now */
 
 	/* Of -EUCLEAN in a file: from there on nothing can be believed. */
 	bool is_damaged;
 	struct leaf_header damaged; /* its leaf */
 	uint32_t damaged_at;        /* offset of the first byte that is wrong */
+	/* One byte is wrong: where, and what it was. */
+	bool can_mend;
+	uint32_t mend_at;
+	uint8_t mend_byte;
+	/* Else, of a repair: */
+	uint64_t lost;    /* records that can be read, and are given up with those that cannot */
+	bool is_all_lost; /* nothing is left then */
 };
 
 /*
  * What keeper and archive have of this shard, through `to`. Leaves are in l->leaves then.
- * Before oplog_open(). -EUCLEAN: damaged, and words say where; -EINVAL: it is another's.
+ * Before oplog_open(). -EUCLEAN: damaged, and words say where; -EINVAL: it is another's;
+ * -ENOTSUP: of another version. No file was changed then.
  */
 int oplog_recover(struct oplog *l, const struct oplog_config *config, const struct recovery *to,
 		  struct recovered *ret);
 
 /*
- * Gives up what is damaged: the file is cut off there, and what came later goes. What is lost
- * was acknowledged. *ret_lost: the records that can still be read there.
+ * damage.c: mends what is damaged or gives it up: the file is cut off there, and what came
+ * later goes. What is lost was acknowledged.
  */
-int oplog_repair(const struct oplog_config *config, const struct recovered *damage,
-		 uint64_t *ret_lost);
+int oplog_repair(const struct oplog_config *config, const struct recovered *damage);

@@ -4,8 +4,9 @@
  * records after it.
  *
  * A leaf that the keeper has is as its writer left it; its file may be behind. A file alone
- * comes from before the machine's end: its last records may be torn, and are cut off then.
- * Anything else that does not fit is damage, and nothing is guessed.
+ * comes from before the machine's end: its last records may be torn, and are cut off then, and
+ * the last file may have been made and not begun. Anything else that does not fit is damage, and
+ * nothing is guessed. No file is changed before all of them are read and found well.
  */
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,20 +16,13 @@
 #include "base/log.h"
 #include "base/node.h"
 #include "base/pack.h"
-#include "meta/oplog.h"
+#include "meta/recover_priv.h"
 
-struct found {
-	struct oplog *log;
-	const struct recovery *to;
-	struct recovered *ret;
-	uint8_t *buf;          /* LEAF_BYTES, for files */
-	struct list snapshots; /* leaves of snapshots, in order of number and index */
-	bool has_begun;
-};
+#define OTHER_VERSION                                                                            \
+	"another version of the log, which this wadi cannot read: start the one that wrote it; " \
+	"nothing was changed"
 
-static int fail(struct found *f, int err, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-static int fail(struct found *f, int err, const char *format, ...)
+int found_fail(struct found *f, int err, const char *format, ...)
 {
 	va_list args;
 
@@ -96,9 +90,14 @@ static int take(struct found *f, struct keep_name name, uint16_t kind)
 	if (r < 0)
 		return r;
 	r = keep_take(l->config.keep, name, &leaf->memory);
+	if (r == 0)
+		r = leaf_header_get(leaf->memory.ptr, leaf->memory.size, &leaf->header);
+	if (r == -ENOTSUP) {
+		leaf_free(l, leaf);
+		return found_fail(f, r, "what the keeper has is of " OTHER_VERSION);
+	}
 	if (r == 0 &&
-	    (leaf_header_get(leaf->memory.ptr, leaf->memory.size, &leaf->header) < 0 ||
-	     leaf->memory.size != leaf_size(&leaf->header) || !is_ours(l, &leaf->header, kind)))
+	    (leaf->memory.size != leaf_size(&leaf->header) || !is_ours(l, &leaf->header, kind)))
 		r = -ENODATA; /* never begun */
 	if (r == 0) {
 		leaf->used = leaf_used(leaf->memory.ptr);
@@ -130,7 +129,14 @@ static int take_all(struct found *f, uint16_t keep_kind, uint16_t kind)
 
 /* The archive's. */
 
-static int list_file(struct found *f, const char *name, uint16_t kind)
+bool found_is_named(const struct found *f, const struct leaf_header *h,
+		    const struct leaf_header *named)
+{
+	return is_ours(f->log, h, named->kind) && !h->packed && h->number == named->number &&
+	       h->index == named->index;
+}
+
+static int list_file(struct found *f, const char *name, const struct leaf_header *named)
 {
 	struct oplog *l = f->log;
 	struct archive *a = l->config.archive;
@@ -140,17 +146,19 @@ static int list_file(struct found *f, const char *name, uint16_t kind)
 	int r = got < 0 ? (int)got : leaf_new(&leaf);
 
 	if (r < 0)
-		return fail(f, r, "%s/%s cannot be read", a->ops->where(a), name);
-	if (leaf_header_get(bytes, (size_t)got, &leaf->header) < 0 ||
-	    !is_ours(l, &leaf->header, kind) || leaf->header.packed) {
-		/* The machine ended before its first bytes were there: no record is in it. */
-		log_warning("a file of the log that was never begun is removed where=%s/%s",
-			    a->ops->where(a), name);
-		(void)a->ops->remove(a, name);
+		return found_fail(f, r, "%s/%s cannot be read", a->ops->where(a), name);
+	leaf->fault =
+		got < LEAF_HEADER ? -ENODATA : leaf_header_get(bytes, sizeof(bytes), &leaf->header);
+	if (leaf->fault == -ENOTSUP) {
 		leaf_free(l, leaf);
-		return 0;
+		return found_fail(f, -ENOTSUP, "%s/%s is of " OTHER_VERSION, a->ops->where(a),
+				  name);
 	}
-	if (!leaf_insert(kind == LEAF_LOG ? &l->leaves : &f->snapshots, leaf))
+	if (leaf->fault == 0 && !found_is_named(f, &leaf->header, named))
+		leaf->fault = -EBADMSG;
+	if (leaf->fault < 0)
+		leaf->header = *named;
+	if (!leaf_insert(named->kind == LEAF_LOG ? &l->leaves : &f->snapshots, leaf))
 		leaf_free(l, leaf); /* the keeper has it */
 	return 0;
 }
@@ -158,23 +166,18 @@ static int list_file(struct found *f, const char *name, uint16_t kind)
 static int list_files(struct found *f)
 {
 	struct archive *a = f->log->config.archive;
-	char log[24], snapshot[24], name[ARCHIVE_NAME_MAX] = "";
+	char name[ARCHIVE_NAME_MAX] = "";
+	struct leaf_header named;
 	int r = 0, n = 0;
 
-	snprintf(log, sizeof(log), "log-%u-", f->log->config.shard);
-	snprintf(snapshot, sizeof(snapshot), "snapshot-%u-", f->log->config.shard);
-	while (r == 0 && a && (n = a->ops->next(a, name, name)) > 0) {
-		if (strncmp(name, log, strlen(log)) == 0)
-			r = list_file(f, name, LEAF_LOG);
-		else if (strncmp(name, snapshot, strlen(snapshot)) == 0)
-			r = list_file(f, name, LEAF_SNAPSHOT);
-	}
-	return n < 0 ? fail(f, n, "%s cannot be listed", a->ops->where(a)) : r;
+	while (r == 0 && a && (n = a->ops->next(a, name, name)) > 0)
+		if (oplog_file_named(name, &named) && named.shard == f->log->config.shard)
+			r = list_file(f, name, &named);
+	return n < 0 ? found_fail(f, n, "%s cannot be listed", a->ops->where(a)) : r;
 }
 
-/* A leaf's bytes: its memory, or its file in our buffer. */
-static int leaf_bytes(struct found *f, struct leaf *leaf, const uint8_t **ret, uint32_t *ret_len,
-		      char name[ARCHIVE_NAME_MAX])
+int found_bytes(struct found *f, struct leaf *leaf, const uint8_t **ret, uint32_t *ret_len,
+		char name[ARCHIVE_NAME_MAX])
 {
 	struct archive *a = f->log->config.archive;
 	int64_t got;
@@ -195,13 +198,13 @@ static int leaf_bytes(struct found *f, struct leaf *leaf, const uint8_t **ret, u
 	}
 	got = a->ops->read(a, name, 0, f->buf, LEAF_BYTES);
 	if (got < 0)
-		return fail(f, (int)got, "%s/%s cannot be read", a->ops->where(a), name);
+		return found_fail(f, (int)got, "%s/%s cannot be read", a->ops->where(a), name);
 	*ret = f->buf;
 	*ret_len = (uint32_t)got;
 	return 0;
 }
 
-static const char *where(const struct found *f, const struct leaf *leaf)
+const char *found_where(const struct found *f, const struct leaf *leaf)
 {
 	return leaf->memory.ptr ? "the keeper"
 				: f->log->config.archive->ops->where(f->log->config.archive);
@@ -209,42 +212,59 @@ static const char *where(const struct found *f, const struct leaf *leaf)
 
 /* Snapshots. */
 
-static struct leaf *of_snapshot(const struct found *f, const struct list *l)
+/* NULL: that is the head. */
+static struct leaf *of_list(const struct list *l, const struct list *head)
 {
-	return l == &f->snapshots ? NULL : container_of((struct list *)l, struct leaf, link);
+	return l == head ? NULL : container_of((struct list *)l, struct leaf, link);
 }
 
-/* Its records, to `to` if that is not NULL. 1: it is whole; 0: it is not. */
+/* 0. The oldest one is told of, if nothing before it helps: one after it was perhaps not finished.
+ */
+static int not_whole(struct found *f, struct leaf *leaf, uint32_t at, const char *how)
+{
+	f->broken = leaf;
+	f->broken_at = at;
+	f->broken_how = how;
+	return 0;
+}
+
+/* Its records, to `to` if it must be used. 1: it is whole; 0: it is not. */
 static int read_snapshot(struct found *f, struct leaf *first, bool must_use)
 {
-	uint32_t index = 0;
+	struct leaf *last = first;
+	uint32_t index = 0, len = 0, at = 0;
 	bool is_whole = false;
 
 	for (struct leaf *leaf = first; leaf && leaf->header.number == first->header.number;
-	     leaf = of_snapshot(f, leaf->link.next)) {
-		uint32_t len, at = LEAF_HEADER;
+	     leaf = of_list(leaf->link.next, &f->snapshots)) {
 		char name[ARCHIVE_NAME_MAX];
 		const uint8_t *bytes;
 		struct record record;
-		int r = leaf_bytes(f, leaf, &bytes, &len, name);
+		int r = found_bytes(f, leaf, &bytes, &len, name);
 
-		if (r < 0 || leaf->header.index != index++ || is_whole)
-			return r < 0 ? r : 0;
+		if (r < 0)
+			return r;
+		last = leaf;
+		if (leaf->fault)
+			return not_whole(f, leaf, 0, "is damaged");
+		if (leaf->header.index != index++ || is_whole)
+			return not_whole(f, leaf, 0, "comes behind a gap");
+		at = LEAF_HEADER;
 		while ((r = record_get(bytes, len, &leaf->header, &at, &record)) == 0) {
 			if (record.kind == RECORD_LAST)
 				is_whole = true;
 			else if (must_use)
 				r = f->to->image(f->to->owner, record.slot, record.bytes);
 			if (r < 0)
-				return fail(f, r == -ENOMEM ? r : -EUCLEAN,
-					    "an image in %s of %s, before byte %u, does not fit "
-					    "what came before it",
-					    name, where(f, leaf), at);
+				return found_fail(f, r == -ENOMEM ? r : -EUCLEAN,
+						  "an image in %s of %s, before byte %u, does not "
+						  "fit what came before it",
+						  name, found_where(f, leaf), at);
 		}
-		if (r != -ENODATA)
-			return 0;
+		if (at < len)
+			return not_whole(f, leaf, at, "is damaged");
 	}
-	return is_whole;
+	return is_whole ? 1 : not_whole(f, last, at, "ends, and is not whole,");
 }
 
 static int begin(struct found *f, const struct leaf_header *h)
@@ -252,7 +272,7 @@ static int begin(struct found *f, const struct leaf_header *h)
 	struct oplog *l = f->log;
 
 	if (h->shard_count != l->config.shard_count)
-		return fail(
+		return found_fail(
 			f, -EINVAL,
 			"it was written by %u metadata shards, and there are %u now; start with "
 			"--shards %u",
@@ -260,9 +280,9 @@ static int begin(struct found *f, const struct leaf_header *h)
 	if (f->has_begun)
 		return h->seed == l->seed && h->incarnation == l->incarnation
 			       ? 0
-			       : fail(f, -EINVAL,
-				      "two servers wrote here, whose data do not mix; "
-				      "each needs a directory of its own");
+			       : found_fail(f, -EINVAL,
+					    "two servers wrote here, whose data do not mix; "
+					    "each needs a directory of its own");
 	f->has_begun = true;
 	l->seed = h->seed;
 	l->incarnation = h->incarnation;
@@ -275,17 +295,17 @@ static int use_snapshot(struct found *f)
 	struct list *at = f->snapshots.prev;
 
 	while (at != &f->snapshots) {
-		struct leaf *first = of_snapshot(f, at), *before;
+		struct leaf *first = of_list(at, &f->snapshots), *before;
 		int r;
 
-		while ((before = of_snapshot(f, first->link.prev)) != NULL &&
+		while ((before = of_list(first->link.prev, &f->snapshots)) != NULL &&
 		       before->header.number == first->header.number)
 			first = before;
-		r = begin(f, &first->header);
-		if (r == 0)
-			r = read_snapshot(f, first, false);
-		if (r == 1)
-			r = read_snapshot(f, first, true);
+		r = read_snapshot(f, first, false);
+		if (r == 1) {
+			r = begin(f, &first->header);
+			r = r < 0 ? r : read_snapshot(f, first, true);
+		}
 		if (r < 0)
 			return r;
 		if (r == 1) {
@@ -304,7 +324,7 @@ static void snapshots_over(struct found *f)
 	struct oplog *l = f->log;
 
 	while (!list_is_empty(&f->snapshots)) {
-		struct leaf *leaf = of_snapshot(f, f->snapshots.next);
+		struct leaf *leaf = of_list(f->snapshots.next, &f->snapshots);
 		char name[ARCHIVE_NAME_MAX];
 
 		list_remove(&leaf->link);
@@ -322,51 +342,28 @@ static void snapshots_over(struct found *f)
 
 /* The log. */
 
-static void note_damage(struct found *f, const struct leaf *leaf, uint32_t at)
-{
-	f->ret->is_damaged = leaf->memory.ptr == NULL;
-	f->ret->damaged = leaf->header;
-	f->ret->damaged_at = at;
-}
-
-static int damaged(struct found *f, const struct leaf *leaf, const char *name, uint32_t at,
-		   unsigned behind)
-{
-	note_damage(f, leaf, at);
-	return fail(
-		f, -EUCLEAN,
-		"%s/%s is damaged at byte %u, and at least %u records come behind that; "
-		"`wadi doctor --data DIR --repair` keeps what is before it and gives up the rest",
-		where(f, leaf), name, at, behind);
-}
-
-static int replay(struct found *f, const struct leaf *leaf, const char *name, uint32_t at,
-		  const struct record *record)
+static int replay(struct found *f, struct leaf *leaf, uint32_t at, const struct record *record)
 {
 	struct oplog *l = f->log;
+	uint32_t from = at - record_size(record->bytes.len);
 	int r;
 
 	if (record->lsn <= l->lsn)
 		return 0; /* it is in the snapshot */
-	if (record->lsn != l->lsn + 1) {
-		note_damage(f, leaf, at - record_size(record->bytes.len));
-		return fail(f, -EUCLEAN,
-			    "%s/%s goes on with record %llu before byte %u, but %llu comes next: a "
-			    "file is missing; `wadi doctor --data DIR --repair` keeps what is "
-			    "before it",
-			    where(f, leaf), name, (unsigned long long)record->lsn, at,
-			    (unsigned long long)l->lsn + 1);
-	}
+	if (record->lsn != l->lsn + 1)
+		return damaged(f, leaf, from,
+			       "goes on with record %llu at byte %u, but %llu comes next: a file "
+			       "is missing",
+			       (unsigned long long)record->lsn, from,
+			       (unsigned long long)l->lsn + 1);
 	r = f->to->record(f->to->owner, record->slot, record->lsn, record->bytes);
-	if (r < 0 && r != -ENOMEM && r != -ENOSPC)
-		note_damage(f, leaf, at - record_size(record->bytes.len));
+	if (r == -ENOMEM || r == -ENOSPC)
+		return found_fail(f, r, "no memory for record %llu",
+				  (unsigned long long)record->lsn);
 	if (r < 0)
-		return fail(
-			f, r == -ENOMEM || r == -ENOSPC ? r : -EUCLEAN,
-			"record %llu in %s/%s, before byte %u, does not fit what came before it "
-			"(%s)",
-			(unsigned long long)record->lsn, where(f, leaf), name, at,
-			r == -ENOMEM || r == -ENOSPC ? "no memory" : "damaged");
+		return damaged(f, leaf, from,
+			       "has record %llu at byte %u, which does not fit what came before it",
+			       (unsigned long long)record->lsn, from);
 	l->lsn = record->lsn;
 	f->ret->record_count++;
 	return 0;
@@ -376,20 +373,18 @@ static int replay(struct found *f, const struct leaf *leaf, const char *name, ui
  * A torn tail: only of a file, only of the last one, and only if no record behind it says
  * that those bytes were on the disk. What was not may be there in any order.
  */
-static int cut(struct found *f, struct leaf *leaf, const char *name, const uint8_t *bytes,
-	       uint32_t len, uint32_t at)
+static int cut(struct found *f, struct leaf *leaf, const uint8_t *bytes, uint32_t len, uint32_t at)
 {
-	struct archive *a = f->log->config.archive;
 	bool is_last = leaf->link.next == &f->log->leaves;
 	struct records_behind behind = records_behind(bytes, len, &leaf->header, at);
 
 	if (leaf->memory.ptr || !is_last || behind.synced > at)
-		return damaged(f, leaf, name, at, behind.count + !is_last);
+		return damaged(f, leaf, at, "is damaged at byte %u", at);
 	f->ret->torn_bytes += len - at;
-	log_warning("the log ended in the middle of a record, of which no durable job was told: it "
-		    "is cut off where=%s/%s offset=%u bytes=%u records=%u",
-		    where(f, leaf), name, at, len - at, behind.count);
-	return a->ops->cut(a, name, at);
+	f->torn = leaf;
+	f->torn_at = at;
+	f->torn_records = behind.count;
+	return 0;
 }
 
 static int replay_leaf(struct found *f, struct leaf *leaf)
@@ -398,16 +393,16 @@ static int replay_leaf(struct found *f, struct leaf *leaf)
 	char name[ARCHIVE_NAME_MAX];
 	const uint8_t *bytes;
 	struct record record;
-	int r = begin(f, &leaf->header);
+	int r = leaf->fault ? damaged(f, leaf, 0, "is damaged at byte 0") : begin(f, &leaf->header);
 
 	if (r == 0)
-		r = leaf_bytes(f, leaf, &bytes, &len, name);
+		r = found_bytes(f, leaf, &bytes, &len, name);
 	if (r < 0)
 		return r;
 	while ((r = record_get(bytes, len, &leaf->header, &at, &record)) == 0) {
-		if (record.kind != RECORD_EFFECT)
-			return damaged(f, leaf, name, at, 0);
-		r = replay(f, leaf, name, at, &record);
+		r = record.kind == RECORD_EFFECT
+			    ? replay(f, leaf, at, &record)
+			    : damaged(f, leaf, at, "has a record of a snapshot before byte %u", at);
 		if (r < 0)
 			return r;
 	}
@@ -417,63 +412,98 @@ static int replay_leaf(struct found *f, struct leaf *leaf)
 	if (!leaf->memory.ptr)
 		leaf->filed = at;
 	/* Zeros where a file was made longer than what was written there are a tear, too. */
-	if (r == -EBADMSG || (at < len && leaf->memory.ptr))
-		return cut(f, leaf, name, bytes, len, at);
-	return at < len ? cut(f, leaf, name, bytes, len, at) : 0;
+	return r == -EBADMSG || at < len ? cut(f, leaf, bytes, len, at) : 0;
+}
+
+static int broken_snapshot(struct found *f)
+{
+	return damaged(f, f->broken, f->broken_at, "%s at byte %u", f->broken_how, f->broken_at);
 }
 
 /* Leaves that the snapshot covers may be there still, or some of them. */
 static int replay_all(struct found *f)
 {
 	struct oplog *l = f->log;
-	int r = 0;
+	int r = f->broken && list_is_empty(&l->leaves) ? broken_snapshot(f) : 0;
 
 	for (struct list *i = l->leaves.next; i != &l->leaves && r == 0; i = i->next) {
 		struct leaf *leaf = container_of(i, struct leaf, link);
 
 		if (leaf->header.number >= l->next_number)
 			l->next_number = leaf->header.number + 1;
-		if (leaf->header.lsn > l->lsn)
-			note_damage(f, leaf, 0);
-		if (leaf->header.lsn > l->lsn)
-			r = fail(f, -EUCLEAN,
-				 "the log in %s begins with record %llu, but %llu is needed; "
-				 "without "
-				 "it nothing that came later can be believed",
-				 where(f, leaf), (unsigned long long)leaf->header.lsn + 1,
-				 (unsigned long long)l->lsn + 1);
-		if (r == 0)
+		if (leaf->header.lsn <= l->lsn)
 			r = replay_leaf(f, leaf);
+		else if (f->broken && i == l->leaves.next)
+			r = broken_snapshot(f);
+		else
+			r = damaged(f, leaf, 0,
+				    "begins with record %llu, but %llu comes next: what came "
+				    "before is missing",
+				    (unsigned long long)leaf->header.lsn + 1,
+				    (unsigned long long)l->lsn + 1);
 	}
 	return r;
 }
 
 /*
- * The last leaf is written on, if the keeper has it. If not, the next one's file is not to
- * be safer than what comes before it: nobody knows how far a predecessor had synced that.
+ * The machine ended before the first bytes of the last file were there, so no record in it was
+ * synced, and what lies further on is of no use.
  */
-static int go_on(struct found *f)
+static void leave_unbegun(struct found *f)
+{
+	struct leaf *last = of_list(f->log->leaves.prev, &f->log->leaves);
+
+	if (!last || last->fault != -ENODATA || damaged_behind(f, last, 0).synced > 0)
+		return;
+	list_remove(&last->link);
+	f->unbegun = last;
+}
+
+/* The last leaf is written on, if the keeper has it. */
+static void go_on(struct found *f)
 {
 	struct oplog *l = f->log;
-	struct archive *a = l->config.archive;
-	char name[ARCHIVE_NAME_MAX];
-	struct leaf *last;
-	int r;
+	struct leaf *last = of_list(l->leaves.prev, &l->leaves);
 
-	if (list_is_empty(&l->leaves))
-		return 0;
-	last = container_of(l->leaves.prev, struct leaf, link);
-	if (last->memory.ptr) {
-		f->ret->has_clock = true;
-		f->ret->base_ns = last->header.base_ns;
-		f->ret->memory = last->header.memory;
-		last->is_closed = false;
-		l->open = last;
-		return 0;
+	if (!last || !last->memory.ptr)
+		return;
+	f->ret->has_clock = true;
+	f->ret->base_ns = last->header.base_ns;
+	f->ret->memory = last->header.memory;
+	last->is_closed = false;
+	l->open = last;
+}
+
+static int settle_files(struct found *f)
+{
+	struct archive *a = f->log->config.archive;
+	struct leaf *last = of_list(f->log->leaves.prev, &f->log->leaves);
+	char name[ARCHIVE_NAME_MAX];
+	int r = 0;
+
+	if (f->unbegun) {
+		oplog_file_name(&f->unbegun->header, name);
+		log_warning("a file of the log that was never begun is removed where=%s/%s",
+			    a->ops->where(a), name);
+		r = a->ops->remove(a, name);
 	}
-	oplog_file_name(&last->header, name);
-	r = a->ops->sync(a, name);
-	return r < 0 ? fail(f, r, "%s/%s cannot be synced", a->ops->where(a), name) : 0;
+	if (r == 0 && f->torn) {
+		oplog_file_name(&f->torn->header, name);
+		log_warning("the log ended in the middle of a record, of which no durable job was "
+			    "told: it is cut off where=%s/%s offset=%u bytes=%llu records=%u",
+			    a->ops->where(a), name, f->torn_at,
+			    (unsigned long long)f->ret->torn_bytes, f->torn_records);
+		r = a->ops->cut(a, name, f->torn_at);
+	}
+	/*
+	 * The next one's file is not to be safer than what comes before it: nobody knows how far a
+	 * predecessor had synced that.
+	 */
+	if (r == 0 && last && !last->memory.ptr) {
+		oplog_file_name(&last->header, name);
+		r = a->ops->sync(a, name);
+	}
+	return r < 0 ? found_fail(f, r, "%s/%s cannot be changed", a->ops->where(a), name) : 0;
 }
 
 int oplog_recover(struct oplog *l, const struct oplog_config *config, const struct recovery *to,
@@ -495,72 +525,23 @@ int oplog_recover(struct oplog *l, const struct oplog_config *config, const stru
 		r = take_all(&f, KEEP_SNAPSHOT, LEAF_SNAPSHOT);
 	if (r == 0)
 		r = list_files(&f);
+	if (r == 0)
+		leave_unbegun(&f);
 	ret->is_found = !list_is_empty(&l->leaves) || !list_is_empty(&f.snapshots);
 	if (r == 0)
 		r = use_snapshot(&f);
 	if (r == 0)
 		r = replay_all(&f);
 	if (r == 0)
-		r = go_on(&f);
-	if (r == 0)
+		go_on(&f);
+	if (r == 0 && !to->is_look)
+		r = settle_files(&f);
+	if (r == 0 && !to->is_look)
 		snapshots_over(&f);
+	if (f.unbegun)
+		leaf_free(l, f.unbegun);
 	while (!list_is_empty(&f.snapshots))
-		leaf_free(l, of_snapshot(&f, f.snapshots.next));
+		leaf_free(l, of_list(f.snapshots.next, &f.snapshots));
 	node_free(f.buf);
-	return r;
-}
-
-/* Records that can be read in a file from `at` on. */
-static unsigned count_records(struct archive *a, const char *name, uint8_t *buf, uint32_t at)
-{
-	int64_t len = a->ops->read(a, name, 0, buf, LEAF_BYTES);
-	struct leaf_header h;
-
-	if (len < LEAF_HEADER || leaf_header_get(buf, (size_t)len, &h) < 0)
-		return 0;
-	return records_behind(buf, (uint32_t)len, &h, at < LEAF_HEADER ? LEAF_HEADER : at).count;
-}
-
-/* 1, and the last file of the log that comes after `first`; 0: there is none. */
-static int last_after(struct archive *a, uint16_t shard, const char *first,
-		      char ret[ARCHIVE_NAME_MAX])
-{
-	char log[24], name[ARCHIVE_NAME_MAX];
-	int r, found = 0;
-
-	snprintf(log, sizeof(log), "log-%u-", shard);
-	memcpy(name, first, sizeof(name));
-	while ((r = a->ops->next(a, name, name)) > 0 && strncmp(name, log, strlen(log)) == 0) {
-		memcpy(ret, name, sizeof(name));
-		found = 1;
-	}
-	return r < 0 ? r : found;
-}
-
-int oplog_repair(const struct oplog_config *config, const struct recovered *damage,
-		 uint64_t *ret_lost)
-{
-	char first[ARCHIVE_NAME_MAX], last[ARCHIVE_NAME_MAX];
-	uint8_t *buf = node_alloc(LEAF_BYTES);
-	struct archive *a = config->archive;
-	int r = 0;
-
-	*ret_lost = 0;
-	if (!buf)
-		return -ENOMEM;
-	oplog_file_name(&damage->damaged, first);
-	/* The last ones first: what is left is a beginning, whenever we are stopped. */
-	while (r == 0 && (r = last_after(a, config->shard, first, last)) > 0) {
-		*ret_lost += count_records(a, last, buf, 0);
-		r = a->ops->remove(a, last);
-	}
-	if (r == 0) {
-		*ret_lost += count_records(a, first, buf, damage->damaged_at);
-		r = damage->damaged_at <= LEAF_HEADER ? a->ops->remove(a, first)
-						      : a->ops->cut(a, first, damage->damaged_at);
-	}
-	if (r == 0 && damage->damaged_at > LEAF_HEADER)
-		r = a->ops->sync(a, first);
-	node_free(buf);
 	return r;
 }

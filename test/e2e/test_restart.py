@@ -3,6 +3,7 @@
 The machine is not switched off here: to kill server and keeper leaves the files, as they were
 written, and no memory. What was synced, and what was not, the unit tests of the log tell apart.
 """
+import json
 import os
 import re
 import shutil
@@ -334,6 +335,157 @@ def test_damage_is_an_error_that_says_where_and_is_repaired_on_request(again):
     assert done.returncode == 0, done.stdout
     j = Client(server.start().endpoint, j.token)
     assert j.names("v") == [f"{i:02}" for i in range(10)]
+
+
+def look_at_files(data):
+    """Names, bytes and times of all that a shard has."""
+    shard = os.path.join(data, "shard-0")
+    found = {}
+    for name in sorted(os.listdir(shard)):
+        with open(os.path.join(shard, name), "rb") as file:
+            found[name] = (file.read(), os.stat(os.path.join(shard, name)).st_mtime_ns)
+    return found
+
+
+def change(path, at, how):
+    """A byte, but not the file's time."""
+    before = os.stat(path)
+    with open(path, "r+b", buffering=0) as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ how]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def must_only_look(data, code):
+    """`wadi doctor` without --repair: what it said, in one line."""
+    before = look_at_files(data)
+    done = run_wadi("doctor", "--json", "--data", data)
+    assert done.returncode == code, done.stdout
+    assert look_at_files(data) == before
+    return json.loads(done.stdout.decode().splitlines()[-1])["text"]
+
+
+def make_ledger(server):
+    """A killed server with six durable objects, and a job that has their names."""
+    j = job(server.start(), "ledger", "--durable")
+    for i in range(6):
+        j("put", "-", f"v/{i}", input=b"%d" % i)
+    server.kill()
+    server.kill_keeper()
+    return j
+
+
+def files_without_times(data):
+    return {name: had[0] for name, had in look_at_files(data).items()}
+
+
+def test_a_bit_that_is_wrong_is_an_error_and_set_right_on_request(again):
+    server = again()
+    j = make_ledger(server)
+    path = last_log(server.data)
+    whole = files_without_times(server.data)
+    begin = whole[os.path.basename(path)].index(b"v/2")
+    for at in [*range(76), *range(begin, begin + 3)]:
+        change(path, at, 1 << at % 8)
+        told = must_only_look(server.data, REFUSED)
+        assert f"{os.path.basename(path)} is damaged at byte {0 if at < 76 else ''}" in told and "nothing is lost" in told
+        if at % 19 == 0:
+            damaged = look_at_files(server.data)
+            assert server.start(is_expected=False) == 1
+            assert told in server.log()
+            assert look_at_files(server.data) == damaged
+        done = run_wadi("doctor", "--json", "--data", server.data, "--repair")
+        assert done.returncode == 0 and b"nothing is given up" in done.stdout, done.stdout
+        assert files_without_times(server.data) == whole
+    must_only_look(server.data, 0)
+    j = Client(server.start().endpoint, j.token)
+    assert [j("get", f"v/{i}") for i in range(6)] == [b"%d" % i for i in range(6)]
+
+
+def test_a_header_of_which_more_is_damaged_is_given_up_on_request(again):
+    """All is lost then, and that is told: before, and when it is done."""
+    server = again()
+    j = make_ledger(server)
+    path = last_log(server.data)
+    for at in range(4, 12):
+        change(path, at, 0xff)
+    damaged = look_at_files(server.data)
+    assert server.start(is_expected=False) == 1
+    assert os.path.basename(path) in server.log() and "nothing is left then" in server.log()
+    assert look_at_files(server.data) == damaged
+    assert "nothing is left then" in must_only_look(server.data, REFUSED)
+    done = run_wadi("doctor", "--json", "--data", server.data, "--repair")
+    assert done.returncode == 0 and b"the next server begins there with nothing" in done.stdout, done.stdout
+    assert not look_at_files(server.data)
+    Client(server.start().endpoint, j.token)("get", "v/0", code=REFUSED)
+
+
+def test_a_log_of_another_version_is_left_alone(again):
+    server = again()
+    make_ledger(server)
+    with open(last_log(server.data), "r+b") as file:
+        file.write(b"wadilaf3 and whatever else it may say")
+    before = look_at_files(server.data)
+    assert server.start(is_expected=False) == 1
+    assert "is of another version" in server.log()
+    assert look_at_files(server.data) == before
+    assert "is of another version" in must_only_look(server.data, REFUSED)
+    done = run_wadi("doctor", "--data", server.data, "--repair")
+    assert done.returncode == REFUSED and look_at_files(server.data) == before
+
+
+def test_a_look_changes_nothing_of_a_torn_tail(again):
+    server = again()
+    j = make_ledger(server)
+    path = last_log(server.data)
+    os.truncate(path, os.stat(path).st_size - 3)
+    shutil.copy(path, path[:-1] + "f")
+    os.truncate(path[:-1] + "f", 40)  # the next one, which was being begun
+    assert "the next server cuts them off" in must_only_look(server.data, 0)
+    j = Client(server.start().endpoint, j.token)
+    assert [j.run("get", f"v/{i}").stdout for i in range(6)] == [b"0", b"1", b"2", b"3", b"4", b""]
+    assert "was never begun" in server.log() and "it is cut off" in server.log()
+
+
+def test_a_damaged_snapshot_is_an_error_that_says_where(again):
+    server = again("--snapshot", "1M")
+    j = job(server.start(), "ledger", "--durable")
+    # Enough for one snapshot, and not for two.
+    put_all(server.endpoint, j.token, {f"{i:03}": pattern(1500, i) for i in range(820)})
+    shard = os.path.join(server.data, "shard-0")
+    until(lambda: any(name.startswith("snap") for name in os.listdir(shard)), "a snapshot")
+    until(lambda: "log-0-0000000000000000" not in os.listdir(shard), "the end of what it covers")
+    server.kill()
+    server.kill_keeper()
+    name, = [name for name in os.listdir(shard) if name.startswith("snap") and name.endswith("0")]
+    path = os.path.join(shard, name)
+    whole = look_at_files(server.data)
+    size = os.stat(path).st_size
+    # Zeros may be what fills up a record, which nobody reads.
+    for at in [*range(0, 76, 5), *(at for at in range(96, size, size // 40) if whole[name][0][at])]:
+        change(path, at, 1)
+        told = must_only_look(server.data, REFUSED)
+        assert f"{name} is damaged at byte {0 if at < 96 else ''}" in told
+        assert 0 <= at - int(re.search(r"at byte (\d+)", told)[1]) < 4096
+        assert "nothing is lost" in told
+        change(path, at, 1)
+    assert look_at_files(server.data) == whole
+    value = whole[name][0].index(pattern(1500, 3))
+    change(path, value, 1)
+    assert run_wadi("doctor", "--data", server.data, "--repair").returncode == 0
+    assert files_without_times(server.data) == {name: had[0] for name, had in whole.items()}
+    change(path, value, 1)
+    change(path, value + 1, 1)
+    damaged = look_at_files(server.data)
+    assert server.start(is_expected=False) == 1
+    assert f"{name} is damaged at byte" in server.log() and "nothing is left then" in server.log()
+    assert look_at_files(server.data) == damaged
+    done = run_wadi("doctor", "--json", "--data", server.data, "--repair")
+    assert done.returncode == 0 and b"the next server begins there with nothing" in done.stdout, done.stdout
+    must_only_look(server.data, 0)
+    server.start()
 
 
 def test_a_torn_tail_is_cut_off_and_told(again):

@@ -949,6 +949,272 @@ static void damage_before_the_tail_is_an_error(void **state)
 	end();
 }
 
+/* Names and bytes of all files. */
+static uint32_t sum_of_files(void)
+{
+	static uint8_t all[LEAF_BYTES];
+	char name[ARCHIVE_NAME_MAX] = "";
+	uint32_t sum = 0;
+
+	while (archive->ops->next(archive, name, name) > 0) {
+		int64_t len = archive->ops->read(archive, name, 0, all, sizeof(all));
+
+		sum = crc_more(sum, name, strlen(name) + 1);
+		sum = crc_more(sum, all, (size_t)len);
+	}
+	return sum;
+}
+
+static void change(const char *name, uint32_t at, uint8_t how)
+{
+	uint8_t byte;
+
+	assert_int_equal(archive->ops->read(archive, name, at, &byte, 1), 1);
+	byte ^= how;
+	assert_int_equal(archive->ops->write(archive, name, at, &byte, 1), 0);
+}
+
+/* Whoever finds something wrong says where, and changes nothing. */
+static void must_refuse(const char *name, uint32_t at, uint8_t how, int err)
+{
+	uint32_t sum;
+
+	change(name, at, how);
+	sum = sum_of_files();
+	if (try_start_of(1) != err)
+		fail_msg("%s with another byte %u: a start, or another error", name, at);
+	kill_9();
+	assert_int_equal(sum_of_files(), sum);
+	change(name, at, how);
+}
+
+/* The bytes that the crc of a header covers, and the crc. */
+#define HEADER_BYTES 76
+
+static void a_damaged_header_is_an_error(void **state)
+{
+	char name[ARCHIVE_NAME_MAX];
+
+	begin(false, true);
+	start();
+	are_durable = true;
+	create(0);
+	/* Of the only file, and of the last of several. */
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(put_value(0, i ? "b" : "a", "value", 0), 0);
+		file_all();
+		kill_9();
+		last_file(name);
+		for (uint32_t at = 0; at < HEADER_BYTES; at++) {
+			must_refuse(name, at, 1, -EUCLEAN);
+			must_refuse(name, at, 0xff, -EUCLEAN);
+		}
+		start();
+		assert_string_equal(get(0, "a"), "value");
+	}
+	assert_string_equal(get(0, "b"), "value");
+	end();
+}
+
+static void cut_file(const char *name, uint32_t len)
+{
+	assert_int_equal(archive->ops->cut(archive, name, len), 0);
+}
+
+static void zero(const char *name, uint32_t at, uint32_t len)
+{
+	static const uint8_t zeros[4096];
+
+	assert_true(len <= sizeof(zeros));
+	assert_int_equal(archive->ops->write(archive, name, at, zeros, len), 0);
+}
+
+/* What the power left of a file that was being begun; and what it cannot have left. */
+static void only_the_last_file_may_not_have_begun(void **state)
+{
+	char first[ARCHIVE_NAME_MAX], name[ARCHIVE_NAME_MAX], next[ARCHIVE_NAME_MAX];
+
+	begin(false, true);
+	start();
+	create(0);
+	assert_int_equal(put_value(0, "a", "value", 0), 0);
+	file_all();
+	kill_9();
+	last_file(first);
+	for (int i = 0; i < 2; i++) {
+		start();
+		create(1);
+		file_all();
+		kill_9();
+		last_file(name);
+		assert_string_not_equal(name, first);
+		if (i)
+			zero(name, 0, LEAF_HEADER);
+		else
+			cut_file(name, LEAF_HEADER - 1);
+		start();
+		assert_int_equal(look_error(0, "a"), -EREMOTEIO); /* there, but without memory */
+		assert_true(catalog_job_lives(slot_of(1)->catalog, jobs[1]) < 0);
+		kill_9();
+		last_file(next);
+		assert_true(strcmp(next, name) != 0);
+	}
+	/* A record in it says that its header was on the disk. */
+	start();
+	create(1);
+	file_all();
+	create(2);
+	file_all();
+	kill_9();
+	last_file(name);
+	assert_string_not_equal(name, first);
+	zero(name, 0, LEAF_HEADER);
+	assert_int_equal(try_start_of(1), -EUCLEAN);
+	kill_9();
+	/* Neither the last one. */
+	cut_file(name, LEAF_HEADER - 1);
+	zero(first, 0, LEAF_HEADER);
+	assert_int_equal(try_start_of(1), -EUCLEAN);
+	end();
+}
+
+static void a_log_of_another_version_is_refused(void **state)
+{
+	static const uint8_t OTHER[] = "wadilaf3 and whatever else it may say";
+	char name[ARCHIVE_NAME_MAX];
+	uint32_t sum;
+
+	begin(false, true);
+	start();
+	create(0);
+	file_all();
+	kill_9();
+	last_file(name);
+	assert_int_equal(archive->ops->write(archive, name, 0, OTHER, sizeof(OTHER)), 0);
+	sum = sum_of_files();
+	assert_int_equal(try_start_of(1), -ENOTSUP);
+	kill_9();
+	assert_int_equal(sum_of_files(), sum);
+	end();
+}
+
+static void first_snapshot(char name[ARCHIVE_NAME_MAX])
+{
+	char next[ARCHIVE_NAME_MAX] = "snapshot-";
+
+	assert_int_equal(archive->ops->next(archive, next, name), 1);
+}
+
+/* With durable values in it, and the log before it gone. Some more are in the log. */
+static void make_snapshot(void)
+{
+	char path[8], next[ARCHIVE_NAME_MAX] = "log-";
+
+	snapshot_bytes = 1 << 20;
+	log_bytes = 4 << 20;
+	start();
+	are_durable = true;
+	create(0);
+	for (int i = 0; shard->snapshots.taken_count < 1 || shard->snapshots.is_running; i++) {
+		snprintf(path, sizeof(path), "%d", i % 20);
+		assert_int_equal(put_value(0, path, "value", 0), 0);
+		(void)loop_turn(loop, loop->now_ns + MS);
+	}
+	assert_int_equal(put_value(0, "last", "value", 0), 0);
+	file_all();
+	turn_for(SECOND);
+	kill_9();
+	assert_int_equal(archive->ops->next(archive, next, next), 1);
+	assert_string_not_equal(next, "log-0-0000000000000000");
+}
+
+/* The first record behind some bytes. */
+static uint32_t record_behind(const char *name, uint32_t bytes)
+{
+	static uint8_t all[LEAF_BYTES];
+	int64_t len = archive->ops->read(archive, name, 0, all, sizeof(all));
+	uint32_t at = LEAF_HEADER;
+	struct leaf_header h;
+	struct record record;
+
+	assert_int_equal(leaf_header_get(all, (size_t)len, &h), 0);
+	while (at < bytes)
+		assert_int_equal(record_get(all, (uint32_t)len, &h, &at, &record), 0);
+	return at;
+}
+
+/* Its first file ends there, as it seems, and the next one goes on. */
+static void a_hole_in_a_snapshot_is_an_error(void **state)
+{
+	char name[ARCHIVE_NAME_MAX], path[16], value[1800];
+
+	begin(false, true);
+	snapshot_bytes = 2 << 20;
+	log_bytes = 8 << 20;
+	start();
+	are_durable = true;
+	create(0);
+	memset(value, 'a', sizeof(value));
+	value[sizeof(value) - 1] = '\0';
+	for (int i = 0; shard->snapshots.taken_count < 1; i++) {
+		snprintf(path, sizeof(path), "%d", i);
+		assert_int_equal(put_value(0, path, value, 0), 0);
+		(void)loop_turn(loop, loop->now_ns + MS);
+	}
+	file_all();
+	turn_for(SECOND);
+	assert_true(shard->snapshots.index > 0);
+	kill_9();
+	first_snapshot(name);
+	zero(name, record_behind(name, 100000), 4096);
+	assert_int_equal(try_start_of(1), -EUCLEAN);
+	end();
+}
+
+static void must_have_all(void)
+{
+	char path[8];
+
+	for (int i = 0; i < 20; i++) {
+		snprintf(path, sizeof(path), "%d", i);
+		assert_string_equal(get(0, path), "value");
+	}
+	assert_string_equal(get(0, "last"), "value");
+}
+
+static void a_damaged_snapshot_is_an_error(void **state)
+{
+	static uint8_t all[LEAF_BYTES];
+	char name[ARCHIVE_NAME_MAX];
+	unsigned started = 0;
+	int64_t len;
+
+	begin(false, true);
+	make_snapshot();
+	first_snapshot(name);
+	len = archive->ops->read(archive, name, 0, all, sizeof(all));
+	for (uint32_t at = 0; at < HEADER_BYTES; at++)
+		must_refuse(name, at, 1 << at % 8, -EUCLEAN);
+	for (uint32_t at = LEAF_HEADER; at < len; at++) {
+		if (all[at]) {
+			must_refuse(name, at, 1 << at % 8, -EUCLEAN);
+			continue;
+		}
+		/* Between records nothing is lost. */
+		change(name, at, 1);
+		if (try_start_of(1) == 0) {
+			must_have_all();
+			started++;
+		}
+		kill_9();
+		change(name, at, 1);
+	}
+	assert_true(started > 0 && started < len / 8);
+	start();
+	must_have_all();
+	end();
+}
+
 /* A disk writes pages in any order: what lies behind a hole says that this was not there yet. */
 static void a_hole_in_what_was_not_synced_is_the_end(void **state)
 {
@@ -1409,6 +1675,11 @@ int main(void)
 		T(a_leaf_that_is_closed_during_a_write_is_synced_all_the_same),
 		T(a_torn_tail_is_cut_off),
 		T(damage_before_the_tail_is_an_error),
+		T(a_damaged_header_is_an_error),
+		T(only_the_last_file_may_not_have_begun),
+		T(a_log_of_another_version_is_refused),
+		T(a_hole_in_a_snapshot_is_an_error),
+		T(a_damaged_snapshot_is_an_error),
 		T(a_hole_in_what_was_not_synced_is_the_end),
 		T(what_nobody_waits_for_is_synced_after_a_second),
 		T(numbers_that_a_slot_has_seen_do_not_come_again_after_a_repair),
