@@ -527,8 +527,10 @@ static void leaves_free(struct oplog *l, struct list *leaves, bool must_drop)
 
 void oplog_close(struct oplog *l, bool must_drop)
 {
+	bool was_open = l->helper != NULL;
+
 	l->is_closing = true;
-	if (l->helper)
+	if (was_open)
 		helper_close(l->helper);
 	l->helper = NULL;
 	if (!l->leaves.next)
@@ -538,7 +540,8 @@ void oplog_close(struct oplog *l, bool must_drop)
 		timer_stop(l->loop, &l->lazy);
 		timer_stop(l->loop, &l->sync);
 	}
-	close_files(l);
+	if (was_open)
+		close_files(l);
 	if (l->spare)
 		list_insert(&l->leaves, &l->spare->link);
 	l->spare = l->open = NULL;

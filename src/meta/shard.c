@@ -451,6 +451,7 @@ int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
 	if (r == 0 && config->is_open_loopback && !default_job_make(s))
 		r = -ENOMEM;
 	if (r < 0) {
+		shard_leave(s); /* what it found is for the next one */
 		shard_close(s);
 		return r;
 	}

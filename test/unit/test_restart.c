@@ -1016,6 +1016,39 @@ static void a_damaged_header_is_an_error(void **state)
 	end();
 }
 
+/* Whoever is refused leaves to the next one what it found, with the keeper, too. */
+static void a_refused_start_takes_nothing_from_the_keeper(void **state)
+{
+	char name[ARCHIVE_NAME_MAX] = "log-";
+	uint32_t sum;
+
+	begin(true, true);
+	snapshot_bytes = 1 << 30;
+	start();
+	create(0);
+	while (shard->log.open->header.number < 2) {
+		assert_int_equal(put_value(0, "a", "value", 0), 0);
+		(void)loop_turn(loop, loop->now_ns + MS / 10);
+	}
+	file_all();
+	turn_for(SECOND);
+	assert_int_equal(put_value(0, "a", "in memory", 0), 0);
+	kill_9();
+	/* Of a leaf that is in its file only. */
+	assert_int_equal(archive->ops->next(archive, name, name), 1);
+	change(name, 20, 1);
+	sum = sum_of_files();
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(try_start_of(1), -EUCLEAN);
+		kill_9();
+		assert_int_equal(sum_of_files(), sum);
+	}
+	change(name, 20, 1);
+	start();
+	assert_string_equal(get(0, "a"), "in memory");
+	end();
+}
+
 static void cut_file(const char *name, uint32_t len)
 {
 	assert_int_equal(archive->ops->cut(archive, name, len), 0);
@@ -1676,6 +1709,7 @@ int main(void)
 		T(a_torn_tail_is_cut_off),
 		T(damage_before_the_tail_is_an_error),
 		T(a_damaged_header_is_an_error),
+		T(a_refused_start_takes_nothing_from_the_keeper),
 		T(only_the_last_file_may_not_have_begun),
 		T(a_log_of_another_version_is_refused),
 		T(a_hole_in_a_snapshot_is_an_error),
