@@ -212,7 +212,7 @@ static int export_came(struct near *n, struct rcur body)
 				: export_rep_get(&body, &rep);
 
 	if (r == 0 && conn_take_fds(n->w->conn, &fd, 1) != 1)
-		r = -EBADMSG;
+		r = -EUSERS; /* it was lost on its way: there are too many, here or there */
 	if (r == 0)
 		segment_came(n, fd, is_to_write ? to_write.size : rep.size);
 	return r;

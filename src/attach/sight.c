@@ -115,7 +115,7 @@ static bool is_ours(const struct near *n, const struct index_rep *rep)
 
 int sight_came(struct near *n, const struct index_rep *rep, const int *fds, unsigned count)
 {
-	int r = -EBADMSG;
+	int r = count == 0 ? -EUSERS : -EBADMSG; /* as with a segment's */
 
 	if (count == 1 && is_ours(n, rep)) {
 		r = open_table(n->sight, rep, fds[0]);

@@ -213,6 +213,12 @@
  */
 #define STREAM_FDS_UNREAD 128
 
+/*
+ * All those of one proxy are one in so many of the descriptors for its connections, far below what
+ * the kernel has of one user's; and of them a job has at most as many as are left for others.
+ */
+#define FDS_UNREAD_SHARE 8
+
 /* A handle asks for a ring with so many questions: to make one costs as much as a few of them. */
 #define RING_AFTER 4
 

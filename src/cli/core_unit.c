@@ -173,6 +173,7 @@ static int open_proxy(struct core_unit *u)
 		.owner = u,
 	};
 
+	u->home.loop->fds_unread_max = fds_unread_max(s);
 	return proxy_open(u->home.net, &config, &u->proxy);
 }
 

@@ -50,13 +50,18 @@ unsigned conns_max(const struct process *s)
 	return (unsigned)(most / loops);
 }
 
+static bool has_functions_here(const struct process *s)
+{
+	return s->config->roles & WITH_PROXY && s->socket_path[0];
+}
+
 unsigned rings_max(const struct process *s)
 {
 	uint64_t most =
 		s->config->memory_bytes / RING_SHARE / sizeof(struct ring_memory) / s->core_count;
 	unsigned by_files = conns_max(s) / 8;
 
-	if (!(s->config->roles & WITH_PROXY) || !s->socket_path[0])
+	if (!has_functions_here(s))
 		return 0;
 	most = most < by_files ? most : by_files;
 	return most < RINGS_MAX ? (unsigned)most : RINGS_MAX;
@@ -69,12 +74,17 @@ unsigned indexes_max(const struct process *s)
 	return most < INDEXES_MAX ? most : INDEXES_MAX;
 }
 
+unsigned fds_unread_max(const struct process *s)
+{
+	return has_functions_here(s) ? conns_max(s) / FDS_UNREAD_SHARE : 0;
+}
+
 unsigned files_shared(const struct process *s)
 {
 	unsigned indexes = indexes_max(s);
 
-	/* Who has a ring may read an index. */
-	return indexes > 0 ? 3 * rings_max(s) + 2 * indexes : 2 * rings_max(s);
+	/* Who has a ring may read an index; and who is gone with some unread has his socket. */
+	return (indexes > 0 ? 3 : 2) * rings_max(s) + 2 * indexes + fds_unread_max(s);
 }
 
 uint64_t other_bytes(const struct process *s)

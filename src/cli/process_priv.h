@@ -135,6 +135,8 @@ unsigned conns_max(const struct process *s);
 /* Each is two descriptors more of a connection; at most a quarter of those is for that. */
 unsigned rings_max(const struct process *s);
 unsigned indexes_max(const struct process *s);
+/* Descriptors that functions were sent and have not read. */
+unsigned fds_unread_max(const struct process *s);
 /* Descriptors of those, of one loop. */
 unsigned files_shared(const struct process *s);
 

@@ -22,11 +22,6 @@
 /* What fits epoll_wait()'s int; a wait that is longer ends with a turn in which nothing is due. */
 #define WAIT_NS_MAX (1000000ull * 1000000000)
 
-static struct epoll_loop *epoll_of(struct loop *l)
-{
-	return container_of(l, struct epoll_loop, loop);
-}
-
 static int control(struct loop *l, struct source *s, int how, uint32_t events)
 {
 	struct epoll_event e = { .events = events | EPOLLET, .data.ptr = s };
@@ -300,6 +295,7 @@ static void epoll_close(struct loop *l)
 {
 	struct epoll_loop *el = epoll_of(l);
 
+	sockets_end(el);
 	source_close(l, &el->clock);
 	source_close(l, &el->alarm);
 	close(el->epoll_fd);
@@ -329,6 +325,8 @@ int loop_open_epoll(struct loop **ret)
 	el->alarm = (struct source){ .event = alarm_event, .fd = -1 };
 	el->clock = (struct source){ .event = clock_event, .fd = -1 };
 	el->clock_due_ns = UINT64_MAX;
+	el->loop.fds_unread_max = 2 * STREAM_FDS_UNREAD;
+	list_init(&el->unread);
 	el->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (el->epoll_fd < 0) {
 		r = -errno;

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/container.h"
 #include "loop/loop.h"
 #include "loop/stream.h"
 
@@ -38,7 +39,15 @@ struct epoll_loop {
 	struct source *only;
 	unsigned only_count;
 	unsigned only_turns; /* in which that was asked, since epoll was */
+	/* Of struct unread (unread.h), who is to be looked at next first; and all of theirs. */
+	struct list unread;
+	unsigned unread_count;
 };
+
+static inline struct epoll_loop *epoll_of(struct loop *l)
+{
+	return container_of(l, struct epoll_loop, loop);
+}
 
 /* `s->fd` and `s->event` are set. `events` without EPOLLET. */
 int source_open(struct loop *l, struct source *s, uint32_t events);
@@ -49,6 +58,9 @@ void source_close(struct loop *l, struct source *s); /* closes fd; fine if it is
 int socket_connect(struct loop *l, const struct address *to, struct stream **ret);
 /* Takes `fd`, even if it fails. */
 int socket_adopt(struct loop *l, int fd, const struct address *from, struct stream **ret);
+
+/* Those that were closed with descriptors unread: no others are left. */
+void sockets_end(struct epoll_loop *el);
 
 int acceptor_open(struct loop *l, const struct address *at, struct listener *lr);
 void acceptor_close(struct listener *lr);

@@ -82,6 +82,9 @@ struct loop {
 	uint64_t now_ns;
 	struct fibers fibers;
 	bool may_stay_awake; /* a wait may ask again and again before it sleeps: limits.h */
+	/* Descriptors that were sent, and not read: of all streams, until somebody says how many.
+	 */
+	unsigned fds_unread_max;
 
 	/* loop.c's own. */
 	const struct loop_ops *ops;

@@ -16,17 +16,16 @@
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
-#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/container.h"
 #include "base/limits.h"
 #include "loop/fds.h"
+#include "loop/unread.h"
 
 #define EVENTS (EPOLLIN | EPOLLRDHUP)
 
@@ -44,8 +43,8 @@ struct socket {
 	bool hears_of_room; /* not before it needs some: who has room polls ready all the time */
 	int error;          /* why it could not connect; sticks */
 	struct fds out, in; /* to the peer, and from it */
-	unsigned passed;    /* since the peer had read everything */
 	struct stream stream;
+	struct unread unread;
 	struct timer again; /* tries once more to connect, or tells that it failed */
 	struct closing closing;
 };
@@ -138,6 +137,26 @@ static int want_room(struct socket *k)
 	return r < 0 ? r : -EAGAIN;
 }
 
+static void out_is_sent(struct socket *k)
+{
+	fds_close(&k->out);
+	k->unread.is_sent = true;
+}
+
+/*
+ * Of our user's, in other processes of his, too, as many are on their way as may be: the bytes go
+ * alone, as to a peer that has no room for a descriptor.
+ */
+static bool goes_without(struct socket *k, struct msghdr *m)
+{
+	if (errno != ETOOMANYREFS || k->out.count == 0)
+		return false;
+	out_is_sent(k);
+	m->msg_control = NULL;
+	m->msg_controllen = 0;
+	return true;
+}
+
 static ssize_t socket_send(struct stream *s, const struct iovec *iov, int count)
 {
 	struct socket *k = socket_of(s);
@@ -155,33 +174,31 @@ static ssize_t socket_send(struct stream *s, const struct iovec *iov, int count)
 		r = count == 1 && k->out.count == 0
 			    ? send(k->source.fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL)
 			    : sendmsg(k->source.fd, &m, MSG_NOSIGNAL);
-	while (r < 0 && errno == EINTR);
+	while (r < 0 && (errno == EINTR || goes_without(k, &m)));
 	if (r < 0)
 		return errno == EAGAIN ? want_room(k) : -errno;
-	fds_close(&k->out);
+	if (k->out.count > 0)
+		out_is_sent(k);
 	return r;
-}
-
-/* What was sent, the peer has not read all of it. */
-static bool has_unread(const struct socket *k)
-{
-	int bytes;
-
-	return ioctl(k->source.fd, SIOCOUTQ, &bytes) < 0 || bytes > 0;
 }
 
 static int socket_pass(struct stream *s, const int *fds, unsigned count)
 {
 	struct socket *k = socket_of(s);
+	int r;
 
 	if (s->peer.address.kind != ADDRESS_UNIX)
 		return -EOPNOTSUPP;
-	if (k->out.count > 0 || (k->passed + count > STREAM_FDS_UNREAD && has_unread(k)))
+	if (k->out.count > 0)
 		return -EBUSY;
-	if (k->passed + count > STREAM_FDS_UNREAD)
-		k->passed = 0;
-	k->passed += count;
-	return fds_copy(&k->out, fds, count);
+	r = fds_copy(&k->out, fds, count);
+	if (r < 0)
+		return r;
+	k->unread.fd = k->source.fd;
+	r = unread_add(epoll_of(s->loop), &k->unread, count, s->share);
+	if (r < 0)
+		fds_close(&k->out);
+	return r;
 }
 
 static unsigned socket_take(struct stream *s, int *fds, unsigned cap)
@@ -197,6 +214,25 @@ static void socket_free(struct closing *c)
 	node_free(container_of(c, struct socket, closing));
 }
 
+static void end(struct socket *k)
+{
+	struct loop *l = k->stream.loop;
+
+	unread_drop(epoll_of(l), &k->unread);
+	source_close(l, &k->source);
+	loop_free_later(l, &k->closing);
+}
+
+/* The kernel tells when the peer reads, and when it is gone. */
+static void left_event(struct source *s, uint32_t events)
+{
+	struct socket *k = container_of(s, struct socket, source);
+
+	(void)events;
+	if (!unread_is_left(epoll_of(k->stream.loop), &k->unread))
+		end(k);
+}
+
 static void socket_close(struct stream *s)
 {
 	struct socket *k = socket_of(s);
@@ -205,10 +241,26 @@ static void socket_close(struct stream *s)
 	/* A child that was forked by whoever we are a library of may have a copy of the descriptor,
 	 * and then close() alone tells the peer nothing. */
 	(void)shutdown(k->source.fd, SHUT_RDWR);
-	source_close(s->loop, &k->source);
 	fds_close(&k->out);
 	fds_close(&k->in);
-	loop_free_later(s->loop, &k->closing);
+	k->unread.is_sent = k->unread.is_closed = true;
+	k->source.event = left_event;
+	/* What is on its way stays so without us, and is to be counted as long as it does. */
+	if (!unread_is_left(epoll_of(s->loop), &k->unread) ||
+	    source_change(s->loop, &k->source, EVENTS | EPOLLOUT) < 0)
+		end(k);
+}
+
+void sockets_end(struct epoll_loop *el)
+{
+	while (!list_is_empty(&el->unread)) {
+		struct unread *u = container_of(el->unread.next, struct unread, link);
+		struct socket *k = container_of(u, struct socket, unread);
+
+		unread_drop(el, u);
+		source_close(&el->loop, &k->source);
+		node_free(k);
+	}
 }
 
 static const struct stream_ops SOCKET_OPS = {

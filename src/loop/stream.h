@@ -86,6 +86,7 @@ struct stream {
 	/* The owner's, set before anything can happen: right after open or in accepted(). */
 	void (*ready)(struct stream *s);
 	void *owner;          /* not ours; what ready() is about */
+	uint64_t share;       /* the owner's: with whom it shares what may be unread; its job */
 	struct stream *other; /* of a pair: the other end, while both are open; else NULL */
 	struct peer peer;
 };
@@ -103,7 +104,9 @@ static inline ssize_t stream_send(struct stream *s, const struct iovec *iov, int
 /*
  * Descriptors go with the next bytes that are sent, so they are there when those are. They
  * stay the caller's; at most STREAM_FDS_MAX at a time. -EOPNOTSUPP: not by this stream;
- * -EMFILE; -EBUSY: others wait to be sent, or STREAM_FDS_UNREAD to be read.
+ * -EMFILE; -EBUSY: others wait to be sent, or to be read: STREAM_FDS_UNREAD of this stream, or as
+ * many of its share as are left of loop->fds_unread_max for all others. They may be lost
+ * on their way, and then the bytes come without any.
  */
 #define STREAM_FDS_MAX 3
 int stream_pass(struct stream *s, const int *fds, unsigned count);

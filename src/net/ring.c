@@ -215,6 +215,13 @@ static void server_awake(struct bell *b)
 	ring_server_awake(&ring_of(b)->server);
 }
 
+/* A job's connections have one share of what may be unread. */
+static int pass(struct conn *c, const int *fds, unsigned count)
+{
+	c->priv->stream->share = c->access ? c->access->job : 0;
+	return stream_pass(c->priv->stream, fds, count);
+}
+
 int conn_serve_ring(struct conn *c, struct ring_memory *m, int fd)
 {
 	struct conn_ring *g = c->priv->ring ? NULL : ring_new(c, false);
@@ -229,7 +236,7 @@ int conn_serve_ring(struct conn *c, struct ring_memory *m, int fd)
 	g->bell.awake = server_awake;
 	r = bell_open(c->net->loop, &g->bell, &fds[1]);
 	if (r == 0)
-		r = stream_pass(c->priv->stream, fds, 2);
+		r = pass(c, fds, 2);
 	if (r < 0) {
 		bell_close(&g->bell);
 		node_free(g);
@@ -442,7 +449,7 @@ int conn_pass_fds(struct conn *c, const int *fds, unsigned count)
 	for (unsigned i = 0; i < count; i++)
 		r = fds[i] < 0 ? fds[i] : r;
 	if (r == 0)
-		r = stream_pass(c->priv->stream, fds, count);
+		r = pass(c, fds, count);
 	for (unsigned i = 0; i < count; i++)
 		if (fds[i] >= 0)
 			close(fds[i]);

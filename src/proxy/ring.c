@@ -31,8 +31,8 @@ static void ring_run(struct fiber *self)
 	if (x < 0) {
 		p->ring_count--;
 		region_free(g);
-		request_fail(r, x == -EMFILE || x == -ENFILE ? -EUSERS : x, "no ring: %s",
-			     strerror(-x));
+		request_fail(r, x == -EMFILE || x == -ENFILE || x == -EBUSY ? -EUSERS : x,
+			     "no ring: %s", strerror(-x));
 		return;
 	}
 	native_of(r)->ring = g;

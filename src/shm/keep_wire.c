@@ -71,7 +71,7 @@ int keep_send(int fd, const struct keep_message *m)
 	}
 	while (sendmsg(fd, &h, MSG_NOSIGNAL) < 0)
 		if (errno != EINTR)
-			return -errno;
+			return errno == ETOOMANYREFS ? -EMFILE : -errno;
 	return 0;
 }
 

@@ -32,7 +32,10 @@ struct keep_message {
 	int fds[KEEP_BATCH];
 };
 
-/* 0, or a negative errno: the connection is good for nothing any more. Waits for room. */
+/*
+ * 0, or a negative errno: the connection is good for nothing any more. -EMFILE: it is, but as many
+ * descriptors of this user are on their way as may be. Waits for room.
+ */
 int keep_send(int fd, const struct keep_message *m);
 /*
  * A message, and its descriptors, which are the caller's. -ECONNRESET: the other end is

@@ -91,6 +91,7 @@ GAPS = {
     "BELL_WORD_NS": "test_bell.c: an event is not forgotten over a word",
     "RINGS_MAX": "test_rings.py: with the share of memory that comes first",
     "RING_SHARE": "test_rings.py: one more function than there are rings for",
+    "FDS_UNREAD_SHARE": "test_unread.py: who reads none takes none from other jobs",
     "RING_AFTER": "test_rings.py: who asks less often has no ring",
     "INDEX_HEAD_BYTES": "test_views.py: who is given an index",
     "INDEX_TABLE_BYTES_FIRST": "test_views.py: thousands of objects",

@@ -121,6 +121,7 @@ static void accepted(struct listener *lr, struct stream *s)
 		return;
 	}
 	server.stream = s;
+	(void)stream_pass(s, (int[]){ STDERR_FILENO }, 1); /* of TCP it is not wanted */
 	s->owner = &server;
 	s->ready = server_ready;
 }
@@ -145,6 +146,7 @@ static int exchange(void)
 
 	if (r < 0)
 		return r;
+	(void)stream_take(client.stream, NULL, 0);
 	client.stream->owner = &client;
 	client.stream->ready = client_ready;
 	while (!client.is_over && client.received < BYTES && loop->now_ns < late_ns) {
