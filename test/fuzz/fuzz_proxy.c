@@ -169,10 +169,72 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	return 0;
 }
 
+/*
+ * Seeds that are understood: a byte for each number and each string, as fields.h takes them, and 0
+ * for what is as it mostly is.
+ */
+struct script {
+	uint8_t bytes[600];
+	size_t len;
+};
+
+#define ONE(type, field) +1
+#define HELLO_BYTES      ((0 HELLO_REQ(ONE)) + 5)
+#define PAGES(n)         (uint8_t)(0x40 + (n)) /* 32 of them and more, below 64 */
+
+static void request(struct script *s, int message, const uint8_t *fields, size_t count,
+		    uint8_t payload)
+{
+	static const uint8_t WAIT[] = { 0xd8, 0 };
+
+	s->bytes[s->len + 1] = (uint8_t)message;
+	memcpy(s->bytes + s->len + 3, fields, count);
+	s->bytes[s->len + 3 + count] = payload;
+	s->len += 3 + count + 4;
+	memcpy(s->bytes + s->len, WAIT, sizeof(WAIT));
+	s->len += sizeof(WAIT);
+}
+
+#define REQUEST(s, NAME, payload, ...)                                                             \
+	request(s, MESSAGE_##NAME, (uint8_t[0 NAME##_REQ(ONE)]){ __VA_ARGS__ }, 0 NAME##_REQ(ONE), \
+		payload)
+
+/* Room for an object, which is given back or put with the sums of what is there. */
+static void seed_reserved(const char *name, uint8_t len, uint8_t sums)
+{
+	struct script s = { .len = 1 + PEERS * HELLO_BYTES };
+
+	REQUEST(&s, RESERVE, 0, len);
+	REQUEST(&s, RESERVE, 0, len);
+	REQUEST(&s, RESERVE_MAP, 0, 0);
+	REQUEST(&s, PUT_DROP, 0, 0);
+	REQUEST(&s, RESERVE_MAP, 0, 1);
+	REQUEST(&s, RESERVE_PUT, sums, [0] = 1, [10] = 1);
+	REQUEST(&s, GET, 0, [2] = 20, [8] = 1);
+	fuzz_seed(name, s.bytes, s.len);
+}
+
+/* An upload in two pieces. */
+static void seed_room(void)
+{
+	struct script s = { .len = 1 + PEERS * HELLO_BYTES };
+
+	REQUEST(&s, PUT_OPEN, 0, [11] = 1, [13] = 1);
+	REQUEST(&s, PUT_ROOM, 0, [4] = PAGES(32));
+	REQUEST(&s, RESERVE_MAP, 0, 0);
+	REQUEST(&s, PUT_ROOM, 2, [1] = PAGES(32), [3] = PAGES(32), [4] = PAGES(33));
+	REQUEST(&s, PUT_ROOM, 1, [3] = 20);
+	REQUEST(&s, PUT_COMMIT, 0, 0);
+	fuzz_seed("room", s.bytes, s.len);
+}
+
 void fuzz_seeds(void)
 {
 	static const char TEXT[] = "\1\77GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
 
 	server_seeds();
+	seed_reserved("reserved", 20, 1);
+	seed_reserved("reserved-with-two-sums", PAGES(32), 2);
+	seed_room();
 	fuzz_seed("monitor", TEXT, sizeof(TEXT) - 1);
 }

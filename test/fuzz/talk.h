@@ -118,6 +118,9 @@ static inline struct slice talk_payload(struct talk *t, int message)
 
 		return s;
 	}
+	/* Sums of what they have written, as many as it may have. */
+	if ((message == MESSAGE_RESERVE_PUT || message == MESSAGE_PUT_ROOM) && c < 0xc0)
+		return talk_filler(c % 8 * 4u);
 	return talk_filler(c < 0xf0 ? c * 40u : FRAME_FREE_PAYLOAD - 0xf8 + c);
 }
 
