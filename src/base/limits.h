@@ -202,7 +202,7 @@
 
 /*
  * Rings of one proxy: two descriptors each, and 132 KiB, of which they have together at most
- * 1/16 of --memory. Who finds none has its socket.
+ * 1/16 of --memory, with those that functions have still. Who finds none has its socket.
  */
 #define RINGS_MAX  1024
 #define RING_SHARE 16

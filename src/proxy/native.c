@@ -385,7 +385,7 @@ static void native_closed(struct conn *c)
 	uploads_close(p, n);
 	readings_close(p, n);
 	native_author_close(c);
-	native_ring_close(p, n);
+	native_ring_close(n);
 	native_reader_close(n);
 	list_remove(&c->link);
 	node_free(n);
@@ -469,6 +469,7 @@ int proxy_open(struct net *n, const struct proxy_config *config, struct proxy **
 	p->config = *config;
 	p->started_ns = p->loop->now_ns;
 	list_init(&p->conns);
+	list_init(&p->left_regions);
 	list_init(&p->web_conns);
 	list_init(&p->sendings);
 	uids_open(p);
@@ -544,6 +545,7 @@ void proxy_stop(struct proxy *p)
 		conn_close(container_of(l, struct conn, link));
 	web_close_all(p);
 	indexes_stop(p);
+	regions_stop(p);
 }
 
 bool proxy_has_stopped(const struct proxy *p)

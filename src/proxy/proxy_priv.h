@@ -21,7 +21,8 @@ struct proxy {
 	struct spares spare_ops, spare_readings;
 	struct helper *helper; /* makes regions; NULL until the first */
 	unsigned region_count, ring_count;
-	struct list uids; /* of struct uid_job: who has segments */
+	struct list left_regions; /* that others have still */
+	struct list uids;         /* of struct uid_job: who has segments */
 	unsigned uid_count;
 	struct memory kept_uids; /* the same, for a successor */
 	bool is_asking_of_uid;
@@ -46,6 +47,13 @@ struct region {
 	bool is_made, is_unwanted; /* is_unwanted: whoever it was for has gone */
 	bool is_punched;           /* at its end, whoever maps it: it has a job's bytes */
 	struct waitq made;
+
+	/* Of one that was left. */
+	struct list link;
+	struct timer again;
+	int fd; /* exported, like that which others have */
+	bool is_alone;
+	void (*gone)(struct proxy *p);
 };
 
 /*
@@ -57,6 +65,13 @@ int region_new(struct proxy *p, size_t size, const struct keep_name *name, struc
 int region_take(struct proxy *p, size_t size, struct keep_name name, struct region **ret);
 /* In the background; NULL is fine. */
 void region_free(struct region *g);
+/*
+ * Of one that was exported: we have done with it, and when nobody else has it any more, `gone` is
+ * called. Its pages are there, and counted for us, until then.
+ */
+void region_leave(struct region *g, void (*gone)(struct proxy *p));
+/* Nothing is waited for any more. */
+void regions_stop(struct proxy *p);
 
 /* What a native connection has open. */
 struct native {
@@ -242,7 +257,7 @@ void reading_leave(struct op *op);
 void readings_fini(struct proxy *p);
 
 void ring_serve(struct request *r);
-void native_ring_close(struct proxy *p, struct native *n);
+void native_ring_close(struct native *n);
 
 void relay_path_serve(struct request *r); /* STAT */
 void relay_list_serve(struct request *r);

@@ -4,6 +4,7 @@
  * be rid of it blocks, so a helper does.
  */
 #include <errno.h>
+#include <unistd.h>
 
 #include "base/container.h"
 #include "base/node.h"
@@ -35,6 +36,77 @@ void region_free(struct region *g)
 	g->work.run = unmake;
 	g->work.done = unmade;
 	helper_do(g->proxy->helper, &g->work);
+}
+
+static void forgotten(struct region *g)
+{
+	struct proxy *p = g->proxy;
+
+	list_remove(&g->link);
+	if (g->fd >= 0)
+		close(g->fd);
+	p->region_count--;
+	g->gone(p);
+	node_free(g);
+}
+
+static void look(struct work *w)
+{
+	struct region *g = container_of(w, struct region, work);
+
+	g->is_alone = g->fd < 0 || memory_is_ours_alone(g->fd);
+}
+
+static void looked(struct work *w)
+{
+	struct region *g = container_of(w, struct region, work);
+	struct loop *l = g->proxy->loop;
+
+	if (g->is_alone || g->proxy->is_stopping)
+		forgotten(g);
+	else
+		timer_start(l, &g->again, l->now_ns + RETIRED_LOOK_MS * 1000000ull);
+}
+
+static void look_again(struct timer *t)
+{
+	struct region *g = container_of(t, struct region, again);
+
+	g->work.run = look;
+	helper_do(g->proxy->helper, &g->work);
+}
+
+static void leave(struct work *w)
+{
+	struct region *g = container_of(w, struct region, work);
+
+	g->fd = memory_export_to_write(&g->memory);
+	media_memfd.free(&g->memory);
+	look(w);
+}
+
+void region_leave(struct region *g, void (*gone)(struct proxy *p))
+{
+	g->gone = gone;
+	g->again.fire = look_again;
+	list_init(&g->link);
+	list_insert(&g->proxy->left_regions, &g->link);
+	g->work.run = leave;
+	g->work.done = looked;
+	helper_do(g->proxy->helper, &g->work);
+}
+
+void regions_stop(struct proxy *p)
+{
+	for (struct list *l = p->left_regions.next, *next; l != &p->left_regions; l = next) {
+		struct region *g = container_of(l, struct region, link);
+
+		next = l->next;
+		if (!timer_is_running(&g->again))
+			continue; /* it is being looked at */
+		timer_stop(p->loop, &g->again);
+		forgotten(g);
+	}
 }
 
 /* With all its pages, so that no access ever waits for one. */

@@ -1,18 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * ring: memory for the frames of a function on this host (net/conn.h), made when it asks for
- * some and gone with its connection.
+ * some and left with its connection. It counts until the function has done with it, too: it may be
+ * in the middle of taking an answer, so its pages stay, and they are ours to answer for.
  *
  * It carries what the socket would, so whoever may have a connection may have it.
  */
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/container.h"
 #include "base/node.h"
 #include "proxy/proxy_priv.h"
 #include "shm/memory.h"
 #include "shm/ring.h"
+
+/* To its other end. */
+static int ring_pass(struct conn *c, const struct memory *m)
+{
+	int fd = memory_export_to_write(m), x;
+
+	if (fd < 0)
+		return fd;
+	x = c->is_closed ? -ECANCELED : conn_serve_ring(c, (struct ring_memory *)m->ptr, fd);
+	close(fd);
+	return x;
+}
 
 static void ring_run(struct fiber *self)
 {
@@ -24,10 +39,7 @@ static void ring_run(struct fiber *self)
 	int x = region_new(p, sizeof(struct ring_memory), NULL, &g);
 
 	if (x == 0)
-		x = r->conn->is_closed
-			    ? -ECANCELED
-			    : conn_serve_ring(r->conn, (struct ring_memory *)g->memory.ptr,
-					      g->memory.fd);
+		x = ring_pass(r->conn, &g->memory);
 	if (x < 0) {
 		p->ring_count--;
 		region_free(g);
@@ -64,11 +76,13 @@ void ring_serve(struct request *r)
 		p->ring_count++;
 }
 
-void native_ring_close(struct proxy *p, struct native *n)
+static void ring_gone(struct proxy *p)
 {
-	if (!n->ring)
-		return;
 	p->ring_count--;
-	region_free(n->ring);
-	n->ring = NULL;
+}
+
+void native_ring_close(struct native *n)
+{
+	if (n->ring)
+		region_leave(TAKE_PTR(n->ring), ring_gone);
 }

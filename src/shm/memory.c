@@ -130,6 +130,12 @@ int memory_export_to_write(const struct memory *m)
 	return open_anew(m, O_RDWR);
 }
 
+/* The kernel leases a file to write only to the holder of the only description of it. */
+bool memory_is_ours_alone(int fd)
+{
+	return fcntl(fd, F_SETLEASE, F_WRLCK) == 0;
+}
+
 /* Before 5.14 there is no MADV_POPULATE_WRITE. Reserved first, so that no access can fail. */
 static int reserve_and_touch(struct memory *m, size_t from, size_t to)
 {

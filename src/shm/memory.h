@@ -64,6 +64,11 @@ uint64_t memory_there(const struct memory *m);
 int memory_export(const struct memory *m);
 /* The same, and who can write. */
 int memory_export_to_write(const struct memory *m);
+/*
+ * Has nobody else what was exported of it? Asked of one of memory_export_to_write(), of which
+ * nothing is mapped; yes, if so, until that is closed.
+ */
+bool memory_is_ours_alone(int fd);
 
 /*
  * A region of `size` bytes that another process made, of whatever user: maps it. The descriptor

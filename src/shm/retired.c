@@ -16,12 +16,6 @@ static struct keep_name name_of(uint64_t number)
 	return (struct keep_name){ .kind = KEEP_RETIRED, .number = number };
 }
 
-/* The lease goes with the descriptor, which is closed next. */
-static bool is_ours_alone(int fd)
-{
-	return fcntl(fd, F_SETLEASE, F_WRLCK) == 0;
-}
-
 static void drop(struct retired *r, unsigned i)
 {
 	keep_drop(r->keep, name_of(r->list[i].number));
@@ -55,7 +49,7 @@ static void take(struct retired *r, struct keep_name name)
 	fd = m.fd;
 	m.fd = -1;
 	media_memfd.free(&m);
-	if (!is_ours_alone(fd) && make_room(r)) {
+	if (!memory_is_ours_alone(fd) && make_room(r)) {
 		r->list[r->tally.count++] = (struct watched){ fd, name.number };
 		return;
 	}
@@ -85,7 +79,7 @@ void retired_add(struct retired *r, const struct media *media, struct memory *m)
 	bool is_plain = fd == -EOPNOTSUPP;
 
 	media->free(m);
-	if (fd >= 0 && is_ours_alone(fd)) {
+	if (fd >= 0 && memory_is_ours_alone(fd)) {
 		close(fd);
 		return;
 	}
@@ -122,7 +116,7 @@ bool retired_look(struct retired *r, uint64_t bytes)
 	while (r->next < r->tally.count && r->tally.punched_bytes - before < bytes) {
 		int fd = r->list[r->next++].fd;
 
-		if (is_ours_alone(fd))
+		if (memory_is_ours_alone(fd))
 			drop(r, r->next - 1);
 		else
 			r->found += punch(r, fd);

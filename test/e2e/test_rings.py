@@ -305,6 +305,47 @@ def test_one_more_than_there_are_rings_for_has_its_socket(new_store, library):
     assert store.stop() == 0
 
 
+def test_a_ring_that_a_function_has_still_counts(new_store):
+    """Its pages are there, and were made for the proxy."""
+    store = new_store(memory="64M")
+    w = store.job()
+    held = []
+    try:
+        for i in range(31):
+            ring = Ring(w, store)
+            ring.wire.close()
+            os.close(ring.fds[1])
+            if i % 2:  # a mapping is as good as a descriptor
+                os.close(ring.fds[0])
+            else:
+                ring.memory.close()
+            held.append(ring)
+        until(lambda: rings(store) == 0, "the proxy to have done with them")
+        time.sleep(2.5)  # looks, of one a second
+        with Wire.at(store.endpoints["unix"]) as one:
+            one.hello(secret=w.token)
+            assert one.call("RING").status == "LIMIT"
+    finally:
+        for i, ring in enumerate(held):
+            if i % 2:
+                ring.memory.close()
+            else:
+                os.close(ring.fds[0])
+
+    def has_ring():
+        with Wire.at(store.endpoints["unix"]) as one:
+            one.hello(secret=w.token)
+            return one.call("RING").status == "OK"
+    until(has_ring, "a ring to be had again")
+    ring = Ring(w, store)
+    ring.wire.close()
+    until(lambda: rings(store) == 0, "the proxy to have done with it")
+    assert store.stop() == 0  # which waits for nobody
+    ring.memory.close()
+    for fd in ring.fds:
+        os.close(fd)
+
+
 # A function of its own: argv is this directory, libwadi, the endpoint, the token, and what is its own.
 ATTACHED = """
 import os
