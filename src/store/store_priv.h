@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * store_priv: what the files of the server share. store.c opens and closes, and turns the pool;
- * conns.c has the connections, hello.c says who may have one; duty.c serves slots, transfer.c
- * reads and writes, near.c does both for a store core in this process.
+ * conns.c has the connections, hello.c says who may have one; serve_segment.c and duty.c serve
+ * slots, transfer.c reads and writes, near.c does both for a store core in this process.
  */
 #pragma once
 
@@ -82,6 +82,13 @@ struct transfer {
 	struct conn *conn;
 	bool is_to_write, is_early; /* early: a read of what was not sealed when it began */
 };
+
+/* A payload of our own: so many bytes, and it goes when it was sent. NULL: no memory. */
+struct list_payload {
+	struct payload payload;
+	uint8_t bytes[];
+};
+struct list_payload *list_payload_new(size_t cap);
 
 /* The pool has changed: serve who waits, and tell the janitor, in the next turn. */
 void store_changed(struct store *s);
