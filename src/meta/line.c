@@ -129,7 +129,7 @@ void line_join(struct request *r, struct slot *slot, const struct lease_req *req
 	       container_of(at->prev, struct asking, link)->birth_ns > a->birth_ns)
 		at = at->prev;
 	list_insert(at, &a->link);
-	timer_start(slot->shard->loop, &a->again, a->due_ns);
+	asking_watch(a);
 	line_wake(l);
 }
 

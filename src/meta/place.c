@@ -4,10 +4,12 @@
  *
  * LEASE --> SEGMENT to a store --> grant --> effect --> answer. The
  * ask has a number of its own and is sent once on each connection, with the same one,
- * until the store has answered, even when nobody waits for it any more: what it granted
- * must not be lost. (Sent again beside the first, one of the two could be granted after
- * what the other brought has been given back; and a store that was stopped found
- * dozens of each.)
+ * until the store has answered: what it granted must not be lost. (Sent again beside the
+ * first, one of the two could be granted after what the other brought has been given back;
+ * and a store that was stopped found dozens of each.)
+ *
+ * When nobody is left who wants it, it is sent once more, as one that is over: the store
+ * answers that at once with what it had granted, and lets no others wait behind it.
  */
 #include "base/due.h"
 #include "base/hash.h"
@@ -74,12 +76,17 @@ void asking_free(struct asking *a)
 	lines_wake(slot); /* what it was charged for is free again */
 }
 
+static void asking_cancel(struct asking *a)
+{
+	if (!a->call.is_pending)
+		return;
+	call_cancel(&a->call);
+	call_end(&a->call);
+}
+
 void asking_forget(struct asking *a)
 {
-	if (a->call.is_pending) {
-		call_cancel(&a->call);
-		call_end(&a->call);
-	}
+	asking_cancel(a);
 	asking_free(a);
 }
 
@@ -111,33 +118,11 @@ static void asking_wait(struct asking *a, uint64_t until_ns)
 	timer_start(a->shard->loop, &a->again, until_ns);
 }
 
-static void asking_send(struct asking *a);
-
-static void asking_again(struct timer *t)
+void asking_watch(struct asking *a)
 {
-	struct asking *a = container_of(t, struct asking, again);
-	uint64_t now_ns = a->shard->loop->now_ns;
+	uint64_t look_ns = a->shard->loop->now_ns + SESSION_LIFE_MS * MS;
 
-	if (a->line) {
-		line_late(a);
-		return;
-	}
-	if (now_ns >= a->due_ns && a->parked.conn)
-		asking_refuse(a, -ENOSPC, "no store of dram answered in time");
-	if (a->call.is_pending) {
-		/* It has been asked, and will answer, or its connection ends. */
-		if (a->parked.conn)
-			asking_wait(a, a->due_ns);
-		return;
-	}
-	if (!a->store && a->parked.conn)
-		asking_place(a);
-	if (a->store && a->store->conn)
-		asking_send(a);
-	else if (a->parked.conn)
-		asking_wait(a, a->due_ns);
-	else
-		asking_free(a); /* the store tells when it comes back */
+	asking_wait(a, look_ns < a->due_ns ? look_ns : a->due_ns);
 }
 
 /* Somebody waits for it, in a session that lives. */
@@ -146,6 +131,72 @@ static bool has_asker(const struct asking *a)
 	const struct presence *p = presence_find(a->shard, a->req.session);
 
 	return a->parked.conn && p && p->epoch == a->req.epoch;
+}
+
+static bool is_wanted(const struct asking *a)
+{
+	return has_asker(a) && !a->req.is_over;
+}
+
+/* It has been told of the ask, or may be now. */
+static bool is_at_store(const struct asking *a)
+{
+	return a->store && a->store->conn;
+}
+
+/* Nothing was granted, and nothing will be. */
+static void asking_none(struct asking *a)
+{
+	if (a->parked.conn) {
+		struct wcur w = parked_answer(&a->parked);
+
+		lease_rep_put(&w, &(struct lease_rep){ 0 });
+		parked_reply(&a->parked, &w);
+	}
+	asking_forget(a);
+}
+
+static void asking_send(struct asking *a);
+
+/* Nobody wants it. */
+static void asking_give_up(struct asking *a)
+{
+	if (!is_at_store(a))
+		asking_none(a); /* one that is away tells of its grants when it comes back */
+	else if (!a->call.is_pending || !a->is_withdrawn)
+		asking_send(a);
+}
+
+/* It is to be asked of a store, and is not yet. */
+static void asking_try(struct asking *a)
+{
+	if (!a->store)
+		asking_place(a);
+	if (is_at_store(a))
+		asking_send(a);
+	else
+		asking_watch(a);
+}
+
+static void asking_again(struct timer *t)
+{
+	struct asking *a = container_of(t, struct asking, again);
+	bool is_late = a->shard->loop->now_ns >= a->due_ns;
+
+	if (is_late && a->line) {
+		line_late(a);
+		return;
+	}
+	if (is_late)
+		asking_refuse(a, -ENOSPC, "no store of dram answered in time");
+	else if (!has_asker(a))
+		asking_refuse(a, -ENOLINK, "the session is over");
+	if (!is_wanted(a))
+		asking_give_up(a);
+	else if (a->line || a->call.is_pending)
+		asking_watch(a);
+	else
+		asking_try(a);
 }
 
 static void answer_grants(struct asking *a, struct slice grants)
@@ -196,7 +247,7 @@ static int get_grants(struct asking *a, uint64_t *ret_stamp, struct slice *ret)
 	struct rcur body = call_reply(&a->call);
 	struct segment_rep rep;
 
-	if (segment_rep_get(&body, &rep) < 0 || rep.count == 0 ||
+	if (segment_rep_get(&body, &rep) < 0 || (rep.count == 0 && !a->is_withdrawn) ||
 	    a->call.room_len != rep.count * (size_t)GRANT_SIZE)
 		return -EBADMSG;
 	*ret_stamp = rep.stamp_ns;
@@ -216,7 +267,12 @@ static void asking_done(struct call *call)
 		r = get_grants(a, &stamp_ns, &grants);
 	call_detail(call, words, sizeof(words));
 	call_end(call);
-	if (r == 0) {
+	if (r == 0 && grants.len == 0) {
+		if (is_wanted(a))
+			asking_wait(a, now_ns); /* who was given up has come back */
+		else
+			asking_none(a);
+	} else if (r == 0) {
 		if (granted(a, stamp_ns, grants))
 			asking_free(a);
 		else
@@ -227,8 +283,7 @@ static void asking_done(struct call *call)
 		asking_wait(a, now_ns); /* where it may wait for room */
 	} else if (r == -ECONNRESET || r == -EHOSTUNREACH) {
 		/* Perhaps granted: it is asked again when it comes back, or now, if it is. */
-		asking_wait(a, a->due_ns > now_ns && !(a->store && a->store->conn) ? a->due_ns
-										   : now_ns);
+		asking_wait(a, is_wanted(a) && !is_at_store(a) ? a->due_ns : now_ns);
 	} else if ((r == -ENOSPC || r == -ETIMEDOUT) && a->due_ns > a->told_due_ns &&
 		   now_ns < a->due_ns) {
 		asking_wait(a, now_ns); /* who has joined meanwhile has more time */
@@ -251,7 +306,8 @@ static void asking_send(struct asking *a)
 	uint64_t now_ns = s->loop->now_ns, due_ns = a->due_ns;
 	struct wcur w;
 
-	timer_stop(s->loop, &a->again);
+	asking_cancel(a);
+	a->is_withdrawn = !is_wanted(a);
 	a->call = (struct call){
 		.done = asking_done, .owner = a, .room = a->grants, .room_cap = sizeof(a->grants)
 	};
@@ -268,13 +324,16 @@ static void asking_send(struct asking *a)
 					       .size = a->size,
 					       .is_move = a->req.is_move,
 					       .is_whole = a->req.is_whole,
-					       .is_now = a->is_now });
+					       .is_now = a->is_now,
+					       .is_over = a->is_withdrawn });
 	call_send(a->store->conn, &a->call, MSG_SEGMENT, a->slot->number, &w, NULL, due_ns);
 	/* The store has until then to say no; what it did if it says nothing we must know, too. */
 	call_extend(&a->call, UINT64_MAX);
 	a->told_due_ns = due_ns;
 	if (a->parked.conn)
-		asking_wait(a, a->due_ns);
+		asking_watch(a);
+	else
+		timer_stop(s->loop, &a->again);
 }
 
 bool asking_joins(struct request *r, struct slot *slot, const struct lease_req *req)
@@ -286,18 +345,27 @@ bool asking_joins(struct request *r, struct slot *slot, const struct lease_req *
 		return false;
 	if (a->parked.conn)
 		parked_drop(&a->parked);
-	if (a->line && req->is_over) {
-		asking_free(a);
+	if (req->is_over && !is_at_store(a)) {
+		asking_forget(a);
 		return false;
 	}
 	a->req = *req;
 	a->due_ns = due_early(s->loop->now_ns, r->due_ns);
 	request_park(r, &a->parked);
-	if (!a->call.is_pending && a->store && a->store->conn)
+	asking_watch(a);
+	if (req->is_over)
+		asking_give_up(a);
+	else if (!a->call.is_pending && is_at_store(a))
 		asking_send(a);
-	else if (!a->call.is_pending)
-		asking_wait(a, a->due_ns);
 	return true;
+}
+
+void asking_of_conn_over(struct parked *p)
+{
+	struct asking *a = container_of(p, struct asking, parked);
+
+	parked_drop(p);
+	asking_wait(a, a->shard->loop->now_ns + FUNCTION_GONE_MS * MS);
 }
 
 struct asking *asking_new(struct request *r, struct slot *slot, const struct lease_req *req)
@@ -335,7 +403,7 @@ void asking_go(struct asking *a, const struct outcome *out)
 	if (a->store)
 		asking_send(a);
 	else
-		asking_wait(a, a->due_ns);
+		asking_watch(a);
 }
 
 void asking_start(struct request *r, struct slot *slot, const struct lease_req *req,

@@ -81,6 +81,7 @@ struct asking {
 	struct store *store; /* NULL: of none yet */
 	bool is_now;         /* it waits for nothing there */
 	bool is_near_full;   /* the store in its asker's process had no room */
+	bool is_withdrawn;   /* what it was sent last says that nobody wants it */
 	struct lease_req req;
 	uint64_t request, bytes, born_ns, due_ns;
 	uint64_t asked_ns;    /* when it was first asked of a store */
@@ -381,6 +382,10 @@ void asking_refuse(struct asking *a, int err, const char *words);
 void asking_free(struct asking *a);
 /* What the store granted for this number is still to be heard of. */
 bool asking_is_open(const struct store *st, uint64_t number);
+/* It is looked at again: at its deadline, and before it if its session may be over. */
+void asking_watch(struct asking *a);
+/* Its asker is gone; it has FUNCTION_GONE_MS to come back. */
+void asking_of_conn_over(struct parked *p);
 /* The repeat of a LEASE that is being asked for takes the place of the one before. */
 bool asking_joins(struct request *r, struct slot *slot, const struct lease_req *req);
 /* outcome.ask, of a store; the request is parked. */

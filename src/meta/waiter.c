@@ -352,7 +352,9 @@ void parkeds_of_conn_over(struct conn *c)
 	struct parked *p;
 
 	while ((p = conn_next_parked(c)) != NULL) {
-		if (p->msg == MSG_LEASE || p->msg == MSG_JOB_END)
+		if (p->msg == MSG_LEASE)
+			asking_of_conn_over(p);
+		else if (p->msg == MSG_JOB_END)
 			parked_drop(p); /* what was begun for it goes on, and tells nobody */
 		else if (!parked_was_held(p))
 			waiter_forget(s, container_of(p, struct waiter, parked));

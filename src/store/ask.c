@@ -118,7 +118,7 @@ static void normalize(const struct pool *p, struct ask *a, uint64_t now_ns)
 	a->birth_ns -= a->age_ns < a->birth_ns ? a->age_ns : a->birth_ns;
 	if (a->is_move)
 		a->birth_ns = 0;
-	a->is_over = false;
+	a->refusal = -ENOSPC;
 	list_init(&a->link);
 	a->due = (struct heap_link){ 0 };
 }
@@ -133,6 +133,7 @@ static void enqueue(struct pool *p, struct ask *a)
 		at = at->prev;
 	list_insert(at, &a->link);
 	heap_add(&p->dues, &a->due, a->due_ns);
+	htable_add(&p->asked, &a->by_request, pool_request_hash(p, a->job, a->request));
 	p->ask_count++;
 	p->asking_count[pool_class_of(a->size)]++;
 	p->asked_bytes += pool_ask_bytes(a);
@@ -145,6 +146,7 @@ void pool_forget(struct pool *p, struct ask *a)
 		return;
 	list_remove(&a->link);
 	heap_remove(&p->dues, &a->due);
+	htable_remove(&p->asked, &a->by_request);
 	p->ask_count--;
 	p->asking_count[pool_class_of(a->size)]--;
 	p->asked_bytes -= pool_ask_bytes(a);
@@ -176,11 +178,33 @@ int pool_ask(struct pool *p, struct ask *a, uint64_t now_ns, struct grants *ret)
 		return r;
 	if (p->ask_count == POOL_ASKS_MAX)
 		return -EUSERS;
+	if (htable_reserve(&p->asked) < 0)
+		return -ENOMEM;
 	enqueue(p, a);
 	return -EAGAIN;
 }
 
-/* Somebody whose time is over, or whose job is. */
+void pool_refuse(struct pool *p, struct ask *a, int refusal)
+{
+	a->refusal = refusal;
+	heap_remove(&p->dues, &a->due);
+	heap_add(&p->dues, &a->due, 0);
+}
+
+void pool_withdraw(struct pool *p, const struct ask *a, struct grants *ret)
+{
+	struct hlink *l = htable_first(&p->asked, pool_request_hash(p, a->job, a->request));
+
+	(void)pool_granted(p, a, ret);
+	for (; l; l = htable_next(l)) {
+		struct ask *waits = container_of(l, struct ask, by_request);
+
+		if (waits->job == a->job && waits->request == a->request)
+			pool_refuse(p, waits, -ECANCELED);
+	}
+}
+
+/* Somebody whose time is over, or whose job is, or who wants nothing any more. */
 static struct ask *next_late(struct pool *p, uint64_t now_ns, struct grants *ret, int *ret_result)
 {
 	struct heap_link *l = heap_top(&p->dues);
@@ -189,8 +213,8 @@ static struct ask *next_late(struct pool *p, uint64_t now_ns, struct grants *ret
 	if (!a)
 		return NULL;
 	ret->count = 0;
-	*ret_result = a->is_over ? -EIDRM : -ENOSPC;
-	if (!a->is_over)
+	*ret_result = a->refusal;
+	if (a->refusal == -ENOSPC)
 		p->counters.refused_count++;
 	pool_forget(p, a);
 	return a;

@@ -263,6 +263,7 @@ void pool_fini(struct pool *p, const struct media *media)
 	p->chunks = node_free(p->chunks);
 	htable_fini(&p->jobs);
 	htable_fini(&p->requests);
+	htable_fini(&p->asked);
 }
 
 /*
@@ -467,11 +468,8 @@ void pool_job_over(struct pool *p, uint64_t job)
 	for (struct list *l = p->asks.next; l != &p->asks; l = l->next) {
 		struct ask *a = container_of(l, struct ask, link);
 
-		if (a->job == job && !a->is_over) {
-			a->is_over = true;
-			heap_remove(&p->dues, &a->due);
-			heap_add(&p->dues, &a->due, 0);
-		}
+		if (a->job == job)
+			pool_refuse(p, a, -EIDRM);
 	}
 	if (!j || j->is_over)
 		return;

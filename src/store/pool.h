@@ -145,9 +145,10 @@ struct ask {
 	/* pool's own. */
 	uint64_t arrived_ns, birth_ns;
 	uint32_t size_most; /* `size` is what we would make for it */
-	bool is_over;       /* its job is */
+	int refusal;        /* what it is told when it is due */
 	struct list link;
 	struct heap_link due;
+	struct hlink by_request;
 };
 
 struct grants {
@@ -198,6 +199,7 @@ struct pool {
 	struct htable jobs, requests;
 	struct list asks; /* oldest put first */
 	struct heap dues;
+	struct htable asked;                            /* the same by request */
 	unsigned ask_count, asking_count[POOL_CLASSES]; /* all; by the size they asked for */
 	uint64_t asked_bytes;                           /* that they need */
 	uint64_t demand[POOL_CLASSES], demand_ns;       /* bytes granted lately, clean ones */
@@ -234,6 +236,11 @@ struct ask *pool_next(struct pool *p, uint64_t now_ns, struct grants *ret, int *
 uint64_t pool_lacking(const struct pool *p);
 /* Waits no more. */
 void pool_forget(struct pool *p, struct ask *a);
+/*
+ * Of the same (job, request): it is given up. What was granted for it; what waits gets nothing, and
+ * pool_next() brings it back with -ECANCELED.
+ */
+void pool_withdraw(struct pool *p, const struct ask *a, struct grants *ret);
 
 /* In use, in this generation: else -ESTALE. */
 int pool_find(struct pool *p, uint64_t id, uint32_t generation, struct segment **ret);

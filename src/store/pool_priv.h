@@ -82,6 +82,8 @@ int pool_grant(struct pool *p, const struct ask *a, uint64_t room, uint64_t now_
 /* What its author wrote last, or the last of those without one; the job may be NULL: not here yet.
  */
 struct segment *pool_find_warm(const struct pool_job *j, unsigned class_of_size, uint64_t author);
+/* It is refused next, before anybody is served. */
+void pool_refuse(struct pool *p, struct ask *a, int refusal);
 /* The grants that were made for a request. False: none. */
 bool pool_granted(const struct pool *p, const struct ask *a, struct grants *ret);
 

@@ -83,7 +83,19 @@ static void asker_gone(struct request *r)
 	store_changed(s);
 }
 
-/* Statuses: NOSPACE, JOBENDED, LIMIT, AGAIN, NOMEMORY, DENIED. */
+/* Nobody wants it any more: it is answered what it was granted, if anything, and waits no longer.
+ */
+static void ask_over(struct store *s, struct request *r, const struct segment_req *q)
+{
+	const struct ask ask = { .job = q->job, .request = q->request };
+	struct grants g = { 0 };
+
+	pool_withdraw(&s->pool, &ask, &g);
+	store_changed(s);
+	grants_reply(r, &g);
+}
+
+/* Statuses: NOSPACE, JOBENDED, CANCELED, LIMIT, AGAIN, NOMEMORY, DENIED. */
 void store_segment_serve(struct request *r)
 {
 	struct store *s = r->conn->owner;
@@ -100,6 +112,10 @@ void store_segment_serve(struct request *r)
 	}
 	if (!store_is_from_meta(r))
 		return;
+	if (q.is_over) {
+		ask_over(s, r, &q);
+		return;
+	}
 	w = node_alloc(sizeof(*w));
 	if (!w) {
 		request_fail(r, -ENOMEM, "no memory to wait with");

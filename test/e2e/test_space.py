@@ -1,8 +1,10 @@
 """A store that is full: who came first is served first, all of it or nothing; what ends gives its space back."""
 import re
+import signal
 import time
 
-from conftest import DONE, REFUSED, finish, pattern, told, until
+import pytest
+from conftest import DONE, REFUSED, SCHEME, finish, pattern, told, until
 
 MB = 1 << 20
 
@@ -89,6 +91,25 @@ def test_two_puts_that_fit_one_after_the_other_do_not_each_wait_for_what_the_oth
     assert other.poll() is None
     w("rm", name)
     assert finish(other)[0] == 0
+
+
+@pytest.mark.parametrize("scheme, end", [(SCHEME, signal.SIGINT), (SCHEME, signal.SIGKILL), ("direct", signal.SIGINT),
+                                         ("direct", signal.SIGKILL)])
+def test_a_put_that_is_given_up_keeps_nobody_out(new_store, tmp_path, scheme, end):
+    """It would have waited for an hour, for all that is left and a little more; others find that as soon as it is gone."""
+    store = new_store(memory="96M")
+    w, other = store.job(), store.job()
+    (tmp_path / "half").write_bytes(pattern(limit_of(store) // 2))
+    (tmp_path / "large").write_bytes(pattern(int(limit_of(store) * 0.6)))
+    w("put", tmp_path / "half", "half")
+    gone = store.client(w.token, scheme).start("put", "--timeout", "1h", tmp_path / "large", "large")
+    until(lambda: w.top()["waiting"] > 0, "the put to wait")
+    gone.send_signal(end)
+    finish(gone)
+    other("put", "-", "small", input=pattern(100_000))
+    assert other("get", "small") == pattern(100_000)
+    until(lambda: w.top()["waiting"] == 0, "nobody to wait")
+    assert store.stop() == 0
 
 
 def test_no_space_is_said_at_the_deadline_or_at_once_with_all_that_matters(new_store, tmp_path):

@@ -65,7 +65,7 @@ struct held {
 
 struct waiting {
 	struct ask ask;
-	bool is_waiting;
+	bool is_waiting, is_withdrawn;
 	int64_t birth_ns, asked_ns;
 	uint64_t need, size;
 };
@@ -91,8 +91,8 @@ static uint64_t booked_bytes;
 static unsigned __int128 booked_moments;
 static bool machine_is_full;
 static struct {
-	uint64_t grants, waits, refusals, frees, overs, seals, pins, late_frees, repeats, fails,
-		refills, exports, touches, kills, losses;
+	uint64_t grants, waits, withdrawals, refusals, frees, overs, seals, pins, late_frees,
+		repeats, fails, refills, exports, touches, kills, losses;
 } did;
 
 static uint64_t job_id(unsigned j)
@@ -273,6 +273,7 @@ static void ask_some(void)
 	w->ask.is_now = !w->ask.is_move && roll(4) == 0;
 	w->birth_ns = w->ask.is_move ? INT64_MIN : (int64_t)(now - w->ask.age_ns);
 	w->asked_ns = (int64_t)now;
+	w->is_withdrawn = false;
 	w->need = w->ask.need;
 	size = w->ask.size < LIMIT / 64 ? w->ask.size : 256 * KB;
 	most = LIMIT - (w->ask.is_move ? 0 : 2 * (uint64_t)p.size_max);
@@ -328,6 +329,21 @@ static void ask_again(void)
 	did.repeats++;
 }
 
+/* Nobody wants what it waits for: it has nothing yet, and gets nothing. */
+static void withdraw_some(void)
+{
+	struct waiting *w = &asks[roll(ASKS)];
+	const struct ask a = { .job = w->ask.job, .request = w->ask.request };
+	struct grants g;
+
+	if (!w->is_waiting)
+		return;
+	pool_withdraw(&p, &a, &g);
+	CHECK(g.count == 0);
+	w->is_withdrawn = true;
+	did.withdrawals++;
+}
+
 static void serve(void)
 {
 	struct grants g;
@@ -342,6 +358,9 @@ static void serve(void)
 				w = &asks[k];
 		CHECK(w && w->is_waiting);
 		w->is_waiting = false;
+		CHECK(w->is_withdrawn == (r == -ECANCELED));
+		if (w->is_withdrawn)
+			continue;
 		if (r == 0) {
 			check_order(w, true);
 			check_whole(a, &g);
@@ -356,7 +375,7 @@ static void serve(void)
 	}
 	/* Nobody waits past his time. */
 	for (unsigned k = 0; k < ASKS; k++)
-		CHECK(!asks[k].is_waiting || asks[k].ask.due_ns > now);
+		CHECK(!asks[k].is_waiting || (asks[k].ask.due_ns > now && !asks[k].is_withdrawn));
 }
 
 static struct held *any_held(void)
@@ -777,6 +796,8 @@ static void one_step(void)
 			revoke_some();
 		if (roll(3) == 0)
 			export_some();
+		if (roll(10) == 0)
+			withdraw_some();
 		if (roll(200) == 0)
 			machine_is_full = !machine_is_full;
 		if (roll(100) == 0)
@@ -824,12 +845,12 @@ int main(int argc, char **argv)
 	node_current = NULL;
 	sim_close(sim);
 	printf("%" PRIu64 " steps: %" PRIu64 " grants, %" PRIu64 " waits, %" PRIu64
-	       " refusals, %" PRIu64 " frees, %" PRIu64 " after pins, %" PRIu64 " seals, %" PRIu64
-	       " pins, %" PRIu64 " repeats, %" PRIu64 " jobs ended, %" PRIu64
-	       " failed steps, %" PRIu64 " refills, %" PRIu64 " exports, %" PRIu64
-	       " touched, %" PRIu64 " kills, %" PRIu64 " losses\n",
-	       step, did.grants, did.waits, did.refusals, did.frees, did.late_frees, did.seals,
-	       did.pins, did.repeats, did.overs, did.fails, did.refills, did.exports, did.touches,
-	       did.kills, did.losses);
+	       " withdrawals, %" PRIu64 " refusals, %" PRIu64 " frees, %" PRIu64
+	       " after pins, %" PRIu64 " seals, %" PRIu64 " pins, %" PRIu64 " repeats, %" PRIu64
+	       " jobs ended, %" PRIu64 " failed steps, %" PRIu64 " refills, %" PRIu64
+	       " exports, %" PRIu64 " touched, %" PRIu64 " kills, %" PRIu64 " losses\n",
+	       step, did.grants, did.waits, did.withdrawals, did.refusals, did.frees,
+	       did.late_frees, did.seals, did.pins, did.repeats, did.overs, did.fails, did.refills,
+	       did.exports, did.touches, did.kills, did.losses);
 	return 0;
 }

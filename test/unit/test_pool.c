@@ -1437,6 +1437,40 @@ static void who_waits_for_a_job_that_ends_waits_no_longer(void **state)
 	assert_int_equal(r, 0);
 }
 
+/* It would have waited for an hour, for more than there is. */
+static void who_gives_up_lets_in_who_waits_behind(void **state)
+{
+	struct ask large = make_ask(JOB_A, 1, 60 * MB, MB), small = make_ask(JOB_B, 1, MB, MB);
+	struct grants g, had;
+	int r;
+
+	for (unsigned i = 0; i < 20; i++)
+		get_one(JOB_A, 100 + i, MB);
+	large.is_whole = true;
+	large.due_ns = now + 3600 * SECOND;
+	assert_int_equal(pool_ask(&p, &large, now, &g), -EAGAIN);
+	now += SECOND;
+	assert_int_equal(pool_ask(&p, &small, now, &g), -EAGAIN);
+	work();
+	assert_null(pool_next(&p, now, &g, &r));
+	pool_withdraw(&p, &(struct ask){ .job = JOB_A, .request = 1 }, &g);
+	assert_int_equal(g.count, 0);
+	assert_true(pool_due_ns(&p, now) <= now);
+	assert_ptr_equal(pool_next(&p, now, &g, &r), &large);
+	assert_int_equal(r, -ECANCELED);
+	work();
+	assert_ptr_equal(pool_next(&p, now, &had, &r), &small);
+	assert_int_equal(r, 0);
+	/* What was granted is told, and stays; of what is not there, nothing. */
+	pool_withdraw(&p, &small, &g);
+	assert_int_equal(g.count, 1);
+	assert_int_equal(g.list[0].segment, had.list[0].segment);
+	pool_withdraw(&p, &large, &g);
+	assert_int_equal(g.count, 0);
+	assert_null(pool_next(&p, now, &g, &r));
+	assert_int_equal(p.ask_count + p.asked_bytes + p.counters.refused_count, 0);
+}
+
 /* All that may be had: 1 MiB segments until a request waits. */
 static unsigned fill(uint64_t job, struct grant *list, unsigned cap)
 {
@@ -2314,6 +2348,7 @@ int main(void)
 		TEST(who_only_reads_holds_up_neither_the_fence_nor_the_punch),
 		TEST(when_a_job_is_over_nothing_of_it_is_read_or_written_at_once),
 		TEST(who_waits_for_a_job_that_ends_waits_no_longer),
+		TEST(who_gives_up_lets_in_who_waits_behind),
 		TEST(the_last_20th_is_for_the_oldest_who_waits_and_only_after_a_moment),
 		TEST(who_waits_is_served_by_the_age_of_the_put),
 		TEST(a_pool_has_two_of_its_largest_segments_for_moves),

@@ -45,15 +45,17 @@ struct client {
 	char detail[200];
 
 	/* What it is asked, as a store or a proxy. */
-	unsigned segments_asked, seals, revokes, frees, overs, lists, forgets;
+	unsigned segments_asked, withdrawn, seals, revokes, frees, overs, lists, forgets;
 	char forgotten[40];
 	uint64_t last_request, last_job, last_stamp, last_need, last_age;
 	uint32_t last_size;
 	uint16_t last_is_now;
 	uint32_t last_generation;
-	struct request *kept;
+	struct request *kept, *withdrawal;
 	bool is_store;
-	bool keeps;  /* requests are kept, not answered */
+	bool keeps;       /* requests are kept, not answered */
+	bool had_granted; /* before it hears that nobody wants it any more */
+	bool keeps_withdrawal;
 	int refuses; /* with this */
 	struct grant grants[8];
 	unsigned grant_count;
@@ -91,17 +93,22 @@ static bool is_held_up(struct request *r)
 static struct payload grants_payload;
 static uint8_t grant_bytes[GRANTS_BYTES];
 
-static void answer_segment(struct request *r, uint64_t stamp_ns)
+static void answer_grants(struct request *r, uint64_t stamp_ns, unsigned count)
 {
 	struct client *k = client_of(r);
 	struct wcur w = wcur_make(grant_bytes, sizeof(grant_bytes));
 
-	for (unsigned i = 0; i < k->grant_count; i++)
+	for (unsigned i = 0; i < count; i++)
 		grant_put(&w, &k->grants[i]);
 	grants_payload = (struct payload){ grant_bytes, (size_t)(w.p - grant_bytes), NULL };
 	w = request_answer(r);
-	segment_rep_put(&w, &(struct segment_rep){ stamp_ns, (uint16_t)k->grant_count });
+	segment_rep_put(&w, &(struct segment_rep){ stamp_ns, (uint16_t)count });
 	request_reply(r, &w, &grants_payload);
+}
+
+static void answer_segment(struct request *r, uint64_t stamp_ns)
+{
+	answer_grants(r, stamp_ns, client_of(r)->grant_count);
 }
 
 static void segment_serve(struct request *r)
@@ -111,6 +118,15 @@ static void segment_serve(struct request *r)
 	struct segment_req req;
 
 	segment_req_get(&body, &req);
+	if (req.is_over) {
+		assert_true(req.request == k->last_request);
+		k->withdrawn++;
+		if (k->keeps_withdrawal)
+			k->withdrawal = r;
+		else
+			answer_grants(r, req.stamp_ns, k->had_granted ? k->grant_count : 0);
+		return;
+	}
 	k->segments_asked++;
 	k->last_request = req.request;
 	k->last_job = req.job;
@@ -386,6 +402,8 @@ static int teardown(void **state)
 	for (int i = 0; i < 4; i++) {
 		if (all[i]->kept)
 			request_fail(all[i]->kept, -ECANCELED, NULL);
+		if (all[i]->withdrawal)
+			request_fail(all[i]->withdrawal, -ECANCELED, NULL);
 		if (all[i]->conn)
 			conn_close(all[i]->conn);
 		call_cancel(&all[i]->call);
@@ -652,8 +670,9 @@ static void a_repeated_lease_joins_the_ask_in_progress(void **state)
 	assert_int_equal(a.epoch, 2);
 	SEND(&a, LEASE, lease, slot_of_id(job), NULL, 20000, .job = job, .session = a.session,
 	     .epoch = a.epoch, .request = 1, .need = 1, .size = SEGMENT_BYTES_MIN);
-	turn_for(100 * MS);
+	turn_for(5 * SECOND);
 	assert_int_equal(store.segments_asked, 1);
+	assert_int_equal(store.withdrawn, 0);
 	store.grants[0] = grant_of(1);
 	store.grant_count = 1;
 	answer_segment(TAKE_PTR(store.kept), store.last_stamp);
@@ -689,16 +708,147 @@ static void an_ask_that_was_late_is_settled_all_the_same(void **state)
 	store.keeps = true;
 	store.grants[0] = grant_of(1);
 	store.grant_count = 1;
+	store.had_granted = true;
 	store_hello(&store);
-	assert_int_equal(lease(&a, job, 1, 500), -ENOSPC);
-	/* It is asked once, however late it is: of two asks each could be granted. */
-	turn_for(5 * SECOND);
-	assert_int_equal(store.segments_asked, 1);
-	answer_segment(TAKE_PTR(store.kept), store.last_stamp);
+	SEND(&a, LEASE, lease, slot_of_id(job), NULL, 500, .job = job, .session = a.session,
+	     .epoch = a.epoch, .request = 1, .need = 1, .size = SEGMENT_BYTES_MIN);
+	WAIT_FOR(store.kept);
 	store.keeps = false;
+	assert_int_equal(wait_for(&a), -ENOSPC);
+	/* It is asked once, however late it is: of two asks each could be granted. */
 	WAIT_FOR(store.frees == 1);
 	turn_for(5 * SECOND);
 	assert_int_equal(store.segments_asked, 1);
+	assert_int_equal(store.withdrawn, 1);
+	assert_int_equal(shard->asking_count, 0);
+}
+
+/* How much he had been granted. */
+static uint32_t gives_up(struct client *k, uint64_t job, uint64_t request)
+{
+	if (k->call.is_pending)
+		call_cancel(&k->call);
+	assert_int_equal(ASK(k, LEASE, lease, slot_of_id(job), .job = job, .session = k->session,
+			     .epoch = k->epoch, .request = request, .need = 1,
+			     .size = SEGMENT_BYTES_MIN, .is_over = 1),
+			 0);
+	return GET(k, lease).count;
+}
+
+/* For an hour. */
+static void waits(struct client *k, uint64_t job, uint64_t request)
+{
+	SEND(k, LEASE, lease, slot_of_id(job), NULL, 3600 * 1000, .job = job, .session = k->session,
+	     .epoch = k->epoch, .request = request, .need = 1, .size = SEGMENT_BYTES_MIN);
+}
+
+static void waits_at_store(struct client *k, uint64_t job, uint64_t request)
+{
+	waits(k, job, request);
+	WAIT_FOR(store.kept);
+}
+
+static void an_ask_whose_last_asker_is_gone_is_withdrawn(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	store.keeps = true;
+	store_hello(&store);
+	assert_int_equal(proxy_hello(&b), 0);
+	waits_at_store(&a, job, 1);
+	b.session = a.session;
+	b.epoch = a.epoch;
+	waits_at_store(&b, job, 1);
+	turn_for(10 * MS);
+	disconnect(&a);
+	turn_for(2 * FUNCTION_GONE_MS * MS);
+	assert_int_equal(store.withdrawn, 0);
+	disconnect(&b);
+	turn_for(FUNCTION_GONE_MS * MS / 2);
+	assert_int_equal(store.withdrawn, 0);
+	turn_for(FUNCTION_GONE_MS * MS);
+	assert_int_equal(store.withdrawn, 1);
+	assert_int_equal(shard->asking_count, 0);
+	turn_for(10 * SECOND);
+	assert_int_equal(store.withdrawn + store.segments_asked, 2);
+}
+
+static void an_ask_that_is_given_up_is_withdrawn_at_once(void **state)
+{
+	uint64_t job = job_create(&a, "job"), begun_ns;
+
+	store.keeps = true;
+	store_hello(&store);
+	assert_int_equal(proxy_hello(&b), 0);
+	waits_at_store(&a, job, 1);
+	begun_ns = loop->now_ns;
+	assert_int_equal(gives_up(&a, job, 1), 0);
+	request_fail(TAKE_PTR(store.kept), -ECANCELED, NULL);
+	/* What was granted meanwhile is told. */
+	store.grants[0] = grant_of(1);
+	store.grant_count = 1;
+	store.had_granted = true;
+	waits_at_store(&a, job, 2);
+	assert_int_equal(gives_up(&a, job, 2), 1);
+	assert_true(loop->now_ns - begun_ns < 50 * MS);
+	assert_int_equal(store.withdrawn, 2);
+	assert_int_equal(shard->asking_count, 0);
+}
+
+static void who_comes_back_while_his_ask_is_withdrawn_is_asked_for_anew(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	store.keeps = true;
+	store_hello(&store);
+	waits_at_store(&a, job, 1);
+	store.keeps_withdrawal = true;
+	disconnect(&a);
+	WAIT_FOR(store.withdrawal);
+	request_fail(TAKE_PTR(store.kept), -ECANCELED, NULL);
+	assert_int_equal(proxy_hello(&a), 0);
+	waits(&a, job, 1);
+	turn_for(5 * SECOND);
+	assert_int_equal(store.segments_asked, 1);
+	answer_grants(TAKE_PTR(store.withdrawal), 0, 0);
+	WAIT_FOR(store.kept);
+	assert_int_equal(store.segments_asked, 2);
+	store.grants[0] = grant_of(1);
+	store.grant_count = 1;
+	answer_segment(TAKE_PTR(store.kept), store.last_stamp);
+	assert_int_equal(wait_for(&a), 0);
+	assert_int_equal(GET(&a, lease).count, 1);
+}
+
+/* Whoever is stopped keeps his connection, and says nothing. */
+static void an_ask_of_a_session_that_is_over_is_withdrawn(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	store.keeps = true;
+	store_hello(&store);
+	waits_at_store(&a, job, 1);
+	turn_for(SESSION_LIFE_MS * MS / 2);
+	assert_int_equal(store.withdrawn, 0);
+	turn_for(2 * SESSION_LIFE_MS * MS);
+	assert_int_equal(store.withdrawn, 1);
+	assert_int_equal(wait_for(&a), -ENOLINK);
+	assert_int_equal(shard->asking_count, 0);
+}
+
+static void an_ask_that_nobody_wants_ends_with_its_stores_connection(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	store.keeps = true;
+	store_hello(&store);
+	waits_at_store(&a, job, 1);
+	disconnect(&a);
+	request_fail(TAKE_PTR(store.kept), -ECANCELED, NULL);
+	disconnect(&store);
+	turn_for(2 * FUNCTION_GONE_MS * MS);
+	assert_int_equal(shard->asking_count, 0);
+	assert_int_equal(store.withdrawn, 0);
 }
 
 static void a_lease_that_is_repeated_on_its_connection_is_answered_once(void **state)
@@ -812,18 +962,6 @@ static void nobody_passes_who_waits_for_a_quota(void **state)
 	assert_int_equal(wait_for(&c), 0);
 	assert_true(loop->now_ns - begun_ns < SECOND);
 	assert_int_equal(store.segments_asked, 3);
-}
-
-/* How much he had been granted. */
-static uint32_t gives_up(struct client *k, uint64_t job, uint64_t request)
-{
-	if (k->call.is_pending)
-		call_cancel(&k->call);
-	assert_int_equal(ASK(k, LEASE, lease, slot_of_id(job), .job = job, .session = k->session,
-			     .epoch = k->epoch, .request = request, .need = 1,
-			     .size = SEGMENT_BYTES_MIN, .is_over = 1),
-			 0);
-	return GET(k, lease).count;
 }
 
 static void who_gives_up_waiting_for_a_quota_leaves_the_line(void **state)
@@ -1018,7 +1156,7 @@ static void a_near_store_without_room_is_not_waited_for(void **state)
 	assert_int_equal(b.segments_asked, 4);
 	assert_int_equal(b.last_is_now, 0);
 	store.refuses = 0;
-	store.keeps = true;
+	store.keeps = store.keeps_withdrawal = true;
 	store_hello(&store);
 	assert_int_equal(proxy_hello(&c), 0);
 	lease(&c, job, 1, 1);
@@ -1060,7 +1198,7 @@ static void a_near_store_that_does_not_answer_is_not_asked_any_more(void **state
 
 	c.near = STORE_ID + 1;
 	assert_int_equal(proxy_hello(&c), 0);
-	b.keeps = true;
+	b.keeps = b.keeps_withdrawal = true;
 	lease(&c, job, 1, 1);
 	WAIT_FOR(b.segments_asked == 1);
 	turn_for(1100 * MS);
@@ -2546,6 +2684,11 @@ int main(void)
 		T(a_repeated_lease_joins_the_ask_in_progress),
 		T(a_grant_that_nobody_waits_for_goes_back),
 		T(an_ask_that_was_late_is_settled_all_the_same),
+		T(an_ask_whose_last_asker_is_gone_is_withdrawn),
+		T(an_ask_that_is_given_up_is_withdrawn_at_once),
+		T(who_comes_back_while_his_ask_is_withdrawn_is_asked_for_anew),
+		T(an_ask_of_a_session_that_is_over_is_withdrawn),
+		T(an_ask_that_nobody_wants_ends_with_its_stores_connection),
 		T(a_lease_that_is_repeated_on_its_connection_is_answered_once),
 		T(who_waits_for_a_quota_is_served_by_the_age_of_his_put),
 		T(nobody_passes_who_waits_for_a_quota),

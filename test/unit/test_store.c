@@ -482,6 +482,35 @@ static void who_waits_and_goes_away_is_forgotten(void **state)
 	close_store();
 }
 
+static void who_is_given_up_waits_no_more_and_keeps_what_it_has(void **state)
+{
+	struct segment_rep rep;
+	struct grant g, had;
+	struct rcur list;
+	struct call c;
+
+	open_store(is_simulated_of(state), &media_heap);
+	fill_pool(&g);
+	SEND(&c, meta, SEGMENT, segment, loop->now_ns + 3600 * SECOND, .job = JOB_2, .request = 1,
+	     .need = 1 << 20, .size = 1 << 20);
+	WAIT_FOR(store->pool.ask_count == 1);
+	/* As often as it is said. */
+	for (int i = 0; i < 2; i++) {
+		rep = CALL(meta, SEGMENT, segment, NULL, .job = JOB_2, .request = 1, .is_over = 1);
+		assert_int_equal(result, 0);
+		assert_int_equal(rep.count + room_len, 0);
+	}
+	assert_int_equal(end_call(&c), -ECANCELED);
+	assert_int_equal(store->pool.ask_count, 0);
+	rep = CALL(meta, SEGMENT, segment, NULL, .job = JOB, .request = 1000, .is_over = 1);
+	assert_int_equal(rep.count, 1);
+	list = rcur_make(room, room_len);
+	grant_get(&list, &had);
+	assert_int_equal(had.store, store->pool.number);
+	assert_int_equal(put_at(&had, JOB, 0, "x", 1), 0);
+	close_store();
+}
+
 static void those_who_wait_on_one_connection_leave_room_for_its_other_duties(void **state)
 {
 	static struct call calls[600];
@@ -1089,6 +1118,7 @@ int main(void)
 		BOTH(a_full_store_says_so_before_the_deadline_and_what_its_limit_is),
 		BOTH(who_waits_gets_what_is_freed),
 		BOTH(who_waits_and_goes_away_is_forgotten),
+		BOTH(who_is_given_up_waits_no_more_and_keeps_what_it_has),
 		BOTH(those_who_wait_on_one_connection_leave_room_for_its_other_duties),
 		BOTH(a_function_reaches_segments_of_its_own_job_until_that_is_over),
 		BOTH(when_a_job_is_over_its_bytes_are_served_to_nobody),
