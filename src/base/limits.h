@@ -270,6 +270,7 @@
 #define HOLDS_PER_JOB 16384
 #define OPEN_PER_JOB  16384
 
+/* Requests that wait for something to be there, or for room. */
 #define PARKED_PER_SHARD (1u << 20)
 /* Of one job: a quarter, likewise. */
 #define PARKED_PER_JOB (1u << 18)

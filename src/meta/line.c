@@ -113,13 +113,16 @@ bool line_is_before(const struct slot *slot, const struct lease_req *req)
 void line_join(struct request *r, struct slot *slot, const struct lease_req *req)
 {
 	struct line *l = line_get(slot, req->job);
-	struct asking *a = l ? asking_new(r, slot, req) : NULL;
+	struct asking *a;
 	struct list *at;
 
-	if (!a) {
-		if (l)
-			line_rest(l);
+	if (!l) {
 		request_fail(r, -ENOMEM, "no memory to wait with");
+		return;
+	}
+	a = asking_new(r, slot, req);
+	if (!a) {
+		line_rest(l);
 		return;
 	}
 	a->line = l;
@@ -137,7 +140,8 @@ void line_join(struct request *r, struct slot *slot, const struct lease_req *req
 static int ask_quota(struct asking *a, struct outcome *out)
 {
 	struct shard *s = a->shard;
-	struct wcur payload = wcur_make(a->grants, sizeof(a->grants));
+	uint8_t grants[GRANTS_BYTES];
+	struct wcur payload = wcur_make(grants, sizeof(grants));
 
 	return catalog_lease(a->slot->catalog, &a->req, stores_segment_max(s), shard_now(s),
 			     &payload, out);

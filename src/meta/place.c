@@ -67,9 +67,12 @@ void asking_free(struct asking *a)
 		catalog_ask_over(a->slot->catalog, a->req.job, a->bytes);
 	timer_stop(s->loop, &a->again);
 	list_remove(&a->link);
-	htable_remove(&s->asked, &a->by_request);
+	if (a->req.request)
+		htable_remove(&s->asked, &a->by_request);
 	htable_remove(&s->asked_numbers, &a->by_number);
 	s->asking_count--;
+	a->of_job->count--;
+	job_waits_rest(s, a->of_job);
 	node_free(a);
 	if (line)
 		line_rest(line);
@@ -251,7 +254,7 @@ static int get_grants(struct asking *a, uint64_t *ret_stamp, struct slice *ret)
 	    a->call.room_len != rep.count * (size_t)GRANT_SIZE)
 		return -EBADMSG;
 	*ret_stamp = rep.stamp_ns;
-	*ret = (struct slice){ a->grants, a->call.room_len };
+	*ret = (struct slice){ a->call.room, a->call.room_len };
 	return 0;
 }
 
@@ -309,7 +312,7 @@ static void asking_send(struct asking *a)
 	asking_cancel(a);
 	a->is_withdrawn = !is_wanted(a);
 	a->call = (struct call){
-		.done = asking_done, .owner = a, .room = a->grants, .room_cap = sizeof(a->grants)
+		.done = asking_done, .owner = a, .room = a->store->grants, .room_cap = GRANTS_BYTES
 	};
 	if (due_ns <= now_ns)
 		due_ns = now_ns + DUTY_AGAIN_MS * MS; /* only to hear whether it was granted */
@@ -371,21 +374,34 @@ void asking_of_conn_over(struct parked *p)
 struct asking *asking_new(struct request *r, struct slot *slot, const struct lease_req *req)
 {
 	struct shard *s = slot->shard;
-	struct asking *a = s->asking_count < PARKED_PER_SHARD ? node_alloc(sizeof(*a)) : NULL;
+	struct job_waits *of;
+	struct asking *a;
 
-	if (!a)
+	/* Moves give others what they wait for, and servers make few at a time. */
+	if (!req->is_move && !request_may_wait(r, s, req->job))
 		return NULL;
+	of = job_waits_get(s, req->job);
+	a = of ? node_alloc(sizeof(*a)) : NULL;
+	if (!a) {
+		if (of)
+			job_waits_rest(s, of);
+		request_fail(r, -ENOMEM, "no memory to wait with");
+		return NULL;
+	}
 	*a = (struct asking){ .shard = s,
 			      .slot = slot,
 			      .req = *req,
+			      .of_job = of,
 			      .request = node_random_u64(),
 			      .born_ns = s->loop->now_ns,
 			      .due_ns = due_early(s->loop->now_ns, r->due_ns),
 			      .again = { .fire = asking_again } };
 	list_init(&a->link);
-	htable_add(&s->asked, &a->by_request, request_hash(s, req->session, req->request));
+	if (req->request)
+		htable_add(&s->asked, &a->by_request, request_hash(s, req->session, req->request));
 	htable_add(&s->asked_numbers, &a->by_number, a->request);
 	s->asking_count++;
+	of->count++;
 	request_park(r, &a->parked);
 	return a;
 }
@@ -411,12 +427,10 @@ void asking_start(struct request *r, struct slot *slot, const struct lease_req *
 {
 	struct asking *a = asking_new(r, slot, req);
 
-	if (!a) {
+	if (a)
+		asking_go(a, out);
+	else
 		catalog_ask_over(slot->catalog, req->job, out->ask.bytes);
-		request_fail(r, -ENOMEM, "no memory to wait with");
-		return;
-	}
-	asking_go(a, out);
 }
 
 void askings_of_store(struct store *st)

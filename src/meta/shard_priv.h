@@ -67,6 +67,8 @@ struct store {
 	uint64_t lacking; /* CLEAN: bytes for who has waited longest there */
 	struct emptying *emptying;
 	struct timer clean_again; /* runs: the last one could not be emptied */
+	/* Of the answer that is coming in: there is one at a time. */
+	uint8_t grants[GRANTS_BYTES];
 };
 
 /* Segments that are being asked of a store, or wait in line for a quota before that. */
@@ -74,27 +76,28 @@ struct asking {
 	struct list link;        /* of all, or of its line */
 	struct line *line;       /* NULL: it stands in none */
 	int64_t birth_ns;        /* then: of its put */
-	struct hlink by_request; /* of its asker */
+	struct hlink by_request; /* of its asker, if that is not 0 */
 	struct hlink by_number;  /* `request`, by which stores know it */
 	struct shard *shard;
 	struct slot *slot;
 	struct store *store; /* NULL: of none yet */
-	bool is_now;         /* it waits for nothing there */
-	bool is_near_full;   /* the store in its asker's process had no room */
-	bool is_withdrawn;   /* what it was sent last says that nobody wants it */
 	struct lease_req req;
 	uint64_t request, bytes, born_ns, due_ns;
 	uint64_t asked_ns;    /* when it was first asked of a store */
 	uint64_t told_due_ns; /* to the store */
 	uint64_t need;
 	uint32_t size;
+	bool is_now;       /* it waits for nothing there */
+	bool is_near_full; /* the store in its asker's process had no room */
+	bool is_withdrawn; /* what the store was sent last says that nobody wants it */
+	struct job_waits *of_job;
 	struct parked parked; /* conn NULL: who asked is gone */
 	struct call call;
 	struct timer again;
-	uint8_t grants[GRANTS_BYTES];
 };
+_Static_assert(sizeof(struct asking) <= 576, "a job may have PARKED_PER_JOB of them");
 
-/* How many of one job wait, while that is anybody. */
+/* How many of one job wait, for space too, while that is anybody. */
 struct job_waits {
 	struct hlink by_job;
 	uint64_t job;
@@ -315,6 +318,12 @@ bool lookup_answer(struct shard *s, struct slot *slot, struct lookup_waiter *w);
 
 /* waiter.c */
 
+/* False: it was answered that too many wait. */
+bool request_may_wait(struct request *r, const struct shard *s, uint64_t job);
+/* Made for the first, whose `count` is still to be counted up. NULL: no memory. */
+struct job_waits *job_waits_get(struct shard *s, uint64_t job);
+/* It has been counted down, or not up. */
+void job_waits_rest(struct shard *s, struct job_waits *of);
 /* The request is parked under the outcome's key. */
 void waiter_park(struct request *r, struct slot *slot, const struct outcome *out, uint64_t count,
 		 const struct lookup_req *lookup);
@@ -372,7 +381,7 @@ void askings_of_store(struct store *st);
 /* Somebody has waited for a while: what only waits for its writer is given up. */
 void askings_look(struct shard *s);
 void asking_forget(struct asking *a);
-/* It is parked, and is still to be asked of somebody. NULL: no memory. */
+/* It is parked, and is still to be asked of somebody. NULL: it has been refused. */
 struct asking *asking_new(struct request *r, struct slot *slot, const struct lease_req *req);
 /* outcome.ask, of a store. */
 void asking_go(struct asking *a, const struct outcome *out);

@@ -46,7 +46,7 @@ static struct job_waits *job_waits_find(const struct shard *s, uint64_t job)
 	return NULL;
 }
 
-static struct job_waits *job_waits_get(struct shard *s, uint64_t job)
+struct job_waits *job_waits_get(struct shard *s, uint64_t job)
 {
 	struct job_waits *of = job_waits_find(s, job);
 
@@ -60,7 +60,7 @@ static struct job_waits *job_waits_get(struct shard *s, uint64_t job)
 	return of;
 }
 
-static void job_waits_rest(struct shard *s, struct job_waits *of)
+void job_waits_rest(struct shard *s, struct job_waits *of)
 {
 	if (of->count > 0)
 		return;
@@ -137,12 +137,11 @@ static void leave(struct shard *s, struct waiter *w)
 	node_free(w);
 }
 
-/* False: it was answered that too many wait. */
-static bool may_wait(struct request *r, const struct shard *s, uint64_t job)
+bool request_may_wait(struct request *r, const struct shard *s, uint64_t job)
 {
 	const struct job_waits *of = job_waits_find(s, job);
 
-	if (s->waiter_count + s->held_parked_count >= PARKED_PER_SHARD)
+	if (s->waiter_count + s->asking_count + s->held_parked_count >= PARKED_PER_SHARD)
 		request_fail(r, -EUSERS, "%u requests wait here, which is the limit",
 			     PARKED_PER_SHARD);
 	else if (of && of->count >= PARKED_PER_JOB)
@@ -162,7 +161,7 @@ void waiter_park(struct request *r, struct slot *slot, const struct outcome *out
 	struct waiter *w;
 	uint64_t due_ns = r->due_ns;
 
-	if (!may_wait(r, s, out->key.job))
+	if (!request_may_wait(r, s, out->key.job))
 		return;
 	if (lookup)
 		size = sizeof(struct lookup_waiter) + lookup->path.len;

@@ -967,15 +967,15 @@ def test_open_objects_of_a_session(cluster):
 
 
 class Waiters:
-    """Waits that are sent without asking for their answers."""
+    """Requests that wait, sent without asking for their answers."""
 
     def __init__(self, meta):
         self.socket, self.next_id = meta.socket, 1000
 
-    def send(self, job, slot, count):
-        body = encode("WAIT_REQ", {"job": job, "path": "never"})
+    def send(self, count, message, slot, **fields):
+        body = encode(message + "_REQ", fields)
         header = struct.pack("<I", protocol.MAGIC) + encode("FRAME", {
-            "msg": protocol.MESSAGES["WAIT"], "slot": slot, "timeout_ms": 600000, "body_len": len(body)})
+            "msg": protocol.MESSAGES[message], "slot": slot, "timeout_ms": 600000, "body_len": len(body)})
         before, after = header[:12], header[16:] + body
         for _ in range(count // 16384):
             self.socket.sendall(b"".join(before + struct.pack("<I", self.next_id + i) + after for i in range(16384)))
@@ -995,7 +995,7 @@ def test_requests_that_wait_at_a_shard(tmp_path):
             for job in jobs[:-1]:
                 with at_meta(made, job) as other:
                     number, slot = other.job, other.slot
-                waiters.send(number, slot, of_job)
+                waiters.send(of_job, "WAIT", slot, job=number, path="never")
                 if job is not jobs[-2]:
                     reply = str(meta.call("WAIT", slot=slot, job=number, path="never"))
                     assert reply == "LIMIT: too many at once (262144 requests of the job wait, which is the limit)"
@@ -1003,9 +1003,33 @@ def test_requests_that_wait_at_a_shard(tmp_path):
             assert str(reply) == "LIMIT: too many at once (1048576 requests wait here, which is the limit)"
             with at_meta(made, jobs[-1]) as other:
                 assert str(ask(other, "WAIT", path="never")) == str(reply)
+                assert str(ask(other, "LEASE", need=1, size=64 * KIB)) == str(reply)
             # 96 bytes, the allocator's, and a place in the heap of deadlines.
             assert rss(made.pid("meta")) - before_rss < 160 * most
             assert meta.call("PING").status == "OK"
+    finally:
+        made.kill()
+
+
+@reaches("PARKED_PER_JOB")
+def test_requests_for_room_that_wait_at_a_shard(tmp_path):
+    """Of a job whose quota is used up. They are limited together with others that wait, and go with their connection."""
+    made = Cluster(tmp_path, shards=1, memory="64M")
+    try:
+        job, of_job = made.job("j", "--quota", "dram=64K"), LIMITS["PARKED_PER_JOB"]
+        with at_meta(made, job) as other, at_meta(made, job) as meta:
+            lease = {"job": meta.job, "session": meta.session, "epoch": meta.epoch, "need": 1, "size": 64 * KIB}
+            assert ask(meta, "LEASE", **lease).status == "OK"
+            before_rss = rss(made.pid("meta"))
+            Waiters(meta).send(of_job, "LEASE", meta.slot, **lease)
+            for message, fields in (("LEASE", lease), ("WAIT", {"path": "never"})):
+                reply = str(ask(meta, message, timeout_ms=2000, **fields))
+                assert reply == "LIMIT: too many at once (262144 requests of the job wait, which is the limit)"
+            # Half a kilobyte, the allocator's, and places in the tables of those who ask.
+            assert rss(made.pid("meta")) - before_rss < 800 * of_job
+            assert made.job("k")("put", "-", "x", input=pattern(100_000)) == b""
+            meta.close()
+            until(lambda: other.call("INFO")["parked_count"] == 0, "those to go whose connection has gone")
     finally:
         made.kill()
 

@@ -880,6 +880,45 @@ static void a_lease_that_is_repeated_on_its_connection_is_answered_once(void **s
 	assert_int_equal(wait_for(&a), 0);
 }
 
+/* Without a store, which makes no difference. */
+static void those_who_ask_for_room_count_among_those_who_wait(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+	struct job_waits *of;
+
+	assert_int_equal(proxy_hello(&b), 0);
+	assert_int_equal(proxy_hello(&c), 0);
+	waits(&b, job, 1);
+	turn_for(MS);
+	of = container_of(htable_first(&shard->job_waits, job), struct job_waits, by_job);
+	assert_int_equal(of->count, 1);
+	of->count = PARKED_PER_JOB;
+	assert_int_equal(lease(&a, job, 1, 5000), -EUSERS);
+	assert_string_equal(a.detail, "262144 requests of the job wait, which is the limit");
+	assert_int_equal(ASK(&a, WAIT, wait, slot_of_id(job), .job = job, .path = text("x")),
+			 -EUSERS);
+	/* Who comes back has his place; and a move makes room for others. */
+	call_cancel(&b.call);
+	waits(&b, job, 1);
+	SEND(&c, LEASE, lease, slot_of_id(job), NULL, 3600 * 1000, .job = job, .session = c.session,
+	     .epoch = c.epoch, .request = 1, .need = 1, .size = SEGMENT_BYTES_MIN, .is_move = 1);
+	turn_for(MS);
+	assert_true(b.call.is_pending && c.call.is_pending);
+	assert_int_equal(of->count, PARKED_PER_JOB + 1);
+	of->count = 2;
+	shard->waiter_count = PARKED_PER_SHARD - 2;
+	assert_int_equal(lease(&a, job, 1, 5000), -EUSERS);
+	assert_string_equal(a.detail, "1048576 requests wait here, which is the limit");
+	assert_int_equal(ASK(&a, WAIT, wait, slot_of_id(job), .job = job, .path = text("x")),
+			 -EUSERS);
+	shard->waiter_count = 0;
+	disconnect(&b);
+	disconnect(&c);
+	turn_for(2 * FUNCTION_GONE_MS * MS);
+	assert_int_equal(shard->asking_count, 0);
+	assert_null(htable_first(&shard->job_waits, job));
+}
+
 static uint64_t job_of_quota(const char *name, uint64_t quota)
 {
 	assert_int_equal(ASK(&a, JOB_CREATE, job_create, slot_of_name(text(name)),
@@ -2689,6 +2728,7 @@ int main(void)
 		T(who_comes_back_while_his_ask_is_withdrawn_is_asked_for_anew),
 		T(an_ask_of_a_session_that_is_over_is_withdrawn),
 		T(an_ask_that_nobody_wants_ends_with_its_stores_connection),
+		T(those_who_ask_for_room_count_among_those_who_wait),
 		T(a_lease_that_is_repeated_on_its_connection_is_answered_once),
 		T(who_waits_for_a_quota_is_served_by_the_age_of_his_put),
 		T(nobody_passes_who_waits_for_a_quota),
