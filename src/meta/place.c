@@ -2,14 +2,12 @@
 /*
  * place: segments that are asked of storage servers.
  *
- * LEASE --> SEGMENT to a store --> grant --> effect --> answer. The
- * ask has a number of its own and is sent once on each connection, with the same one,
- * until the store has answered: what it granted must not be lost. (Sent again beside the
- * first, one of the two could be granted after what the other brought has been given back;
- * and a store that was stopped found dozens of each.)
- *
- * When nobody is left who wants it, it is sent once more, as one that is over: the store
- * answers that at once with what it had granted, and lets no others wait behind it.
+ * LEASE --> SEGMENT to a store --> grant --> effect --> answer. The ask has a number of its own and
+ * is sent once on each connection, with the same one, until the store has answered: what it granted
+ * must not be lost. (Sent again beside the first, one of the two could be granted after what the
+ * other brought has been given back; and a store that was stopped found dozens of each.) When
+ * nobody is left who wants it, it is sent once more, as one that is over: the store answers that at
+ * once with what it had granted, and lets no others wait behind it.
  */
 #include "base/due.h"
 #include "base/hash.h"
@@ -67,6 +65,7 @@ void asking_free(struct asking *a)
 		catalog_ask_over(a->slot->catalog, a->req.job, a->bytes);
 	timer_stop(s->loop, &a->again);
 	list_remove(&a->link);
+	list_remove(&a->crowd);
 	if (a->req.request)
 		htable_remove(&s->asked, &a->by_request);
 	htable_remove(&s->asked_numbers, &a->by_number);
@@ -141,10 +140,15 @@ static bool is_wanted(const struct asking *a)
 	return has_asker(a) && !a->req.is_over;
 }
 
-/* It has been told of the ask, or may be now. */
 static bool is_at_store(const struct asking *a)
 {
 	return a->store && a->store->conn;
+}
+
+/* Only its store knows. One that is away tells of its grants when it comes back. */
+static bool may_be_granted(const struct asking *a)
+{
+	return is_at_store(a) && a->is_asked;
 }
 
 /* Nothing was granted, and nothing will be. */
@@ -164,13 +168,12 @@ static void asking_send(struct asking *a);
 /* Nobody wants it. */
 static void asking_give_up(struct asking *a)
 {
-	if (!is_at_store(a))
-		asking_none(a); /* one that is away tells of its grants when it comes back */
+	if (!may_be_granted(a))
+		asking_none(a);
 	else if (!a->call.is_pending || !a->is_withdrawn)
 		asking_send(a);
 }
 
-/* It is to be asked of a store, and is not yet. */
 static void asking_try(struct asking *a)
 {
 	if (!a->store)
@@ -258,9 +261,25 @@ static int get_grants(struct asking *a, uint64_t *ret_stamp, struct slice *ret)
 	return 0;
 }
 
-static void asking_done(struct call *call)
+static bool is_unknown(int r)
 {
-	struct asking *a = call->owner;
+	return r == -ECONNRESET || r == -EHOSTUNREACH || r == -ETIMEDOUT || r == -ENOMEM;
+}
+
+/* Its store holds as many of ours as it may: until one of those has its answer. */
+static void asking_stand_by(struct asking *a)
+{
+	struct list *at = &a->store->crowd, *first = at->next;
+
+	if (first != at && container_of(first, struct asking, crowd)->asked_ns > a->asked_ns)
+		at = first; /* it had a turn, and somebody else was faster */
+	list_insert(at, &a->crowd);
+	asking_watch(a);
+}
+
+static void asking_answered(struct asking *a)
+{
+	struct call *call = &a->call;
 	uint64_t now_ns = a->shard->loop->now_ns, stamp_ns;
 	int r = call->result;
 	struct slice grants;
@@ -270,6 +289,7 @@ static void asking_done(struct call *call)
 		r = get_grants(a, &stamp_ns, &grants);
 	call_detail(call, words, sizeof(words));
 	call_end(call);
+	a->is_asked = r == 0 ? grants.len > 0 : is_unknown(r);
 	if (r == 0 && grants.len == 0) {
 		if (is_wanted(a))
 			asking_wait(a, now_ns); /* who was given up has come back */
@@ -290,6 +310,8 @@ static void asking_done(struct call *call)
 	} else if ((r == -ENOSPC || r == -ETIMEDOUT) && a->due_ns > a->told_due_ns &&
 		   now_ns < a->due_ns) {
 		asking_wait(a, now_ns); /* who has joined meanwhile has more time */
+	} else if (r == -EAGAIN && a->store && !a->req.is_move && now_ns < a->due_ns) {
+		asking_stand_by(a);
 	} else if ((r == -EAGAIN || r == -ENOMEM) && now_ns < a->due_ns) {
 		asking_wait(a, now_ns + ASK_AGAIN_MS * MS);
 	} else if (r == -ETIMEDOUT || r == -ENOMEM) {
@@ -303,6 +325,17 @@ static void asking_done(struct call *call)
 	}
 }
 
+static void asking_done(struct call *call)
+{
+	struct asking *a = call->owner;
+	struct store *st = a->store;
+	int r = call->result;
+
+	asking_answered(a);
+	if (r != -EAGAIN && st && st->conn && !list_is_empty(&st->crowd))
+		asking_send(container_of(st->crowd.next, struct asking, crowd));
+}
+
 static void asking_send(struct asking *a)
 {
 	struct shard *s = a->shard;
@@ -310,7 +343,9 @@ static void asking_send(struct asking *a)
 	struct wcur w;
 
 	asking_cancel(a);
+	list_remove(&a->crowd);
 	a->is_withdrawn = !is_wanted(a);
+	a->is_asked = true;
 	a->call = (struct call){
 		.done = asking_done, .owner = a, .room = a->store->grants, .room_cap = GRANTS_BYTES
 	};
@@ -348,7 +383,7 @@ bool asking_joins(struct request *r, struct slot *slot, const struct lease_req *
 		return false;
 	if (a->parked.conn)
 		parked_drop(&a->parked);
-	if (req->is_over && !is_at_store(a)) {
+	if (req->is_over && !may_be_granted(a)) {
 		asking_forget(a);
 		return false;
 	}
@@ -397,6 +432,7 @@ struct asking *asking_new(struct request *r, struct slot *slot, const struct lea
 			      .due_ns = due_early(s->loop->now_ns, r->due_ns),
 			      .again = { .fire = asking_again } };
 	list_init(&a->link);
+	list_init(&a->crowd);
 	if (req->request)
 		htable_add(&s->asked, &a->by_request, request_hash(s, req->session, req->request));
 	htable_add(&s->asked_numbers, &a->by_number, a->request);

@@ -67,6 +67,7 @@ struct store {
 	uint64_t lacking; /* CLEAN: bytes for who has waited longest there */
 	struct emptying *emptying;
 	struct timer clean_again; /* runs: the last one could not be emptied */
+	struct list crowd;        /* asks that it has no place for, the oldest first */
 	/* Of the answer that is coming in: there is one at a time. */
 	uint8_t grants[GRANTS_BYTES];
 };
@@ -74,6 +75,7 @@ struct store {
 /* Segments that are being asked of a store, or wait in line for a quota before that. */
 struct asking {
 	struct list link;        /* of all, or of its line */
+	struct list crowd;       /* of its store's, or in none */
 	struct line *line;       /* NULL: it stands in none */
 	int64_t birth_ns;        /* then: of its put */
 	struct hlink by_request; /* of its asker, if that is not 0 */
@@ -88,6 +90,7 @@ struct asking {
 	uint64_t need;
 	uint32_t size;
 	bool is_now;       /* it waits for nothing there */
+	bool is_asked;     /* and its store may have granted it */
 	bool is_near_full; /* the store in its asker's process had no room */
 	bool is_withdrawn; /* what the store was sent last says that nobody wants it */
 	struct job_waits *of_job;

@@ -38,6 +38,7 @@ static struct store *store_new(struct shard *s, uint64_t id)
 	*st = (struct store){ .shard = s, .id = id, .away_ns = s->loop->now_ns };
 	list_init(&st->link);
 	list_init(&st->duties);
+	list_init(&st->crowd);
 	list_insert(&s->stores, &st->link);
 	return st;
 }
@@ -214,8 +215,10 @@ void store_forget(struct store *st)
 	for (struct list *l = s->askings.next; l != &s->askings; l = l->next) {
 		struct asking *a = container_of(l, struct asking, link);
 
-		if (a->store == st)
-			a->store = NULL;
+		if (a->store != st)
+			continue;
+		list_remove(&a->crowd);
+		a->store = NULL;
 	}
 	compare_stop(st);
 	duties_forget(st);

@@ -91,6 +91,7 @@ static void ask_over(struct store *s, struct request *r, const struct segment_re
 	struct grants g = { 0 };
 
 	pool_withdraw(&s->pool, &ask, &g);
+	store_asks_serve(s); /* there is a place for another when this is heard */
 	store_changed(s);
 	grants_reply(r, &g);
 }

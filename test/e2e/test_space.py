@@ -5,6 +5,7 @@ import time
 
 import pytest
 from conftest import DONE, REFUSED, SCHEME, finish, pattern, told, until
+from wire import Wire
 
 MB = 1 << 20
 
@@ -110,6 +111,21 @@ def test_a_put_that_is_given_up_keeps_nobody_out(new_store, tmp_path, scheme, en
     assert other("get", "small") == pattern(100_000)
     until(lambda: w.top()["waiting"] == 0, "nobody to wait")
     assert store.stop() == 0
+
+
+def test_more_than_a_store_lets_wait_are_served_when_there_is_room(new_store, tmp_path):
+    """It lets 512 of a shard; one of the others is sent whenever one of those has its answer."""
+    store = new_store(memory="96M")
+    w = store.job()
+    (tmp_path / "most").write_bytes(pattern(int(limit_of(store) * 0.9)))
+    w("put", tmp_path / "most", "most")
+    with Wire.at(store.endpoints["direct"]) as wire:
+        wire.hello(secret=w.token)
+        asks = [wire.start("LEASE", slot=wire.slot, job=wire.job, session=wire.session, epoch=wire.epoch, request=1 + i,
+                           need=1, size=64 << 10, timeout_ms=600_000) for i in range(700)]
+        until(lambda: w.top()["waiting"] > 540, "them to wait")
+        w("rm", "most")
+        assert {wire.end(ask).status for ask in asks} == {"OK"}
 
 
 def test_no_space_is_said_at_the_deadline_or_at_once_with_all_that_matters(new_store, tmp_path):

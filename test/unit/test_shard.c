@@ -56,7 +56,8 @@ struct client {
 	bool keeps;       /* requests are kept, not answered */
 	bool had_granted; /* before it hears that nobody wants it any more */
 	bool keeps_withdrawal;
-	int refuses; /* with this */
+	unsigned places; /* for asks that wait; 0: they are answered */
+	int refuses;     /* with this */
 	struct grant grants[8];
 	unsigned grant_count;
 	struct segment_entry has[STRAYS + 1];
@@ -90,6 +91,20 @@ static bool is_held_up(struct request *r)
 	return k->refuses != 0;
 }
 
+/* What waits at a store with places, and whom it had none for. */
+static struct request *asks[16];
+static unsigned ask_count, turned_away;
+
+static void find_place(struct request *r)
+{
+	if (ask_count < client_of(r)->places) {
+		asks[ask_count++] = r;
+	} else {
+		turned_away++;
+		request_fail(r, -EAGAIN, NULL);
+	}
+}
+
 static struct payload grants_payload;
 static uint8_t grant_bytes[GRANTS_BYTES];
 
@@ -119,7 +134,7 @@ static void segment_serve(struct request *r)
 
 	segment_req_get(&body, &req);
 	if (req.is_over) {
-		assert_true(req.request == k->last_request);
+		assert_true(k->places > 0 || req.request == k->last_request);
 		k->withdrawn++;
 		if (k->keeps_withdrawal)
 			k->withdrawal = r;
@@ -135,7 +150,9 @@ static void segment_serve(struct request *r)
 	k->last_size = req.size;
 	k->last_age = req.age_ms;
 	k->last_is_now = req.is_now;
-	if (!is_held_up(r))
+	if (k->places > 0)
+		find_place(r);
+	else if (!is_held_up(r))
 		answer_segment(r, req.stamp_ns);
 }
 
@@ -878,6 +895,75 @@ static void a_lease_that_is_repeated_on_its_connection_is_answered_once(void **s
 	WAIT_FOR(store.kept != NULL);
 	answer_segment(TAKE_PTR(store.kept), store.last_stamp);
 	assert_int_equal(wait_for(&a), 0);
+}
+
+/* Each with a request of its own, for an hour. */
+static void ask_for(struct call *call, uint64_t job, uint64_t request)
+{
+	struct wcur w;
+
+	*call = (struct call){ .room = a.room, .room_cap = sizeof(a.room) };
+	w = call_body(net, call);
+	lease_req_put(&w, &(struct lease_req){ .job = job,
+					       .session = a.session,
+					       .epoch = a.epoch,
+					       .request = request,
+					       .need = 1,
+					       .size = SEGMENT_BYTES_MIN });
+	call_send(a.conn, call, MSG_LEASE, slot_of_id(job), &w, NULL, loop->now_ns + 3600 * SECOND);
+}
+
+static void who_finds_no_place_at_a_store_is_sent_again_when_there_is_one(void **state)
+{
+	static struct call calls[8];
+	uint64_t job = job_create(&a, "job");
+
+	ask_count = turned_away = 0;
+	store.places = 4;
+	store_hello(&store);
+	assert_int_equal(proxy_hello(&b), 0);
+	for (unsigned i = 0; i < 8; i++)
+		ask_for(&calls[i], job, 1 + i);
+	turn_for(5 * SECOND);
+	assert_int_equal(store.segments_asked, 8);
+	assert_int_equal(turned_away, 4);
+	/* Who gives up there needs no place. */
+	assert_int_equal(gives_up(&a, job, 5), 0);
+	turn_for(SECOND);
+	assert_int_equal(store.segments_asked + store.withdrawn, 8);
+	/* The first of the others has the next one. */
+	request_fail(asks[--ask_count], -EUSERS, NULL);
+	WAIT_FOR(ask_count == 4);
+	turn_for(5 * SECOND);
+	assert_int_equal(store.segments_asked, 9);
+	request_fail(asks[--ask_count], -EUSERS, NULL);
+	WAIT_FOR(!calls[5].is_pending && ask_count == 4);
+	/* For a move nobody has to be answered before. */
+	turned_away = 0;
+	SEND(&b, LEASE, lease, slot_of_id(job), NULL, 1000, .job = job, .session = b.session,
+	     .epoch = b.epoch, .request = 1, .need = 1, .size = SEGMENT_BYTES_MIN, .is_move = 1);
+	assert_int_equal(wait_for(&b), -ENOSPC);
+	assert_true(turned_away > 5);
+	turned_away = 0;
+	/* All of them, when the store is back. */
+	while (ask_count > 0)
+		request_fail(asks[--ask_count], -ECANCELED, NULL);
+	disconnect(&store);
+	store_hello(&store);
+	turn_for(5 * SECOND);
+	assert_int_equal(ask_count, 4);
+	assert_int_equal(turned_away, 1);
+	for (int i = 0; i < 5; i++) {
+		WAIT_FOR(ask_count > 0);
+		request_fail(asks[--ask_count], -EUSERS, NULL);
+		turn_for(MS);
+	}
+	for (unsigned i = 0; i < 8; i++) {
+		assert_true(calls[i].is_pending == (i == 4));
+		call_cancel(&calls[i]);
+		call_end(&calls[i]);
+	}
+	assert_int_equal(shard->asking_count, 0);
 }
 
 /* Without a store, which makes no difference. */
@@ -2728,6 +2814,7 @@ int main(void)
 		T(who_comes_back_while_his_ask_is_withdrawn_is_asked_for_anew),
 		T(an_ask_of_a_session_that_is_over_is_withdrawn),
 		T(an_ask_that_nobody_wants_ends_with_its_stores_connection),
+		T(who_finds_no_place_at_a_store_is_sent_again_when_there_is_one),
 		T(those_who_ask_for_room_count_among_those_who_wait),
 		T(a_lease_that_is_repeated_on_its_connection_is_answered_once),
 		T(who_waits_for_a_quota_is_served_by_the_age_of_his_put),

@@ -499,6 +499,7 @@ static void who_is_given_up_waits_no_more_and_keeps_what_it_has(void **state)
 		rep = CALL(meta, SEGMENT, segment, NULL, .job = JOB_2, .request = 1, .is_over = 1);
 		assert_int_equal(result, 0);
 		assert_int_equal(rep.count + room_len, 0);
+		assert_false(c.is_pending); /* its place is free by then */
 	}
 	assert_int_equal(end_call(&c), -ECANCELED);
 	assert_int_equal(store->pool.ask_count, 0);
