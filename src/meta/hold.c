@@ -6,6 +6,7 @@
  */
 #include "base/cleanup.h"
 #include "base/node.h"
+#include "base/plant.h"
 #include "meta/catalog_priv.h"
 
 static uint64_t read_hash(const struct catalog *c, uint64_t object, uint64_t hi, uint64_t lo)
@@ -259,7 +260,7 @@ static void read_end(struct catalog *c, struct hold *h, struct attempt **spare, 
 	heap_remove(&c->read_dues, &h->due);
 	life->granted--;
 	if (spare)
-		life->reads--;
+		life->reads -= planted(READ_TWICE) && life->reads > life->granted + 1 ? 2 : 1;
 	if (e->is_ghost)
 		return;
 	if (life->reads == 0) {

@@ -351,7 +351,10 @@ struct look look_begin(struct model *m, struct gen *g, unsigned path, uint64_t n
 			      .path = path,
 			      .begun_ns = now_ns,
 			      .floor = g->paths[path].floor,
-			      .top = g->paths[path].top };
+			      .top = g->paths[path].top,
+			      .settled = g->paths[path].settled,
+			      .read_count =
+				      g->paths[path].top ? g->paths[path].top->read_count : 0 };
 }
 
 /* Began before the power was cut, and goes on after it: then it knows nothing. */
@@ -495,6 +498,27 @@ struct write *look_got(struct look *l, uint64_t version, uint64_t len, uint64_t 
 	return w;
 }
 
+void reads_begin(struct gen *g, unsigned path)
+{
+	g->paths[path].reading++;
+	for (struct write *w = g->paths[path].writes; w; w = w->next)
+		if (w->state != WRITE_FAILED)
+			w->begun_reads++;
+}
+
+void reads_end(struct gen *g, unsigned path)
+{
+	g->paths[path].reading--;
+}
+
+void reads_settle(struct gen *g, unsigned path, const struct write *of)
+{
+	g->paths[path].settled++;
+	for (struct write *w = g->paths[path].writes; w; w = w->next)
+		if (w != of && w->state != WRITE_FAILED)
+			w->begun_reads--;
+}
+
 /* Could this write be gone by itself by now? */
 static bool ends_by_itself(const struct model *m, const struct write *w, uint64_t now_ns)
 {
@@ -539,6 +563,25 @@ void look_missed(struct look *l, uint64_t now_ns, const char *verb)
 			l->top->number, (unsigned long long)l->top->len);
 	if (l->top)
 		model_gone(l->g, l->path, l->top->version, l->begun_ns);
+}
+
+void look_reads(struct look *l, uint64_t version, uint32_t left, const char *verb)
+{
+	const struct path *p = &l->g->paths[l->path];
+	const struct write *w = by_version(l->g, version);
+	uint32_t most, perhaps;
+
+	if (!w || knows_nothing(l))
+		return;
+	most = w->reads == 0 ? UINT32_MAX : w->reads - (w == l->top ? l->read_count : 0);
+	/* What was settled since then may have been under way when the answer was made. */
+	perhaps = w->reads == 0 ? 0 : w->begun_reads + p->settled - l->settled;
+	if (left > most || (uint64_t)left + perhaps < (w->reads ? w->reads : most))
+		model_fail(l->m,
+			   "%s of path %u of job %s: %u reads of version %llu are left, of %u, of "
+			   "which %u were taken and %u more may have been",
+			   verb, l->path, l->g->name, left, (unsigned long long)version, w->reads,
+			   w->reads - most, perhaps - (w->reads - most));
 }
 
 void look_lost(struct look *l, uint64_t now_ns, const char *verb)

@@ -35,7 +35,8 @@ struct write {
 	uint64_t if_version;
 	uint64_t len;
 	uint32_t ttl_ms, reads;
-	uint32_t read_count, begun_reads; /* read ids with all bytes; read ids that asked */
+	uint32_t read_count,
+		begun_reads; /* read ids with all bytes; those that may have been counted */
 	uint64_t attempt_hi, attempt_lo;
 	struct write *next; /* of the path */
 };
@@ -53,6 +54,7 @@ struct path {
 	uint64_t floor;          /* no older version is there any more */
 	const struct write *top; /* the newest that is known to have been there */
 	uint32_t reading;        /* gets that are under way, or whose process was killed */
+	uint32_t settled;        /* gets of which it is known which write they read, if any */
 };
 
 /* Whose a version is: for ever, whatever metadata forgets. */
@@ -139,6 +141,7 @@ struct look {
 	unsigned path;
 	uint64_t begun_ns, floor;
 	const struct write *top;
+	uint32_t settled, read_count; /* of the path; of the top one */
 };
 struct look look_begin(struct model *m, struct gen *g, unsigned path, uint64_t now_ns);
 /* There is this version. */
@@ -148,8 +151,16 @@ struct write *look_got(struct look *l, uint64_t version, uint64_t len, uint64_t 
 		       const uint8_t *buf, size_t buf_len, uint64_t now_ns, const char *verb);
 /* There is nothing. */
 void look_missed(struct look *l, uint64_t now_ns, const char *verb);
+/* So many reads are left of this version; `l` as it was begun. */
+void look_reads(struct look *l, uint64_t version, uint32_t left, const char *verb);
 /* Its bytes are said to be lost. */
 void look_lost(struct look *l, uint64_t now_ns, const char *verb);
+
+/* A get of a path: any of those that may be there could be the one that is read. */
+void reads_begin(struct gen *g, unsigned path);
+void reads_end(struct gen *g, unsigned path);
+/* It has read this one, or none (NULL): no other was counted for it. */
+void reads_settle(struct gen *g, unsigned path, const struct write *w);
 
 struct absence *absence_begin(struct gen *g, unsigned path, uint64_t now_ns);
 /* It took this version (0: not known which); or it took nothing. */

@@ -131,8 +131,8 @@ static bool may_be_over(const struct model *m, const struct gen *g, uint64_t now
 struct
 try {
 	uint64_t begun_ns, attempt_hi, attempt_lo;
-	unsigned tries, connection;
-	bool is_uncertain; /* it was sent more than once */
+	unsigned tries, connection; /* connection: the one that it goes through */
+	bool is_uncertain;          /* it was sent more than once */
 };
 
 static struct try try_begin(struct script *s)
@@ -140,7 +140,7 @@ static struct try try_begin(struct script *s)
 	return (struct try){ .begun_ns = now(s),
 			     .attempt_hi = roll(s) | 1,
 			     .attempt_lo = roll(s),
-			     .connection = s->op.w->connection };
+			     .connection = s->op.w->connection + !s->op.w->conn };
 }
 
 /*
@@ -156,7 +156,7 @@ static enum meaning meaning_of(struct script *s, struct try *t, const char *verb
 
 	say(s, "%s %s: %s %s", verb, path_name(path, name), wadi_status_name(r),
 	    r < 0 ? s->op.why : "");
-	if (s->op.w->connection > t->connection + (t->connection == 0))
+	if (s->op.w->connection > t->connection)
 		t->is_uncertain = true;
 	if (r >= 0)
 		return YES;
@@ -563,27 +563,23 @@ static void do_in_place(struct script *s, unsigned path)
 static const int MAY_MISS[] = { -ENOENT, -ETIME, -ENODATA, -EREMOTEIO, 0 };
 static const int MAY_MISS_OR_WAIT[] = { -ENOENT, -ETIME, -ENODATA, -EREMOTEIO, -ETIMEDOUT, 0 };
 
+static bool is_miss(int r)
+{
+	return r == -ENOENT || r == -ETIME || r == -ENODATA;
+}
+
 /* What a look at a path was answered, but for the bytes. */
 static void looked(struct script *s, struct look *l, int r, const char *verb)
 {
 	if (r == -EREMOTEIO)
 		look_lost(l, now(s), verb);
-	else if (r == -ENOENT || r == -ETIME || r == -ENODATA)
+	else if (is_miss(r))
 		look_missed(l, now(s), verb);
-}
-
-/* Any of those that may be there could be the one that is read. */
-static void reads_begin(struct script *s, unsigned path)
-{
-	s->gen->paths[path].reading++;
-	for (struct write *w = s->gen->paths[path].writes; w; w = w->next)
-		if (w->state != WRITE_FAILED)
-			w->begun_reads++;
 }
 
 static void read_ended(struct script *s, struct write *w)
 {
-	if (w && w->reads && ++w->read_count > w->reads)
+	if (w->reads && ++w->read_count > w->reads)
 		model_fail(s->wl->m, "job %s path %u: write %u was read %u times, not %u",
 			   s->gen->name, w->path, w->number, w->read_count, w->reads);
 }
@@ -594,6 +590,7 @@ static void do_get(struct script *s, unsigned path, bool is_range)
 	struct try t = try_begin(s);
 	struct wadi_stat stat;
 	struct get_how how;
+	struct write *w;
 	uint64_t at = 0, len;
 	char name[24];
 	int r;
@@ -606,12 +603,15 @@ static void do_get(struct script *s, unsigned path, bool is_range)
 		at = how.options.offset = below(s, 100000);
 		how.options.len = 1 + below(s, 100000);
 	}
-	reads_begin(s, path);
+	reads_begin(s->gen, path);
 	op_progress(&s->op);
 	r = (int)get_object(&s->op, &how, s->buf, BYTES_MAX, &stat);
-	l.g->paths[path].reading--;
+	reads_end(s->gen, path);
 	if (meaning_of(s, &t, "get", path, r,
 		       path >= COUNTED && path < TREE ? MAY_MISS_OR_WAIT : MAY_MISS) != YES) {
+		/* What it had asked for was not counted, unless an earlier try of it was. */
+		if (is_miss(r) && !t.is_uncertain)
+			reads_settle(s->gen, path, NULL);
 		looked(s, &l, r, "get");
 		return;
 	}
@@ -621,7 +621,13 @@ static void do_get(struct script *s, unsigned path, bool is_range)
 	if ((uint64_t)r != len)
 		model_fail(s->wl->m, "get of path %u of job %s: %d bytes of %llu", path,
 			   s->gen->name, r, (unsigned long long)len);
-	read_ended(s, look_got(&l, stat.version, stat.len, at, s->buf, (size_t)r, now(s), "get"));
+	w = look_got(&l, stat.version, stat.len, at, s->buf, (size_t)r, now(s), "get");
+	/* Few bytes could be another's. */
+	if (!w || w->version != stat.version)
+		return;
+	read_ended(s, w);
+	if (!t.is_uncertain)
+		reads_settle(s->gen, path, w);
 }
 
 /* As wadi_reader_read(). */
@@ -707,10 +713,12 @@ static void do_stat(struct script *s, unsigned path)
 	body = call_reply(&q.call);
 	if (r == 0)
 		r = stat_rep_get(&body, &rep);
-	if (meaning_of(s, &t, "stat", path, r, MAY_MISS) == YES)
+	if (meaning_of(s, &t, "stat", path, r, MAY_MISS) == YES) {
 		look_saw(&l, rep.version, now(s), "stat");
-	else
+		look_reads(&l, rep.version, rep.reads_left, "stat");
+	} else {
 		looked(s, &l, r, "stat");
+	}
 	question_end(&q);
 }
 
@@ -786,7 +794,7 @@ static void do_remove(struct script *s, unsigned path)
 	} while (again(s, &t, what));
 	if (what == NO)
 		absence_failed(a);
-	if (r == -ENOENT || r == -ETIME || r == -ENODATA)
+	if (is_miss(r))
 		look_missed(&l, now(s), "remove");
 	if (what != YES)
 		return;
@@ -849,7 +857,7 @@ static void do_rename(struct script *s)
 		absence_failed(a);
 		write_failed(w);
 	}
-	if (r == -ENOENT || r == -ETIME || r == -ENODATA)
+	if (is_miss(r))
 		look_missed(&l, now(s), "rename");
 	if (what != YES)
 		return;
