@@ -243,8 +243,11 @@ int segments_lease(struct core *c, const struct want *want, uint64_t due_ns, str
 	uint8_t room[GRANTS_BYTES];
 	struct ask a;
 	struct wcur w;
-	int r = errand_new(c, want->job, &undo, why, why_cap);
+	int r;
 
+	if (planted(LEASE_REFUSED) && c->links[slot_of_id(want->job) % c->shard_count]->epoch > 1)
+		return -EHOSTUNREACH;
+	r = errand_new(c, want->job, &undo, why, why_cap);
 	if (r < 0)
 		return r;
 	w = ask_begin(c, &a, MSG_LEASE, slot_of_id(want->job));

@@ -16,6 +16,8 @@
 
 /* Paths of a kind; each kind is used for something of its own. */
 enum { PLAIN = 0, MOVED = 8, SHORT_LIVED = 12, COUNTED = 16, TREE = 20, LARGE = 26, PATHS = 30 };
+/* Behind them: what is tried when all is whole again, and where that is moved. */
+enum { TRIED = PATHS, TRIED_TO };
 
 static const struct {
 	unsigned first, count;
@@ -27,8 +29,9 @@ static const struct {
 	{ COUNTED, TREE - COUNTED, "r%u" },
 	{ TREE, LARGE - TREE, "d/x%u" },
 	{ LARGE, PATHS - LARGE, "big/%u" },
+	{ TRIED, 2, "p%u" },
 };
-_Static_assert(PATHS <= MODEL_PATHS, "the model knows them all");
+_Static_assert(TRIED_TO < MODEL_PATHS, "the model knows them all");
 
 static const char *path_name(unsigned path, char buf[24])
 {
@@ -722,10 +725,8 @@ static void do_stat(struct script *s, unsigned path)
 	question_end(&q);
 }
 
-static void do_wait(struct script *s, unsigned path)
+static int wait_for(struct script *s, unsigned path, uint64_t wait_ms, uint64_t *ret_version)
 {
-	struct look l = look_begin(s->wl->m, s->gen, path, now(s));
-	struct try t = try_begin(s);
 	struct question q;
 	struct wcur w = question_begin(&s->op, &q, MSG_WAIT);
 	struct stat_rep rep;
@@ -738,16 +739,28 @@ static void do_wait(struct script *s, unsigned path)
 					     .path = slice_of(path_name(path, name)) });
 	op_progress(&s->op);
 	r = handle_conn(&s->op, &c);
-	s->op.due_ns = s->op.w->loop->now_ns + below(s, 3000) * MS;
+	s->op.due_ns = s->op.w->loop->now_ns + wait_ms * MS;
 	if (r == 0)
 		r = question_ask(&q, &w, NULL);
 	body = call_reply(&q.call);
 	if (r == 0)
 		r = stat_rep_get(&body, &rep);
+	if (r == 0)
+		*ret_version = rep.version;
+	question_end(&q);
+	return r;
+}
+
+static void do_wait(struct script *s, unsigned path)
+{
+	struct look l = look_begin(s->wl->m, s->gen, path, now(s));
+	struct try t = try_begin(s);
+	uint64_t version;
+	int r = wait_for(s, path, below(s, 3000), &version);
+
 	if (meaning_of(s, &t, "wait", path, r,
 		       (const int[]){ -ETIMEDOUT, -EHOSTUNREACH, -EREMOTEIO, 0 }) == YES)
-		look_saw(&l, rep.version, now(s), "wait");
-	question_end(&q);
+		look_saw(&l, version, now(s), "wait");
 }
 
 static int ask_remove(struct script *s, const char *name, const struct try *t, uint64_t if_version,
@@ -814,6 +827,41 @@ static void do_remove(struct script *s, unsigned path)
 			   (unsigned long long)twice);
 }
 
+static int ask_rename(struct script *s, unsigned from, unsigned to, uint16_t flags,
+		      const struct try *t, uint64_t *ret_version)
+{
+	struct question q;
+	struct wcur out = question_begin(&s->op, &q, MSG_RENAME);
+	struct rename_rep rep;
+	struct rcur body;
+	char name[24], name_to[24];
+	int r;
+
+	rename_req_put(&out, &(struct rename_req){ .job = s->op.w->job,
+						   .attempt_hi = t->attempt_hi,
+						   .attempt_lo = t->attempt_lo,
+						   .since = op_since(&s->op),
+						   .flags = flags,
+						   .from = slice_of(path_name(from, name)),
+						   .to = slice_of(path_name(to, name_to)) });
+	r = ask(s, &q, &out);
+	body = call_reply(&q.call);
+	if (r == 0)
+		r = rename_rep_get(&body, &rep);
+	if (r == 0)
+		*ret_version = rep.version;
+	question_end(&q);
+	return r;
+}
+
+static void rename_ended(struct script *s, unsigned from, struct write *w, struct absence *a,
+			 uint64_t version)
+{
+	write_acked(s->wl->m, w, version, now(s));
+	absence_took(s->wl->m, s->gen, from, a, 0, now(s));
+	model_gone(s->gen, from, version, a->begun_ns);
+}
+
 static void do_rename(struct script *s)
 {
 	static const int may[] = { -ENOENT, -ETIME, -ENODATA, -EEXIST, 0 };
@@ -822,11 +870,10 @@ static void do_rename(struct script *s)
 	uint16_t flags = below(s, 3) == 0 ? WADI_CREATE : 0;
 	struct look l = look_begin(m, s->gen, from, now(s)), at = look_begin(m, s->gen, to, now(s));
 	struct try t = try_begin(s);
-	struct rename_rep rep;
 	struct absence *a;
 	struct write *w;
+	uint64_t version;
 	enum meaning what;
-	char name[24], name_to[24];
 	int r;
 
 	if (from == to)
@@ -834,23 +881,7 @@ static void do_rename(struct script *s)
 	a = absence_begin(s->gen, from, now(s));
 	w = model_rename(m, s->gen, from, to, now(s));
 	do {
-		struct question q;
-		struct wcur out = question_begin(&s->op, &q, MSG_RENAME);
-		struct rcur body;
-
-		rename_req_put(&out,
-			       &(struct rename_req){ .job = s->op.w->job,
-						     .attempt_hi = t.attempt_hi,
-						     .attempt_lo = t.attempt_lo,
-						     .since = op_since(&s->op),
-						     .flags = flags,
-						     .from = slice_of(path_name(from, name)),
-						     .to = slice_of(path_name(to, name_to)) });
-		r = ask(s, &q, &out);
-		body = call_reply(&q.call);
-		if (r == 0)
-			r = rename_rep_get(&body, &rep);
-		question_end(&q);
+		r = ask_rename(s, from, to, flags, &t, &version);
 		what = meaning_of(s, &t, "rename", from, r, may);
 	} while (again(s, &t, what));
 	if (what == NO) {
@@ -863,9 +894,7 @@ static void do_rename(struct script *s)
 		return;
 	if (flags & WADI_CREATE)
 		look_missed(&at, now(s), "rename to");
-	write_acked(m, w, rep.version, now(s));
-	absence_took(m, s->gen, from, a, 0, now(s));
-	model_gone(s->gen, from, rep.version, a->begun_ns);
+	rename_ended(s, from, w, a, version);
 }
 
 static void do_remove_tree(struct script *s)
@@ -1120,6 +1149,8 @@ static int64_t client_run(struct wadi_op *op)
 
 /* The operator: jobs come and go. */
 
+#define LONG_LEASE_MS 3600000
+
 static int ask_create(struct script *s, struct gen *g)
 {
 	struct question q;
@@ -1146,28 +1177,31 @@ static int ask_create(struct script *s, struct gen *g)
 	return r;
 }
 
-static void job_create(struct script *s, unsigned job)
+static int job_create(struct script *s, unsigned job, uint64_t lease_ms)
 {
 	struct model *m = s->wl->m;
 	struct gen *old = s->wl->jobs[job], *g;
 	char name[MODEL_NAME_MAX];
 	uint64_t begun_ns = now(s);
+	int r;
 
 	if (m->gen_count >= MODEL_GENS_MAX)
-		return;
+		return -ENOSPC;
 	/* The name of one that has ended for certain may be used again. */
 	if (old && old->state == GEN_ENDED && below(s, 2))
 		snprintf(name, sizeof(name), "%s", old->name);
 	else
 		snprintf(name, sizeof(name), "j%u", s->wl->names++);
 	g = model_gen(m, name);
-	g->lease_ns = s->wl->plan.has_short_leases ? (2000 + below(s, 20000)) * MS : 3600000 * MS;
+	g->lease_ns = lease_ms * MS;
 	g->quota = s->wl->plan.has_quotas ? (256u << 10) << below(s, 6) : 0;
 	g->renewed_ns = begun_ns;
-	if (ask_create(s, g) == 0) {
+	r = ask_create(s, g);
+	if (r == 0) {
 		g->state = GEN_LIVING;
 		s->wl->jobs[job] = g;
 	}
+	return r;
 }
 
 static void job_renew(struct script *s, struct gen *g)
@@ -1215,13 +1249,18 @@ static int job_end(struct script *s, struct gen *g)
 	return r == -EIDRM ? 0 : r;
 }
 
+static uint64_t lease_ms(struct script *s)
+{
+	return s->wl->plan.has_short_leases ? 2000 + below(s, 20000) : LONG_LEASE_MS;
+}
+
 static void operate(struct script *s)
 {
 	unsigned job = (unsigned)below(s, JOBS);
 	struct gen *g = s->wl->jobs[job];
 
 	if (!g || g->state == GEN_ENDED)
-		job_create(s, job);
+		(void)job_create(s, job, lease_ms(s));
 	else if (g->state == GEN_ENDING || below(s, 1000) < s->wl->plan.end_permille)
 		(void)job_end(s, g);
 	else if (s->wl->plan.has_short_leases && below(s, 3))
@@ -1234,7 +1273,7 @@ static int64_t operator_run(struct wadi_op *op)
 
 	waitq_init(&s->sleep, &op->w->loop->fibers);
 	for (unsigned i = 0; i < JOBS; i++)
-		job_create(s, i);
+		(void)job_create(s, i, lease_ms(s));
 	while (goes_on(s)) {
 		operate(s);
 		nap(s, 100 + below(s, 1000));
@@ -1243,7 +1282,7 @@ static int64_t operator_run(struct wadi_op *op)
 	return 0;
 }
 
-/* The end: everything that may be there is read, and every job is ended. */
+/* The end: everything that may be there is read. */
 
 static void read_all(struct script *s, struct gen *g)
 {
@@ -1253,10 +1292,27 @@ static void read_all(struct script *s, struct gen *g)
 			return;
 		use_job(s, g);
 		do_get(s, path, false);
+		/* There is to be room for what is tried next. */
+		if (s->wl->plan.is_tight || g->quota)
+			do_remove(s, path);
 	}
 }
 
-static int64_t finish_run(struct wadi_op *op)
+/* Another one, where it may end before all has been tried in it. */
+static void job_to_try(struct script *s, unsigned job)
+{
+	const struct gen *g = s->wl->jobs[job];
+
+	if (s->wl->m->failure[0] ||
+	    (g && g->state == GEN_LIVING && !may_be_over(s->wl->m, g, now(s) + 600000 * MS)))
+		return;
+	use_job(s, NULL);
+	if (s->wl->m->gen_count < MODEL_GENS_MAX && job_create(s, job, LONG_LEASE_MS) < 0)
+		model_fail(s->wl->m, "all is whole again, but no job can be created: %s",
+			   s->op.why);
+}
+
+static int64_t read_run(struct wadi_op *op)
 {
 	struct script *s = container_of(op, struct script, op);
 
@@ -1264,6 +1320,122 @@ static int64_t finish_run(struct wadi_op *op)
 	for (unsigned i = 0; i < JOBS; i++)
 		if (s->wl->jobs[i])
 			read_all(s, s->wl->jobs[i]);
+	for (unsigned i = 0; i < JOBS; i++)
+		job_to_try(s, i);
+	s->is_running = false;
+	return 0;
+}
+
+/* All is whole again: whatever is tried succeeds, in time, through everybody. */
+
+#define TRIED_BYTES 20000
+
+static bool has_succeeded(struct script *s, struct try *t, const char *verb, unsigned path, int r)
+{
+	static const int none[] = { 0 };
+
+	if (meaning_of(s, t, verb, path, r, none) == YES)
+		return true;
+	model_fail(s->wl->m, "all is whole again, but %s of job %s by %s through proxy %u: %s %s",
+		   verb, s->gen->name, process_of(s)->name, s->proxy, wadi_status_name(r),
+		   s->op.why);
+	return false;
+}
+
+static void try_put(struct script *s, uint64_t len, bool is_upload)
+{
+	struct look l = look_begin(s->wl->m, s->gen, TRIED, now(s));
+	struct write *w = model_write(s->wl->m, s->gen, TRIED, len, now(s));
+	struct parts p = { .count = 2, .from = { 0, len / 2 }, .len = { len / 2, len - len / 2 } };
+	struct try t = try_begin(s);
+	struct put_how how;
+	uint64_t version;
+	char name[24];
+	int r;
+
+	w->attempt_hi = t.attempt_hi;
+	w->attempt_lo = t.attempt_lo;
+	w->is_value = !is_upload && len <= INLINE_BYTES_MAX;
+	write_fill(w, 0, s->buf, len);
+	put_options(s, &how, w, &t, 0, path_name(TRIED, name));
+	op_progress(&s->op);
+	r = is_upload ? upload_once(s, &how, &p, len, &version)
+		      : (int)put_object(&s->op, &how, s->buf, len, &version);
+	if (has_succeeded(s, &t, is_upload ? "an upload" : "a put", TRIED, r))
+		put_ended(s, &l, w, YES, version, false);
+	do_get(s, TRIED, false);
+}
+
+static void try_rename(struct script *s)
+{
+	struct absence *a = absence_begin(s->gen, TRIED, now(s));
+	struct write *w = model_rename(s->wl->m, s->gen, TRIED, TRIED_TO, now(s));
+	struct try t = try_begin(s);
+	uint64_t version;
+
+	if (has_succeeded(s, &t, "a rename", TRIED,
+			  ask_rename(s, TRIED, TRIED_TO, 0, &t, &version)))
+		rename_ended(s, TRIED, w, a, version);
+}
+
+static void try_wait(struct script *s)
+{
+	struct look l = look_begin(s->wl->m, s->gen, TRIED_TO, now(s));
+	struct try t = try_begin(s);
+	uint64_t version;
+
+	if (has_succeeded(s, &t, "a wait", TRIED_TO, wait_for(s, TRIED_TO, 5000, &version)))
+		look_saw(&l, version, now(s), "wait");
+}
+
+static void try_remove(struct script *s)
+{
+	struct absence *a = absence_begin(s->gen, TRIED_TO, now(s));
+	struct try t = try_begin(s);
+	uint64_t version;
+	char name[24];
+
+	if (has_succeeded(s, &t, "a remove", TRIED_TO,
+			  ask_remove(s, path_name(TRIED_TO, name), &t, 0, &version)))
+		absence_took(s->wl->m, s->gen, TRIED_TO, a, version, now(s));
+}
+
+static void try_all(struct script *s)
+{
+	try_put(s, 1000, false);
+	if (!s->wl->c->shape.is_durable) {
+		try_put(s, TRIED_BYTES, false);
+		try_put(s, TRIED_BYTES, true);
+	}
+	try_rename(s);
+	try_wait(s);
+	do_get(s, TRIED_TO, false);
+	try_remove(s);
+}
+
+static int64_t try_run(struct wadi_op *op)
+{
+	struct script *s = container_of(op, struct script, op);
+
+	waitq_init(&s->sleep, &op->w->loop->fibers);
+	use_job(s, s->wl->jobs[s->wl->tried_job]);
+	for (unsigned i = 0; i < (op->w->direct ? 1 : SHAPE_PROXIES); i++) {
+		use_proxy(s, i);
+		try_all(s);
+	}
+	s->is_running = s->has_left = op->w->direct;
+	if (s->has_left)
+		sim_stop(s->wl->c->sim);
+	return 0;
+}
+
+/* Every job is ended. */
+
+static int64_t finish_run(struct wadi_op *op)
+{
+	struct script *s = container_of(op, struct script, op);
+
+	waitq_init(&s->sleep, &op->w->loop->fibers);
 	use_job(s, NULL);
 	for (unsigned i = 0; i < s->wl->m->gen_count && !s->wl->m->failure[0]; i++) {
 		struct gen *g = s->wl->m->gens[i];
@@ -1289,7 +1461,6 @@ static void start(struct workload *wl, unsigned client, int64_t (*run)(struct wa
 	struct script *s = &wl->scripts[client];
 	struct process *p = wl->c->clients[client];
 
-	s->gen = NULL;
 	s->is_running = true;
 	s->has_left = false;
 	s->ghost_count = 0;
@@ -1302,6 +1473,7 @@ static void start(struct workload *wl, unsigned client, int64_t (*run)(struct wa
 
 void workload_start(struct workload *wl, unsigned client)
 {
+	wl->scripts[client].gen = NULL;
 	start(wl, client, client == OPERATOR ? operator_run : client_run);
 }
 
@@ -1322,6 +1494,23 @@ void workload_renew(struct workload *wl)
 		process_start(p);
 		workload_start(wl, i);
 	}
+}
+
+void workload_read(struct workload *wl)
+{
+	start(wl, OPERATOR, read_run);
+}
+
+bool workload_try(struct workload *wl, unsigned client, unsigned job)
+{
+	const struct gen *g = wl->jobs[job];
+	bool is_tried = client == OPERATOR || wl->c->clients[client]->roles & RUNS_DIRECT;
+
+	if (!g || g->state != GEN_LIVING || !is_tried)
+		return false;
+	wl->tried_job = job;
+	start(wl, client, try_run);
+	return true;
 }
 
 void workload_finish(struct workload *wl)

@@ -71,6 +71,7 @@ struct workload {
 	struct gen *jobs[JOBS];
 	struct script scripts[SHAPE_CLIENTS];
 	unsigned names; /* of jobs, given */
+	unsigned tried_job;
 	uint64_t ops;
 };
 
@@ -83,5 +84,12 @@ void workload_killed(struct workload *wl, unsigned client);
 /* Processes of functions that have left end, and others are started. */
 void workload_renew(struct workload *wl);
 bool workload_is_over(const struct workload *wl);
-/* Reads everything, then ends all jobs: on the operator. workload_is_over() tells. */
+/* The end; workload_is_over() tells of each when it is done. Reads everything: on the operator. */
+void workload_read(struct workload *wl);
+/*
+ * A bit of everything, in this job: through both proxies from the operator, and from clients that
+ * are their own. False: not by this client, or there is no such job.
+ */
+bool workload_try(struct workload *wl, unsigned client, unsigned job);
+/* Ends all jobs: on the operator. */
 void workload_finish(struct workload *wl);
