@@ -526,13 +526,10 @@ static bool ends_by_itself(const struct model *m, const struct write *w, uint64_
 	       (w->reads && w->begun_reads >= w->reads);
 }
 
-static bool is_explained(const struct look *l, uint64_t now_ns)
+/* Could what was put by `top`, and all that came after it, have been away for a moment? */
+static bool may_be_gone(const struct model *m, const struct path *p, const struct write *top,
+			uint64_t now_ns)
 {
-	const struct path *p = &l->g->paths[l->path];
-	const struct write *top = l->top;
-
-	if (!top || top->version < l->floor)
-		return true;
 	for (const struct absence *a = p->absences; a; a = a->next) {
 		if (a->begun_ns == 0 || a->begun_ns > now_ns || a->ended_ns < top->begun_ns)
 			continue;
@@ -544,7 +541,33 @@ static bool is_explained(const struct look *l, uint64_t now_ns)
 	}
 	for (const struct write *w = p->writes; w; w = w->next)
 		if (w->state != WRITE_FAILED && (!w->version || w->version >= top->version) &&
-		    ends_by_itself(l->m, w, now_ns))
+		    ends_by_itself(m, w, now_ns))
+			return true;
+	return false;
+}
+
+static bool is_explained(const struct look *l, uint64_t now_ns)
+{
+	return !l->top || l->top->version < l->floor ||
+	       may_be_gone(l->m, &l->g->paths[l->path], l->top, now_ns);
+}
+
+bool look_may_see(const struct look *l)
+{
+	for (const struct write *w = l->g->paths[l->path].writes; w; w = w->next)
+		if (w->state != WRITE_FAILED && (!w->version || w->version >= l->floor))
+			return true;
+	return false;
+}
+
+bool model_was_there(const struct model *m, const struct gen *g, unsigned path, uint64_t from_ns,
+		     uint64_t now_ns)
+{
+	const struct path *p = &g->paths[path];
+
+	for (const struct write *w = p->writes; w; w = w->next)
+		if (w->state == WRITE_ACKED && w->ended_ns <= from_ns &&
+		    !may_be_gone(m, p, w, now_ns))
 			return true;
 	return false;
 }

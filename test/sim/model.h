@@ -153,6 +153,11 @@ struct write *look_got(struct look *l, uint64_t version, uint64_t len, uint64_t 
 void look_missed(struct look *l, uint64_t now_ns, const char *verb);
 /* So many reads are left of this version; `l` as it was begun. */
 void look_reads(struct look *l, uint64_t version, uint32_t left, const char *verb);
+/* Could anything be there? As it was begun. */
+bool look_may_see(const struct look *l);
+/* Whoever waited for it since then was to be told: something was there all the time. */
+bool model_was_there(const struct model *m, const struct gen *g, unsigned path, uint64_t from_ns,
+		     uint64_t now_ns);
 /* Its bytes are said to be lost. */
 void look_lost(struct look *l, uint64_t now_ns, const char *verb);
 

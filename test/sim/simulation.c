@@ -65,7 +65,7 @@ static void choose(struct sim *sim, struct shape *shape, struct plan *plan)
 		[ACT_PUT] = 20,   [ACT_CREATE] = 5, [ACT_IF_VERSION] = 5,  [ACT_UPLOAD] = 3,
 		[ACT_GET] = 20,   [ACT_RANGE] = 5,  [ACT_HELD] = 6,        [ACT_STAT] = 4,
 		[ACT_REMOVE] = 8, [ACT_RENAME] = 6, [ACT_REMOVE_TREE] = 2, [ACT_LIST] = 4,
-		[ACT_WAIT] = 3,   [ACT_AGAIN] = 4,  [ACT_IN_PLACE] = 8,
+		[ACT_WAIT] = 6,   [ACT_AGAIN] = 4,  [ACT_IN_PLACE] = 8,
 	};
 	static const uint64_t POOLS[] = { 8ull << 20, 64ull << 20, 256ull << 20, 256ull << 20 };
 	uint64_t x = sim_random(sim);

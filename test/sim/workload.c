@@ -571,6 +571,35 @@ static bool is_miss(int r)
 	return r == -ENOENT || r == -ETIME || r == -ENODATA;
 }
 
+/* So soon whoever waits is told that what he waits for is there. */
+#define TOLD_NS (1000 * MS)
+
+/* Since when what is there must have been seen by who waits in vain; false: by none. */
+static bool was_to_be_told(const struct script *s, const struct try *t, uint64_t wait_ms,
+			   uint64_t *ret_from_ns)
+{
+	uint64_t until_ns = t->begun_ns + wait_ms * MS;
+
+	if (until_ns > now(s))
+		until_ns = now(s);
+	*ret_from_ns = until_ns - TOLD_NS;
+	return until_ns >= t->begun_ns + TOLD_NS &&
+	       !model_is_trouble(s->wl->m, t->begun_ns, now(s));
+}
+
+/* It was waited for something at a path, in vain. */
+static void waited(struct script *s, const struct try *t, unsigned path, uint64_t wait_ms,
+		   const char *verb)
+{
+	uint64_t from_ns;
+
+	if (was_to_be_told(s, t, wait_ms, &from_ns) &&
+	    model_was_there(s->wl->m, s->gen, path, from_ns, now(s)))
+		model_fail(s->wl->m,
+			   "%s of path %u of job %s waited for %llu ms in vain, and it was there",
+			   verb, path, s->gen->name, (unsigned long long)wait_ms);
+}
+
 /* What a look at a path was answered, but for the bytes. */
 static void looked(struct script *s, struct look *l, int r, const char *verb)
 {
@@ -587,7 +616,7 @@ static void read_ended(struct script *s, struct write *w)
 			   s->gen->name, w->path, w->number, w->read_count, w->reads);
 }
 
-static void do_get(struct script *s, unsigned path, bool is_range)
+static void do_get(struct script *s, unsigned path, bool is_range, uint32_t wait_ms)
 {
 	struct look l = look_begin(s->wl->m, s->gen, path, now(s));
 	struct try t = try_begin(s);
@@ -606,6 +635,7 @@ static void do_get(struct script *s, unsigned path, bool is_range)
 		at = how.options.offset = below(s, 100000);
 		how.options.len = 1 + below(s, 100000);
 	}
+	how.options.wait_ms = wait_ms;
 	reads_begin(s->gen, path);
 	op_progress(&s->op);
 	r = (int)get_object(&s->op, &how, s->buf, BYTES_MAX, &stat);
@@ -615,6 +645,8 @@ static void do_get(struct script *s, unsigned path, bool is_range)
 		/* What it had asked for was not counted, unless an earlier try of it was. */
 		if (is_miss(r) && !t.is_uncertain)
 			reads_settle(s->gen, path, NULL);
+		if (r == -ENOENT && wait_ms > 0)
+			waited(s, &t, path, wait_ms, "get");
 		looked(s, &l, r, "get");
 		return;
 	}
@@ -755,12 +787,128 @@ static void do_wait(struct script *s, unsigned path)
 {
 	struct look l = look_begin(s->wl->m, s->gen, path, now(s));
 	struct try t = try_begin(s);
-	uint64_t version;
-	int r = wait_for(s, path, below(s, 3000), &version);
+	uint64_t wait_ms = below(s, 5000), version = 0;
+	int r = wait_for(s, path, wait_ms, &version);
 
-	if (meaning_of(s, &t, "wait", path, r,
-		       (const int[]){ -ETIMEDOUT, -EHOSTUNREACH, -EREMOTEIO, 0 }) == YES)
+	if (meaning_of(s, &t, "wait", path, r, (const int[]){ -ETIMEDOUT, 0 }) == YES)
 		look_saw(&l, version, now(s), "wait");
+	else if (r == -ETIMEDOUT)
+		waited(s, &t, path, wait_ms, "wait");
+}
+
+/* It is asked before `make` puts something there, and heard afterwards. */
+static int wait_beside(struct script *s, unsigned path, uint64_t wait_ms,
+		       void (*make)(struct script *s, unsigned path), uint64_t *ret_version)
+{
+	struct wadi *w = s->op.w;
+	struct call call = { 0 };
+	struct stat_rep rep;
+	struct wcur out;
+	struct rcur body;
+	struct conn *c;
+	char name[24];
+	int r;
+
+	op_progress(&s->op);
+	r = handle_conn(&s->op, &c);
+	if (r < 0)
+		return r;
+	out = call_body(w->net, &call);
+	wait_req_put(&out,
+		     &(struct wait_req){ .job = w->job, .path = slice_of(path_name(path, name)) });
+	call_send(c, &call, MSG_WAIT, slot_of_id(w->job), &out, NULL,
+		  w->loop->now_ns + wait_ms * MS);
+	make(s, path);
+	r = call_wait(&call);
+	body = call_reply(&call);
+	if (r == 0)
+		r = stat_rep_get(&body, &rep);
+	if (r == 0)
+		*ret_version = rep.version;
+	call_end(&call);
+	return r;
+}
+
+static void put_there(struct script *s, unsigned path)
+{
+	do_put(s, path, 0, false);
+}
+
+static void do_wait_and_put(struct script *s, unsigned path)
+{
+	struct look l = look_begin(s->wl->m, s->gen, path, now(s));
+	struct try t = try_begin(s);
+	uint64_t wait_ms = 1000 + below(s, 8000), version = 0;
+	int r = wait_beside(s, path, wait_ms, put_there, &version);
+
+	/* Where the put asked through another proxy, the connection is gone. */
+	if (meaning_of(s, &t, "wait", path, r, (const int[]){ -ETIMEDOUT, -ECONNRESET, 0 }) == YES)
+		look_saw(&l, version, now(s), "wait");
+	else if (r == -ETIMEDOUT)
+		waited(s, &t, path, wait_ms, "wait");
+}
+
+/* Of the names in the directory, those that were there all the time since then. */
+static unsigned count_there(const struct script *s, uint64_t from_ns)
+{
+	unsigned n = 0;
+
+	for (unsigned i = TREE; i < LARGE; i++)
+		n += model_was_there(s->wl->m, s->gen, i, from_ns, now(s));
+	return n;
+}
+
+static int wait_for_count(struct script *s, uint64_t count, uint64_t wait_ms, uint64_t *ret_count)
+{
+	struct question q;
+	struct wcur w = question_begin(&s->op, &q, MSG_WAIT_COUNT);
+	struct wait_count_rep rep;
+	struct rcur body;
+	struct conn *c;
+	int r;
+
+	wait_count_req_put(&w, &(struct wait_count_req){ .job = s->op.w->job,
+							 .count = count,
+							 .directory = slice_of("d/") });
+	op_progress(&s->op);
+	r = handle_conn(&s->op, &c);
+	s->op.due_ns = s->op.w->loop->now_ns + wait_ms * MS;
+	if (r == 0)
+		r = question_ask(&q, &w, NULL);
+	body = call_reply(&q.call);
+	if (r == 0)
+		r = wait_count_rep_get(&body, &rep);
+	if (r == 0)
+		*ret_count = rep.count;
+	question_end(&q);
+	return r;
+}
+
+static void do_wait_count(struct script *s)
+{
+	uint64_t wanted = 1 + below(s, LARGE - TREE), wait_ms = below(s, 5000);
+	uint64_t there = 0, most = 0, from_ns;
+	struct look looks[LARGE - TREE];
+	struct try t = try_begin(s);
+	enum meaning what;
+	int r;
+
+	for (unsigned i = 0; i < LARGE - TREE; i++)
+		looks[i] = look_begin(s->wl->m, s->gen, TREE + i, now(s));
+	r = wait_for_count(s, wanted, wait_ms, &there);
+	for (unsigned i = 0; i < LARGE - TREE; i++)
+		most += look_may_see(&looks[i]);
+	what = meaning_of(s, &t, "wait for a number", TREE, r, (const int[]){ -ETIMEDOUT, 0 });
+	if (what == YES && (there < wanted || (there > most && t.begun_ns > s->gen->power_ns)))
+		model_fail(s->wl->m,
+			   "job %s: who waited for %llu names in a directory is told of %llu, and "
+			   "there can be %llu",
+			   s->gen->name, (unsigned long long)wanted, (unsigned long long)there,
+			   (unsigned long long)most);
+	if (r == -ETIMEDOUT && was_to_be_told(s, &t, wait_ms, &from_ns) &&
+	    count_there(s, from_ns) >= wanted)
+		model_fail(s->wl->m, "job %s: %llu names in a directory were waited for in vain",
+			   s->gen->name, (unsigned long long)wanted);
 }
 
 static int ask_remove(struct script *s, const char *name, const struct try *t, uint64_t if_version,
@@ -1021,6 +1169,24 @@ static enum act choose_act(struct script *s)
 	}
 }
 
+static void do_some_wait(struct script *s, unsigned path)
+{
+	switch (below(s, 4)) {
+	case 0:
+		do_wait_count(s);
+		break;
+	case 1:
+		do_get(s, path, false, 1 + (uint32_t)below(s, 5000));
+		break;
+	case 2:
+		do_wait_and_put(s, path);
+		break;
+	default:
+		do_wait(s, path);
+		break;
+	}
+}
+
 static void act(struct script *s)
 {
 	unsigned path = (unsigned)below(s, PATHS);
@@ -1049,10 +1215,10 @@ static void act(struct script *s)
 		do_in_place(s, below(s, 2) ? path % MOVED : LARGE + path % (PATHS - LARGE));
 		break;
 	case ACT_GET:
-		do_get(s, path, false);
+		do_get(s, path, false, 0);
 		break;
 	case ACT_RANGE:
-		do_get(s, path >= COUNTED && path < TREE ? PLAIN : path, true);
+		do_get(s, path >= COUNTED && path < TREE ? PLAIN : path, true, 0);
 		break;
 	case ACT_HELD:
 		do_held(s, below(s, 2) ? LARGE + (unsigned)below(s, PATHS - LARGE) : PLAIN);
@@ -1073,7 +1239,7 @@ static void act(struct script *s)
 		do_list(s);
 		break;
 	case ACT_WAIT:
-		do_wait(s, path);
+		do_some_wait(s, path);
 		break;
 	case ACT_AGAIN:
 		do_again(s);
@@ -1291,7 +1457,7 @@ static void read_all(struct script *s, struct gen *g)
 		if (may_be_over(s->wl->m, g, now(s) + 2000 * MS))
 			return;
 		use_job(s, g);
-		do_get(s, path, false);
+		do_get(s, path, false, 0);
 		/* There is to be room for what is tried next. */
 		if (s->wl->plan.is_tight || g->quota)
 			do_remove(s, path);
@@ -1363,28 +1529,29 @@ static void try_put(struct script *s, uint64_t len, bool is_upload)
 		      : (int)put_object(&s->op, &how, s->buf, len, &version);
 	if (has_succeeded(s, &t, is_upload ? "an upload" : "a put", TRIED, r))
 		put_ended(s, &l, w, YES, version, false);
-	do_get(s, TRIED, false);
+	do_get(s, TRIED, false, 0);
 }
 
-static void try_rename(struct script *s)
+static void try_rename(struct script *s, unsigned to)
 {
 	struct absence *a = absence_begin(s->gen, TRIED, now(s));
-	struct write *w = model_rename(s->wl->m, s->gen, TRIED, TRIED_TO, now(s));
+	struct write *w = model_rename(s->wl->m, s->gen, TRIED, to, now(s));
 	struct try t = try_begin(s);
 	uint64_t version;
 
-	if (has_succeeded(s, &t, "a rename", TRIED,
-			  ask_rename(s, TRIED, TRIED_TO, 0, &t, &version)))
+	if (has_succeeded(s, &t, "a rename", TRIED, ask_rename(s, TRIED, to, 0, &t, &version)))
 		rename_ended(s, TRIED, w, a, version);
 }
 
+/* For what is moved there meanwhile. */
 static void try_wait(struct script *s)
 {
 	struct look l = look_begin(s->wl->m, s->gen, TRIED_TO, now(s));
 	struct try t = try_begin(s);
-	uint64_t version;
+	uint64_t version = 0;
+	int r = wait_beside(s, TRIED_TO, 10000, try_rename, &version);
 
-	if (has_succeeded(s, &t, "a wait", TRIED_TO, wait_for(s, TRIED_TO, 5000, &version)))
+	if (has_succeeded(s, &t, "a wait", TRIED_TO, r))
 		look_saw(&l, version, now(s), "wait");
 }
 
@@ -1407,9 +1574,8 @@ static void try_all(struct script *s)
 		try_put(s, TRIED_BYTES, false);
 		try_put(s, TRIED_BYTES, true);
 	}
-	try_rename(s);
 	try_wait(s);
-	do_get(s, TRIED_TO, false);
+	do_get(s, TRIED_TO, false, 0);
 	try_remove(s);
 }
 
