@@ -9,6 +9,7 @@
 #include "base/due.h"
 #include "base/log.h"
 #include "base/node.h"
+#include "base/plant.h"
 #include "core/core_priv.h"
 
 #define PAUSE_MS_MIN 10
@@ -78,6 +79,8 @@ static void link_retry(struct shard_link *l, const char *why)
 	l->pause_ms = l->pause_ms ? 2 * l->pause_ms : PAUSE_MS_MIN;
 	if (l->pause_ms > PAUSE_MS_MAX)
 		l->pause_ms = PAUSE_MS_MAX;
+	if (planted(LINK_LATE))
+		l->pause_ms = 20000;
 	timer_start(l->core->loop, &l->again, l->core->loop->now_ns + l->pause_ms * 1000000ull);
 }
 

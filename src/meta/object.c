@@ -219,6 +219,8 @@ static int check_old(const struct entry *old, struct slice path, uint64_t if_ver
 {
 	if (old && entry_has_expired(old, now_ns))
 		old = NULL;
+	if (planted(REFUSAL_WRONG) && now_ns % 16 == 5 && (is_create || if_version != 0))
+		return refuse(ret, is_create ? -EEXIST : -EBADE, "refused");
 	if (is_create && old)
 		return refuse(ret, -EEXIST, "%.*s has version %llu", (int)path.len, path.ptr,
 			      (unsigned long long)old->version);

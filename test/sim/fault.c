@@ -8,8 +8,9 @@
 
 #define MS 1000000ull
 
-/* So long after the end of a fault its consequences may be felt: sessions, time-outs, retries. */
-#define AFTERMATH_NS (90000 * MS)
+/* So long after the end of a fault its consequences may be felt: connections and sessions begin
+ * anew. */
+#define AFTERMATH_NS (5000 * MS)
 
 static const char *const NAMES[FAULT_KINDS] = {
 	[FAULT_KILL] = "kill",   [FAULT_HOST] = "host",   [FAULT_KEEPER] = "keeper",
@@ -352,6 +353,22 @@ static void start(struct process *p, const struct fault_hooks *hooks)
 	hooks->started(hooks->owner, p);
 }
 
+/* Until what it had is known to be lost, nobody knows whether it comes back. */
+static uint64_t felt_ms(const struct fault *f)
+{
+	return f->kind == FAULT_GONE ? STORE_GONE_MS : f->for_ms;
+}
+
+/* What happens to a client, or on its way, is felt by nobody else. */
+static unsigned clients_of(const struct process *a, const struct process *b)
+{
+	if (a && a->roles & RUNS_CLIENT)
+		return 1u << a->index;
+	if (b && b->roles & RUNS_CLIENT)
+		return 1u << b->index;
+	return ALL_CLIENTS;
+}
+
 static void begin(struct fault *f, struct cluster *c, struct model *m,
 		  const struct fault_hooks *hooks, uint64_t now_ns)
 {
@@ -364,7 +381,7 @@ static void begin(struct fault *f, struct cluster *c, struct model *m,
 	if (!a && f->kind != FAULT_SLOW)
 		return; /* of a list that was made for another shape */
 	if (f->kind != FAULT_WALL)
-		model_trouble(m, now_ns, now_ns + f->for_ms * MS + AFTERMATH_NS);
+		model_trouble(m, clients_of(a, b), now_ns, now_ns + felt_ms(f) * MS + AFTERMATH_NS);
 	switch (f->kind) {
 	case FAULT_KILL:
 	case FAULT_HOST:
@@ -518,5 +535,5 @@ void faults_heal(struct faults *f, struct cluster *c, struct model *m,
 		start(p, hooks);
 	}
 	if (f->count > 0)
-		model_trouble(m, 0, now_ns + AFTERMATH_NS);
+		model_trouble(m, ALL_CLIENTS, now_ns, now_ns + AFTERMATH_NS);
 }

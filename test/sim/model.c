@@ -55,17 +55,20 @@ void model_fail(struct model *m, const char *format, ...)
 	va_end(args);
 }
 
-void model_trouble(struct model *m, uint64_t from_ns, uint64_t until_ns)
+void model_trouble(struct model *m, unsigned clients, uint64_t from_ns, uint64_t until_ns)
 {
 	assert(m->trouble_count < TROUBLES_MAX);
-	m->troubles[m->trouble_count++] = (struct trouble){ from_ns, until_ns };
+	m->troubles[m->trouble_count++] = (struct trouble){ from_ns, until_ns, clients };
 }
 
-bool model_is_trouble(const struct model *m, uint64_t from_ns, uint64_t until_ns)
+bool model_is_trouble(const struct model *m, unsigned clients, uint64_t from_ns, uint64_t until_ns)
 {
-	for (unsigned i = 0; i < m->trouble_count; i++)
-		if (m->troubles[i].from_ns <= until_ns && m->troubles[i].until_ns >= from_ns)
+	for (unsigned i = 0; i < m->trouble_count; i++) {
+		const struct trouble *t = &m->troubles[i];
+
+		if (t->clients & clients && t->from_ns <= until_ns && t->until_ns >= from_ns)
 			return true;
+	}
 	return false;
 }
 
@@ -491,7 +494,7 @@ struct write *look_got(struct look *l, uint64_t version, uint64_t len, uint64_t 
 	if (version > g->paths[l->path].floor)
 		g->paths[l->path].floor = version;
 	if (w->ttl_ms && w->state == WRITE_ACKED && l->begun_ns > w->ended_ns + w->ttl_ms * MS &&
-	    !model_is_trouble(l->m, w->begun_ns, now_ns))
+	    !model_is_trouble(l->m, ALL_CLIENTS, w->begun_ns, now_ns))
 		model_fail(l->m, "%s of path %u of job %s: %llu ms after its time to live was over",
 			   verb, l->path, g->name,
 			   (unsigned long long)((l->begun_ns - w->ended_ns) / MS - w->ttl_ms));
@@ -552,12 +555,48 @@ static bool is_explained(const struct look *l, uint64_t now_ns)
 	       may_be_gone(l->m, &l->g->paths[l->path], l->top, now_ns);
 }
 
-bool look_may_see(const struct look *l)
+bool look_may_see(const struct look *l, const struct write *but)
 {
 	for (const struct write *w = l->g->paths[l->path].writes; w; w = w->next)
-		if (w->state != WRITE_FAILED && (!w->version || w->version >= l->floor))
+		if (w != but && w->state != WRITE_FAILED && (!w->version || w->version >= l->floor))
 			return true;
 	return false;
+}
+
+void look_refused(struct look *l, const struct write *own, const char *verb)
+{
+	l->m->checks++;
+	if (!knows_nothing(l) && !look_may_see(l, own))
+		model_fail(l->m,
+			   "%s of path %u of job %s: refused, since something is there, and "
+			   "nothing can be",
+			   verb, l->path, l->g->name);
+}
+
+/* The newest that is known, it is there still, and nothing else may have come. */
+static bool is_uncontested(const struct look *l, const struct write *own, uint64_t now_ns)
+{
+	const struct path *p = &l->g->paths[l->path];
+
+	if (!l->top || l->top->version < l->floor || may_be_gone(l->m, p, l->top, now_ns))
+		return false;
+	for (const struct write *w = p->writes; w; w = w->next)
+		if (w != own && w->state != WRITE_FAILED &&
+		    (!w->version || w->version > l->top->version))
+			return false;
+	return true;
+}
+
+void look_refused_version(struct look *l, const struct write *own, uint64_t version,
+			  uint64_t now_ns, const char *verb)
+{
+	l->m->checks++;
+	if (!knows_nothing(l) && l->top && l->top->version == version &&
+	    is_uncontested(l, own, now_ns))
+		model_fail(l->m,
+			   "%s of path %u of job %s: refused, since version %llu is not there, "
+			   "and it must be",
+			   verb, l->path, l->g->name, (unsigned long long)version);
 }
 
 bool model_was_there(const struct model *m, const struct gen *g, unsigned path, uint64_t from_ns,

@@ -83,7 +83,9 @@ struct gen {
 /* A time in which something was broken, or had been shortly before. */
 struct trouble {
 	uint64_t from_ns, until_ns;
+	unsigned clients; /* that may notice, by the bit of their number */
 };
+#define ALL_CLIENTS  (~0u)
 #define TROUBLES_MAX 256
 
 struct model {
@@ -107,8 +109,9 @@ void model_init(struct model *m);
 void model_fini(struct model *m);
 void model_fail(struct model *m, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-void model_trouble(struct model *m, uint64_t from_ns, uint64_t until_ns);
-bool model_is_trouble(const struct model *m, uint64_t from_ns, uint64_t until_ns);
+void model_trouble(struct model *m, unsigned clients, uint64_t from_ns, uint64_t until_ns);
+/* For one of these. */
+bool model_is_trouble(const struct model *m, unsigned clients, uint64_t from_ns, uint64_t until_ns);
 void model_loss(struct model *m, uint64_t at_ns);
 /*
  * The power was cut, and no job is durable: whatever was acknowledged may be so or not, but for
@@ -153,8 +156,13 @@ struct write *look_got(struct look *l, uint64_t version, uint64_t len, uint64_t 
 void look_missed(struct look *l, uint64_t now_ns, const char *verb);
 /* So many reads are left of this version; `l` as it was begun. */
 void look_reads(struct look *l, uint64_t version, uint32_t left, const char *verb);
-/* Could anything be there? As it was begun. */
-bool look_may_see(const struct look *l);
+/* Could anything be there, but for this write? `l` as it was begun. */
+bool look_may_see(const struct look *l, const struct write *but);
+/* It was refused since something is there; or since this version is not. `own`: what was refused.
+ */
+void look_refused(struct look *l, const struct write *own, const char *verb);
+void look_refused_version(struct look *l, const struct write *own, uint64_t version,
+			  uint64_t now_ns, const char *verb);
 /* Whoever waited for it since then was to be told: something was there all the time. */
 bool model_was_there(const struct model *m, const struct gen *g, unsigned path, uint64_t from_ns,
 		     uint64_t now_ns);

@@ -26,7 +26,7 @@
 #define FENCED_NS (300000 * MS)
 
 /* The workload goes on for so long after the last fault. */
-#define AFTER_NS (5000 * MS)
+#define AFTER_NS (20000 * MS)
 
 #define OWNED_MAX 4096
 

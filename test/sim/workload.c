@@ -136,6 +136,7 @@ try {
 	uint64_t begun_ns, attempt_hi, attempt_lo;
 	unsigned tries, connection; /* connection: the one that it goes through */
 	bool is_uncertain;          /* it was sent more than once */
+	bool is_open; /* it is of several questions, and each needs what the first found */
 };
 
 static struct try try_begin(struct script *s)
@@ -147,15 +148,26 @@ static struct try try_begin(struct script *s)
 }
 
 /*
+ * What may be said because something is broken: that it was not done in time, or not this time,
+ * that no store with room answers, or that the log has no memory, without its keeper; and that what
+ * an earlier question found is gone.
+ */
+static bool is_of_trouble(const struct try *t, int r)
+{
+	return r == -ETIMEDOUT || r == -EHOSTUNREACH || r == -ECONNRESET || r == -EAGAIN ||
+	       r == -ENOSPC || r == -ENOBUFS || (r == -ESTALE && t->is_open);
+}
+
+/*
  * `may`: errors that are answers, up to 0. Everything that is neither 0 nor one of them
- * needs some trouble as an excuse.
+ * needs some trouble as an excuse, and most have none.
  */
 static enum meaning meaning_of(struct script *s, struct try *t, const char *verb, unsigned path,
 			       int r, const int *may)
 {
 	struct model *m = s->wl->m;
 	char name[24];
-	bool is_trouble = model_is_trouble(m, t->begun_ns, now(s));
+	bool is_trouble = model_is_trouble(m, 1u << s->index, t->begun_ns, now(s));
 
 	say(s, "%s %s: %s %s", verb, path_name(path, name), wadi_status_name(r),
 	    r < 0 ? s->op.why : "");
@@ -170,15 +182,16 @@ static enum meaning meaning_of(struct script *s, struct try *t, const char *verb
 				   s->op.why);
 		return OVER;
 	}
-	if (r == -EIO || r == -EBADMSG || r == -ENOTRECOVERABLE || r == -EINVAL || r == -EACCES)
-		model_fail(m, "%s %s of job %s: %s %s", verb, path_name(path, name), s->gen->name,
-			   wadi_status_name(r), s->op.why);
 	/* It waited for its job's quota to the last, and then the room was at the other store. */
 	if (r == -ETIMEDOUT && s->gen && s->gen->quota && s->wl->c->shape.is_near)
 		return UNKNOWN;
 	for (; *may; may++)
 		if (r == *may)
-			return is_trouble || t->is_uncertain ? UNKNOWN : NO;
+			return t->is_uncertain || (is_trouble && is_of_trouble(t, r)) ? UNKNOWN
+										      : NO;
+	if (!is_of_trouble(t, r))
+		model_fail(m, "%s %s of job %s: %s %s, and nothing explains that", verb,
+			   path_name(path, name), s->gen->name, wadi_status_name(r), s->op.why);
 	if (!is_trouble && !may_be_over(s->wl->m, s->gen, now(s)))
 		model_fail(m, "%s %s of job %s: %s %s, and nothing was wrong", verb,
 			   path_name(path, name), s->gen->name, wadi_status_name(r), s->op.why);
@@ -203,16 +216,28 @@ static bool again(struct script *s, struct try *t, enum meaning what)
 	return true;
 }
 
-/* Errors that a put may be answered with although nothing is broken. */
-static const int *put_may(const struct script *s)
-{
-	static const int loose[] = { -EEXIST, -EBADE, 0 };
-	static const int quota[] = { -EEXIST, -EBADE, -EDQUOT, 0 };
-	static const int tight[] = {
-		-EEXIST, -EBADE, -EDQUOT, -ENOSPC, -ETIMEDOUT, -EHOSTUNREACH, 0
-	};
+/* Errors that a put may be answered with although nothing is broken: up to 0. */
+struct answers {
+	int list[7];
+};
 
-	return s->wl->plan.is_tight ? tight : s->gen->quota ? quota : loose;
+static struct answers put_may(const struct script *s, uint32_t flags, const struct write *w)
+{
+	struct answers a = { 0 };
+	unsigned n = 0;
+
+	if (flags & WADI_CREATE)
+		a.list[n++] = -EEXIST;
+	if (w->if_version)
+		a.list[n++] = -EBADE;
+	if (s->gen->quota)
+		a.list[n++] = -EDQUOT;
+	if (s->wl->plan.is_tight) {
+		a.list[n++] = -ENOSPC;
+		a.list[n++] = -ETIMEDOUT;
+		a.list[n++] = -EHOSTUNREACH;
+	}
+	return a;
 }
 
 /* Puts. */
@@ -283,9 +308,11 @@ static void do_put(struct script *s, unsigned path, uint32_t flags, bool is_vers
 	struct write *w = model_write(m, s->gen, path, choose_len(s), now(s));
 	struct try t = try_begin(s);
 	struct put_how how;
+	struct answers may;
 	uint64_t version;
 	enum meaning what;
 	char name[24];
+	int r;
 
 	w->attempt_hi = t.attempt_hi;
 	w->attempt_lo = t.attempt_lo;
@@ -296,22 +323,26 @@ static void do_put(struct script *s, unsigned path, uint32_t flags, bool is_vers
 	w->is_value = w->len <= INLINE_BYTES_MAX;
 	if (is_versioned && l.top)
 		w->if_version = l.top->version;
+	may = put_may(s, flags, w);
 	write_fill(w, 0, s->buf, w->len);
 	do {
 		put_options(s, &how, w, &t, flags, path_name(path, name));
 		op_progress(&s->op);
-		what = meaning_of(s, &t, "put", path,
-				  (int)put_object(&s->op, &how, s->buf, w->len, &version),
-				  put_may(s));
+		r = (int)put_object(&s->op, &how, s->buf, w->len, &version);
+		what = meaning_of(s, &t, "put", path, r, may.list);
 	} while (again(s, &t, what));
+	if (r == -EEXIST && what == NO)
+		look_refused(&l, w, "create");
+	if (r == -EBADE && what == NO)
+		look_refused_version(&l, w, w->if_version, now(s), "put");
 	put_ended(s, &l, w, what, version, flags & WADI_CREATE);
 }
 
 /* Once more what was acknowledged before: the answer is the same. */
 static void do_again(struct script *s)
 {
-	static const int none[] = { 0 };
 	struct write *w = s->memory[below(s, 16)];
+	struct answers may = { 0 };
 	struct try t;
 	struct put_how how;
 	uint64_t version = 0;
@@ -326,9 +357,10 @@ static void do_again(struct script *s)
 	put_options(s, &how, w, &t, 0, path_name(w->path, name));
 	op_progress(&s->op);
 	/* A put that is repeated still needs room for its bytes before anybody can say so. */
+	if (s->wl->plan.is_tight || s->gen->quota)
+		may = put_may(s, 0, w);
 	if (meaning_of(s, &t, "put again", w->path,
-		       (int)put_object(&s->op, &how, s->buf, w->len, &version),
-		       s->wl->plan.is_tight || s->gen->quota ? put_may(s) : none) == YES &&
+		       (int)put_object(&s->op, &how, s->buf, w->len, &version), may.list) == YES &&
 	    w->state == WRITE_ACKED && version != w->version)
 		model_fail(
 			s->wl->m,
@@ -450,6 +482,7 @@ static void do_upload(struct script *s, unsigned path)
 		len += p.len[i];
 	}
 	w = model_write(m, s->gen, path, len, now(s));
+	t.is_open = true;
 	w->attempt_hi = t.attempt_hi;
 	w->attempt_lo = t.attempt_lo;
 	write_fill(w, 0, s->buf, len);
@@ -457,7 +490,7 @@ static void do_upload(struct script *s, unsigned path)
 		put_options(s, &how, w, &t, 0, path_name(path, name));
 		op_progress(&s->op);
 		what = meaning_of(s, &t, "upload", path, upload_once(s, &how, &p, len, &version),
-				  put_may(s));
+				  put_may(s, 0, w).list);
 	} while (again(s, &t, what));
 	put_ended(s, &l, w, what, version, false);
 }
@@ -543,6 +576,7 @@ static void do_in_place(struct script *s, unsigned path)
 	enum meaning what;
 	char name[24];
 
+	t.is_open = true;
 	w->attempt_hi = t.attempt_hi;
 	w->attempt_lo = t.attempt_lo;
 	write_fill(w, 0, s->buf, len);
@@ -556,7 +590,7 @@ static void do_in_place(struct script *s, unsigned path)
 			write_failed(w);
 			return;
 		}
-		what = meaning_of(s, &t, "put in place", path, r, put_may(s));
+		what = meaning_of(s, &t, "put in place", path, r, put_may(s, 0, w).list);
 	} while (again(s, &t, what));
 	put_ended(s, &l, w, what, version, false);
 }
@@ -584,7 +618,7 @@ static bool was_to_be_told(const struct script *s, const struct try *t, uint64_t
 		until_ns = now(s);
 	*ret_from_ns = until_ns - TOLD_NS;
 	return until_ns >= t->begun_ns + TOLD_NS &&
-	       !model_is_trouble(s->wl->m, t->begun_ns, now(s));
+	       !model_is_trouble(s->wl->m, 1u << s->index, t->begun_ns, now(s));
 }
 
 /* It was waited for something at a path, in vain. */
@@ -636,6 +670,7 @@ static void do_get(struct script *s, unsigned path, bool is_range, uint32_t wait
 		how.options.len = 1 + below(s, 100000);
 	}
 	how.options.wait_ms = wait_ms;
+	t.is_open = true;
 	reads_begin(s->gen, path);
 	op_progress(&s->op);
 	r = (int)get_object(&s->op, &how, s->buf, BYTES_MAX, &stat);
@@ -680,7 +715,7 @@ static int read_held(struct script *s, struct got *g, struct near_list *near, ui
 /* Reads a version piece by piece, whatever becomes of its path meanwhile. */
 static void do_held(struct script *s, unsigned path)
 {
-	static const int none[] = { 0 };
+	static const int may[] = { -EREMOTEIO, 0 };
 	struct look l = look_begin(s->wl->m, s->gen, path, now(s)), on = l;
 	struct try t = try_begin(s);
 	struct get_how how;
@@ -690,6 +725,7 @@ static void do_held(struct script *s, unsigned path)
 	char name[24];
 	int r;
 
+	t.is_open = true;
 	get_how_init(s->op.w, &how, NULL);
 	how.path = slice_of(path_name(path, name));
 	how.near_from = near_is_possible(s->op.w) ? NEAR_FROM : 0;
@@ -711,8 +747,10 @@ static void do_held(struct script *s, unsigned path)
 		op_progress(&s->op);
 		r = read_held(s, &got, &near, at, n);
 		/* What is removed by its own time is no reason: it is held. */
-		if (meaning_of(s, &t, "held", path, r, none) != YES)
+		if (meaning_of(s, &t, "held", path, r, may) != YES) {
+			looked(s, &l, r, "held");
 			break;
+		}
 		look_got(&on, stat.version, stat.len, at, s->buf, n, now(s), "held");
 	}
 	node_free(near.bytes);
@@ -897,7 +935,7 @@ static void do_wait_count(struct script *s)
 		looks[i] = look_begin(s->wl->m, s->gen, TREE + i, now(s));
 	r = wait_for_count(s, wanted, wait_ms, &there);
 	for (unsigned i = 0; i < LARGE - TREE; i++)
-		most += look_may_see(&looks[i]);
+		most += look_may_see(&looks[i], NULL);
 	what = meaning_of(s, &t, "wait for a number", TREE, r, (const int[]){ -ETIMEDOUT, 0 });
 	if (what == YES && (there < wanted || (there > most && t.begun_ns > s->gen->power_ns)))
 		model_fail(s->wl->m,
@@ -938,7 +976,7 @@ static int ask_remove(struct script *s, const char *name, const struct try *t, u
 
 static void do_remove(struct script *s, unsigned path)
 {
-	static const int may[] = { -ENOENT, -ETIME, -ENODATA, -EBADE, 0 };
+	int may[] = { -ENOENT, -ETIME, -ENODATA, 0, 0 };
 	struct model *m = s->wl->m;
 	struct look l = look_begin(m, s->gen, path, now(s));
 	struct absence *a = absence_begin(s->gen, path, now(s));
@@ -949,6 +987,8 @@ static void do_remove(struct script *s, unsigned path)
 	char name[24];
 	int r;
 
+	if (if_version)
+		may[3] = -EBADE;
 	do {
 		r = ask_remove(s, path_name(path, name), &t, if_version, &version);
 		what = meaning_of(s, &t, "remove", path, r, may);
@@ -957,6 +997,8 @@ static void do_remove(struct script *s, unsigned path)
 		absence_failed(a);
 	if (is_miss(r))
 		look_missed(&l, now(s), "remove");
+	if (r == -EBADE && what == NO)
+		look_refused_version(&l, NULL, if_version, now(s), "remove");
 	if (what != YES)
 		return;
 	if (version < l.floor && l.begun_ns > s->gen->power_ns)
@@ -1012,7 +1054,8 @@ static void rename_ended(struct script *s, unsigned from, struct write *w, struc
 
 static void do_rename(struct script *s)
 {
-	static const int may[] = { -ENOENT, -ETIME, -ENODATA, -EEXIST, 0 };
+	static const int may[] = { -ENOENT, -ETIME, -ENODATA, 0 };
+	static const int may_exist[] = { -ENOENT, -ETIME, -ENODATA, -EEXIST, 0 };
 	struct model *m = s->wl->m;
 	unsigned from = MOVED + (unsigned)below(s, 4), to = MOVED + (unsigned)below(s, 4);
 	uint16_t flags = below(s, 3) == 0 ? WADI_CREATE : 0;
@@ -1030,7 +1073,7 @@ static void do_rename(struct script *s)
 	w = model_rename(m, s->gen, from, to, now(s));
 	do {
 		r = ask_rename(s, from, to, flags, &t, &version);
-		what = meaning_of(s, &t, "rename", from, r, may);
+		what = meaning_of(s, &t, "rename", from, r, flags ? may_exist : may);
 	} while (again(s, &t, what));
 	if (what == NO) {
 		absence_failed(a);
@@ -1038,6 +1081,8 @@ static void do_rename(struct script *s)
 	}
 	if (is_miss(r))
 		look_missed(&l, now(s), "rename");
+	if (r == -EEXIST && what == NO)
+		look_refused(&at, w, "rename to");
 	if (what != YES)
 		return;
 	if (flags & WADI_CREATE)
