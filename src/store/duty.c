@@ -9,6 +9,7 @@
 
 #include "base/container.h"
 #include "base/node.h"
+#include "base/plant.h"
 
 /* Entries of one SEGMENTS, put together from as many as fit our stack. */
 #define SEGMENT_ENTRY_SIZE 32
@@ -246,6 +247,10 @@ void store_free_serve(struct request *r)
 	}
 	if (!store_is_from_meta(r))
 		return;
+	if (planted(FREE_LOST) && q.segment % 4 == 1) {
+		empty_reply(r);
+		return;
+	}
 	e = pool_free(&s->pool, q.segment, q.generation, q.stamp_ns, s->loop->now_ns, &segment);
 	if (e == 0) {
 		store_changed(s);

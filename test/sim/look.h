@@ -37,9 +37,15 @@ unsigned core_sessions(const struct core *c, uint64_t *list, unsigned cap);
 struct direct;
 struct core *direct_core(const struct direct *d);
 uint64_t shard_lsn(const struct shard *s); /* grows with each change */
-/* How many versions are kept for readers: none, once nobody reads. */
+/* How many versions are kept for readers. */
 uint64_t shard_holds(const struct shard *s);
 uint64_t catalog_holds(const struct catalog *c);
+/* A session that is none of these, in any slot; 0: there is none. */
+uint64_t shard_other_session(const struct shard *s, const uint64_t *list, unsigned count);
+uint64_t catalog_other_session(const struct catalog *c, const uint64_t *list, unsigned count);
+/* Nobody reads, puts or waits: what is kept for those who do, though jobs and sessions live on. */
+bool shard_is_at_rest(const struct shard *s, char *why, size_t cap);
+bool catalog_is_at_rest(const struct catalog *c, char *why, size_t cap);
 /* As after ever so many changes: no job remembers any attempt that is over. */
 void shard_forget(struct shard *s);
 void catalog_forget(struct catalog *c);

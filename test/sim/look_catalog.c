@@ -49,6 +49,23 @@ uint64_t catalog_holds(const struct catalog *c)
 	return c->holds.count;
 }
 
+uint64_t catalog_other_session(const struct catalog *c, const uint64_t *list, unsigned count)
+{
+	struct hlink *l = NULL;
+	size_t at = 0;
+
+	while ((l = htable_walk(&c->sessions, &at, l)) != NULL) {
+		uint64_t id = container_of(l, struct session, by_id)->id;
+		unsigned i = 0;
+
+		while (i < count && list[i] != id)
+			i++;
+		if (i == count)
+			return id;
+	}
+	return 0;
+}
+
 void catalog_forget(struct catalog *c)
 {
 	struct hlink *l = NULL;
@@ -62,12 +79,40 @@ void catalog_forget(struct catalog *c)
 	}
 }
 
+struct kind_left {
+	const char *name;
+	uint64_t count;
+};
+
+/* None of the kinds, of which the last has no name; else which. */
+static bool is_none_left(const struct catalog *c, const struct kind_left *kind, char *why,
+			 size_t cap)
+{
+	for (; kind->name; kind++) {
+		if (kind->count == 0)
+			continue;
+		snprintf(why, cap, "%llu %s in slot %u", (unsigned long long)kind->count,
+			 kind->name, c->slot);
+		return false;
+	}
+	return true;
+}
+
+bool catalog_is_at_rest(const struct catalog *c, char *why, size_t cap)
+{
+	const struct kind_left all[] = {
+		{ "holds", c->holds.count + c->reads.count },
+		{ "open objects", c->opens.count },
+		{ "requests for segments", c->requests.count },
+		{ 0 },
+	};
+
+	return is_none_left(c, all, why, cap);
+}
+
 bool catalog_is_empty(const struct catalog *c, char *why, size_t cap)
 {
-	const struct {
-		const char *name;
-		uint64_t count;
-	} all[] = {
+	const struct kind_left all[] = {
 		{ "objects", c->object_count },
 		{ "entries", c->entries.count },
 		{ "directories", c->directories.count },
@@ -78,14 +123,8 @@ bool catalog_is_empty(const struct catalog *c, char *why, size_t cap)
 		{ "open objects", c->opens.count },
 		{ "bytes of values", c->value_account.bytes },
 		{ "pieces of debris", !list_is_empty(&c->debris) },
+		{ 0 },
 	};
 
-	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++) {
-		if (all[i].count == 0)
-			continue;
-		snprintf(why, cap, "%llu %s in slot %u", (unsigned long long)all[i].count,
-			 all[i].name, c->slot);
-		return false;
-	}
-	return true;
+	return is_none_left(c, all, why, cap);
 }

@@ -58,6 +58,16 @@ uint64_t shard_holds(const struct shard *s)
 	return n;
 }
 
+uint64_t shard_other_session(const struct shard *s, const uint64_t *list, unsigned count)
+{
+	uint64_t other = 0;
+
+	for (struct slot *slot = slot_from(s, 0); slot && !other;
+	     slot = slot_from(s, slot->number + 1))
+		other = catalog_other_session(slot->catalog, list, count);
+	return other;
+}
+
 void shard_forget(struct shard *s)
 {
 	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1))
@@ -75,14 +85,27 @@ void shard_bills(const struct shard *s, unsigned __int128 *jobs, unsigned __int1
 	}
 }
 
-bool shard_is_empty(const struct shard *s, char *why, size_t cap)
+static bool is_asked_nothing(const struct shard *s, char *why, size_t cap)
 {
-	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1))
-		if (!catalog_is_empty(slot->catalog, why, cap))
-			return false;
 	if (s->waiter_count == 0 && s->asking_count == 0)
 		return true;
 	snprintf(why, cap, "%u who wait and %u who ask for space at shard %u", s->waiter_count,
 		 s->asking_count, s->config.index);
 	return false;
+}
+
+bool shard_is_at_rest(const struct shard *s, char *why, size_t cap)
+{
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1))
+		if (!catalog_is_at_rest(slot->catalog, why, cap))
+			return false;
+	return is_asked_nothing(s, why, cap);
+}
+
+bool shard_is_empty(const struct shard *s, char *why, size_t cap)
+{
+	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1))
+		if (!catalog_is_empty(slot->catalog, why, cap))
+			return false;
+	return is_asked_nothing(s, why, cap);
 }

@@ -273,6 +273,24 @@ static void look(struct run *r)
 	check_sessions(r);
 }
 
+/* Whoever is gone has no session any more. */
+static void check_living(struct run *r, unsigned shard)
+{
+	uint64_t living[PROCESSES_MAX], ids[SHAPE_SHARDS_MAX], other;
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < r->c.count; i++) {
+		const struct process *p = &r->c.processes[i];
+
+		if (p->is_up && p->core && core_sessions(p->core, ids, SHAPE_SHARDS_MAX) > shard)
+			living[n++] = ids[shard];
+	}
+	other = shard_other_session(r->c.meta->shards[shard], living, n);
+	if (other)
+		model_fail(&r->m, "all is over, but shard %u has a session of nobody, %llx", shard,
+			   (unsigned long long)other);
+}
+
 static void look_at_the_end(struct run *r)
 {
 	unsigned __int128 jobs = 0, values = 0, stores = 0;
@@ -283,6 +301,7 @@ static void look_at_the_end(struct run *r)
 		shard_bills(r->c.meta->shards[i], &jobs, &values);
 		if (!shard_is_empty(r->c.meta->shards[i], why, sizeof(why)))
 			model_fail(&r->m, "all jobs have ended, but there is left: %s", why);
+		check_living(r, i);
 	}
 	for (unsigned i = 0; i < SHAPE_STORES; i++) {
 		if (r->c.stores[i]->is_gone)
@@ -302,16 +321,48 @@ static void look_at_the_end(struct run *r)
 			   (double)jobs / 1e9, (double)stores / 1e9, (double)values / 1e9);
 }
 
-/* Nobody reads any more. Sessions and jobs live on, and end nothing for those who left. */
+static bool is_in(const struct owned *o, const struct owned *list, unsigned count)
+{
+	return bsearch(o, list, count, sizeof(*list), by_segment) != NULL;
+}
+
+/* What slots have of stores is what those lend, and nothing else. */
+static void check_lent(struct run *r)
+{
+	unsigned owned = all_owned(r), lent = 0;
+
+	for (unsigned i = 0; i < SHAPE_STORES; i++)
+		if (r->c.stores[i]->is_up)
+			lent += store_segments(r->c.stores[i]->store, r->lent + lent,
+					       OWNED_MAX - lent);
+	qsort(r->lent, lent, sizeof(r->lent[0]), by_segment);
+	for (unsigned i = 0; i < lent; i++)
+		if (!is_in(&r->lent[i], r->owned, owned))
+			model_fail(
+				&r->m,
+				"all is at rest, but segment %llx, generation %u, is lent to job "
+				"%llx, and no slot has it",
+				(unsigned long long)r->lent[i].segment, r->lent[i].generation,
+				(unsigned long long)r->lent[i].job);
+	for (unsigned i = 0; i < owned; i++)
+		if (!is_in(&r->owned[i], r->lent, lent))
+			model_fail(&r->m,
+				   "all is at rest, but a slot has segment %llx, generation %u, of "
+				   "job "
+				   "%llx, which no store lends",
+				   (unsigned long long)r->owned[i].segment, r->owned[i].generation,
+				   (unsigned long long)r->owned[i].job);
+}
+
+/* Nobody does anything any more. Sessions and jobs live on, and end nothing for those who left. */
 static void look_at_rest(struct run *r)
 {
-	for (unsigned i = 0; i < r->c.shape.shards; i++) {
-		uint64_t n = shard_holds(r->c.meta->shards[i]);
+	char why[400];
 
-		if (n > 0)
-			model_fail(&r->m, "nobody reads any more, but shard %u has %llu holds", i,
-				   (unsigned long long)n);
-	}
+	for (unsigned i = 0; i < r->c.shape.shards; i++)
+		if (!shard_is_at_rest(r->c.meta->shards[i], why, sizeof(why)))
+			model_fail(&r->m, "all is at rest, but there is left: %s", why);
+	check_lent(r);
 }
 
 /* Runs until then; what is due of faults is done, and the insides are looked at. */
