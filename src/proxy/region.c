@@ -4,7 +4,6 @@
  * be rid of it blocks, so a helper does.
  */
 #include <errno.h>
-#include <unistd.h>
 
 #include "base/container.h"
 #include "base/node.h"
@@ -43,8 +42,7 @@ static void forgotten(struct region *g)
 	struct proxy *p = g->proxy;
 
 	list_remove(&g->link);
-	if (g->fd >= 0)
-		close(g->fd);
+	memory_export_end(g->fd);
 	p->region_count--;
 	g->gone(p);
 	node_free(g);

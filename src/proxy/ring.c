@@ -8,7 +8,6 @@
  */
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/container.h"
@@ -25,7 +24,7 @@ static int ring_pass(struct conn *c, const struct memory *m)
 	if (fd < 0)
 		return fd;
 	x = c->is_closed ? -ECANCELED : conn_serve_ring(c, (struct ring_memory *)m->ptr, fd);
-	close(fd);
+	memory_export_end(fd);
 	return x;
 }
 

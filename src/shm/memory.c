@@ -130,6 +130,12 @@ int memory_export_to_write(const struct memory *m)
 	return open_anew(m, O_RDWR);
 }
 
+void memory_export_end(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
 /* The kernel leases a file to write only to the holder of the only description of it. */
 bool memory_is_ours_alone(int fd)
 {

@@ -64,6 +64,8 @@ uint64_t memory_there(const struct memory *m);
 int memory_export(const struct memory *m);
 /* The same, and who can write. */
 int memory_export_to_write(const struct memory *m);
+/* -1 is fine. */
+void memory_export_end(int fd);
 /*
  * Has nobody else what was exported of it? Asked of one of memory_export_to_write(), of which
  * nothing is mapped; yes, if so, until that is closed.
