@@ -381,6 +381,9 @@ def torture(o, dice, directory):
             functions.end()
             check_empty(store, functions, before)
             print("  " + ", ".join(f"{v} {k}" for k, v in functions.counts.items()))
+        except BaseException:
+            print(read(store.log)[-3000:])
+            raise
         finally:
             functions.give_up()
         log = read(store.log)
