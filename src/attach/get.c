@@ -184,7 +184,7 @@ static int part_wait(struct wadi_op *op, struct got *g, struct part *parts, stru
 	if (r == 0 && n == 0)
 		r = -EBADMSG;
 	if (r < 0)
-		return is_gone(r) ? -ESTALE : r;
+		return op_gone(op, r);
 	parts_progress(op, parts);
 	p->at += n;
 	p->to += n;

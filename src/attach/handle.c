@@ -74,6 +74,8 @@ static void op_main(struct fiber *self)
 	struct wadi_op *op = container_of(self, struct wadi_op, fiber);
 
 	op->result = op->run(op);
+	if (op->result == -ESTALE && op->is_lost)
+		op->result = handle_lost(op);
 }
 
 static void op_ended(struct fiber *self)

@@ -88,6 +88,7 @@ struct wadi_op {
 	uint8_t renewals;
 	bool has_since, is_stale; /* is_stale: so was the last question answered */
 	bool is_unsure;           /* what was asked has perhaps happened, though nobody said so */
+	bool is_lost;             /* what it had on a connection has gone with that */
 	const char *verb;         /* for the error: "put", "get" */
 	const char *what;         /* likewise: the path as given; may be NULL */
 	char why[WHY_BYTES];
@@ -175,6 +176,8 @@ int op_sleep(struct wadi_op *op, uint64_t ns);
 int op_pause(struct wadi_op *op, uint64_t *pause_ns, uint64_t most_ns);
 /* The connection, opened anew if that is needed. */
 int handle_conn(struct wadi_op *op, struct conn **ret);
+/* Why an operation had what is gone: -ESTALE, or how its job ended, which nobody waits long for. */
+int64_t handle_lost(struct wadi_op *op);
 /*
  * One call, repeated while connections break: encode with call_body() into `body`,
  * which is kept. Ends with call_end(). `payload` may be NULL.
@@ -193,12 +196,15 @@ int question_ask_there(struct question *q, unsigned connection, const struct wcu
 		       const struct payload *payload);
 void question_end(struct question *q);
 /*
- * What was said of such a thing: it went with its connection. Or it is not there, for its job has
- * ended, which says so to who asks anew.
+ * What was said of such a thing: -ESTALE if it went with its connection, or is not there. If that
+ * is for its job has ended, the operation's result says so.
  */
-static inline bool is_gone(int r)
+static inline int op_gone(struct wadi_op *op, int r)
 {
-	return r == -ECONNRESET || r == -ENOENT;
+	if (r != -ECONNRESET && r != -ENOENT)
+		return r;
+	op->is_lost = true;
+	return -ESTALE;
 }
 
 /* As wadi_wait() does; -ETIMEDOUT if there is none until then. `ret_stat` may be NULL. */

@@ -110,7 +110,7 @@ static void lane_end(struct wadi_op *op, struct upload *u, struct lane *lane)
 	if (r == 0 && rep.room > u->allowed)
 		u->allowed = rep.room;
 	if (r < 0 && u->result == 0) {
-		u->result = is_gone(r) ? -ESTALE : r;
+		u->result = op_gone(op, r);
 		call_detail(&lane->call, op->why, sizeof(op->why));
 		if (r == -ECONNRESET)
 			snprintf(op->why, sizeof(op->why), "the connection was lost in the middle");

@@ -161,7 +161,7 @@ static int connect_in_time(struct wadi_op *op)
 	return r == -EAGAIN ? -EUSERS : r;
 }
 
-int handle_conn(struct wadi_op *op, struct conn **ret)
+static int get_conn(struct wadi_op *op, int (*connect)(struct wadi_op *op), struct conn **ret)
 {
 	struct wadi *w = op->w;
 	int r = 0;
@@ -170,13 +170,32 @@ int handle_conn(struct wadi_op *op, struct conn **ret)
 		r = waitq_wait(&w->connected, op->due_ns);
 	if (r == 0 && !w->conn) {
 		w->is_saying_hello = true;
-		r = connect_in_time(op);
+		r = connect(op);
 		w->is_saying_hello = false;
 		while (waitq_wake(&w->connected))
 			;
 	}
 	*ret = w->conn;
 	return r == 0 && !w->conn ? -EHOSTUNREACH : r;
+}
+
+int handle_conn(struct wadi_op *op, struct conn **ret)
+{
+	return get_conn(op, connect_in_time, ret);
+}
+
+int64_t handle_lost(struct wadi_op *op)
+{
+	char why[WHY_BYTES];
+	struct conn *c;
+	int r;
+
+	memcpy(why, op->why, sizeof(why));
+	r = get_conn(op, connect_once, &c);
+	if (r == -EIDRM || r == -ENXIO)
+		return r;
+	memcpy(op->why, why, sizeof(why));
+	return -ESTALE;
 }
 
 struct wcur question_begin(struct wadi_op *op, struct question *q, uint16_t msg)
@@ -264,7 +283,7 @@ int question_ask_there(struct question *q, unsigned connection, const struct wcu
 		r = ask_once(q, body, payload);
 	else
 		say_it_was_lost(q->op);
-	return is_gone(r) ? -ESTALE : r;
+	return op_gone(q->op, r);
 }
 
 /* Who is asked answers that who he needs is out of reach: he has waited for that himself. */

@@ -288,6 +288,22 @@ def test_what_is_not_committed_goes_with_its_function(own, lib):
     own.client()("doctor")
 
 
+@pytest.mark.parametrize("scheme", ["unix", "tcp"])
+def test_a_stream_hears_that_somebody_has_ended_its_job(own, lib, scheme):
+    """Its connection is cut, and it says why: there is nothing to begin again."""
+    w = own.job()
+    h = lib.Handle(own.endpoints[scheme], w.token)
+    streams = [lib.Stream(h, name).write(pattern(5 * MB)) for name in "xy"]
+    w("job", "end", w.job)
+    with pytest.raises(lib.Failed, match="JOBENDED"):
+        streams[0].commit()
+    with pytest.raises(lib.Failed, match="JOBENDED"):
+        streams[1].write(pattern(5 * MB))
+    for stream in streams:
+        stream.abandon()
+    h.close()
+
+
 def test_a_job_that_ends_while_its_function_is_stopped(own, lib):
     w = own.job()
     before = own.client().top()["dram_used"]
