@@ -250,7 +250,8 @@ int catalog_job_create(struct catalog *c, const struct job_create_req *req, uint
 			ret, -EOPNOTSUPP,
 			"a durable job needs a log on a disk that takes it: start the metadata "
 			"server with --data DIR");
-	if (c->job_count >= JOBS_PER_SLOT)
+	/* Those whose bytes are being given back count, too. */
+	if (c->jobs.count - c->ended_count >= JOBS_PER_SLOT)
 		return refuse(
 			ret, -EUSERS,
 			"the slot of this name has %u jobs, which is its limit: end some, or take "

@@ -424,6 +424,8 @@ static void jobs_of_a_slot_are_limited(void **state)
 	}
 	assert_int_equal(create("one-more", 0), -EUSERS);
 	assert_int_equal(end_job("j1"), 0);
+	assert_int_equal(create("one-more", 0), -EUSERS); /* what j1 had is still there */
+	slot_tick(&t);
 	assert_int_equal(create("one-more", 0), 0);
 }
 
