@@ -60,9 +60,19 @@
 /* Bytes waiting to be sent on one connection before it reads no more requests, or objects. */
 #define CONN_SEND_QUEUE_BYTES (8u << 20)
 
-/* Frames of answers, likewise: each has a buffer for its body, a hundred times what most answers
- * are. */
-#define CONN_SEND_QUEUE_FRAMES 1024
+/*
+ * Memory that one connection keeps for what its peer has not taken, likewise: each answer has a
+ * buffer for its body, which is a hundred times what most answers are until it has to wait.
+ */
+#define CONN_UNREAD_BYTES_MAX (4u << 20)
+
+/*
+ * Of all connections of one process, and of what came behind requests that wait; it is at most
+ * 1/16 of --memory. Above it a connection that keeps more than its share is not read from, and one
+ * that takes nothing for PEER_STUCK_MS is cut.
+ */
+#define UNREAD_BYTES_MAX (64u << 20)
+#define UNREAD_SHARE     16
 
 /* Answers with bytes that are made for one connection at a time; the others wait without a fiber.
  */

@@ -28,6 +28,7 @@ static void *thread_main(void *arg)
 		r = net_open(t->loop, &t->net);
 	if (r == 0) {
 		net_limit_conns(t->net, conns_max(t->process));
+		net_limit_unread(t->net, unread_max(t->process));
 		r = t->open(t);
 	}
 	tell(t, r);

@@ -50,6 +50,14 @@ unsigned conns_max(const struct process *s)
 	return (unsigned)(most / loops);
 }
 
+size_t unread_max(const struct process *s)
+{
+	unsigned loops = (s->unit_count ? s->unit_count : 1) + s->core_count - 1;
+	uint64_t most = s->config->memory_bytes / UNREAD_SHARE;
+
+	return (most < UNREAD_BYTES_MAX ? most : UNREAD_BYTES_MAX) / loops;
+}
+
 static bool has_functions_here(const struct process *s)
 {
 	return s->config->roles & WITH_PROXY && s->socket_path[0];
@@ -295,8 +303,10 @@ static int process_start(struct process *s)
 		r = store_unit_open(s);
 	if (r == 0 && c->roles & WITH_META)
 		r = open_budget(s);
-	if (r == 0)
+	if (r == 0) {
 		net_limit_conns(s->net, conns_max(s) - files_shared(s));
+		net_limit_unread(s->net, unread_max(s));
+	}
 	if (r == 0 && c->roles & (WITH_PROXY | WITH_STORE))
 		r = core_units_open_first(s);
 	if (r == 0 && s->store)

@@ -132,6 +132,8 @@ int complain(const char *what, const char *name, int r);
 uint64_t other_bytes(const struct process *s);
 /* Of one loop. */
 unsigned conns_max(const struct process *s);
+/* Likewise: memory for what peers do not take. */
+size_t unread_max(const struct process *s);
 /* Each is two descriptors more of a connection; at most a quarter of those is for that. */
 unsigned rings_max(const struct process *s);
 unsigned indexes_max(const struct process *s);

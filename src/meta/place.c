@@ -216,7 +216,7 @@ static void answer_grants(struct asking *a, struct slice grants)
 		return;
 	}
 	memcpy(b->bytes, grants.ptr, grants.len);
-	b->payload = (struct payload){ b->bytes, grants.len, reply_bytes_give };
+	reply_bytes_made(b, grants.len);
 	w = parked_answer(&a->parked);
 	lease_rep_put(&w, &(struct lease_rep){ (uint16_t)(grants.len / GRANT_SIZE) });
 	parked_reply_with(&a->parked, &w, &b->payload);

@@ -131,8 +131,7 @@ void list_serve(struct request *r)
 	}
 	payload = wcur_make(b->bytes, LIST_BYTES);
 	e = catalog_list(slot->catalog, &req, shard_now(s), &payload, out);
-	b->payload =
-		(struct payload){ b->bytes, (size_t)(payload.p - payload.start), reply_bytes_give };
+	reply_bytes_made(b, (size_t)(payload.p - payload.start));
 	if (e < 0)
 		reply_bytes_give(&b->payload);
 	ANSWER(list, e, &b->payload);
@@ -309,8 +308,7 @@ static int look_up(struct shard *s, struct slot *slot, const struct lookup_req *
 		return -ENOMEM;
 	payload = wcur_make(b->bytes, EXTENTS_BYTES);
 	e = catalog_lookup(slot->catalog, req, shard_now(s), &payload, out);
-	b->payload =
-		(struct payload){ b->bytes, (size_t)(payload.p - payload.start), reply_bytes_give };
+	reply_bytes_made(b, (size_t)(payload.p - payload.start));
 	*ret = b;
 	if (e < 0 || out->must_wait) {
 		reply_bytes_give(&b->payload);
@@ -398,8 +396,7 @@ void find_serve(struct request *r)
 	}
 	payload = wcur_make(b->bytes, EXTENTS_BYTES);
 	e = catalog_find(slot->catalog, &req, shard_now(s), &payload, out);
-	b->payload =
-		(struct payload){ b->bytes, (size_t)(payload.p - payload.start), reply_bytes_give };
+	reply_bytes_made(b, (size_t)(payload.p - payload.start));
 	if (e < 0)
 		reply_bytes_give(&b->payload);
 	ANSWER(find, e, &b->payload);
@@ -457,8 +454,7 @@ void places_serve(struct request *r)
 	}
 	payload = wcur_make(b->bytes, PLACES_BYTES);
 	e = catalog_places(slot->catalog, &req, &payload, out);
-	b->payload =
-		(struct payload){ b->bytes, (size_t)(payload.p - payload.start), reply_bytes_give };
+	reply_bytes_made(b, (size_t)(payload.p - payload.start));
 	if (e < 0)
 		reply_bytes_give(&b->payload);
 	ANSWER(places, e, &b->payload);
@@ -507,8 +503,7 @@ void lease_serve(struct request *r)
 	}
 	payload = wcur_make(b->bytes, GRANTS_BYTES);
 	e = catalog_lease(slot->catalog, &req, stores_segment_max(s), shard_now(s), &payload, out);
-	b->payload =
-		(struct payload){ b->bytes, (size_t)(payload.p - payload.start), reply_bytes_give };
+	reply_bytes_made(b, (size_t)(payload.p - payload.start));
 	if (e < 0 || out->ask.is_needed)
 		reply_bytes_give(&b->payload);
 	if (e == 0 && out->ask.is_needed && !req.is_move && line_is_before(slot, &req)) {

@@ -217,8 +217,7 @@ void job_list_serve(struct request *r)
 	}
 	payload = wcur_make(b->bytes, LIST_BYTES);
 	list_jobs(s, &req, &payload, &rep);
-	b->payload =
-		(struct payload){ b->bytes, (size_t)(payload.p - payload.start), reply_bytes_give };
+	reply_bytes_made(b, (size_t)(payload.p - payload.start));
 	w = request_answer(r);
 	job_list_rep_put(&w, &rep);
 	request_reply(r, &w, &b->payload);
@@ -257,8 +256,7 @@ void map_serve(struct request *r)
 								 : st->address);
 		rep.store_count++;
 	}
-	b->payload =
-		(struct payload){ b->bytes, (size_t)(payload.p - payload.start), reply_bytes_give };
+	reply_bytes_made(b, (size_t)(payload.p - payload.start));
 	w = request_answer(r);
 	map_rep_put(&w, &rep);
 	request_reply(r, &w, &b->payload);

@@ -22,6 +22,8 @@
 #define LATE_TURNS 3
 
 #define SMALL_BYTES EXTENTS_BYTES
+/* Of answers with lists, which are long, so many are kept for the next ones. */
+#define LARGE_SPARES 4
 
 /*
  * Ids are counted, and what was forgotten with a memory may be remembered elsewhere: tokens and
@@ -297,15 +299,11 @@ static void tick(struct timer *t)
 
 struct reply_bytes *reply_bytes_take(struct shard *s, size_t cap)
 {
-	struct reply_bytes **spare = cap <= SMALL_BYTES ? &s->spare_small : &s->spare_large;
-	struct reply_bytes *b = *spare;
+	bool is_small = cap <= SMALL_BYTES;
+	struct reply_bytes *b;
 
-	if (b) {
-		*spare = b->next;
-		return b;
-	}
-	cap = cap <= SMALL_BYTES ? SMALL_BYTES : LIST_BYTES;
-	b = node_alloc(sizeof(*b) + cap);
+	cap = is_small ? SMALL_BYTES : LIST_BYTES;
+	b = spares_take(is_small ? &s->spare_small : &s->spare_large, sizeof(*b) + cap);
 	if (!b)
 		return NULL;
 	b->shard = s;
@@ -313,14 +311,24 @@ struct reply_bytes *reply_bytes_take(struct shard *s, size_t cap)
 	return b;
 }
 
+void reply_bytes_made(struct reply_bytes *b, size_t len)
+{
+	b->payload = (struct payload){
+		.ptr = b->bytes, .len = len, .sent = reply_bytes_give, .kept = sizeof(*b) + b->cap
+	};
+}
+
 void reply_bytes_give(struct payload *p)
 {
 	struct reply_bytes *b = container_of(p, struct reply_bytes, payload);
-	struct reply_bytes **spare =
-		b->cap <= SMALL_BYTES ? &b->shard->spare_small : &b->shard->spare_large;
+	struct shard *s = b->shard;
 
-	b->next = *spare;
-	*spare = b;
+	if (b->cap <= SMALL_BYTES)
+		spares_give(&s->spare_small, b, sizeof(*b) + b->cap);
+	else if (s->spare_large.count < LARGE_SPARES)
+		spares_give(&s->spare_large, b, sizeof(*b) + b->cap);
+	else
+		node_free(b);
 }
 
 /* Connections. */
@@ -460,16 +468,6 @@ int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
 	return 0;
 }
 
-static void free_spares(struct reply_bytes *b)
-{
-	while (b) {
-		struct reply_bytes *next = b->next;
-
-		node_free(b);
-		b = next;
-	}
-}
-
 void shard_free_if_done(struct shard *s)
 {
 	if (!s->is_closing || !list_is_empty(&s->conns))
@@ -496,8 +494,8 @@ void shard_free_if_done(struct shard *s)
 	htable_fini(&s->asked);
 	regions_fini(s);
 	htable_fini(&s->asked_numbers);
-	free_spares(s->spare_small);
-	free_spares(s->spare_large);
+	spares_fini(&s->spare_small, sizeof(struct reply_bytes) + SMALL_BYTES);
+	spares_fini(&s->spare_large, sizeof(struct reply_bytes) + LIST_BYTES);
 	node_free(s);
 }
 

@@ -8,6 +8,7 @@
 #include "base/heap.h"
 #include "base/htable.h"
 #include "base/list.h"
+#include "base/spares.h"
 #include "loop/loop.h"
 #include "meta/catalog.h"
 #include "meta/meta.h"
@@ -137,7 +138,6 @@ struct lookup_waiter {
 struct reply_bytes {
 	struct payload payload;
 	struct shard *shard;
-	struct reply_bytes *next;
 	size_t cap;
 	uint8_t bytes[];
 };
@@ -196,7 +196,7 @@ struct shard {
 	struct list woken_lines;
 	struct task serve_lines;
 
-	struct reply_bytes *spare_small, *spare_large;
+	struct spares spare_small, spare_large;
 	struct outcome out, wake_out; /* of the running request; of those who are woken */
 };
 
@@ -221,6 +221,8 @@ void shard_after(struct slot *slot, const struct outcome *out);
 void shard_plan(struct shard *s);
 void shard_free_if_done(struct shard *s);
 struct reply_bytes *reply_bytes_take(struct shard *s, size_t cap);
+/* So many of them are there: its payload. */
+void reply_bytes_made(struct reply_bytes *b, size_t len);
 void reply_bytes_give(struct payload *p);
 void meta_conn_closed(struct conn *c);
 

@@ -17,6 +17,9 @@ int net_open(struct loop *l, struct net **ret)
 		return -ENOMEM;
 	n->loop = l;
 	n->conns_max = CONNS_MAX;
+	n->unread_max = UNREAD_BYTES_MAX;
+	n->share = CONN_UNREAD_BYTES_MAX;
+	list_init(&n->stuck);
 	*ret = n;
 	return 0;
 }
@@ -26,10 +29,16 @@ void net_limit_conns(struct net *n, unsigned conns_max)
 	n->conns_max = conns_max;
 }
 
+void net_limit_unread(struct net *n, size_t bytes)
+{
+	n->unread_max = bytes;
+}
+
 void net_close(struct net *n)
 {
 	if (!n)
 		return;
+	timer_stop(n->loop, &n->cut);
 	while (n->spare_bodies) {
 		struct body *b = n->spare_bodies;
 
@@ -346,6 +355,15 @@ static size_t feed(struct conn *c, const uint8_t *bytes, size_t len)
 	return at;
 }
 
+static void stash_drop(struct conn *c)
+{
+	struct conn_priv *p = c->priv;
+
+	if (p->stash)
+		c->net->unread_bytes -= p->stash_len;
+	p->stash = node_free(p->stash);
+}
+
 /* What came behind a frame that must wait is kept until it goes on. False: it still waits. */
 static bool feed_stash(struct conn *c)
 {
@@ -356,7 +374,7 @@ static bool feed_stash(struct conn *c)
 	p->stash_at += feed(c, p->stash + p->stash_at, p->stash_len - p->stash_at);
 	if (p->stash_at < p->stash_len || !conn_may_read(c))
 		return false;
-	p->stash = node_free(p->stash);
+	stash_drop(c);
 	return true;
 }
 
@@ -372,6 +390,7 @@ static void stash(struct conn *c, const uint8_t *bytes, size_t len)
 		return;
 	}
 	memcpy(p->stash, bytes, len);
+	net_keep(c->net, len);
 	p->stash_len = len;
 	p->stash_at = 0;
 }
@@ -406,7 +425,7 @@ static ssize_t receive(struct conn *c)
 		}
 		return n;
 	}
-	n = receive_bytes(c, c->net->scratch, SCRATCH_BYTES);
+	n = receive_bytes(c, c->net->scratch, net_is_short(c->net) ? SHORT_BYTES : SCRATCH_BYTES);
 	if (n <= 0)
 		return n;
 	taken = feed(c, c->net->scratch, (size_t)n);
@@ -469,8 +488,9 @@ static void conn_serve(struct conn *c)
 	was_stopped = !conn_may_read(c);
 	if (!c->is_closed)
 		send_flush(c);
+	p->is_stopped = was_stopped && !conn_may_read(c);
 	/* Sending may have made room to go on; the edge that told of input is gone. */
-	if (was_stopped && conn_may_read(c))
+	if (was_stopped && !p->is_stopped)
 		loop_defer(c->net->loop, &p->again);
 	conn_ring_go_on(c);
 }
@@ -495,10 +515,9 @@ static void go_on(struct task *t)
 static void flush(struct task *t)
 {
 	struct conn *c = container_of(t, struct conn_priv, flush)->conn;
-	bool was_full = conn_is_full(c);
 
 	send_flush(c);
-	if (was_full)
+	if (c->priv->is_stopped)
 		conn_resume(c);
 }
 
@@ -563,6 +582,7 @@ struct conn *conn_open(struct net *n, struct stream *s, const struct service *se
 	list_init(&p->requests);
 	list_init(&p->parked);
 	list_init(&p->queue);
+	list_init(&p->stuck);
 	intake_init(&p->intake);
 	s->ready = is_ready;
 	s->owner = c;
@@ -586,6 +606,7 @@ static void conn_free(struct closing *closing)
 	if (c->service && c->service->closed)
 		c->service->closed(c);
 	conn_ring_free(c);
+	assert(p->unread_bytes == 0);
 	c->net->counters.conn_count--;
 	c->net->served_count -= p->is_counted;
 	node_free(c->access);
@@ -630,13 +651,14 @@ void conn_close(struct conn *c)
 	timer_stop(c->net->loop, &p->half);
 	task_stop(&p->again);
 	task_stop(&p->flush);
+	list_remove(&p->stuck);
 	conn_ring_close(c);
 	twin_part(c);
 	stream_close(p->stream);
 	p->stream = NULL;
 	send_drop_all(c);
 	calls_end_all(c);
-	p->stash = node_free(p->stash);
+	stash_drop(c);
 	p->late = body_give(c->net, p->late);
 	p->closing.free = conn_free;
 	p->request_count++; /* until the end of this function */

@@ -61,6 +61,8 @@ struct net_counters {
 int net_open(struct loop *l, struct net **ret);
 /* How many connections there may be, CONNS_MAX unless said otherwise. */
 void net_limit_conns(struct net *n, unsigned conns_max);
+/* How much memory its peers may leave unread, UNREAD_BYTES_MAX unless said otherwise. */
+void net_limit_unread(struct net *n, size_t bytes);
 void net_close(struct net *n);         /* its connections have been closed, and a turn has passed */
 struct body *body_take(struct net *n); /* NULL: no memory */
 struct body *body_give(struct net *n, struct body *b); /* returns NULL; NULL is fine */
@@ -72,6 +74,7 @@ struct payload {
 	const void *ptr;
 	size_t len;
 	void (*sent)(struct payload *p); /* may be NULL: the bytes are there for good */
+	size_t kept;                     /* memory that stays for it until then */
 };
 
 struct handler {
@@ -136,6 +139,9 @@ bool conn_is_connected(const struct conn *c);
 size_t conn_unsent(const struct conn *c);
 /* For how long its peer has taken nothing of what waits for it; 0 if nothing does. */
 uint64_t conn_stuck_ns(const struct conn *c);
+/* So much memory is kept until its peer has read what comes before, and is not any more. */
+void conn_keep(struct conn *c, size_t bytes);
+void conn_unkeep(struct conn *c, size_t bytes);
 
 /*
  * Frames through memory that both ends map (shm/ring.h), beside those through the stream. A

@@ -17,6 +17,8 @@
  * than that, 0.13 us for the three of a KiB. */
 #define JOINED_BYTES (16u << 10)
 #define JOINED_MAX   (INLINE_BYTES_MAX + 512)
+/* While there is no room for what is not read, a system call brings so much. */
+#define SHORT_BYTES BODY_BYTES
 
 /*
  * Bytes taken from, and given to, one connection before others have their turn: as many as are
@@ -33,6 +35,10 @@ struct net {
 	unsigned spare_body_count;
 	struct spares spare_requests, spare_sendings;
 	unsigned conns_max, served_count;
+	size_t unread_bytes, unread_max;
+	size_t share;      /* of it, that a connection may keep */
+	struct list stuck; /* connections whose peers take nothing, for longest mostly first */
+	struct timer cut;  /* runs while there is more unread than may be */
 	/* The last one, but for twins, and since when. NULL: it is gone. */
 	const struct conn *heard;
 	uint64_t heard_from_ns;
@@ -52,16 +58,18 @@ static inline size_t turn_bytes(const struct net *n)
 struct sending {
 	struct list link;
 	struct frame frame;
-	uint8_t header[FRAME_HEADER_SIZE], trailer[FRAME_HEADER_SIZE]; /* once bytes are sent */
 	struct body *body;
 	const uint8_t *payload;
 	uint32_t trailer_len;
+	uint32_t unread;          /* what it counts of conn_priv.unread_bytes */
 	uint64_t sent;            /* bytes, of all four */
 	struct payload *owner;    /* to be told; NULL: nobody */
 	const uint64_t *until_ns; /* not to be sent any more by then; NULL: never */
 	struct call *call;        /* that it belongs to, until all is sent */
 	uint8_t *copy;            /* of a short payload whose source is gone */
 	bool is_filled;           /* zeros instead of the payload: it is taken back */
+	bool is_short;            /* its body has no more memory than bytes */
+	uint8_t header[FRAME_HEADER_SIZE], trailer[FRAME_HEADER_SIZE]; /* once bytes are sent */
 };
 
 /* Of thousands of connections each request finds its own cold, so what it touches comes first. */
@@ -70,6 +78,7 @@ struct conn_priv {
 	struct stream *stream;
 	struct intake intake;
 	bool is_connected, is_held, is_serving, was_left;
+	bool is_stopped;     /* it was not read to the end */
 	bool is_half;        /* the frame is there, the one that confirms it is not */
 	bool is_counted;     /* of conns_max */
 	bool is_turned_away; /* there are too many: what it asks first is refused, then it ends */
@@ -94,8 +103,9 @@ struct conn_priv {
 	/* Sending. */
 	struct list queue;
 	size_t unsent;
-	unsigned unsent_answers; /* frames of them */
-	uint64_t sent_ns;        /* since when nothing of it was taken */
+	uint64_t sent_ns;    /* since when nothing of it was taken */
+	size_t unread_bytes; /* memory that is kept until the peer has read */
+	struct list stuck;   /* of net.stuck */
 	struct task flush;
 
 	/* Calls. */
@@ -147,11 +157,30 @@ static inline bool conn_is_servers(const struct conn *c)
 	return c->service && c->service->handlers[MESSAGE_HELLO].serve;
 }
 
-/* Its peer does not read what it is sent. */
+static inline bool net_is_short(const struct net *n)
+{
+	return n->unread_bytes > n->unread_max;
+}
+
+/* Its peer does not read what it is sent. What we send to ourselves is taken in the next turn, so
+ * it needs no share. */
 static inline bool conn_is_full(const struct conn *c)
 {
-	return c->priv->unsent >= CONN_SEND_QUEUE_BYTES ||
-	       c->priv->unsent_answers >= CONN_SEND_QUEUE_FRAMES;
+	const struct conn_priv *p = c->priv;
+
+	return p->unsent >= CONN_SEND_QUEUE_BYTES ||
+	       (p->unread_bytes > c->net->share &&
+		(!p->twin || p->unread_bytes > CONN_UNREAD_BYTES_MAX));
+}
+
+/* There is more unread than may be: who takes nothing is cut. */
+void net_watch(struct net *n);
+
+static inline void net_keep(struct net *n, size_t bytes)
+{
+	n->unread_bytes += bytes;
+	if (net_is_short(n) && !timer_is_running(&n->cut))
+		net_watch(n);
 }
 
 /*
@@ -162,6 +191,14 @@ static inline bool conn_may_read(const struct conn *c)
 {
 	return !c->is_closed && !c->priv->is_held && c->priv->request_count < CONN_REQUESTS_MAX &&
 	       (!conn_is_full(c) || !conn_is_servers(c));
+}
+
+/* So much memory is kept for it until it is sent. */
+static inline void sending_keep(struct conn *c, struct sending *s, size_t bytes)
+{
+	s->unread += (uint32_t)bytes;
+	c->priv->unread_bytes += bytes;
+	net_keep(c->net, bytes);
 }
 
 /* What is being received has no place any more. */

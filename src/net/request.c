@@ -188,6 +188,8 @@ static struct sending *answer(struct conn *c, struct request *r, const struct fr
 		body_give(c->net, body);
 	else if (!r || !twin_answer(r, &f, body, payload))
 		s = send_frame(c, &f, body, payload ? payload->ptr : NULL);
+	if (s && payload)
+		sending_keep(c, s, payload->kept);
 	if (s)
 		s->owner = payload;
 	else if (payload && payload->sent)

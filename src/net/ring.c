@@ -179,8 +179,10 @@ static bool server_look(struct bell *b)
 	uint32_t len = 0;
 
 	g->is_put_off = conn_is_full(g->conn);
-	if (g->is_put_off)
+	if (g->is_put_off) {
+		g->conn->priv->is_stopped = true;
 		bell_rest(b);
+	}
 	for (int n = 0; n < RING_SLOTS && !g->conn->is_closed && !conn_is_full(g->conn); n++) {
 		int r = ring_next(&g->server, &slot, &len);
 

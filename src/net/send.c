@@ -7,6 +7,8 @@
 #include "base/container.h"
 #include "base/node.h"
 
+#define PEER_STUCK_NS (PEER_STUCK_MS * 1000000ull)
+
 /* Pieces of one system call. */
 #define IOV_MAX_PIECES 64
 
@@ -38,13 +40,14 @@ void sending_end(struct conn *c, struct sending *s)
 	struct net *n = c->net;
 
 	c->priv->unsent -= total(s) - s->sent;
-	c->priv->unsent_answers -= is_answer(s);
 	list_remove(&s->link);
 	if (s->call)
 		s->call->sending = NULL;
 	if (s->owner && s->owner->sent)
 		s->owner->sent(s->owner);
-	s->body = body_give(n, s->body);
+	c->priv->unread_bytes -= s->unread;
+	n->unread_bytes -= s->unread;
+	s->body = s->is_short ? node_free(s->body) : body_give(n, s->body);
 	s->copy = node_free(s->copy);
 	spares_give(&n->spare_sendings, s, sizeof(*s));
 }
@@ -60,7 +63,12 @@ struct sending *send_frame(struct conn *c, const struct frame *f, struct body *b
 		conn_fail(c, "no memory to send");
 		return NULL;
 	}
-	*s = (struct sending){ .frame = *f, .body = body, .payload = payload };
+	memset(s, 0, offsetof(struct sending, header));
+	s->frame = *f;
+	s->body = body;
+	s->payload = payload;
+	if (is_answer(s))
+		sending_keep(c, s, sizeof(*s) + sizeof(*body));
 	if (f->payload_len > FRAME_FREE_PAYLOAD)
 		s->trailer_len = FRAME_HEADER_SIZE;
 	if (p->unsent == 0)
@@ -68,7 +76,6 @@ struct sending *send_frame(struct conn *c, const struct frame *f, struct body *b
 	list_init(&s->link);
 	list_insert(&p->queue, &s->link);
 	p->unsent += total(s);
-	p->unsent_answers += is_answer(s);
 	if (p->twin)
 		twin_wake(p->twin);
 	else if (!p->is_serving)
@@ -188,6 +195,8 @@ static void advance(struct conn *c, size_t n)
 {
 	c->net->counters.sent_bytes += n;
 	c->priv->sent_ns = c->net->loop->now_ns;
+	if (!list_is_empty(&c->priv->stuck))
+		list_remove(&c->priv->stuck);
 	while (n > 0) {
 		struct sending *s = container_of(c->priv->queue.next, struct sending, link);
 		uint64_t left = total(s) - s->sent, take = n < left ? n : left;
@@ -198,6 +207,40 @@ static void advance(struct conn *c, size_t n)
 		if (s->sent == total(s))
 			sending_end(c, s);
 	}
+}
+
+/* A body is as long as the longest, for it is mostly sent at once. False: it is no more. */
+static bool shorten(struct conn *c, struct sending *s)
+{
+	size_t len = s->frame.body_len, less = sizeof(*s->body) - len;
+	struct body *b = s->is_short ? NULL : node_alloc(len);
+
+	if (!b)
+		return false;
+	if (len > 0)
+		memcpy(b, s->body->u.bytes, len);
+	body_give(c->net, s->body);
+	s->body = b;
+	s->is_short = true;
+	if (is_answer(s)) {
+		s->unread -= (uint32_t)less;
+		c->priv->unread_bytes -= less;
+		c->net->unread_bytes -= less;
+	}
+	return true;
+}
+
+static void not_taken(struct conn *c)
+{
+	struct conn_priv *p = c->priv;
+
+	if (!conn_is_servers(c))
+		return;
+	if (list_is_empty(&p->stuck))
+		list_insert(&c->net->stuck, &p->stuck);
+	for (struct list *l = p->queue.prev; l != &p->queue; l = l->prev)
+		if (!shorten(c, container_of(l, struct sending, link)))
+			return;
 }
 
 void send_queue(struct conn *c)
@@ -230,8 +273,10 @@ void send_queue(struct conn *c)
 			add_frame(c->net, &g, s);
 		}
 		n = stream_send(p->stream, g.iov, g.count);
-		if (n == -EAGAIN)
+		if (n == -EAGAIN) {
+			not_taken(c);
 			return;
+		}
 		if (n < 0) {
 			conn_end(c, n == -ECONNREFUSED ? "nobody listens there" : "sending failed");
 			return;
@@ -284,6 +329,54 @@ void send_abandon(struct conn *c, struct sending *s)
 		s->is_filled = true;
 	else if (!detach(c->net, s))
 		conn_fail(c, "no memory to take back a frame");
+}
+
+void conn_keep(struct conn *c, size_t bytes)
+{
+	c->priv->unread_bytes += bytes;
+	net_keep(c->net, bytes);
+}
+
+void conn_unkeep(struct conn *c, size_t bytes)
+{
+	c->priv->unread_bytes -= bytes;
+	c->net->unread_bytes -= bytes;
+	if (c->priv->is_stopped)
+		conn_resume(c);
+}
+
+static void share_out(struct net *n)
+{
+	size_t each = n->unread_max / (n->served_count + 1);
+
+	n->share = net_is_short(n) && each < CONN_UNREAD_BYTES_MAX ? each : CONN_UNREAD_BYTES_MAX;
+}
+
+static void cut(struct timer *t)
+{
+	struct net *n = container_of(t, struct net, cut);
+	uint64_t again_ns = n->loop->now_ns + PEER_STUCK_NS;
+
+	share_out(n);
+	if (!net_is_short(n))
+		return;
+	for (struct list *l = n->stuck.next; l != &n->stuck; l = l->next) {
+		struct conn *c = container_of(l, struct conn_priv, stuck)->conn;
+
+		if (conn_stuck_ns(c) < PEER_STUCK_NS)
+			continue;
+		conn_fail(c, "it reads nothing, and others need the memory for their answers");
+		again_ns = n->loop->now_ns; /* the others' turn comes first */
+		break;
+	}
+	timer_start(n->loop, t, again_ns);
+}
+
+void net_watch(struct net *n)
+{
+	n->cut.fire = cut;
+	share_out(n);
+	timer_start(n->loop, &n->cut, n->loop->now_ns + PEER_STUCK_NS);
 }
 
 void send_drop_all(struct conn *c)

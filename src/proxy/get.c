@@ -92,6 +92,7 @@ void reply_span(struct op *op, const struct wcur *w)
 {
 	op_turn_over(op);
 	op->span.payload.sent = span_sent;
+	op->span.payload.kept = sizeof(*op) + sizeof(*op->reading);
 	op->is_sending = true;
 	op->conn = op->request->conn;
 	list_insert(&op->proxy->sendings, &op->sending);

@@ -282,7 +282,9 @@ static struct payload *parts_payload(const struct mapped *m)
 
 	if (!p)
 		return NULL;
-	*p = (struct payload){ .ptr = p + 1, .len = len, .sent = parts_sent };
+	*p = (struct payload){
+		.ptr = p + 1, .len = len, .sent = parts_sent, .kept = sizeof(*p) + len
+	};
 	w = wcur_make(p + 1, len);
 	for (uint32_t i = 0; i < m->part_count; i++)
 		mapping_part_put(&w, &m->parts[i]);

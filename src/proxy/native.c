@@ -20,6 +20,17 @@ struct native *native_of(const struct request *r)
 	return r->conn->state;
 }
 
+/* Until it is answered: the request with its body, a question with another, pages of a stack. */
+#define TURN_BYTES \
+	(sizeof(struct op) + sizeof(struct reading) + sizeof(struct request) + 4 * BODY_BYTES)
+
+static void op_unkeep(struct op *op)
+{
+	if (op->kept > 0)
+		conn_unkeep(op->request->conn, op->kept);
+	op->kept = 0;
+}
+
 /* The connection is gone: whatever the fiber waits for is over. */
 static void op_closed(struct request *r)
 {
@@ -30,6 +41,7 @@ static void op_closed(struct request *r)
 	if (op->fiber.run) {
 		fiber_cancel(&op->fiber);
 	} else if (!list_is_empty(&op->in_line)) {
+		op_unkeep(op);
 		op_free(op);
 		request_fail(r, -ECANCELED, NULL); /* goes nowhere */
 	}
@@ -82,6 +94,8 @@ void op_refuse(struct op *op, struct request *r, int x)
 	const char *why;
 
 	x = fiber_refused(x, TOO_MANY_OPS, &why);
+	if (op)
+		op_unkeep(op);
 	op_free(op);
 	request_fail(r, x, "%s", why);
 }
@@ -109,8 +123,11 @@ void op_serve_in_turn(struct op *op, struct request *r, fiber_fn *run)
 	struct native *n = native_of(r);
 	int x = op ? 0 : -ENOMEM;
 
-	if (x == 0)
+	if (x == 0) {
 		op->run = run;
+		op->kept += (uint32_t)TURN_BYTES;
+		conn_keep(r->conn, op->kept);
+	}
 	if (x == 0 && n->answer_count >= CONN_ANSWERS_MAX)
 		list_insert(&n->in_line, &op->in_line);
 	else if (x == 0)
@@ -126,6 +143,7 @@ void op_turn_over(struct op *op)
 	if (!op->has_turn)
 		return;
 	op->has_turn = false;
+	op_unkeep(op);
 	n->answer_count--;
 	while (n->answer_count < CONN_ANSWERS_MAX && !list_is_empty(&n->in_line)) {
 		struct op *next = container_of(n->in_line.next, struct op, in_line);

@@ -129,6 +129,7 @@ struct op {
 	struct native *native; /* while there are answer_bytes, or a turn: the connection's */
 	uint32_t answer_bytes;
 	fiber_fn *run; /* when it has its turn */
+	uint32_t kept; /* memory of the connection's, until its turn is over */
 	struct list in_line;
 	bool has_turn;
 	bool has_ended, is_sending, is_serving; /* is_serving: under the lease of its shard */

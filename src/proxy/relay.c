@@ -23,6 +23,15 @@ static void relay_sent(struct payload *p)
 		op_free(op);
 }
 
+static void keep_answer(struct op *op, const struct ask *a)
+{
+	op->span.payload = (struct payload){ .ptr = op->span.buffer,
+					     .len = a->call.room_len,
+					     .sent = relay_sent,
+					     .kept = sizeof(*op) + a->call.room_cap };
+	op->is_sending = true;
+}
+
 static void answer_as(struct op *op, struct ask *a)
 {
 	struct request *r = op->request;
@@ -32,9 +41,7 @@ static void answer_as(struct op *op, struct ask *a)
 	op_turn_over(op);
 	put_bytes(&w, body.p, (size_t)(body.end - body.p));
 	if (op->span.buffer) {
-		op->span.payload =
-			(struct payload){ op->span.buffer, a->call.room_len, relay_sent };
-		op->is_sending = true;
+		keep_answer(op, a);
 		request_reply(r, &w, &op->span.payload);
 	} else {
 		request_reply(r, &w, NULL);
@@ -113,6 +120,8 @@ static void relay(struct request *r, uint16_t slot)
 
 	if (op)
 		op->slot = slot;
+	if (op)
+		op->kept = message_info(r->frame.msg)->reply_max;
 	op_serve_in_turn(op, r, relay_run);
 }
 
@@ -292,8 +301,7 @@ static void job_list_run(struct fiber *self)
 		rep.has_more = 2;
 		rep.next_slot = (uint16_t)(shard + 1);
 	}
-	op->span.payload = (struct payload){ op->span.buffer, a.call.room_len, relay_sent };
-	op->is_sending = true;
+	keep_answer(op, &a);
 	ask_end(&a);
 	op_turn_over(op);
 	w = request_answer(r);

@@ -129,7 +129,9 @@ static struct payload *parts_of(const struct reserved *v)
 
 	if (!p)
 		return NULL;
-	*p = (struct payload){ .ptr = p + 1, .len = len, .sent = payload_sent };
+	*p = (struct payload){
+		.ptr = p + 1, .len = len, .sent = payload_sent, .kept = sizeof(*p) + len
+	};
 	w = wcur_make(p + 1, len);
 	for (unsigned i = 0; i < v->count; i++) {
 		struct reserved_part part;

@@ -35,7 +35,9 @@ struct list_payload *list_payload_new(size_t cap)
 	struct list_payload *l = node_alloc(sizeof(*l) + cap);
 
 	if (l)
-		l->payload = (struct payload){ .ptr = l->bytes, .sent = list_sent };
+		l->payload = (struct payload){ .ptr = l->bytes,
+					       .sent = list_sent,
+					       .kept = sizeof(*l) + cap };
 	return l;
 }
 

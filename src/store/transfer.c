@@ -194,7 +194,9 @@ static int read_begin(struct request *r, struct transfer **ret, const char **ret
 		return error_of(e);
 	}
 	transfer_begin(t, s, segment, r->conn, false);
-	t->payload = (struct payload){ .ptr = bytes, .len = q.len, .sent = read_sent };
+	t->payload = (struct payload){
+		.ptr = bytes, .len = q.len, .sent = read_sent, .kept = sizeof(*t)
+	};
 	*ret = t;
 	return 0;
 }

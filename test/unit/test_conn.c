@@ -96,7 +96,7 @@ static void get_serve(struct request *r)
 
 	assert_int_equal(get_req_get(&body, &req), 0);
 	get_rep_put(&w, &(struct get_rep){ .hold = 5 });
-	reply_payload = (struct payload){ sample, req.len, reply_sent };
+	reply_payload = (struct payload){ .ptr = sample, .len = req.len, .sent = reply_sent };
 	r->until_ns = &until_ns;
 	request_reply(r, &w, &reply_payload);
 }
@@ -224,7 +224,7 @@ static void ask_put(struct call *c, struct payload *p, size_t len, uint64_t time
 	struct wcur w;
 
 	*c = (struct call){ .done = done };
-	*p = (struct payload){ sample, len, NULL };
+	*p = (struct payload){ .ptr = sample, .len = len };
 	w = call_body(client_net, c);
 	put_req_put(&w, &(struct put_req){ .tier = 1 });
 	call_send(client, c, MSG_PUT, 0, &w, len ? p : NULL, node_now_ns() + timeout_ms * 1000000);
@@ -514,7 +514,7 @@ static void a_canceled_short_put_needs_its_bytes_no_longer(void **state)
 	call_end(&a);
 	notes[0] = '\0';
 	a = (struct call){ .done = done };
-	p = (struct payload){ bytes, 60000, NULL };
+	p = (struct payload){ .ptr = bytes, .len = 60000 };
 	{
 		struct wcur w = call_body(client_net, &a);
 

@@ -22,7 +22,7 @@ static struct request *kept;
 static uint64_t until_ns;
 static uint8_t sample[BODY_BYTES + 1];
 
-static struct payload reply_payload = { sample, 1000, NULL };
+static struct payload reply_payload = { .ptr = sample, .len = 1000 };
 
 static void answer(struct request *r)
 {
@@ -136,7 +136,7 @@ static uint64_t number_of(const struct call *c, uint16_t msg)
 static void ask(struct asker *a)
 {
 	struct call c = { .room = a->room, .room_cap = sizeof(a->room) };
-	struct payload p = { a->payload, a->payload_len, NULL };
+	struct payload p = { .ptr = a->payload, .len = a->payload_len };
 	struct wcur w = call_body(net, &c);
 	char words[80];
 	int r;
@@ -262,7 +262,7 @@ static void what_was_sent_before_is_served_before(void **state)
 {
 	struct asker a = asker_of("a", MSG_LOOKUP);
 	struct call c = { 0 };
-	struct payload p = { sample, 50, NULL };
+	struct payload p = { .ptr = sample, .len = 50 };
 	struct wcur w = call_body(net, &c);
 
 	lookup_req_put(&w, &(struct lookup_req){ .job = 1 });

@@ -29,14 +29,20 @@ static void hello_serve(struct request *r)
 static struct payload long_answer;
 static uint8_t long_bytes[200000];
 static size_t answer_len;
-static unsigned served_count;
+static unsigned served_count, parked_count;
+static struct parked *parked; /* if there are any, requests wait there */
 
 static void get_serve(struct request *r)
 {
-	struct wcur w = request_answer(r);
+	struct wcur w;
 
+	if (parked) {
+		request_park(r, &parked[parked_count++]);
+		return;
+	}
+	w = request_answer(r);
 	get_rep_put(&w, &(struct get_rep){ 0 });
-	long_answer = (struct payload){ long_bytes, answer_len, NULL };
+	long_answer = (struct payload){ .ptr = long_bytes, .len = answer_len };
 	request_reply(r, &w, answer_len > 0 ? &long_answer : NULL);
 	served_count++;
 }
@@ -108,7 +114,7 @@ static void say_hello(struct stream *s)
 
 static int setup(void **state)
 {
-	closed_count = served_count = 0;
+	closed_count = served_count = parked_count = 0;
 	answer_len = sizeof(long_bytes);
 	why[0] = '\0';
 	world_open(true);
@@ -279,8 +285,8 @@ static void short_answers_that_nobody_reads_are_few(void **state)
 		turn_for(MS);
 		most = sim_node_bytes(sim_node) > most ? sim_node_bytes(sim_node) : most;
 	}
-	assert_true(iov.iov_len > 0 && served_count < FLOOD / 4);
-	assert_true(most - before < 1200 * (sizeof(struct body) + 500));
+	assert_true(iov.iov_len > 0 && served_count < FLOOD);
+	assert_true(most - before < 2 * CONN_UNREAD_BYTES_MAX);
 	/* Who reads them after all has all of them. */
 	while (answers < FLOOD * 100ul) {
 		n = stream_recv(s, bytes, sizeof(bytes));
@@ -321,7 +327,7 @@ static void what_was_left_unread_for_want_of_room_is_read(void **state)
  */
 static void who_asks_much_reads_all_the_same(void **state)
 {
-	static struct call calls[2 * CONN_SEND_QUEUE_FRAMES];
+	static struct call calls[2048];
 	const size_t count = sizeof(calls) / sizeof(calls[0]);
 	uint8_t request[REQUEST_BYTES];
 	struct conn *c;
@@ -345,6 +351,135 @@ static void who_asks_much_reads_all_the_same(void **state)
 		call_end(&calls[i]);
 	}
 	stream_close(s);
+	turn_for(MS);
+}
+
+/* A client: what it still has to send, and how many bytes of answers it has read. */
+struct flood {
+	struct stream *s;
+	struct conn *c;
+	struct iovec left;
+	size_t read_bytes;
+};
+
+static uint8_t flood_requests[FLOOD * REQUEST_BYTES];
+
+static void flood_begin(struct flood *f)
+{
+	f->s = connect_by(4096, &f->c);
+	say_hello(f->s);
+	f->left = (struct iovec){ flood_requests, sizeof(flood_requests) };
+	f->read_bytes = 0;
+}
+
+static void flood_send(struct flood *f)
+{
+	ssize_t n = f->left.iov_len > 0 ? stream_send(f->s, &f->left, 1) : 0;
+
+	f->left.iov_base = (uint8_t *)f->left.iov_base + (n > 0 ? n : 0);
+	f->left.iov_len -= n > 0 ? (size_t)n : 0;
+}
+
+static void flood_read(struct flood *f, size_t most)
+{
+	static uint8_t bytes[65536];
+	ssize_t n = stream_recv(f->s, bytes, most);
+
+	f->read_bytes += n > 0 ? (size_t)n : 0;
+}
+
+#define FLOODS    100
+#define UNREAD    (1u << 20)
+#define OF_A_CONN 16384 /* its structs, a request, an answer, and what came behind it */
+
+/* As long as there is room, nobody is cut, and whoever reads has all of it. */
+static void all_that_is_not_read_together_is_bounded(void **state)
+{
+	static struct flood floods[FLOODS];
+	struct flood slow, fast;
+	size_t before, most = 0;
+
+	answer_len = 0;
+	make_requests(flood_requests, FLOOD);
+	net_limit_unread(net, UNREAD);
+	for (int i = 0; i < FLOODS; i++)
+		flood_begin(&floods[i]);
+	flood_begin(&slow);
+	flood_begin(&fast);
+	before = sim_node_bytes(sim_node);
+	for (int i = 0; i < 900; i++) {
+		for (int k = 0; k < FLOODS; k++)
+			flood_send(&floods[k]);
+		flood_send(&slow);
+		flood_send(&fast);
+		turn_for(MS);
+		flood_read(&slow, i % 100 ? 1 : 100);
+		flood_read(&fast, 4096);
+		most = sim_node_bytes(sim_node) > most ? sim_node_bytes(sim_node) : most;
+		assert_int_equal(closed_count, 0);
+	}
+	assert_in_range(most - before, UNREAD, 2 * UNREAD + FLOODS * OF_A_CONN);
+	assert_true(fast.read_bytes > 900 * 500); /* it had its answers all the while */
+	/* Others need what they keep: some are cut, and no more of them than that takes. */
+	for (int i = 0; i < 3000; i++) {
+		flood_send(&slow);
+		flood_send(&fast);
+		turn_for(MS);
+		flood_read(&slow, 100);
+		flood_read(&fast, 4096);
+	}
+	assert_in_range(closed_count, 1, FLOODS);
+	assert_string_equal(why, "it reads nothing, and others need the memory for their answers");
+	assert_true(!slow.c->is_closed && !fast.c->is_closed);
+	while (fast.read_bytes < FLOOD * 100ul || slow.read_bytes < FLOOD * 100ul) {
+		flood_send(&slow);
+		flood_send(&fast);
+		turn_for(MS);
+		flood_read(&slow, 4096);
+		flood_read(&fast, 4096);
+	}
+	for (int i = 0; i < FLOODS; i++)
+		stream_close(floods[i].s);
+	stream_close(slow.s);
+	stream_close(fast.s);
+	turn_for(SECOND);
+	assert_int_equal(closed_count, FLOODS + 2);
+}
+
+#define PARKED_ANSWERS 10000
+
+/* Who waits is answered whether he reads or not: it takes no more memory than to wait did. */
+static void answers_that_were_waited_for_are_short_when_nobody_reads(void **state)
+{
+	size_t before;
+	struct flood f;
+
+	answer_len = 0;
+	make_requests(flood_requests, FLOOD);
+	flood_begin(&f);
+	parked = node_alloc(FLOOD * sizeof(*parked));
+	before = sim_node_bytes(sim_node);
+	while (f.left.iov_len > 0) {
+		flood_send(&f);
+		turn_for(MS);
+	}
+	while (parked_count < FLOOD)
+		turn_for(MS);
+	for (unsigned i = 0; i < FLOOD; i++) {
+		struct wcur w = parked_answer(&parked[i]);
+
+		parked_reply(&parked[i], &w);
+		if (i % 64 == 63)
+			turn_for(MS / 10);
+	}
+	turn_for(MS);
+	assert_true(sim_node_bytes(sim_node) - before < FLOOD * 500ul + 1000000);
+	while (conn_unsent(f.c) > 0) {
+		flood_read(&f, 4096);
+		turn_for(MS);
+	}
+	parked = node_free(parked);
+	stream_close(f.s);
 	turn_for(MS);
 }
 
@@ -372,6 +507,8 @@ int main(void)
 		T(short_answers_that_nobody_reads_are_few),
 		T(what_was_left_unread_for_want_of_room_is_read),
 		T(who_asks_much_reads_all_the_same),
+		T(all_that_is_not_read_together_is_bounded),
+		T(answers_that_were_waited_for_are_short_when_nobody_reads),
 		T(buffers_of_a_flood_are_given_back),
 	};
 

@@ -103,7 +103,7 @@ static void get_serve(struct request *r)
 
 	(void)get_req_get(&body, &req);
 	get_rep_put(&w, &(struct get_rep){ .hold = 5 });
-	reply_payload = (struct payload){ sample, req.len, reply_sent };
+	reply_payload = (struct payload){ .ptr = sample, .len = req.len, .sent = reply_sent };
 	r->until_ns = &until_ns;
 	request_reply(r, &w, &reply_payload);
 }
@@ -122,7 +122,7 @@ static void remove_serve(struct request *r)
 /* Longer than a slot. */
 static void list_serve(struct request *r)
 {
-	static struct payload long_list = { sample, 8000, NULL };
+	static struct payload long_list = { .ptr = sample, .len = 8000 };
 	struct wcur w = request_answer(r);
 
 	list_rep_put(&w, &(struct list_rep){ 0 });
@@ -278,7 +278,7 @@ static void ask(struct call *c, uint16_t msg, const struct payload *payload)
 
 static void ask_put(struct call *c, size_t len)
 {
-	ask(c, MSG_PUT, len ? &(struct payload){ sample, len, NULL } : NULL);
+	ask(c, MSG_PUT, len ? &(struct payload){ .ptr = sample, .len = len } : NULL);
 }
 
 static void ask_get(struct call *c, void *room, size_t cap, uint64_t len)
@@ -363,8 +363,8 @@ static void pieces_whose_order_counts_do_not_go_two_ways(void **state)
 {
 	struct call a, b;
 
-	ask(&a, MSG_PUT_DATA, &(struct payload){ sample, 50000, NULL });
-	ask(&b, MSG_PUT_DATA, &(struct payload){ sample, 10, NULL });
+	ask(&a, MSG_PUT_DATA, &(struct payload){ .ptr = sample, .len = 50000 });
+	ask(&b, MSG_PUT_DATA, &(struct payload){ .ptr = sample, .len = 10 });
 	assert_false(b.is_in_ring);
 	end(&a, 0);
 	end(&b, 0);

@@ -68,7 +68,7 @@ static void put_drop(struct request *r)
 	note("drop ");
 }
 
-static struct payload reply_payload = { sample, LONG_BYTES, NULL };
+static struct payload reply_payload = { .ptr = sample, .len = LONG_BYTES };
 
 static void get_serve(struct request *r)
 {
@@ -162,7 +162,7 @@ static void ask_put(struct call *c, struct payload *p, const void *bytes, size_t
 	struct wcur w;
 
 	*c = (struct call){ .done = done };
-	*p = (struct payload){ bytes, len, NULL };
+	*p = (struct payload){ .ptr = bytes, .len = len };
 	w = call_body(net, c);
 	put_req_put(&w, &(struct put_req){ .tier = 1 });
 	call_send(client, c, MSG_PUT, 0, &w, len ? p : NULL, node_now_ns() + 60000000000);

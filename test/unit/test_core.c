@@ -1686,7 +1686,7 @@ static void full_hello(struct request *r)
 static void full_lease(struct request *r)
 {
 	static uint8_t bytes[GRANT_SIZE];
-	static struct payload grants = { bytes, sizeof(bytes), NULL };
+	static struct payload grants = { .ptr = bytes, .len = sizeof(bytes) };
 	struct wcur g = wcur_make(bytes, sizeof(bytes)), w = request_answer(r);
 
 	grant_put(&g, &(struct grant){ .segment = 1, .generation = 1, .size = SEGMENT_BYTES_MIN });

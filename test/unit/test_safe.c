@@ -221,7 +221,7 @@ static int teardown(void **state)
 
 static void put(struct client *k, uint64_t job, const char *path, uint32_t reads)
 {
-	struct payload p = { "value", 5, NULL };
+	struct payload p = { .ptr = "value", .len = 5 };
 
 	SEND(k, COMMIT, commit, slot_of_id(job), &p, .job = job, .session = k->session,
 	     .epoch = k->epoch, .len = p.len, .seed = 1, .crc = crc_more(crc_begin(1), "value", 5),
@@ -488,7 +488,7 @@ static void remove_unsafe_and_look(void)
 
 static void what_is_there_or_is_not_is_told_when_that_is_on_the_disk(void **state)
 {
-	struct payload p = { "", 0, NULL };
+	struct payload p = { .ptr = "", .len = 0 };
 
 	remove_unsafe_and_look();
 	turn_for(50 * MS);

@@ -115,7 +115,7 @@ static void answer_grants(struct request *r, uint64_t stamp_ns, unsigned count)
 
 	for (unsigned i = 0; i < count; i++)
 		grant_put(&w, &k->grants[i]);
-	grants_payload = (struct payload){ grant_bytes, (size_t)(w.p - grant_bytes), NULL };
+	grants_payload = (struct payload){ .ptr = grant_bytes, .len = (size_t)(w.p - grant_bytes) };
 	w = request_answer(r);
 	segment_rep_put(&w, &(struct segment_rep){ stamp_ns, (uint16_t)count });
 	request_reply(r, &w, &grants_payload);
@@ -236,7 +236,7 @@ static void segments_serve(struct request *r)
 		from++;
 	for (; count < 2 && from + count < k->has_count; count++)
 		segment_entry_put(&w, &k->has[from + count]);
-	list_payload = (struct payload){ list_bytes, (size_t)(w.p - list_bytes), NULL };
+	list_payload = (struct payload){ .ptr = list_bytes, .len = (size_t)(w.p - list_bytes) };
 	w = request_answer(r);
 	segments_rep_put(&w, &(struct segments_rep){ count, from + count < k->has_count });
 	request_reply(r, &w, &list_payload);
@@ -368,7 +368,7 @@ static uint64_t job_create(struct client *k, const char *name)
 
 static int put(struct client *k, uint64_t job, const char *path, const char *value)
 {
-	struct payload p = { value, strlen(value), NULL };
+	struct payload p = { .ptr = value, .len = strlen(value) };
 
 	SEND(k, COMMIT, commit, slot_of_id(job), &p, 10000, .job = job, .session = k->session,
 	     .epoch = k->epoch, .len = p.len, .seed = 1,
@@ -542,7 +542,7 @@ static int put_extent(struct client *k, uint64_t job, const char *path, const st
 {
 	uint8_t bytes[EXTENT_SIZE];
 	struct wcur w = wcur_make(bytes, sizeof(bytes));
-	struct payload p = { bytes, sizeof(bytes), NULL };
+	struct payload p = { .ptr = bytes, .len = sizeof(bytes) };
 
 	extent_put(&w, &(struct extent){ .segment = g->segment,
 					 .generation = g->generation,
@@ -1892,7 +1892,7 @@ static void a_crowd_is_woken_in_turns(void **state)
 
 static void of_many_readers_as_many_as_there_are_reads_get_it(void **state)
 {
-	struct payload p = { "value", 5, NULL };
+	struct payload p = { .ptr = "value", .len = 5 };
 	uint64_t job = job_create(&a, "job"), hold;
 
 	SEND(&a, COMMIT, commit, slot_of_id(job), &p, 10000, .job = job, .len = 5, .seed = 1,
@@ -1933,7 +1933,7 @@ static void of_many_readers_as_many_as_there_are_reads_get_it(void **state)
 /* What it is given later would be nobody's. */
 static void a_lookup_that_waits_is_given_up_by_its_number(void **state)
 {
-	struct payload p = { "value", 5, NULL };
+	struct payload p = { .ptr = "value", .len = 5 };
 	uint64_t job = job_create(&a, "job"), hold;
 
 	SEND(&a, COMMIT, commit, slot_of_id(job), &p, 10000, .job = job, .len = 5, .seed = 1,
@@ -2282,7 +2282,7 @@ static void a_repeated_change_is_acknowledged_no_earlier(void **state)
 static void counted_reads_are_not_told_on(void **state)
 {
 	uint64_t job = job_create(&a, "job");
-	struct payload p = { "v", 1, NULL };
+	struct payload p = { .ptr = "v", .len = 1 };
 
 	SEND(&a, COMMIT, commit, slot_of_id(job), &p, 10000, .job = job, .session = a.session,
 	     .epoch = a.epoch, .len = 1, .seed = 1, .crc = crc_more(crc_begin(1), "v", 1),

@@ -388,7 +388,7 @@ static void what_comes_when_the_job_is_over_goes_nowhere(void **state)
 /* So that what comes next need not wait for a segment, which it does not for long. */
 static void put_a_little(void)
 {
-	struct payload p = { sample, INLINE_BYTES_MAX + 1, NULL };
+	struct payload p = { .ptr = sample, .len = INLINE_BYTES_MAX + 1 };
 	struct call c;
 	int r;
 
