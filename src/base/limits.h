@@ -284,6 +284,9 @@
 #define PARKED_PER_SHARD (1u << 20)
 /* Of one job: a quarter, likewise. */
 #define PARKED_PER_JOB (1u << 18)
+/* Their memory, of all shards of a process: this share of --memory, and a quarter of it, likewise.
+ */
+#define PARKED_SHARE 8
 
 /* Time. */
 

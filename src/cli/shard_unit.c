@@ -83,6 +83,7 @@ static int unit_open(struct loop_thread *t)
 		.archive = s->archives[u->index],
 		.media = &media_memfd,
 		.is_full = &s->budget.is_full,
+		.parked_bytes = s->config->memory_bytes / PARKED_SHARE / s->unit_count,
 		.log_bytes = log_bytes(s),
 		.snapshot_bytes = s->config->snapshot_bytes,
 		.store_gone_ms = s->config->store_gone_ms,

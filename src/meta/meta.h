@@ -35,6 +35,7 @@ struct shard_config {
 	struct archive *archive;    /* files for log and snapshots; NULL: they stay in memory */
 	const struct media *media;  /* of log and values; NULL: there is no log */
 	const atomic_bool *is_full; /* no memory for anything new; NULL: there always is */
+	uint64_t parked_bytes;      /* of memory for those who wait; 0: what they take */
 	uint64_t log_bytes;         /* of memory for the log; LOG_BYTES_MIN at least */
 	uint64_t snapshot_bytes;    /* logged between two snapshots */
 	uint64_t store_gone_ms; /* a store that is away for so long has lost its bytes; 0: never */

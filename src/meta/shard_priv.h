@@ -104,7 +104,7 @@ _Static_assert(sizeof(struct asking) <= 576, "a job may have PARKED_PER_JOB of t
 /* How many of one job wait, for space too, while that is anybody. */
 struct job_waits {
 	struct hlink by_job;
-	uint64_t job;
+	uint64_t job, bytes;
 	uint32_t count;
 };
 
@@ -191,6 +191,7 @@ struct shard {
 	struct list all_waited, woken;
 	struct heap wait_dues;
 	uint32_t waiter_count, waited_count, sweep_left;
+	uint64_t parked_bytes;      /* memory of waiters */
 	uint32_t held_parked_count; /* those whose answer waits until it is safe */
 	struct task wake;
 	struct list woken_lines;

@@ -12,6 +12,12 @@
 #include "base/plant.h"
 #include "meta/shard_priv.h"
 
+/* What the allocator and tables take of each. */
+#define BESIDE 16
+
+/* One job has a quarter of what there is for all, as of their number. */
+#define PARKED_JOB_SHARE (PARKED_PER_SHARD / PARKED_PER_JOB)
+
 /* Each is a look at the catalog, and an answer. */
 #define WAKES_PER_TURN (TICK_STEP / 4)
 
@@ -69,6 +75,17 @@ void job_waits_rest(struct shard *s, struct job_waits *of)
 	node_free(of);
 }
 
+static void count_bytes(struct shard *s, struct job_waits *of, int64_t more)
+{
+	of->bytes += (uint64_t)more;
+	s->parked_bytes += (uint64_t)more;
+}
+
+static size_t waiter_size(const struct lookup_req *lookup)
+{
+	return lookup ? sizeof(struct lookup_waiter) + lookup->path.len : sizeof(struct waiter);
+}
+
 static struct waited *waited_get(struct shard *s, const struct wake_key *key)
 {
 	struct waited *w = waited_find(s, key);
@@ -84,6 +101,7 @@ static struct waited *waited_get(struct shard *s, const struct wake_key *key)
 		return NULL;
 	}
 	w->key = *key;
+	count_bytes(s, w->of_job, sizeof(*w) + BESIDE);
 	list_init(&w->all);
 	list_init(&w->woken);
 	list_init(&w->waiters);
@@ -101,6 +119,7 @@ static void waited_rest(struct shard *s, struct waited *w)
 	list_remove(&w->woken);
 	htable_remove(&s->waited, &w->by_key);
 	s->waited_count--;
+	count_bytes(s, w->of_job, -(int64_t)(sizeof(*w) + BESIDE));
 	job_waits_rest(s, w->of_job);
 	node_free(w);
 }
@@ -122,15 +141,18 @@ static struct lookup_waiter *looking_find(const struct shard *s, uint64_t sessio
 static void leave(struct shard *s, struct waiter *w)
 {
 	struct waited *waited = w->waited;
+	const struct lookup_req *lookup = NULL;
 
 	if (w->parked.msg == MSG_LOOKUP) {
 		struct lookup_waiter *lw = container_of(w, struct lookup_waiter, waiter);
 
+		lookup = &lw->req;
 		if (lw->req.request)
 			htable_remove(&s->looking, &lw->by_request);
 	}
 	waited->count--;
 	waited->of_job->count--;
+	count_bytes(s, waited->of_job, -(int64_t)(waiter_size(lookup) + BESIDE));
 	heap_remove(&s->wait_dues, &w->parked.due);
 	list_remove(&w->link);
 	s->waiter_count--;
@@ -153,21 +175,35 @@ bool request_may_wait(struct request *r, const struct shard *s, uint64_t job)
 	return false;
 }
 
+/* Likewise. Who waits for room is not held up by those who wait for something to appear. */
+static bool has_memory_to_wait(struct request *r, const struct shard *s, uint64_t job)
+{
+	const struct job_waits *of = job_waits_find(s, job);
+	uint64_t most = s->config.parked_bytes ? s->config.parked_bytes : UINT64_MAX;
+
+	if (s->parked_bytes >= most)
+		request_fail(r, -EUSERS,
+			     "requests that wait here have all their share of --memory");
+	else if (of && of->bytes >= most / PARKED_JOB_SHARE)
+		request_fail(r, -EUSERS,
+			     "requests of the job that wait have all its share of --memory");
+	else
+		return true;
+	return false;
+}
+
 void waiter_park(struct request *r, struct slot *slot, const struct outcome *out, uint64_t count,
 		 const struct lookup_req *lookup)
 {
 	struct shard *s = slot->shard;
-	size_t size = sizeof(struct waiter);
 	struct waited *waited;
 	struct waiter *w;
 	uint64_t due_ns = r->due_ns;
 
-	if (!request_may_wait(r, s, out->key.job))
+	if (!request_may_wait(r, s, out->key.job) || !has_memory_to_wait(r, s, out->key.job))
 		return;
-	if (lookup)
-		size = sizeof(struct lookup_waiter) + lookup->path.len;
 	waited = waited_get(s, &out->key);
-	w = waited ? node_alloc(size) : NULL;
+	w = waited ? node_alloc(waiter_size(lookup)) : NULL;
 	if (!w) {
 		if (waited)
 			waited_rest(s, waited);
@@ -190,6 +226,7 @@ void waiter_park(struct request *r, struct slot *slot, const struct outcome *out
 	list_insert(&waited->waiters, &w->link);
 	waited->count++;
 	waited->of_job->count++;
+	count_bytes(s, waited->of_job, (int64_t)(waiter_size(lookup) + BESIDE));
 	request_park(r, &w->parked);
 	heap_add(&s->wait_dues, &w->parked.due, due_ns);
 	s->waiter_count++;

@@ -1036,6 +1036,39 @@ def test_requests_for_room_that_wait_at_a_shard(tmp_path):
         made.kill()
 
 
+def wait_until_refused(wire):
+    """Each waits for a path of its own."""
+    calls = []
+    for number in range(100_000):
+        calls.append(wire.start("WAIT", slot=wire.slot, job=wire.job, path=f"never{number}", timeout_ms=600_000))
+        if number % 100 == 99:
+            assert wire.call("STAT", job=wire.job, path="x").status == "NOTFOUND"
+            refused = [wire.early[call][1] for call in calls[-200:] if wire.early[call][1] is not None]
+            if refused:
+                return str(refused[0])
+    raise AssertionError("all of them wait")
+
+
+@reaches("PARKED_SHARE")
+def test_memory_of_requests_that_wait(new_store):
+    """One job has a quarter of what all may have; what is not a wait goes on."""
+    store = new_store(memory="64M")
+    share, before, wires = 64 * MIB // LIMITS["PARKED_SHARE"], rss(store.process.pid), []
+    for count in range(4):
+        job = store.job()
+        wires.append(Wire.at(store.endpoints["tcp"]))
+        wires[-1].hello(secret=job.token)
+        refused = wait_until_refused(wires[-1])
+        whose = "here have all their" if count == 3 else "of the job that wait have all its"
+        assert refused.startswith("LIMIT: ") and whose in refused, refused
+        job("put", "-", "beside", input=pattern(100_000))
+        assert job("get", "beside") == pattern(100_000)
+        job("rm", "beside")
+    assert rss(store.process.pid) - before < 4 * share  # with what the proxy remembers of each
+    for wire in wires:
+        wire.close()
+
+
 def rss(pid):
     with open(f"/proc/{pid}/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * 4096
