@@ -62,7 +62,9 @@ int object_commit_value(struct core *c, uint64_t job, const struct how *how, con
 			uint32_t len, uint64_t due_ns, struct committed *ret, char *why,
 			size_t why_cap)
 {
-	struct what what = { .len = len, .seed = number_next(c), .payload = { value, len, NULL } };
+	struct what what = { .len = len,
+			     .seed = number_next(c),
+			     .payload = { .ptr = value, .len = len } };
 
 	what.crc = crc_more(crc_begin(what.seed), value, len);
 	return commit(c, job, how, &what, due_ns, ret, why, why_cap);

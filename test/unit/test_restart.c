@@ -1227,10 +1227,10 @@ static void a_damaged_snapshot_is_an_error(void **state)
 	first_snapshot(name);
 	len = archive->ops->read(archive, name, 0, all, sizeof(all));
 	for (uint32_t at = 0; at < HEADER_BYTES; at++)
-		must_refuse(name, at, 1 << at % 8, -EUCLEAN);
+		must_refuse(name, at, (uint8_t)(1 << at % 8), -EUCLEAN);
 	for (uint32_t at = LEAF_HEADER; at < len; at++) {
 		if (all[at]) {
-			must_refuse(name, at, 1 << at % 8, -EUCLEAN);
+			must_refuse(name, at, (uint8_t)(1 << at % 8), -EUCLEAN);
 			continue;
 		}
 		/* Between records nothing is lost. */
