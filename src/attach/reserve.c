@@ -308,10 +308,12 @@ static int64_t commit_run(struct wadi_op *op)
 {
 	struct reserve_op *o = container_of(op, struct reserve_op, op);
 	struct wadi_reservation *r = o->r;
+	int x = -ESTALE;
 
-	if (op->w->connection != r->room.connection)
-		return -ESTALE;
-	return reserved_put(op, &r->room, &r->how, NULL, op_since_lately(op), o->ret_version);
+	if (op->w->connection == r->room.connection)
+		x = reserved_put(op, &r->room, &r->how, NULL, op_since_lately(op), o->ret_version);
+	op->is_lost = false; /* the bytes are, whatever they went with */
+	return x;
 }
 
 static int keep_what_was_given(struct wadi_reservation *r, const char *path)

@@ -197,9 +197,9 @@ def test_a_stream_in_place_is_of_the_connection_that_it_was_opened_on(function, 
     function.say("keep['h'].turn()")  # hears of the end
     function.hear()
     function.say("keep['s'].write(b'2' * 100)")
+    peer = accept(near)  # whether its job is there still
     assert function.hear().startswith("STALE write x: ")
     function.say("keep['h'].put('y', b'3')")
-    peer = accept(near)
     frame, _, payload = peer.asked("PUT")
     assert payload == b"3"
     peer.answer(frame, version=1)

@@ -301,6 +301,9 @@ static void put(unsigned object)
 		r = put_in_place(path, len);
 	else
 		r = wadi_put(w, path, out, len, NULL, NULL);
+	/* What is reserved goes with its job, and does not say so. */
+	if (how >= 2 && how < 9 && r == -ESTALE)
+		(void)is_fine(path, wadi_stat(w, path, NULL), "it cannot be looked for");
 	if (!is_fine(path, r, "it cannot be put"))
 		wrong(path, "it cannot be put");
 	numbers[object] = number;
