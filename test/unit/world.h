@@ -6,7 +6,9 @@
  */
 #pragma once
 
+#include <errno.h>
 #include <stdbool.h>
+#include <sys/epoll.h>
 
 #include "base/node.h"
 #include "loop/loop.h"
@@ -49,6 +51,15 @@ static inline void world_close(void)
 	node_current = NULL;
 	assert_int_equal(sim_node_bytes(sim_node), 0);
 	sim_close(sim);
+}
+
+/* With whole milliseconds, as of an old or an emulated kernel, no wait is short. */
+static inline bool has_short_waits(struct loop *l)
+{
+	struct epoll_event event;
+
+	return epoll_pwait2(loop_fd(l), &event, 1, &(struct timespec){ 0 }, NULL) >= 0 ||
+	       errno != ENOSYS;
 }
 
 static inline void turn_for(uint64_t ns)
