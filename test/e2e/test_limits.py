@@ -2,13 +2,13 @@
 import contextlib
 import os
 import re
-import secrets
 import socket
 import subprocess
 
 import pytest
 
 from conftest import DONE, REFUSED, finish, pattern, run_wadi, told, until
+from control_group import ControlGroup
 
 MIB = 1 << 20
 FILES = 100  # of which three quarters may be segments
@@ -87,36 +87,19 @@ def test_without_descriptors_for_its_own_a_server_says_so():
         assert b"ready" not in done.stdout
 
 
-class Group:
-    """A control group for memory of our own, in version 2 or 1."""
+class Group(ControlGroup):
+    """For memory."""
 
     def __init__(self):
-        with open("/proc/self/cgroup") as lines:
-            own = dict(line.strip().split(":")[1:] for line in lines)
-        if "memory" in own:
-            top, self.most, self.peak = "/sys/fs/cgroup/memory" + own["memory"], "memory.limit_in_bytes", \
-                "memory.max_usage_in_bytes"
-        else:
-            top, self.most, self.peak = "/sys/fs/cgroup" + own.get("", "/"), "memory.max", "memory.peak"
-        self.path = os.path.join(top, "wadi-test-" + secrets.token_hex(4))
-        try:
-            os.mkdir(self.path)
-        except OSError as why:
-            pytest.skip(f"no control group can be made here: {why}")
+        super().__init__("memory")
+        self.most, self.peak = ("memory.limit_in_bytes", "memory.max_usage_in_bytes") if self.is_old else \
+            ("memory.max", "memory.peak")
 
     def limit(self, size):
         try:
             self.write(self.most, str(size))
         except OSError as why:
             pytest.skip(f"no limit of memory can be set here: {why}")
-
-    def write(self, name, text):
-        with open(f"{self.path}/{name}", "w") as file:
-            file.write(text)
-
-    def read(self, name):
-        with open(f"{self.path}/{name}") as file:
-            return file.read()
 
     def prefix(self):
         return ["sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', self.path]

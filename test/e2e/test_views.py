@@ -8,7 +8,6 @@ import mmap
 import os
 import random
 import re
-import secrets
 import signal
 import socket
 import struct
@@ -21,6 +20,7 @@ import pytest
 import wire as protocol
 from cluster import Role, free_ports
 from conftest import LATE_S, REFUSED, Client, clean_environment, pattern, until
+from control_group import ControlGroup
 from test_near import GetOptions
 from test_restart import again  # noqa: F401, a fixture
 from test_rings import ATTACHED, Handle, library, own  # noqa: F401, fixtures
@@ -410,29 +410,16 @@ class Signals:
         pass
 
 
-class Freezer:
-    """As platforms do it: with a control group, in version 1 or 2."""
+class Freezer(ControlGroup):
+    """As platforms do it."""
 
     def __init__(self, process):
-        with open("/proc/self/cgroup") as lines:
-            own = dict(line.strip().split(":", 2)[1:] for line in lines)
-        self.is_old = "freezer" in own
-        top = "/sys/fs/cgroup/freezer" + own["freezer"] if self.is_old else "/sys/fs/cgroup" + own.get("", "/")
-        self.path = os.path.join(top, "wadi-test-" + secrets.token_hex(4))
         try:
-            os.mkdir(self.path)
-        except OSError as why:
+            super().__init__("freezer")
+        except BaseException:
             finish(process)
-            pytest.skip(f"no control group can be made here: {why}")
+            raise
         self.write("cgroup.procs", str(process.pid))
-
-    def write(self, name, text):
-        with open(f"{self.path}/{name}", "w") as file:
-            file.write(text)
-
-    def read(self, name):
-        with open(f"{self.path}/{name}") as file:
-            return file.read()
 
     def is_frozen(self):
         return re.search(r"^FROZEN$|^frozen 1$", self.read("freezer.state" if self.is_old else "cgroup.events"), re.M)
