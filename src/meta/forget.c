@@ -152,13 +152,14 @@ static void ask_all(struct forgetting *f, const struct forget_req *req)
 
 /*
  * When those that cannot be asked have no lease any more; 0: there are none. What went with the
- * power may have been told on, and then any change ends it.
+ * power may have been told on, and then any change ends it; so it is for who comes after a server
+ * that was killed before it had waited for that.
  */
 static uint64_t unasked_until_ns(const struct shard *s, const struct outcome *out)
 {
 	uint64_t since_ns = 0;
 
-	if (out->has_ended || out->is_repeat || s->was_blank)
+	if (out->has_ended || out->is_repeat || s->has_forgotten)
 		since_ns = s->succeeded_ns;
 	if ((out->is_to_forget || out->is_repeat) && s->teller_lost_ns > since_ns)
 		since_ns = s->teller_lost_ns;

@@ -9,9 +9,11 @@
 #define MAGIC         0x3266616c69646177ull /* "wadilaf2" */
 #define RECORD_HEADER 24
 #define USED_AT       80 /* behind the crc: it changes */
+#define MEMORY_NS_AT  88 /* for those who find it in memory: like USED_AT it is not in the crc */
 #define CRC_AT        72
 
-_Static_assert(USED_AT + 4 <= LEAF_HEADER, "the header has room for it");
+_Static_assert(USED_AT + 4 <= MEMORY_NS_AT && MEMORY_NS_AT + 8 <= LEAF_HEADER,
+	       "the header has room for it");
 
 void leaf_header_put(uint8_t *leaf, const struct leaf_header *h)
 {
@@ -33,6 +35,8 @@ void leaf_header_put(uint8_t *leaf, const struct leaf_header *h)
 	put_u64(&w, h->memory);
 	w = wcur_make(leaf + CRC_AT, 4);
 	put_u32(&w, crc_more(0, leaf, CRC_AT));
+	w = wcur_make(leaf + MEMORY_NS_AT, 8);
+	put_u64(&w, h->memory_ns);
 	leaf_set_used(leaf, LEAF_HEADER);
 }
 
@@ -80,6 +84,8 @@ int leaf_header_get(const uint8_t *leaf, size_t len, struct leaf_header *ret)
 	ret->packed = get_u32(&c);
 	ret->base_ns = get_u64(&c);
 	ret->memory = get_u64(&c);
+	c = rcur_make(leaf + MEMORY_NS_AT, 8);
+	ret->memory_ns = get_u64(&c);
 	return magic == MAGIC && is_crc_right(leaf) ? 0 : -EBADMSG;
 }
 

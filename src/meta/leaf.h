@@ -36,8 +36,9 @@ struct leaf_header {
 	uint32_t index;             /* in the snapshot */
 	uint32_t packed;            /* bytes that are behind the header instead of the records; 0 */
 	uint64_t lsn;               /* before its first record; when the snapshot began */
-	uint64_t base_ns; /* of a log: what the clock of the slots is ahead of node_now_ns() */
-	uint64_t memory;  /* of a log: who begins from files alone has another one */
+	uint64_t base_ns;   /* of a log: what the clock of the slots is ahead of node_now_ns() */
+	uint64_t memory;    /* of a log: who begins from files alone has another one */
+	uint64_t memory_ns; /* when that was begun, node_now_ns() of then; not in the crc */
 };
 
 void leaf_header_put(uint8_t *leaf, const struct leaf_header *h);

@@ -100,6 +100,7 @@ static struct leaf *leaf_new(struct oplog *l)
 					   .seed = l->seed,
 					   .incarnation = l->incarnation,
 					   .memory = l->memory,
+					   .memory_ns = l->memory_ns,
 					   .number = l->next_number++ } };
 	list_init(&leaf->link);
 	return leaf;

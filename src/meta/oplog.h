@@ -73,7 +73,7 @@ struct oplog {
 	struct oplog_config config;
 	struct loop *loop;
 	struct helper *helper;
-	uint64_t seed, incarnation, memory, base_ns, next_number;
+	uint64_t seed, incarnation, memory, memory_ns, base_ns, next_number;
 	struct list leaves; /* oldest first; the last is open */
 	struct leaf *open, *spare;
 	struct list snapshot; /* leaves of the last whole one */
@@ -94,7 +94,8 @@ struct oplog {
 
 /*
  * After oplog_recover(), which has set seed, incarnation, lsn and leaves; or of a new shard
- * with these set by the caller, who sets base_ns and memory always. Blocks for the first leaf.
+ * with these set by the caller, who sets base_ns, memory and memory_ns always. Blocks for the first
+ * leaf.
  */
 int oplog_open(struct oplog *l, const struct oplog_config *config, struct loop *loop);
 /*
@@ -136,7 +137,7 @@ struct recovered {
 	/* The machine has not been started since, so base_ns of then still holds, and its memory.
 	 */
 	bool has_clock;
-	uint64_t base_ns, memory;
+	uint64_t base_ns, memory, memory_ns;
 	char words[600]; /* of an error: what, where, what now */
 
 	/* Of -EUCLEAN in a file: from there on nothing can be believed. */

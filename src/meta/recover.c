@@ -470,6 +470,7 @@ static void go_on(struct found *f)
 	f->ret->has_clock = true;
 	f->ret->base_ns = last->header.base_ns;
 	f->ret->memory = last->header.memory;
+	f->ret->memory_ns = last->header.memory_ns;
 	last->is_closed = false;
 	l->open = last;
 }

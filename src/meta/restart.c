@@ -144,11 +144,16 @@ int shard_recover(struct shard *s, const struct oplog_config *config)
 	plan_slots(s);
 	for (struct slot *slot = slot_from(s, 0); slot; slot = slot_from(s, slot->number + 1))
 		jobs_over_tell(slot);
-	if (what.memory)
-		s->incarnation = what.memory; /* it is still the same */
+	if (what.memory) { /* it is still the same */
+		s->incarnation = what.memory;
+		s->memory_ns = what.memory_ns;
+	}
 	s->recovered_snapshot = what.snapshot_number;
 	s->was_blank = s->is_blank && what.is_found;
 	s->is_blank = false; /* what is made from now on */
+	/* Whoever was told on before this memory was there has no lease after that time. */
+	s->has_forgotten = what.is_found && s->incarnation != s->log.incarnation &&
+			   s->loop->now_ns < s->memory_ns + SERVE_MS * MS;
 	s->has_gone_on = what.is_found;
 	if (what.is_found)
 		log_info("went on from what was left shard=%u lsn=%llu snapshot_lsn=%llu "

@@ -402,6 +402,7 @@ static int log_open(struct shard *s)
 		s->log.config.media = NULL;
 	s->log.base_ns = s->base_ns;
 	s->log.memory = s->incarnation;
+	s->log.memory_ns = s->memory_ns;
 	if (s->log.memory != s->log.incarnation) /* others were before it */
 		ids_go_ahead(s);
 	if (r == 0)
@@ -432,7 +433,7 @@ int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
 			     .serve_lines = { .run = lines_work } };
 	s->incarnation = node_random_u64() | 1;
 	s->seed = node_random_u64();
-	s->opened_ns = s->looked_ns = l->now_ns;
+	s->opened_ns = s->looked_ns = s->memory_ns = l->now_ns;
 	s->base_ns = node_wall_ns() - node_now_ns();
 	s->awake_ns = shard_now(s);
 	list_init(&s->conns);

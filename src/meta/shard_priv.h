@@ -157,6 +157,7 @@ struct shard {
 	struct net *net;
 	struct shard_config config;
 	uint64_t incarnation; /* of its memory: who goes on from files alone has another one */
+	uint64_t memory_ns;   /* when that was begun */
 	uint64_t seed, opened_ns, base_ns, looked_ns;
 	uint64_t succeeded_ns;   /* when it went on from a predecessor's state; 0: it did not */
 	uint64_t proxy_lost_ns;  /* the last connection of a proxy was lost; 0: none */
@@ -181,11 +182,12 @@ struct shard {
 	struct task late;
 	unsigned late_turns;
 	bool is_closing, is_retrying;
-	bool is_left;     /* to a successor */
-	bool has_gone_on; /* from what a predecessor left */
-	bool is_blank;    /* it goes on from files alone: small values are not in memory */
-	bool is_lacking;  /* a predecessor did, and was in turn killed: some are still lost */
-	bool was_blank;   /* likewise, and it has: what happened last is perhaps forgotten */
+	bool is_left;       /* to a successor */
+	bool has_gone_on;   /* from what a predecessor left */
+	bool is_blank;      /* it goes on from files alone: small values are not in memory */
+	bool is_lacking;    /* a predecessor did, and was in turn killed: some are still lost */
+	bool was_blank;     /* likewise, and it has: sessions are over */
+	bool has_forgotten; /* it, or one a moment before it: something that was told on, perhaps */
 
 	struct htable waited, looking, job_waits; /* looking: LOOKUPs, by session and request */
 	struct list all_waited, woken;

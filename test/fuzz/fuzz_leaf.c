@@ -43,7 +43,7 @@ static void same_header(const struct leaf_header *a, const struct leaf_header *b
 	REQUIRE(a->kind == b->kind && a->shard == b->shard && a->shard_count == b->shard_count);
 	REQUIRE(a->seed == b->seed && a->incarnation == b->incarnation && a->lsn == b->lsn);
 	REQUIRE(a->number == b->number && a->index == b->index && a->base_ns == b->base_ns);
-	REQUIRE(a->memory == b->memory);
+	REQUIRE(a->memory == b->memory && a->memory_ns == b->memory_ns);
 }
 
 /* Whatever it says, nobody reads outside of it. */

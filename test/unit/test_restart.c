@@ -1683,6 +1683,38 @@ static void what_went_with_the_power_is_not_told_on_when_it_is_put_again(void **
 	end();
 }
 
+static void who_comes_after_one_who_has_not_waited_for_that_waits_himself(void **state)
+{
+	begin(true, true);
+	start();
+	create(0);
+	file_all();
+	assert_true(put_takes(0, "a") < 100 * MS);
+	cut_power();
+	start();
+	assert_int_equal(look_error(0, "a"), -ENOENT);
+	for (int i = 0; i < 2; i++) {
+		turn_for(SECOND / 10);
+		kill_9();
+		start();
+	}
+	assert_in_range(put_takes(0, "a"), 450 * MS, 600 * MS);
+	assert_true(put_takes(0, "b") < 100 * MS);
+	end();
+}
+
+/* Nobody was told of anything before the first memory there was. */
+static void who_comes_after_the_first_one_does_not_wait(void **state)
+{
+	begin(true, true);
+	start();
+	create(0);
+	kill_9();
+	start();
+	assert_true(put_takes(0, "a") < 100 * MS);
+	end();
+}
+
 #define T(name) cmocka_unit_test(name)
 
 int main(void)
@@ -1728,6 +1760,8 @@ int main(void)
 		T(a_successor_acknowledges_no_end_before_old_leases_are_over),
 		T(a_successor_acknowledges_no_removal_before_old_leases_are_over),
 		T(what_went_with_the_power_is_not_told_on_when_it_is_put_again),
+		T(who_comes_after_one_who_has_not_waited_for_that_waits_himself),
+		T(who_comes_after_the_first_one_does_not_wait),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
