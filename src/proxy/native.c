@@ -337,6 +337,37 @@ static int hello(struct op *op, const struct hello_req *req, struct access *a, s
 	return -EKEYREJECTED;
 }
 
+/* Has the job ended, as far as we have heard, since so many others had? */
+static bool has_ended_since(const struct proxy *p, uint64_t job, uint64_t count)
+{
+	while (count < p->ended_count)
+		if (p->ended_jobs[count++ % ENDED_JOBS] == job)
+			return true;
+	return false;
+}
+
+/*
+ * That a job lives may have been said before its end, and be heard after it: who is bound to it
+ * then is cut by nobody.
+ */
+static int hello_living(struct op *op, const struct hello_req *req, struct access *a,
+			struct token *t, struct job_show_rep *job)
+{
+	const struct proxy *p = op->proxy;
+	uint64_t ended_count;
+	int r;
+
+	do {
+		ended_count = p->ended_count;
+		r = hello(op, req, a, t, job);
+	} while (r == 0 && p->ended_count - ended_count > ENDED_JOBS); /* not all are known */
+	if (r == 0 && has_ended_since(p, a->job, ended_count)) {
+		r = -EIDRM;
+		snprintf(op->why, sizeof(op->why), "%s", token_why(r));
+	}
+	return r;
+}
+
 static void hello_run(struct fiber *self)
 {
 	struct op *op = container_of(self, struct op, fiber);
@@ -350,7 +381,7 @@ static void hello_run(struct fiber *self)
 	int x = a ? hello_req_get(&body, &req) : -ENOMEM;
 
 	if (x == 0)
-		x = hello(op, &req, a, &token, &job);
+		x = hello_living(op, &req, a, &token, &job);
 	if (x == 0 && (r->conn->is_closed || r->conn->access))
 		x = r->conn->access ? -EINVAL : -ECANCELED;
 	if (x < 0) {
@@ -552,6 +583,7 @@ void proxy_job_over(struct proxy *p, uint64_t job)
 		if (c->access && c->access->role == ROLE_JOB && c->access->job == job)
 			job_over_of(p, c);
 	}
+	p->ended_jobs[p->ended_count++ % ENDED_JOBS] = job;
 	uids_job_over(p, job);
 	index_job_over(p, job);
 }

@@ -9,6 +9,9 @@
 #include "shm/memory.h"
 #include "wire/extent.h"
 
+/* The last so many jobs that have ended: HELLOs that were under way are compared with them. */
+#define ENDED_JOBS 64
+
 struct proxy {
 	struct net *net;
 	struct loop *loop;
@@ -33,6 +36,8 @@ struct proxy {
 	struct timer index_look;
 	struct loop_tally tally; /* where nobody has more than this one */
 	uint64_t started_ns;
+	uint64_t ended_jobs[ENDED_JOBS]; /* the nth at n % ENDED_JOBS */
+	uint64_t ended_count;
 	bool is_stopping;
 };
 

@@ -3,13 +3,15 @@
  * look: into the servers, past their doors: what must hold inside of them at every
  * moment, and what must be left when all is over. A file of its own for each, for their
  * insides have the same names for different things: look_catalog.c, look_shard.c,
- * look_store.c, look_core.c.
+ * look_store.c, look_core.c, look_proxy.c.
  */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "base/cursor.h"
 
 struct catalog;
 struct core;
@@ -34,6 +36,9 @@ unsigned store_segments(struct store *s, struct owned *list, unsigned cap);
 
 /* Its session at each shard; 0: none yet. */
 unsigned core_sessions(const struct core *c, uint64_t *list, unsigned cap);
+struct proxy;
+/* How many connections are bound to the job of this name. */
+unsigned proxy_functions(const struct proxy *p, struct slice job);
 struct direct;
 struct core *direct_core(const struct direct *d);
 uint64_t shard_lsn(const struct shard *s); /* grows with each change */

@@ -955,6 +955,52 @@ static unsigned segments_owned(void)
 	return n;
 }
 
+static int64_t get_of_mine(struct wadi_op *o)
+{
+	memcpy(o->w->token, cluster.clients[0]->w->token, sizeof(o->w->token));
+	results[3] = get(o, "a");
+	return 0;
+}
+
+/*
+ * Metadata has said that the job lives, and then that it has ended, and both come to the proxy at
+ * once: nobody is bound to it any more.
+ */
+static void no_function_is_bound_to_a_job_that_has_ended(void **state)
+{
+	unsigned bound = 0;
+
+	for (unsigned nth = 1; nth <= 8; nth++) {
+		struct sim_watch w = { .left = nth };
+		static struct wadi_op other;
+		unsigned left;
+
+		cluster_begin(nth, 500000);
+		client_runs(join_mine);
+		w.a = cluster.meta->id;
+		w.b = cluster.proxies[0]->id;
+		list_init(&w.link);
+		sim_watch(cluster.sim, &w);
+		starts_on(cluster.clients[2], &other, get_of_mine);
+		run_for(1000 * MS);
+		sim_unwatch(&w);
+		bound += proxy_functions(cluster.proxies[0]->proxy, slice_of("mine"));
+		sim_stall(cluster.sim, w.a, w.b, true);
+		starts_on(cluster.clients[1], &op, end_mine);
+		run_for(2000 * MS);
+		assert_true(op.has_ended);
+		assert_int_equal(results[6], 0);
+		sim_stall(cluster.sim, w.a, w.b, false);
+		run_for(100 * MS);
+		left = proxy_functions(cluster.proxies[0]->proxy, slice_of("mine"));
+		cluster_close(&cluster);
+		assert_true(other.has_ended);
+		assert_int_equal(results[3], -EIDRM);
+		assert_int_equal(left, 0);
+	}
+	assert_in_range(bound, 1, 7); /* some had been before it ended */
+}
+
 /* It has a proxy of its own, which nobody comes after. */
 static void what_a_killed_function_had_open_is_given_back(void **state)
 {
@@ -1636,6 +1682,7 @@ int main(void)
 		cmocka_unit_test(a_read_that_the_power_took_back_is_not_taken_for_used),
 		cmocka_unit_test(nor_is_a_read_of_a_session_that_was_over),
 		cmocka_unit_test(that_a_job_has_ended_is_heard_though_it_is_told_late),
+		cmocka_unit_test(no_function_is_bound_to_a_job_that_has_ended),
 		cmocka_unit_test(no_version_is_given_twice_when_the_power_was_cut),
 		cmocka_unit_test(a_job_that_has_ended_stays_so_when_the_power_is_cut),
 		cmocka_unit_test(odd_parts_take_no_more_than_they_need),
