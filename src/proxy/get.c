@@ -129,6 +129,10 @@ void proxy_buffers_wanted(struct proxy *p)
 	cut_stuck(p, 0);
 }
 
+/* Between two looks for what is not where it was. */
+#define LOOK_NS_MIN 1000000ull
+#define LOOK_NS_MAX 100000000ull
+
 #define TOO_MANY_WAIT                                                                           \
 	"in this proxy " TEXT_OF(GETS_WAITING_MAX) " gets wait for their object, which is its " \
 						   "limit; WAIT for it, and get it then"
@@ -175,6 +179,29 @@ static const char *why_not_read(const struct op *op, int x)
 	}
 }
 
+/*
+ * What it was about is not where it was. Replaced or removed meanwhile: what is there now? Or its
+ * store has begun anew, and metadata will soon know: after the first time there is a pause, which
+ * doubles.
+ */
+static int look_again(struct op *op, struct reading *g, uint64_t *pause_ns)
+{
+	struct core *core = op->proxy->core;
+	uint64_t until_ns = op->proxy->loop->now_ns + *pause_ns, due_ns = op->request->due_ns;
+	int r = 0;
+
+	object_release(core, &g->found, false);
+	answer_leave(op);
+	if (*pause_ns > 0) {
+		op_turn_over(op);
+		r = core_sleep(core, until_ns < due_ns ? until_ns : due_ns);
+	}
+	*pause_ns = *pause_ns > 0 ? 2 * *pause_ns : LOOK_NS_MIN;
+	if (*pause_ns > LOOK_NS_MAX)
+		*pause_ns = LOOK_NS_MAX;
+	return r;
+}
+
 static int find_and_read(struct op *op, struct reading *g, const struct get_req *req)
 {
 	struct core *core = op->proxy->core;
@@ -182,6 +209,7 @@ static int find_and_read(struct op *op, struct reading *g, const struct get_req 
 	uint64_t wait_due_ns = op->proxy->loop->now_ns + req->wait_ms * 1000000ull;
 	uint32_t take = req->take && req->take < FRAME_PAYLOAD_MAX ? req->take : FRAME_PAYLOAD_MAX;
 	uint32_t near_from = core_has_pool(core) ? req->near_from : 0;
+	uint64_t pause_ns = 0;
 	bool may_view = req->is_view;
 	int x;
 
@@ -213,9 +241,9 @@ static int find_and_read(struct op *op, struct reading *g, const struct get_req 
 			x = object_read(core, &g->found, req->offset, len, due_ns, &op->span);
 		if (x != -ESTALE || op->proxy->loop->now_ns >= due_ns)
 			break;
-		/* It was replaced or removed between the two: what is there now? */
-		object_release(core, &g->found, false);
-		answer_leave(op);
+		x = look_again(op, g, &pause_ns);
+		if (x < 0)
+			return x;
 	}
 	if (x < 0) {
 		object_release(core, &g->found, false);

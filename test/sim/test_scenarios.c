@@ -1001,6 +1001,51 @@ static void no_function_is_bound_to_a_job_that_has_ended(void **state)
 	assert_in_range(bound, 1, 7); /* some had been before it ended */
 }
 
+static int64_t put_a_large_one(struct wadi_op *o)
+{
+	results[2] = put(o, "a", 200000);
+	return 0;
+}
+
+static int64_t get_the_large_one(struct wadi_op *o)
+{
+	results[3] = get(o, "a");
+	return 0;
+}
+
+/* Stores have begun anew, and metadata does not hear of it for a while. */
+static void what_a_store_does_not_have_is_not_asked_for_all_the_time(void **state)
+{
+	struct sim_watch w = { .left = 1000000 };
+	unsigned asked;
+
+	cluster_begin(1, 100000);
+	client_runs(join_mine);
+	client_runs(put_a_large_one);
+	assert_int_equal(results[2], 0);
+	for (unsigned i = 0; i < SHAPE_STORES; i++) {
+		sim_stall(cluster.sim, cluster.meta->id, cluster.stores[i]->id, true);
+		process_kill(cluster.stores[i]);
+		process_start(cluster.stores[i]);
+	}
+	w.a = cluster.meta->id;
+	w.b = cluster.proxies[0]->id;
+	list_init(&w.link);
+	client_starts(get_the_large_one);
+	sim_watch(cluster.sim, &w);
+	run_for(4000 * MS);
+	sim_unwatch(&w);
+	asked = 1000000 - w.left;
+	assert_false(op.has_ended);
+	for (unsigned i = 0; i < SHAPE_STORES; i++)
+		sim_stall(cluster.sim, cluster.meta->id, cluster.stores[i]->id, false);
+	run_for(1000 * MS);
+	assert_true(op.has_ended);
+	assert_int_equal(results[3], -EREMOTEIO);
+	cluster_close(&cluster);
+	assert_in_range(asked, 40, 400); /* heartbeats and renewals among them */
+}
+
 /* It has a proxy of its own, which nobody comes after. */
 static void what_a_killed_function_had_open_is_given_back(void **state)
 {
@@ -1683,6 +1728,7 @@ int main(void)
 		cmocka_unit_test(nor_is_a_read_of_a_session_that_was_over),
 		cmocka_unit_test(that_a_job_has_ended_is_heard_though_it_is_told_late),
 		cmocka_unit_test(no_function_is_bound_to_a_job_that_has_ended),
+		cmocka_unit_test(what_a_store_does_not_have_is_not_asked_for_all_the_time),
 		cmocka_unit_test(no_version_is_given_twice_when_the_power_was_cut),
 		cmocka_unit_test(a_job_that_has_ended_stays_so_when_the_power_is_cut),
 		cmocka_unit_test(odd_parts_take_no_more_than_they_need),
