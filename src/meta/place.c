@@ -222,7 +222,10 @@ static void answer_grants(struct asking *a, struct slice grants)
 	parked_reply_with(&a->parked, &w, &b->payload);
 }
 
-/* The store has granted. False: there was no memory to note it, so it is asked again. */
+/*
+ * The store has granted. False: there was no memory, or no room in the log, to note it, so it is
+ * asked again.
+ */
 static bool granted(struct asking *a, uint64_t stamp_ns, struct slice grants)
 {
 	struct shard *s = a->shard;
@@ -234,7 +237,9 @@ static bool granted(struct asking *a, uint64_t stamp_ns, struct slice grants)
 	catalog_ask_over(a->slot->catalog, req.job, a->bytes);
 	a->bytes = 0;
 	r = catalog_grant(a->slot->catalog, &req, stamp_ns, grants, shard_now(s), &s->wake_out);
-	if (r == -ENOMEM)
+	if (r == -ENOBUFS)
+		asking_refuse(a, r, s->wake_out.detail);
+	if (r == -ENOMEM || r == -ENOBUFS)
 		return false;
 	if (a->store)
 		store_note(a->store, a->slot);

@@ -1536,6 +1536,40 @@ static void an_address_that_finds_no_room_in_the_log_is_noted_when_there_is_some
 	assert_string_equal(noted_address(job), "tcp://store:2");
 }
 
+/* The store has granted it, and is asked again until that is noted. */
+static void a_grant_that_finds_no_room_in_the_log_is_not_forgotten(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+
+	store.keeps = store.had_granted = true;
+	store.grants[0] = grant_of(1);
+	store.grant_count = 1;
+	store_hello(&store);
+	waits_at_store(&a, job, 1);
+	store.keeps = false;
+	set_log_full(true);
+	answer_segment(TAKE_PTR(store.kept), store.last_stamp);
+	assert_int_equal(wait_for(&a), -ENOBUFS);
+	turn_for(5 * SECOND);
+	set_log_full(false);
+	WAIT_FOR(store.frees == 1);
+	assert_int_equal(shard->asking_count, 0);
+	/* Whoever asks for it again has it. */
+	store.keeps = true;
+	store.grants[0] = grant_of(2);
+	waits_at_store(&a, job, 2);
+	store.keeps = false;
+	set_log_full(true);
+	answer_segment(TAKE_PTR(store.kept), store.last_stamp);
+	assert_int_equal(wait_for(&a), -ENOBUFS);
+	set_log_full(false);
+	assert_int_equal(lease(&a, job, 2, 10000), 0);
+	assert_int_equal(GET(&a, lease).count, 1);
+	turn_for(5 * SECOND);
+	assert_int_equal(store.frees, 1);
+	assert_int_equal(shard->asking_count, 0);
+}
+
 /* Its writer may come back, and what it wrote is there. */
 static void a_fenced_segment_is_given_up_when_somebody_has_waited_for_room(void **state)
 {
@@ -2811,6 +2845,7 @@ int main(void)
 		T(an_ask_that_was_late_is_settled_all_the_same),
 		T(an_ask_whose_last_asker_is_gone_is_withdrawn),
 		T(an_ask_that_is_given_up_is_withdrawn_at_once),
+		T(a_grant_that_finds_no_room_in_the_log_is_not_forgotten),
 		T(who_comes_back_while_his_ask_is_withdrawn_is_asked_for_anew),
 		T(an_ask_of_a_session_that_is_over_is_withdrawn),
 		T(an_ask_that_nobody_wants_ends_with_its_stores_connection),
