@@ -178,8 +178,12 @@ int piece_try(struct core *c, uint64_t job, uint32_t len, struct piece *ret);
 /* The same, and leases: `age_ns` is the age of the put. `why` gets the server's words. */
 int piece_reserve(struct core *c, uint64_t job, uint32_t len, uint64_t age_ms, uint64_t due_ns,
 		  struct piece *ret, char *why, size_t why_cap);
-/* The bytes are there: sums them, sends them if the segment is elsewhere, and describes them. */
-int piece_fill(struct core *c, struct piece *p, uint64_t due_ns, struct extent *ret);
+/*
+ * The bytes are there: sums them, sends them if the segment is elsewhere, and describes them. Their
+ * table of sums may have to wait for room, too.
+ */
+int piece_fill(struct core *c, struct piece *p, uint64_t due_ns, struct extent *ret, char *why,
+	       size_t why_cap);
 /* Committed, or never to be. Fine after a failure. */
 void piece_end(struct core *c, struct piece *p);
 
@@ -211,7 +215,7 @@ size_t place_sums_len(const struct place *p);
 /* Its author has written it, and summed it with the seed: place_sums_len() bytes, as on the wire.
  */
 int place_fill(struct core *c, struct place *p, struct slice sums, uint64_t due_ns,
-	       struct extent *ret);
+	       struct extent *ret, char *why, size_t why_cap);
 /* Committed, or never to be. Fine after a failure. */
 void place_end(struct core *c, struct place *p);
 /* Others wait for space: a place is not kept for longer than HOLD_MS_MAX. */

@@ -214,13 +214,14 @@ void leases_close(struct core *c);
 int author_reserve(struct core *c, uint64_t job, uint64_t author, uint32_t len, uint64_t age_ms,
 		   uint64_t due_ns, struct piece *ret, char *why, size_t why_cap);
 /* Room for a short run of bytes that go with another extent: its table of sums. */
-int table_reserve(struct core *c, uint64_t job, uint32_t len, uint64_t due_ns, struct piece *ret);
+int table_reserve(struct core *c, uint64_t job, uint32_t len, uint64_t due_ns, struct piece *ret,
+		  char *why, size_t why_cap);
 /*
  * The table of a long piece goes where short objects go. `sums`: all of them, as they are to lie
  * there; NULL: they are made of the bytes.
  */
 int piece_table(struct core *c, struct piece *p, const void *sums, uint64_t due_ns,
-		struct extent *ret);
+		struct extent *ret, char *why, size_t why_cap);
 /* Its bytes are where they belong, and not ours to touch any more; the room stays reserved. */
 void piece_leave(struct core *c, struct piece *p);
 /*

@@ -501,7 +501,8 @@ static int table_take(struct fill *f, uint32_t len, struct piece *ret)
 }
 
 /* Tables of sums go behind the bytes; if there is no room, where short objects of the job go. */
-static int write_table(struct fill *f, struct fill_extent *x, uint64_t due_ns)
+static int write_table(struct fill *f, struct fill_extent *x, uint64_t due_ns, char *why,
+		       size_t why_cap)
 {
 	uint32_t len = extent_table_count(x->extent.len) * 4;
 	struct piece piece;
@@ -510,7 +511,7 @@ static int write_table(struct fill *f, struct fill_extent *x, uint64_t due_ns)
 	for (int i = 0; r == -ESTALE && i < FENCED_TRIES; i++) {
 		r = table_take(f, len, &piece);
 		if (r == -EAGAIN)
-			r = table_reserve(f->core, f->job, len, due_ns, &piece);
+			r = table_reserve(f->core, f->job, len, due_ns, &piece, why, why_cap);
 		if (r < 0)
 			return r;
 		memcpy(piece.ptr, x->table, len);
@@ -531,7 +532,7 @@ static int write_table(struct fill *f, struct fill_extent *x, uint64_t due_ns)
 }
 
 /* Those that an earlier commit has written are there. */
-static int write_tables(struct fill *f, uint64_t due_ns)
+static int write_tables(struct fill *f, uint64_t due_ns, char *why, size_t why_cap)
 {
 	int r = end_extent(f);
 
@@ -543,7 +544,7 @@ static int write_tables(struct fill *f, uint64_t due_ns)
 		return -ENOMEM;
 	for (unsigned i = 0; i < f->extent_count && r == 0; i++)
 		if (f->extents[i].table && !f->extents[i].is_written)
-			r = write_table(f, &f->extents[i], due_ns);
+			r = write_table(f, &f->extents[i], due_ns, why, why_cap);
 	return r;
 }
 
@@ -605,7 +606,7 @@ int fill_commit(struct fill *f, const struct how *how, uint64_t due_ns, struct c
 		snprintf(why, why_cap, "a part of it did not arrive");
 		return -ECANCELED;
 	}
-	r = write_tables(f, due_ns);
+	r = write_tables(f, due_ns, why, why_cap);
 	if (r < 0)
 		return r;
 	if (f->extent_count > 1)

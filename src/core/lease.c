@@ -410,11 +410,10 @@ void author_over(struct core *c, uint64_t job, uint64_t author)
 	c->config.reach_ops->author_over(c->config.reach, job, author);
 }
 
-int table_reserve(struct core *c, uint64_t job, uint32_t len, uint64_t due_ns, struct piece *ret)
+int table_reserve(struct core *c, uint64_t job, uint32_t len, uint64_t due_ns, struct piece *ret,
+		  char *why, size_t why_cap)
 {
-	char why[8];
-
-	return piece_reserve(c, job, len, HOLDER_AGE_MS, due_ns, ret, why, sizeof(why));
+	return piece_reserve(c, job, len, HOLDER_AGE_MS, due_ns, ret, why, why_cap);
 }
 
 /* Seals what nothing was put into for a while. True: the writer has nothing, and was forgotten. */

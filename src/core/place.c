@@ -126,7 +126,7 @@ size_t place_sums_len(const struct place *p)
 }
 
 int place_fill(struct core *c, struct place *p, struct slice sums, uint64_t due_ns,
-	       struct extent *ret)
+	       struct extent *ret, char *why, size_t why_cap)
 {
 	const struct segment *s = p->piece.segment;
 	uint32_t count = extent_table_count(p->piece.len);
@@ -141,7 +141,7 @@ int place_fill(struct core *c, struct place *p, struct slice sums, uint64_t due_
 				.len = p->piece.len,
 				.seed = p->seed };
 	if (count > 0)
-		return piece_table(c, &p->piece, sums.ptr, due_ns, ret);
+		return piece_table(c, &p->piece, sums.ptr, due_ns, ret, why, why_cap);
 	ret->crc = get_u32(&cur);
 	return 0;
 }

@@ -119,11 +119,11 @@ static int sum_bytes(struct core *c, const struct piece *p, struct wcur *to, uin
 }
 
 int piece_table(struct core *c, struct piece *p, const void *sums, uint64_t due_ns,
-		struct extent *ret)
+		struct extent *ret, char *why, size_t why_cap)
 {
 	uint32_t len = extent_table_count(p->len) * 4;
 	struct piece table;
-	int r = table_reserve(c, p->segment->job, len, due_ns, &table);
+	int r = table_reserve(c, p->segment->job, len, due_ns, &table, why, why_cap);
 	struct wcur w;
 
 	if (r < 0)
@@ -145,7 +145,8 @@ int piece_table(struct core *c, struct piece *p, const void *sums, uint64_t due_
 	return r;
 }
 
-int piece_fill(struct core *c, struct piece *p, uint64_t due_ns, struct extent *ret)
+int piece_fill(struct core *c, struct piece *p, uint64_t due_ns, struct extent *ret, char *why,
+	       size_t why_cap)
 {
 	int r = 0;
 
@@ -157,7 +158,7 @@ int piece_fill(struct core *c, struct piece *p, uint64_t due_ns, struct extent *
 	if (p->len <= CHECK_PIECE)
 		ret->crc = crc_more(crc_begin(ret->seed), p->ptr, p->len);
 	else
-		r = piece_table(c, p, NULL, due_ns, ret);
+		r = piece_table(c, p, NULL, due_ns, ret, why, why_cap);
 	if (r == 0)
 		r = piece_send(c, p, due_ns);
 	return r;

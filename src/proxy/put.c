@@ -110,9 +110,11 @@ static void commit(struct fiber *self)
 		x = object_commit_value(core, op->job, &how, r->payload, r->payload_len, r->due_ns,
 					&done, op->why, sizeof(op->why));
 	} else if (x == 0) {
-		x = piece_fill(core, &op->piece, r->due_ns, &extent);
-		snprintf(op->why, sizeof(op->why), "%s",
-			 core_words(core, x, "for the bytes, or the table of their checksums"));
+		x = piece_fill(core, &op->piece, r->due_ns, &extent, op->why, sizeof(op->why));
+		if (x < 0 && !op->why[0])
+			snprintf(op->why, sizeof(op->why), "%s",
+				 core_words(core, x,
+					    "for the bytes, or the table of their checksums"));
 		if (x == 0)
 			x = object_commit(core, op->job, &how, &extent, 1, r->due_ns, &done,
 					  op->why, sizeof(op->why));

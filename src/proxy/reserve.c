@@ -289,7 +289,7 @@ static int fill(struct op *op, struct extent *ret)
 		size_t len = place_sums_len(p);
 		const uint8_t *of = rcur_take(&sums, len);
 		int x = of ? place_fill(op->proxy->core, p, (struct slice){ of, len }, r->due_ns,
-					&ret[i])
+					&ret[i], op->why, sizeof(op->why))
 			   : -EINVAL;
 
 		if (x < 0)

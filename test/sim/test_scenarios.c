@@ -457,6 +457,25 @@ static int64_t join_small(struct wadi_op *o)
 	return 0;
 }
 
+static int64_t fill_the_quota(struct wadi_op *o)
+{
+	results[1] = upload(o, "a", 1, (uint32_t)quota, 65536, 524288);
+	snprintf((char *)got, sizeof(got), "%s", o->why);
+	return 0;
+}
+
+/* All of it is used by the bytes, and the table of their sums has no place: which says so. */
+static void a_table_of_sums_without_a_place_says_why(void **state)
+{
+	quota = 1u << 20;
+	cluster_begin(1, 20 * MS);
+	client_runs(join_small);
+	client_runs(fill_the_quota);
+	cluster_close(&cluster);
+	assert_int_equal(results[1], -EDQUOT);
+	assert_non_null(strstr((char *)got, "quota of 1048576"));
+}
+
 /* Has a segment of the quota for a while. */
 static int64_t hesitate(struct wadi_op *o)
 {
@@ -1728,6 +1747,7 @@ int main(void)
 		cmocka_unit_test(nor_is_a_read_of_a_session_that_was_over),
 		cmocka_unit_test(that_a_job_has_ended_is_heard_though_it_is_told_late),
 		cmocka_unit_test(no_function_is_bound_to_a_job_that_has_ended),
+		cmocka_unit_test(a_table_of_sums_without_a_place_says_why),
 		cmocka_unit_test(what_a_store_does_not_have_is_not_asked_for_all_the_time),
 		cmocka_unit_test(no_version_is_given_twice_when_the_power_was_cut),
 		cmocka_unit_test(a_job_that_has_ended_stays_so_when_the_power_is_cut),

@@ -223,7 +223,7 @@ static int put(const char *path, const uint8_t *bytes, uint32_t len)
 	if (r < 0)
 		return r;
 	memcpy(p.ptr, bytes, len);
-	r = piece_fill(core, &p, due(), &e);
+	r = piece_fill(core, &p, due(), &e, why, sizeof(why));
 	if (r == 0)
 		r = object_commit(core, job, &how, &e, 1, due(), &done, why, sizeof(why));
 	piece_end(core, &p);
@@ -690,7 +690,7 @@ static void play_places(void)
 		write_place(&places[i], sample + at, sums);
 		note("fill:%d ", place_fill(core, &places[i],
 					    (struct slice){ sums, place_sums_len(&places[i]) },
-					    due(), &extents[i]));
+					    due(), &extents[i], why, sizeof(why)));
 	}
 	/* Where they may not write: their sums, and what we put. */
 	note("table:%d ", extents[0].table_segment != a.segment &&
@@ -739,7 +739,7 @@ static void play_large_place(void)
 	segments_lose(core, job, NULL);
 	note("stale:%d ",
 	     place_fill(core, &places[0], (struct slice){ sums, place_sums_len(&places[0]) }, due(),
-			&e));
+			&e, why, sizeof(why)));
 	for (int i = 0; i < n; i++)
 		place_end(core, &places[i]);
 }
@@ -1406,7 +1406,7 @@ static void play_long_sums(void)
 	neighbor.must_end = neighbor.has_ended = false;
 	(void)fiber_start(&loop->fibers, &neighbor.fiber, neighbor_run, NULL);
 	before = neighbor.turns;
-	note("fill:%d ", piece_fill(core, &p, due(), &e));
+	note("fill:%d ", piece_fill(core, &p, due(), &e, why, sizeof(why)));
 	summed = neighbor.turns;
 	note("read:%d ", object_read(core, &found, 0, len, due(), &s));
 	note("turns:%d,%d ", summed - before >= 3, neighbor.turns - summed >= 3);
