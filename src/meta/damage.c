@@ -29,7 +29,8 @@ static uint64_t seed_of(const struct list *leaves)
 	return 0;
 }
 
-struct records_behind damaged_behind(struct found *f, struct leaf *leaf, uint32_t at)
+/* The records that can be found behind a place in a leaf whose header perhaps cannot be read. */
+static unsigned count_behind(struct found *f, struct leaf *leaf, uint32_t at)
 {
 	struct leaf_header h = leaf->header;
 	char name[ARCHIVE_NAME_MAX];
@@ -41,8 +42,8 @@ struct records_behind damaged_behind(struct found *f, struct leaf *leaf, uint32_
 		h.seed = h.seed ? h.seed : seed_of(&f->log->leaves);
 	}
 	if (found_bytes(f, leaf, &bytes, &len, name) < 0)
-		return (struct records_behind){ 0 };
-	return records_behind(bytes, len, &h, at < LEAF_HEADER ? LEAF_HEADER : at);
+		return 0;
+	return records_behind(bytes, len, &h, at < LEAF_HEADER ? LEAF_HEADER : at).count;
 }
 
 /* What can be read of that which a repair gives up. */
@@ -56,12 +57,12 @@ static uint64_t count_lost(struct found *f, struct leaf *leaf, uint32_t at)
 			struct leaf *other = container_of(i, struct leaf, link);
 
 			if (other->header.number > f->ret->snapshot_number)
-				count += damaged_behind(f, other, 0).count;
+				count += count_behind(f, other, 0);
 		}
 		from = f->log->leaves.next;
 	}
 	for (struct list *i = from; i != &f->log->leaves; i = i->next, at = 0)
-		count += damaged_behind(f, container_of(i, struct leaf, link), at).count;
+		count += count_behind(f, container_of(i, struct leaf, link), at);
 	return count;
 }
 

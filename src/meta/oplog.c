@@ -259,14 +259,21 @@ static void file_begin(struct oplog *l)
 		leaf = l->open; /* all of it is written, and not synced yet */
 	if (!leaf)
 		return;
-	/* So no file is synced before those that come before it. */
-	f->must_sync |= leaf->is_closed;
-	l->after_ns = 0;
 	f->leaf = leaf;
 	f->from = leaf->filed;
-	f->to = leaf->used;
-	f->lsn = leaf->last_lsn;
 	f->is_busy = true;
+	if (leaf->synced == 0) {
+		/* The header alone: a file without one that has anything else is damaged. */
+		f->must_sync = true;
+		f->to = LEAF_HEADER;
+		f->lsn = leaf->header.lsn;
+	} else {
+		/* So no file is synced before those that come before it. */
+		f->must_sync |= leaf->is_closed;
+		f->to = leaf->used;
+		f->lsn = leaf->last_lsn;
+		l->after_ns = 0;
+	}
 	timer_stop(l->loop, &l->lazy);
 	helper_do(l->helper, &f->work);
 }
@@ -319,8 +326,8 @@ static void file_done(struct work *w)
 			leaf->synced = f->to;
 			l->synced_lsn = f->lsn;
 		}
-		/* Of an earlier leaf: the first after it is older than we know. */
-		if (f->must_sync && leaf == l->open)
+		/* Of an earlier leaf, or a header: the first after it is older than we know. */
+		if (f->must_sync && leaf == l->open && f->to > LEAF_HEADER)
 			l->unsynced_ns = l->after_ns;
 		/* It may have been closed since this write began, which then did not sync it. */
 		if (leaf->is_closed && leaf->synced == leaf->used)
@@ -495,20 +502,33 @@ int oplog_open(struct oplog *l, const struct oplog_config *config, struct loop *
 	return 0;
 }
 
+static int close_file(struct archive *a, struct leaf *leaf)
+{
+	char name[ARCHIVE_NAME_MAX];
+	int r = 0;
+
+	oplog_file_name(&leaf->header, name);
+	while (r == 0 && leaf->synced < leaf->used) {
+		uint32_t to = leaf->synced == 0 ? LEAF_HEADER : leaf->used;
+
+		r = a->ops->write(a, name, leaf->synced, leaf->memory.ptr + leaf->synced,
+				  to - leaf->synced);
+		if (r == 0)
+			r = a->ops->sync(a, name);
+		leaf->synced = to;
+	}
+	return r;
+}
+
 static void close_files(struct oplog *l)
 {
 	struct archive *a = l->config.archive;
 
 	for (struct list *i = l->leaves.next; a && i != &l->leaves; i = i->next) {
 		struct leaf *leaf = container_of(i, struct leaf, link);
-		char name[ARCHIVE_NAME_MAX];
 
-		if (!leaf->memory.ptr || leaf->synced == leaf->used)
-			continue;
-		oplog_file_name(&leaf->header, name);
-		if (a->ops->write(a, name, leaf->synced, leaf->memory.ptr + leaf->synced,
-				  leaf->used - leaf->synced) == 0)
-			(void)a->ops->sync(a, name);
+		if (leaf->memory.ptr)
+			(void)close_file(a, leaf);
 	}
 }
 

@@ -446,17 +446,28 @@ static int replay_all(struct found *f)
 }
 
 /*
- * The machine ended before the first bytes of the last file were there, so no record in it was
- * synced, and what lies further on is of no use.
+ * The machine ended before the header of the last file was there. That is synced by itself, so
+ * nothing is behind it then.
  */
-static void leave_unbegun(struct found *f)
+static int leave_unbegun(struct found *f)
 {
 	struct leaf *last = of_list(f->log->leaves.prev, &f->log->leaves);
+	char name[ARCHIVE_NAME_MAX];
+	const uint8_t *bytes;
+	uint32_t len;
+	int r;
 
-	if (!last || last->fault != -ENODATA || damaged_behind(f, last, 0).synced > 0)
-		return;
+	if (!last || last->fault != -ENODATA)
+		return 0;
+	r = found_bytes(f, last, &bytes, &len, name);
+	if (r < 0)
+		return r;
+	for (uint32_t at = LEAF_HEADER; at < len; at++)
+		if (bytes[at])
+			return 0; /* damaged */
 	list_remove(&last->link);
 	f->unbegun = last;
+	return 0;
 }
 
 /* The last leaf is written on, if the keeper has it. */
@@ -527,7 +538,7 @@ int oplog_recover(struct oplog *l, const struct oplog_config *config, const stru
 	if (r == 0)
 		r = list_files(&f);
 	if (r == 0)
-		leave_unbegun(&f);
+		r = leave_unbegun(&f);
 	ret->is_found = !list_is_empty(&l->leaves) || !list_is_empty(&f.snapshots);
 	if (r == 0)
 		r = use_snapshot(&f);

@@ -43,5 +43,3 @@ bool found_is_named(const struct found *f, const struct leaf_header *h,
  */
 int damaged(struct found *f, struct leaf *leaf, uint32_t at, const char *how, ...)
 	__attribute__((format(printf, 4, 5)));
-/* The records that can be found behind a place in a leaf whose header perhaps cannot be read. */
-struct records_behind damaged_behind(struct found *f, struct leaf *leaf, uint32_t at);

@@ -436,6 +436,22 @@ def test_a_log_of_another_version_is_left_alone(again):
     assert done.returncode == REFUSED and look_at_files(server.data) == before
 
 
+def test_a_header_of_zeros_is_damage_if_anything_is_behind_it(again):
+    server = again()
+    make_ledger(server)
+    path = last_log(server.data)
+    with open(path, "r+b") as file:
+        file.write(bytes(96))
+    before = look_at_files(server.data)
+    assert server.start(is_expected=False) == 1
+    for told in server.log(), must_only_look(server.data, REFUSED):
+        assert f"{os.path.basename(path)} is damaged at byte 0" in told and "gives up all of it" in told
+    assert look_at_files(server.data) == before
+    done = run_wadi("doctor", "--json", "--data", server.data, "--repair")
+    assert done.returncode == 0 and b"the next server begins there with nothing" in done.stdout, done.stdout
+    server.start()
+
+
 def test_a_look_changes_nothing_of_a_torn_tail(again):
     server = again()
     j = make_ledger(server)

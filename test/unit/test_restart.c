@@ -1081,10 +1081,8 @@ static void only_the_last_file_may_not_have_begun(void **state)
 		kill_9();
 		last_file(name);
 		assert_string_not_equal(name, first);
-		if (i)
-			zero(name, 0, LEAF_HEADER);
-		else
-			cut_file(name, LEAF_HEADER - 1);
+		cut_file(name, LEAF_HEADER - 1 + (uint32_t)i);
+		zero(name, 0, LEAF_HEADER - 1 + (uint32_t)i);
 		start();
 		assert_int_equal(look_error(0, "a"), -EREMOTEIO); /* there, but without memory */
 		assert_true(catalog_job_lives(slot_of(1)->catalog, jobs[1]) < 0);
@@ -1092,11 +1090,9 @@ static void only_the_last_file_may_not_have_begun(void **state)
 		last_file(next);
 		assert_true(strcmp(next, name) != 0);
 	}
-	/* A record in it says that its header was on the disk. */
+	/* Its header was on the disk before anything else of it. */
 	start();
 	create(1);
-	file_all();
-	create(2);
 	file_all();
 	kill_9();
 	last_file(name);
@@ -1109,6 +1105,57 @@ static void only_the_last_file_may_not_have_begun(void **state)
 	zero(first, 0, LEAF_HEADER);
 	assert_int_equal(try_start_of(1), -EUCLEAN);
 	end();
+}
+
+/* Nothing else says what its records are sealed with. */
+static void the_only_file_is_not_taken_for_one_that_was_never_begun(void **state)
+{
+	char name[ARCHIVE_NAME_MAX];
+	uint32_t sum;
+
+	begin(false, true);
+	start();
+	are_durable = true;
+	create(0);
+	assert_int_equal(put_value(0, "a", "value", 0), 0);
+	file_all();
+	kill_9();
+	last_file(name);
+	zero(name, 0, LEAF_HEADER);
+	sum = sum_of_files();
+	assert_int_equal(try_start_of(1), -EUCLEAN);
+	kill_9();
+	assert_int_equal(sum_of_files(), sum);
+	end();
+}
+
+/* As long as nobody waits for anything, too. */
+static void the_header_is_on_the_disk_before_any_record(void **state)
+{
+	static uint8_t all[LEAF_BYTES];
+	char name[ARCHIVE_NAME_MAX];
+	unsigned behind = 0;
+
+	for (unsigned turns = 1; turns < 60; turns++) {
+		uint32_t synced;
+		int64_t len;
+
+		begin(false, true);
+		start();
+		create(0);
+		for (unsigned i = 0; i < turns; i++) {
+			assert_int_equal(put_value(0, "a", "value", 0), 0);
+			(void)loop_turn(loop, loop->now_ns + MS);
+		}
+		synced = shard->log.open->synced;
+		kill_9();
+		last_file(name);
+		len = name[0] ? archive->ops->read(archive, name, 0, all, sizeof(all)) : 0;
+		assert_true(synced > 0 || len <= LEAF_HEADER);
+		behind += synced > 0;
+		end();
+	}
+	assert_in_range(behind, 1, 58);
 }
 
 static void a_log_of_another_version_is_refused(void **state)
@@ -1743,6 +1790,8 @@ int main(void)
 		T(a_damaged_header_is_an_error),
 		T(a_refused_start_takes_nothing_from_the_keeper),
 		T(only_the_last_file_may_not_have_begun),
+		T(the_only_file_is_not_taken_for_one_that_was_never_begun),
+		T(the_header_is_on_the_disk_before_any_record),
 		T(a_log_of_another_version_is_refused),
 		T(a_hole_in_a_snapshot_is_an_error),
 		T(a_damaged_snapshot_is_an_error),
