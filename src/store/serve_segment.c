@@ -39,6 +39,12 @@ static void grants_reply(struct request *r, const struct grants *g)
 	request_reply(r, &w, &l->payload);
 }
 
+/* The pool has room for it, and could not be given the memory. */
+static bool was_denied(const struct pool *p, const struct ask *a)
+{
+	return a->need <= p->limit - p->used && p->failed_ns > a->arrived_ns;
+}
+
 static void ask_refuse(struct store *s, struct request *r, const struct ask *a, int e)
 {
 	const struct pool *p = &s->pool;
@@ -48,6 +54,15 @@ static void ask_refuse(struct store *s, struct request *r, const struct ask *a, 
 			     "%s: all %u segments are in use, for more there are no descriptors; "
 			     "remove objects, end jobs, or raise `ulimit -n`",
 			     s->name, p->segment_max);
+	else if (e == -ENOSPC && was_denied(p, a))
+		request_fail(r, e,
+			     "%s: %llu bytes needed, limit %llu, used %llu, but %s; "
+			     "see the log of the store's server, and try again",
+			     s->name, (unsigned long long)a->need,
+			     (unsigned long long)(p->limit - p->moving),
+			     (unsigned long long)p->used,
+			     p->failure == -EHOSTDOWN ? "its keeper does not answer"
+						      : "its machine gives no memory");
 	else if (e == -ENOSPC)
 		request_fail(r, e,
 			     "%s: %llu bytes needed, limit %llu, used %llu, by this job %llu; "

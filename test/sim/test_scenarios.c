@@ -1065,6 +1065,39 @@ static void what_a_store_does_not_have_is_not_asked_for_all_the_time(void **stat
 	assert_in_range(asked, 40, 400); /* heartbeats and renewals among them */
 }
 
+static int64_t put_until_refused(struct wadi_op *o)
+{
+	char name[8];
+
+	results[1] = 0;
+	for (unsigned i = 0; i < 30 && results[1] == 0; i++) {
+		snprintf(name, sizeof(name), "%u", i);
+		results[1] = put(o, name, sizeof(bytes));
+	}
+	snprintf((char *)got, sizeof(got), "%s", o->why);
+	return 0;
+}
+
+/* There is room, and nobody to hold it: to remove objects would not help. */
+static void a_store_without_its_keeper_says_so(void **state)
+{
+	static const struct shape shape = { .shards = 1,
+					    .keeps_stores = true,
+					    .pool_bytes = 64ull << 20,
+					    .snapshot_bytes = 1u << 20,
+					    .delay_ns_max = 100000 };
+
+	cluster_begin_as(1, &shape);
+	client_runs(join_mine);
+	for (unsigned i = 0; i < SHAPE_STORES; i++)
+		process_keeper_down(cluster.stores[i], true);
+	client_runs(put_until_refused);
+	cluster_close(&cluster);
+	assert_int_equal(results[1], -ENOSPC);
+	assert_non_null(strstr((char *)got, "its keeper does not answer"));
+	assert_null(strstr((char *)got, "remove objects"));
+}
+
 /* It has a proxy of its own, which nobody comes after. */
 static void what_a_killed_function_had_open_is_given_back(void **state)
 {
@@ -1747,6 +1780,7 @@ int main(void)
 		cmocka_unit_test(nor_is_a_read_of_a_session_that_was_over),
 		cmocka_unit_test(that_a_job_has_ended_is_heard_though_it_is_told_late),
 		cmocka_unit_test(no_function_is_bound_to_a_job_that_has_ended),
+		cmocka_unit_test(a_store_without_its_keeper_says_so),
 		cmocka_unit_test(a_table_of_sums_without_a_place_says_why),
 		cmocka_unit_test(what_a_store_does_not_have_is_not_asked_for_all_the_time),
 		cmocka_unit_test(no_version_is_given_twice_when_the_power_was_cut),
