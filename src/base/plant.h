@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "base/planted.h" /* PLANT, from meson's option of that name */
 #include "base/plants.def"
 
 /* clang-format off */
@@ -12,9 +13,5 @@
 enum plant { PLANT_NONE, PLANTS(P) PLANT_COUNT };
 #undef P
 /* clang-format on */
-
-#ifndef PLANT
-#define PLANT PLANT_NONE
-#endif
 
 #define planted(name) (PLANT == PLANT_##name)
