@@ -413,6 +413,7 @@ struct wadi_job_info {
 	uint64_t id;
 	char name[WADI_JOB_NAME_MAX + 1];
 	bool has_ended;
+	bool has_expired; /* it has ended because nobody renewed its lease */
 	uint64_t lease_left_ms;
 	uint64_t object_count;
 	uint64_t object_bytes; /* of all its objects */

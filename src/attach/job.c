@@ -165,6 +165,7 @@ static int info_from(struct wadi_job_info *ret, const struct job_show_rep *rep)
 	*ret = (struct wadi_job_info){
 		.id = rep->job,
 		.has_ended = rep->has_ended,
+		.has_expired = rep->has_expired,
 		.lease_left_ms = rep->lease_left_ms,
 		.object_count = rep->object_count,
 		.object_bytes = rep->object_bytes,
@@ -242,6 +243,7 @@ static int list_page(struct wadi_op *op, struct job_op *o, uint8_t *room, char *
 					      .byte_ns_hi = e.byte_ns_hi,
 					      .byte_ns_lo = e.byte_ns_lo,
 					      .has_ended = e.has_ended,
+					      .has_expired = e.has_expired,
 					      .name = e.name };
 		r = info_from(*count < o->cap ? &o->ret[*count] : &info, &show);
 		if (r < 0)

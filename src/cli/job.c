@@ -71,7 +71,7 @@ int command_job_create(int argc, char **argv)
 static const char *lease_shown(const struct wadi_job_info *job, char *buf)
 {
 	if (job->has_ended)
-		return "ended";
+		return job->has_expired ? "expired" : "ended";
 	return job->lease_left_ms == UINT64_MAX ? "no end"
 						: duration_rough(job->lease_left_ms, buf);
 }

@@ -53,6 +53,7 @@ void job_json(struct json *j, const struct wadi_job_info *job)
 	json_word(j, "name", job->name);
 	json_exact(j, "id", job->id);
 	json_bool(j, "has_ended", job->has_ended);
+	json_bool(j, "has_expired", job->has_expired);
 	if (job->lease_left_ms == UINT64_MAX)
 		json_null(j, "lease_left_ms");
 	else

@@ -113,7 +113,8 @@ static void put_store(const struct top *t, unsigned width)
 static void put_job(const struct wadi_job_info *job, unsigned width)
 {
 	char holds[QUANTITY_TEXT_MAX], lease[QUANTITY_TEXT_MAX], safe[4 * WADI_JOB_NAME_MAX + 8];
-	const char *left = job->has_ended ? "ended"
+	const char *left = job->has_expired ? "expired"
+			   : job->has_ended ? "ended"
 			   : job->lease_left_ms == UINT64_MAX
 				   ? "-"
 				   : duration_rough(job->lease_left_ms, lease);

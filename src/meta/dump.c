@@ -135,11 +135,11 @@ static void job(struct dump *d, const struct job *j)
 	word(d, "job %" PRIx64, j->id);
 	text(d, job_name(j));
 	word(d,
-	     " state=%d made=%" PRIu64 " attempt=%" PRIx64 " ended=%" PRIu64
+	     " state=%d expired=%d made=%" PRIu64 " attempt=%" PRIx64 " ended=%" PRIu64
 	     " lease=%u due=%" PRIu64 " quota=%" PRIu64 " held=%" PRIu64 " objects=%" PRIu64
 	     " bytes=%" PRIu64 " version=%" PRIu64
 	     " block=%u blocks=%u attempts=%u forgotten=%" PRIu64 " segments=%u debris=%u",
-	     j->state, j->made_ns, j->attempt, j->ended_ns, j->lease_ms,
+	     j->state, j->has_expired, j->made_ns, j->attempt, j->ended_ns, j->lease_ms,
 	     heap_has(&j->lease) ? j->lease.due : 0, j->quota, j->held_bytes, j->object_count,
 	     j->object_bytes, j->version, j->block, j->block_count, j->attempt_count,
 	     j->forgotten_count, j->segment_count, j->debris_count);

@@ -470,6 +470,7 @@ static void show(const struct job *j, uint64_t now_ns, struct job_show_rep *ret)
 		.byte_ns_lo = (uint64_t)byte_ns,
 		.changes = job_changes(j),
 		.has_ended = j->state != JOB_LIVING,
+		.has_expired = j->has_expired,
 		.name = job_name(j),
 	};
 }

@@ -74,6 +74,10 @@ def test_a_job_that_nobody_renews_ends_by_itself(store):
     until(lambda: w.run("get", "x").returncode == REFUSED, "the lease to end")
     until(lambda: [j for j in store.client().top()["jobs"] if j["name"] == w.job and
                    not (j["has_ended"] and j["dram_bytes"] == 0)] == [], "its bytes to go")
+    other = store.job()
+    store.client()("job", "end", other.job)
+    told = {line.split()[-1]: line.split()[0] for line in store.client()("job", "ls").decode().splitlines()}
+    assert (told[w.job], told[other.job]) == ("expired", "ended"), told
 
 
 def test_ended_jobs_leave_no_byte(new_store):

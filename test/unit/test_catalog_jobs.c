@@ -111,6 +111,7 @@ static void a_lease_that_is_not_renewed_ends_the_job(void **state)
 	slot_tick(&t);
 	assert_int_equal(show("a"), 0);
 	assert_int_equal(t.out.rep.job_show.has_ended, 1);
+	assert_int_equal(t.out.rep.job_show.has_expired, 1);
 	assert_int_equal(catalog_job_renew(t.c, &renew, t.now, &t.out), -EIDRM);
 	renew.name = text("job");
 	renew.lease_ms = 10;

@@ -57,8 +57,9 @@ PyObject *store_job_end(PyObject *self, PyObject *args)
 /* Integers of 128 bits are made of two halves in records.py. */
 static PyObject *job_record(struct module *m, const struct wadi_job_info *job)
 {
-	return PyObject_CallFunction(m->job_info, "KsOKKKKKKK", job->id, job->name,
-				     job->has_ended ? Py_True : Py_False, job->lease_left_ms,
+	return PyObject_CallFunction(m->job_info, "KsOOKKKKKKK", job->id, job->name,
+				     job->has_ended ? Py_True : Py_False,
+				     job->has_expired ? Py_True : Py_False, job->lease_left_ms,
 				     job->object_count, job->object_bytes, job->dram_bytes,
 				     job->quota_dram, job->dram_byte_ms_hi, job->dram_byte_ms_lo);
 }

@@ -26,6 +26,7 @@ class JobInfo(NamedTuple):
     id: int
     name: str
     has_ended: bool
+    has_expired: bool  # it has ended because nobody renewed its lease
     lease_left: float
     objects: int
     object_bytes: int
@@ -51,10 +52,10 @@ class StoreInfo(NamedTuple):
     lingering_bytes: int
 
 
-def job_info_of(id: int, name: str, has_ended: bool, lease_left_ms: int, objects: int, object_bytes: int,
-                dram_bytes: int, quota_dram: int, high: int, low: int) -> JobInfo:
-    return JobInfo(id, name, has_ended, lease_left_ms / 1000, objects, object_bytes, dram_bytes, quota_dram or None,
-                   high << 64 | low)
+def job_info_of(id: int, name: str, has_ended: bool, has_expired: bool, lease_left_ms: int, objects: int,
+                object_bytes: int, dram_bytes: int, quota_dram: int, high: int, low: int) -> JobInfo:
+    return JobInfo(id, name, has_ended, has_expired, lease_left_ms / 1000, objects, object_bytes, dram_bytes,
+                   quota_dram or None, high << 64 | low)
 
 
 def store_info_of(*n: int) -> StoreInfo:
