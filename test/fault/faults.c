@@ -4,14 +4,19 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -25,8 +30,15 @@ enum call {
 #undef C
 };
 
+enum {
+#define C(name, where, ...) WHERE_##name = where,
+	CALLS(C) SPECIAL_CALLS(C)
+#undef C
+};
+
 const struct fault ALL_FAULTS[] = {
-#define F(call, error, times, outcome, what) { CALL_##call, #call, error, times, outcome, what },
+#define F(call, error, times, outcome, what) \
+	{ CALL_##call, #call, WHERE_##call, error, times, outcome, what },
 	FAULTS(F)
 #undef F
 };
@@ -34,6 +46,9 @@ const unsigned ALL_FAULTS_COUNT = sizeof(ALL_FAULTS) / sizeof(ALL_FAULTS[0]);
 
 static const struct fault *_Atomic armed;
 static atomic_uint seen, first, met;
+
+/* Which lines have ever happened: of this process and of those that it has forked. */
+static atomic_bool *has_met;
 
 void fault_arm(const struct fault *f, unsigned from)
 {
@@ -48,6 +63,16 @@ bool fault_disarm(void)
 	return met > 0;
 }
 
+const struct fault *fault_never_met(unsigned where)
+{
+	const struct fault *unmet = NULL;
+
+	for (unsigned i = ALL_FAULTS_COUNT; i-- > 0; has_met[i] = false)
+		if ((ALL_FAULTS[i].where & where) && !has_met[i])
+			unmet = &ALL_FAULTS[i];
+	return unmet;
+}
+
 /* The error of this call; 0: none. */
 static int strike(enum call call)
 {
@@ -60,6 +85,7 @@ static int strike(enum call call)
 	if (n < first || n - first >= f->times)
 		return 0;
 	met++;
+	has_met[f - ALL_FAULTS] = true;
 	return f->error;
 }
 
@@ -73,14 +99,14 @@ static struct {
 	struct epoll_event event;
 } watched[WATCHED_MAX];
 
-#define C(name, result, parameters, arguments) \
-	result __real_##name parameters;       \
+#define C(name, where, result, parameters, arguments) \
+	result __real_##name parameters;              \
 	result __wrap_##name parameters;
 CALLS(C)
 SPECIAL_CALLS(C)
 #undef C
 
-#define C(name, result, parameters, arguments)          \
+#define C(name, where, result, parameters, arguments)   \
 	result __wrap_##name parameters                 \
 	{                                               \
 		int error = strike(CALL_##name);        \
@@ -166,13 +192,22 @@ static int strike_message(const struct msghdr *m)
 	return f && f->error == ETOOMANYREFS && m->msg_controllen == 0 ? 0 : strike(CALL_sendmsg);
 }
 
+/* A message is sent whole, or not at all. */
+static bool is_stream(int fd)
+{
+	int type = 0;
+	socklen_t len = sizeof(type);
+
+	return __real_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) == 0 && type == SOCK_STREAM;
+}
+
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *m, int flags)
 {
 	int error = strike_message(m);
 	struct iovec first_byte = { .iov_base = m->msg_iov->iov_base, .iov_len = 1 };
 	struct msghdr shorter = { .msg_iov = &first_byte, .msg_iovlen = 1 };
 
-	if (error == SHORT && m->msg_iov->iov_len > 0)
+	if (error == SHORT && m->msg_iov->iov_len > 0 && is_stream(fd))
 		return __real_sendmsg(fd, &shorter, flags);
 	if (error == 0 || error == SHORT)
 		return __real_sendmsg(fd, m, flags);
@@ -199,6 +234,35 @@ int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*run)(vo
 	int error = strike(CALL_pthread_create);
 
 	return error ? error : __real_pthread_create(t, a, run, arg);
+}
+
+int __wrap_pthread_setname_np(pthread_t t, const char *name)
+{
+	int error = strike(CALL_pthread_setname_np);
+
+	return error ? error : __real_pthread_setname_np(t, name);
+}
+
+/* A full counter is one that has been written to. */
+int __wrap_eventfd_write(int fd, eventfd_t n)
+{
+	int error = strike(CALL_eventfd_write);
+	int r = __real_eventfd_write(fd, n);
+
+	if (error == 0)
+		return r;
+	errno = error;
+	return -1;
+}
+
+int __wrap_getaddrinfo(const char *host, const char *service, const struct addrinfo *hints,
+		       struct addrinfo **ret)
+{
+	int error = strike(CALL_getaddrinfo);
+
+	if (error == 0)
+		return __real_getaddrinfo(host, service, hints, ret);
+	return error == ENOMEM ? EAI_MEMORY : EAI_AGAIN;
 }
 
 ssize_t __wrap_pwrite64(int fd, const void *buf, size_t len, off_t from)
@@ -233,6 +297,16 @@ int __wrap_close(int fd)
 	return -1;
 }
 
+DIR *__wrap_opendir(const char *path)
+{
+	int error = strike(CALL_opendir);
+
+	if (error == 0)
+		return __real_opendir(path);
+	errno = error;
+	return NULL;
+}
+
 DIR *__wrap_fdopendir(int fd)
 {
 	int error = strike(CALL_fdopendir);
@@ -251,4 +325,12 @@ struct dirent *__wrap_readdir64(DIR *d)
 		return __real_readdir64(d);
 	errno = error;
 	return NULL;
+}
+
+__attribute__((constructor)) static void make_room_for_what_is_met(void)
+{
+	has_met = __real_mmap64(NULL, ALL_FAULTS_COUNT * sizeof(*has_met), PROT_READ | PROT_WRITE,
+				MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (has_met == MAP_FAILED)
+		abort();
 }

@@ -168,11 +168,20 @@ static void what_is_not_written_or_not_safe_is_told(void **state)
 	}
 }
 
+static void each_line_has_been_met(void **state)
+{
+	const struct fault *f = fault_never_met(ARCHIVE);
+
+	if (f)
+		fail_msg("%s: %s: it has never happened", f->call_name, f->what);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(any_answer_to_a_logs_files_is_lived_with),
 		cmocka_unit_test(what_is_not_written_or_not_safe_is_told),
+		cmocka_unit_test(each_line_has_been_met),
 	};
 	int failed;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Goal: whatever the kernel answers to a call of the loop, its streams, fibers and
+ * Goal: whatever the kernel answers to a call of the loop, its streams, fibers, bells and
  * helpers, the bytes arrive whole or the operation says why not; nothing leaks; and the
  * next time all is well. Method: a scenario of everything, over TCP and over a Unix
  * socket, in which each fault of faults.def happens at the first call, the second ...
@@ -9,13 +9,16 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/container.h"
 #include "base/node.h"
 #include "faults.h"
+#include "loop/bell.h"
 #include "loop/loop.h"
 #include "loop/stream.h"
 
@@ -220,6 +223,159 @@ static int use_fiber(void)
 	return r;
 }
 
+/* What comes is a count, and the loop sleeps on a word beside it. */
+struct ringer {
+	struct bell bell;
+	struct work work;
+	_Atomic unsigned come;
+	_Atomic uint32_t word;
+	unsigned seen;
+	bool is_done;
+};
+
+static struct ringer *ringer_of(struct bell *b)
+{
+	return container_of(b, struct ringer, bell);
+}
+
+static bool ringer_peek(struct bell *b)
+{
+	return ringer_of(b)->come > ringer_of(b)->seen;
+}
+
+static bool ringer_look(struct bell *b)
+{
+	ringer_of(b)->seen++;
+	return true;
+}
+
+static bool ringer_sleep(struct bell *b, bool is_on_word)
+{
+	ringer_of(b)->word = is_on_word;
+	return !ringer_peek(b);
+}
+
+static void ringer_awake(struct bell *b)
+{
+	ringer_of(b)->word = 0;
+}
+
+/* From another thread, while the loop sleeps. */
+static void ringer_run(struct work *w)
+{
+	struct ringer *o = container_of(w, struct ringer, work);
+
+	nanosleep(&(struct timespec){ .tv_nsec = 200000 }, NULL);
+	o->come++;
+	o->word = 0;
+	bell_ring_word(&o->word);
+}
+
+static void ringer_done(struct work *w)
+{
+	container_of(w, struct ringer, work)->is_done = true;
+}
+
+static int be_rung(struct ringer *o, struct helper *h)
+{
+	uint64_t late_ns = loop->now_ns + LATE_NS;
+	int r = loop_turn(loop, loop->now_ns + 100000); /* nobody rings */
+
+	bell_listen(&o->bell);
+	helper_do(h, &o->work);
+	while (r == 0 && (o->seen == 0 || !o->is_done)) {
+		r = loop_turn(loop, late_ns);
+		assert_true(loop->now_ns < late_ns);
+	}
+	return r;
+}
+
+static int use_bell(void)
+{
+	struct ringer o = { .bell = { .peek = ringer_peek,
+				      .look = ringer_look,
+				      .sleep = ringer_sleep,
+				      .awake = ringer_awake,
+				      .word = &o.word,
+				      .asleep = 1 },
+			    .work = { .run = ringer_run, .done = ringer_done } };
+	struct helper *h;
+	int fd, r = helper_open(loop, "test", &h);
+
+	if (r < 0)
+		return r;
+	r = bell_open(loop, &o.bell, NULL);
+	if (r == 0) {
+		bell_listen(&o.bell);
+		r = be_rung(&o, h);
+	}
+	helper_close(h);
+	bell_close(&o.bell);
+	if (r < 0)
+		return r;
+	r = bell_open(loop, &o.bell, &fd);
+	if (r < 0)
+		return r;
+	bell_ring_event(fd);
+	bell_close(&o.bell);
+	return 0;
+}
+
+static int resolve(void)
+{
+	struct address a;
+
+	/* In any other spelling the name is looked up. */
+	return address_resolve("tcp://LOCALHOST:1", &a);
+}
+
+/* Somebody else's loop waits for ours; not by poll(), which is wrapped. */
+struct outside {
+	struct timer timer;
+	struct letter letter;
+	bool has_fired, has_letter;
+};
+
+static void outside_fire(struct timer *t)
+{
+	container_of(t, struct outside, timer)->has_fired = true;
+}
+
+static void outside_read(struct letter *letter)
+{
+	container_of(letter, struct outside, letter)->has_letter = true;
+}
+
+static int wait_outside(int fd, const bool *what)
+{
+	struct pollfd one = { .fd = fd, .events = POLLIN };
+	int r = 0;
+
+	while (!*what && r == 0) {
+		assert_int_equal(ppoll(&one, 1, &(struct timespec){ .tv_sec = 10 }, NULL), 1);
+		r = loop_turn(loop, 0);
+	}
+	return r;
+}
+
+static int use_outside(void)
+{
+	struct outside o = { .timer.fire = outside_fire, .letter.run = outside_read };
+	int fd = loop_fd(loop), r;
+
+	if (fd < 0)
+		return fd;
+	loop_post(loop, &o.letter);
+	r = wait_outside(fd, &o.has_letter);
+	timer_start(loop, &o.timer, loop->now_ns + 1000000);
+	if (r == 0)
+		r = loop_turn(loop, 0);
+	if (r == 0)
+		r = wait_outside(fd, &o.has_fired);
+	timer_stop(loop, &o.timer);
+	return r;
+}
+
 static int scenario(bool is_unix)
 {
 	int r = loop_open_epoll(&loop);
@@ -235,6 +391,12 @@ static int scenario(bool is_unix)
 		r = use_helper();
 	if (r == 0)
 		r = use_fiber();
+	if (r == 0)
+		r = use_bell();
+	if (r == 0)
+		r = resolve();
+	if (r == 0)
+		r = use_outside();
 	stream_close(client.stream);
 	stream_close(server.stream);
 	listener_close(&listener);
@@ -371,12 +533,21 @@ static void over_a_unix_socket(void **state)
 	try_all(true);
 }
 
+static void each_line_has_been_met(void **state)
+{
+	const struct fault *f = fault_never_met(LOOP);
+
+	if (f)
+		fail_msg("%s: %s: it has never happened", f->call_name, f->what);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(each_allocation_may_fail),
 		cmocka_unit_test(over_tcp),
 		cmocka_unit_test(over_a_unix_socket),
+		cmocka_unit_test(each_line_has_been_met),
 	};
 
 	for (size_t i = 0; i < BYTES; i++)
