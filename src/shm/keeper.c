@@ -2,6 +2,7 @@
 #include "shm/keeper.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -62,13 +63,17 @@ int keeper_listen(const char *directory)
 	return fd;
 }
 
-/* Nobody finds us where another keeper's socket is. */
-static bool can_be_found(const struct keeper *k)
+/*
+ * Nobody finds us where another keeper's socket is, or nothing. `otherwise`: what is to be taken
+ * for true if the kernel cannot say.
+ */
+static bool can_be_found(const struct keeper *k, bool otherwise)
 {
 	struct stat now;
 
-	return stat(k->path, &now) == 0 && now.st_ino == k->at_path.st_ino &&
-	       now.st_dev == k->at_path.st_dev;
+	if (stat(k->path, &now) < 0)
+		return errno != ENOENT && errno != ENOTDIR && otherwise;
+	return now.st_ino == k->at_path.st_ino && now.st_dev == k->at_path.st_dev;
 }
 
 static void remove_directory(const char *path)
@@ -93,11 +98,11 @@ static void end_alone(struct keeper *k)
 	int fd = open(k->config->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	bool is_locked = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0;
 
-	if (is_locked && can_be_found(k) && k->locked_count++ < LOCKED_SECONDS) {
+	if (is_locked && can_be_found(k, true) && k->locked_count++ < LOCKED_SECONDS) {
 		k->alone_ns = node_now_ns() + SECOND_NS;
 	} else {
 		k->is_over = true;
-		if (fd >= 0 && !is_locked && can_be_found(k))
+		if (fd >= 0 && !is_locked && can_be_found(k, false))
 			remove_directory(k->config->directory);
 	}
 	if (fd >= 0)
@@ -113,7 +118,7 @@ static void owner_lost(struct keeper *k)
 	k->has_said_hello = false;
 	k->locked_count = 0;
 	k->alone_ns = node_now_ns() + k->config->patience_ns;
-	k->is_over = k->is_over || !can_be_found(k);
+	k->is_over = k->is_over || !can_be_found(k, true);
 }
 
 static void accept_owner(struct keeper *k)
@@ -209,7 +214,7 @@ static int serve(struct keeper *k, struct keep_message *m)
 			forget(k, m->names[i]);
 		return 0;
 	case KEEP_END:
-		if (can_be_found(k))
+		if (can_be_found(k, false))
 			(void)unlink(k->path);
 		k->is_over = true;
 		return 0;

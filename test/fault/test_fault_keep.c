@@ -196,6 +196,12 @@ static void an_owner_with_any_fault(void **state)
 	each_line_has_been_met(OWNER);
 }
 
+/* Where its socket is it looks as soon as it runs, and it would not begin. */
+static unsigned first_of(const struct fault *f)
+{
+	return strcmp(f->call_name, "stat64") == 0 ? 2 : 1;
+}
+
 static void a_keeper_with_any_fault(void **state)
 {
 	int file = next_file();
@@ -203,7 +209,7 @@ static void a_keeper_with_any_fault(void **state)
 	for (unsigned i = 0; i < ALL_FAULTS_COUNT; i++) {
 		const struct fault *f = &ALL_FAULTS[i];
 
-		for (unsigned first = 1; first <= 12 && (f->where & KEEPER); first++) {
+		for (unsigned first = first_of(f); first <= 12 && (f->where & KEEPER); first++) {
 			bool kept[REGIONS] = { false };
 			struct keep_client *c = NULL;
 			pid_t pid = start_keeper(f, first);
