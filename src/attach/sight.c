@@ -163,6 +163,9 @@ int sight_next(struct wadi_op *op, struct sight *s)
 	bool has_asked = false;
 	int r = 1;
 
+	/* Once it was refused, each get would ask in vain. */
+	if (op->w->near.sight_refused == s->connection)
+		return -ENOENT;
 	while (r > 0 && s->table_count == before && op->w->connection == s->connection)
 		r = near_ask(op, &what, &has_asked);
 	return r < 0 ? r : s->table_count > before ? 0 : -ENOENT;

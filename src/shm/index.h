@@ -142,6 +142,8 @@ int index_reader_find(const struct index_reader *r, struct hash_128 hash, struct
  */
 int index_reader_check(const struct index_reader *r, const struct index_look *look,
 		       uint64_t now_ns);
+/* There is another table: what is not found may be in that one. */
+bool index_reader_is_old(const struct index_reader *r);
 /* The second look itself, which index_reader_check() takes. */
 bool index_look_holds(const struct index_look *look);
 /* The life that a mapping has now. What was read before is of this life, or of one before. */

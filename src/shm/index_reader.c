@@ -76,6 +76,12 @@ int index_reader_find(const struct index_reader *r, struct hash_128 hash, struct
 	return -ENOENT;
 }
 
+bool index_reader_is_old(const struct index_reader *r)
+{
+	/* Relaxed: nothing follows from it but a question. */
+	return shared_load(&r->head->table, relaxed) != r->number;
+}
+
 bool index_look_holds(const struct index_look *look)
 {
 	/* Relaxed: ordered by the fence before, and the acquire of the lease. */

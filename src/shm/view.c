@@ -45,7 +45,7 @@ int view_get(const struct viewer *v, struct hash_128 hash, uint64_t now_ns, stru
 	int check, r = index_reader_find(&v->index, hash, &look);
 
 	if (r < 0)
-		return r;
+		return index_reader_is_old(&v->index) ? -ESTALE : r;
 	ret->item = look.item;
 	r = reach(v, &look.item, &ret->ptr);
 	if (r == 0)

@@ -112,6 +112,24 @@ def test_a_function_finds_what_another_has_got(own, library):
         assert while_stopped(own, lambda: [other.got(path, **SOON)[0] for path in "xy"]) == [pattern(5000), b"small"]
 
 
+def test_who_asks_for_nothing_that_is_in_an_old_table_has_the_new_one(own, library):
+    """What it gets is in the new one, once that is there; the old one says nothing of it."""
+    w = own.job()
+    with Got(library, own.endpoints["unix"], w.token) as h:
+        h.put("y", b"y")
+        h.put("large", pattern(2 * MB))
+        h.until_at_hand(own, "y")
+        for i in range(600):  # the first table has no room for so many
+            h.put(f"d/{i}", b"d")
+            for _ in range(3):
+                assert h.get(f"d/{i}") == b"d"
+        h.put("z", b"z")
+        h.until_at_hand(own, "z")
+        v = View(h, "large")
+        assert v.is_in_place() and v.bytes() == pattern(2 * MB)
+        assert v.release() == 0
+
+
 def test_what_an_old_table_leads_to_is_asked_of_the_new_one(new_store, library):
     """Its bytes are elsewhere, or gone, and the number of its mapping is another's: it is neither found nor empty."""
     store = new_store("--memory", "64M")

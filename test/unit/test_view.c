@@ -94,6 +94,19 @@ static void what_is_not_mapped_is_looked_for_in_the_new_table(void **state)
 	indexed_close(&x);
 }
 
+/* Else who gets nothing that was there before would never hear of it. */
+static void what_was_never_there_is_looked_for_in_the_new_table(void **state)
+{
+	struct indexed x;
+	struct view view;
+
+	indexed_open(&x, 4096);
+	assert_int_equal(view_of(&x, "a", &view), -ENOENT);
+	index_writer_close(&x.writer);
+	assert_int_equal(view_of(&x, "a", &view), -ESTALE);
+	indexed_close(&x);
+}
+
 static void a_mapping_has_to_be_made_first_and_again_for_its_next_life(void **state)
 {
 	struct indexed x;
@@ -409,6 +422,7 @@ int main(void)
 		cmocka_unit_test(a_view_pins_its_mapping_until_its_release),
 		cmocka_unit_test(what_fails_leaves_no_pin),
 		cmocka_unit_test(what_is_not_mapped_is_looked_for_in_the_new_table),
+		cmocka_unit_test(what_was_never_there_is_looked_for_in_the_new_table),
 		cmocka_unit_test(a_mapping_has_to_be_made_first_and_again_for_its_next_life),
 		cmocka_unit_test(a_revoked_view_says_so_at_its_release),
 		cmocka_unit_test(a_view_is_inside_of_its_mapping),
