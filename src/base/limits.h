@@ -275,6 +275,15 @@
 #define HOLDS_PER_SESSION 65536
 #define OPEN_PER_SESSION  65536
 
+/* Ended jobs of a slot whose bill can be seen; the bills of older ones are in a sum. */
+#define ENDED_JOBS_MAX 256
+
+/*
+ * Ended jobs of a shard that a server is told of when it comes back, if it was away for less than a
+ * minute. What it does not hear of it is told when it asks for it.
+ */
+#define OVERS_MAX 4096
+
 /* Of one job in a session: a quarter, so that others have room. As many as four connections read.
  */
 #define HOLDS_PER_JOB 16384

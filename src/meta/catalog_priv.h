@@ -19,9 +19,6 @@
 #include "meta/index.h"
 #include "wire/extent.h"
 
-/* Ended jobs of a slot whose bill can still be seen. */
-#define ENDED_JOBS_MAX 256
-
 /* Segments that are to be emptied are told apart by their dead share so finely. */
 #define DYING_CLASSES 32
 

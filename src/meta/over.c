@@ -18,8 +18,7 @@
 #include "meta/shard_priv.h"
 
 /* Ended jobs that are told to who comes back: for longer than a session lives. */
-#define OVER_MS   (2 * SESSION_LIFE_MS)
-#define OVERS_MAX 4096
+#define OVER_MS (2 * SESSION_LIFE_MS)
 
 struct over {
 	struct list link;

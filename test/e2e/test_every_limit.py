@@ -5,6 +5,7 @@ anybody outside, a size or a period, is named in HELD with the unit test that ho
 limit that is in neither list fails.
 """
 import base64
+import contextlib
 import glob
 import hmac
 import os
@@ -22,8 +23,13 @@ import wire as protocol
 from cluster import Cluster
 from conftest import DONE, LATE_S, REFUSED, ROOT, USAGE, build_target, in_time, pattern, run_wadi, until
 from conftest import told as told_of
+from test_in_place import Writer, metric
+from test_near import Near
+from test_resident import Got
+from test_rings import library  # noqa: F401, a fixture
 from test_server import http_get
 from test_statuses import SmallFiles, damage, replace_often
+from test_unread import unread_bytes
 from wire import PROXY, Wire, decode, decode_all, encode
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -64,10 +70,8 @@ HELD = {
     "INDEX_TABLE_BYTES_MIN": ("test_shm_index", "size"),
     "INDEX_TABLE_BYTES_MAX": ("test_shm_index", "size"),
     "RING_SLOTS": ("test_ring", "size"),
-    "STREAM_FDS_UNREAD": ("test_socket", "size"),
     "RING_SLOT_BYTES": ("test_ring", "size"),
     "DUTY_AGAIN_MS": ("test_shard", "period"),
-    "RETIRED_MAX": ("test_retired", "size"),
     "SESSION_HEARTBEAT_MS": ("test_shard", "period"),
 }
 
@@ -114,10 +118,9 @@ GAPS = {
     "COPIES_BYTES": "test_resident.py: more values than there is room for",
     "COPIES_MAX": "the same",
     "INDEX_AFTER": "test_resident.py: nobody is asked for what was got twice",
-    "INDEX_SEEN": "what is pushed out comes into the index one get later: no bound of what anybody asks for",
     "INTERRUPT_LOOK_MS": "capi.c: a signal ends a call if its host wants that",
     "NEAR_LEAD_SHARE": "test_hosts.py: the other host is left alone until this one is half full",
-    "KEEP_REGIONS_MAX": "descriptors: test_limits.py has those",
+    "KEEP_REGIONS_MAX": "descriptors, of which a process has fewer where these tests run: test_limits.py has those",
 }
 
 
@@ -1269,6 +1272,128 @@ def test_without_a_descriptor_for_who_comes(new_store):
     assert getter.communicate(timeout=LATE_S)[0] == b"x"
     assert time.monotonic() - began < 10  # half of its deadline
     held.close()
+
+
+@reaches("STREAM_FDS_UNREAD")
+def test_descriptors_that_are_not_read(store, w):
+    """Who asks for more is refused until he has read what he was sent; nothing else is."""
+    w("put", "-", "x", input=pattern(MIB))
+    most = LIMITS["STREAM_FDS_UNREAD"]
+    with Near(store.endpoints["unix"], w.token) as n:
+        extent, _ = n.extents(n.hold("x"))[0]
+        where = {"segment": extent["segment"], "generation": extent["generation"]}
+
+        def answers(count):
+            """As they come, one after the other: what is passed with one frame has to be sent before the next."""
+            for _ in range(count):
+                before = unread_bytes(n.wire.socket)
+                n.wire.start("EXPORT", **where)
+                until(lambda: unread_bytes(n.wire.socket) > before, "an answer")  # pylint: disable=cell-var-from-loop
+            data, passed = b"", 0
+            while unread_bytes(n.wire.socket):
+                more, fds, _, _ = socket.recv_fds(n.wire.socket, 1 << 16, 4)
+                data, passed, n.fds = data + more, passed + len(fds), n.fds + fds
+            told = []
+            while data:
+                frame, _ = decode("FRAME", data[4:36])
+                told.append(protocol.STATUS_NAMES[frame["status"]])
+                data = data[36 + frame["body_len"]:]
+            return told, passed
+        for _ in range(2):
+            assert answers(most + 10) == (["OK"] * most + ["LIMIT"] * 10, most)
+        n.wire.early.clear()
+        assert n.wire.call("GET", path="x", take=MIB).payload == pattern(MIB)
+
+
+@reaches("RETIRED_MAX")
+def test_memory_that_is_given_back_and_mapped_still(new_store):
+    """What is touched of it is punched again, but for the oldest, if there is more of it than is watched."""
+    most = min(LIMITS["RETIRED_MAX"], resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 16)
+    store = new_store(memory="256M")
+    with contextlib.ExitStack() as stack, Wire.at(store.endpoints["unix"]) as admin:
+        admin.hello()
+
+        def leave():
+            """A job with memory of its own, which a function of it maps when its connection is over."""
+            made = admin.call("JOB_CREATE", slot=77, name=f"left-{len(left)}")
+            f = stack.enter_context(Writer(store.endpoints["unix"], made["token"]))
+            f.map(f.reserve(1)[0])[:1] = b"x"
+            f.wire.close()
+            left.append(f)
+        left = []
+        for _ in range(most + 5):
+            leave()
+        until(lambda: metric(store, "pool_retired_count") == most and metric(store, "pool_let_go_count") == 5,
+              "as many as may be to be watched")
+        until(lambda: not any(f.pages() for f in left), "it to be punched")
+        for f in left:
+            f.maps[0][:1] = b"x"
+        until(lambda: sum(f.pages() > 0 for f in left) == 5, "what is watched to be punched")
+        assert all(f.pages() for f in left[:5])
+    until(lambda: metric(store, "pool_retired_count") == 0, "nobody to map it")
+    assert metric(store, "pool_let_go_count") == 5 and store.stop() == 0
+
+
+@reaches("INDEX_SEEN")
+def test_objects_that_were_got_once(new_store, library):  # noqa: F811
+    """The second get brings so many of them into the index, and the third asks for the others."""
+    store, count = new_store(), 4 * LIMITS["INDEX_SEEN"]
+    w = store.job()
+    with Got(library, store.endpoints["unix"], w.token) as h:
+        h.put("y", b"y")
+        h.until_at_hand(store, "y")
+        for i in range(count):
+            h.put(f"{i}", b"x")
+
+        def asked(order):
+            before = metric(store, "calls_total")
+            for i in order:
+                assert h.get(f"{i}", 1) == b"x"
+            return metric(store, "calls_total") - before
+        assert asked(range(count)) >= count
+        # The newest first: they are those that are known.
+        assert asked(reversed(range(count))) >= count
+        found = count - asked(range(count))
+    assert 0.5 * LIMITS["INDEX_SEEN"] < found <= LIMITS["INDEX_SEEN"], found
+    assert store.stop() == 0
+
+
+@reaches("ENDED_JOBS_MAX", "OVERS_MAX")
+def test_jobs_that_have_ended(tmp_path):
+    """The bills of the last ones are listed; and who comes back is told of the last ones, which are more."""
+    most, listed = LIMITS["OVERS_MAX"], LIMITS["ENDED_JOBS_MAX"]
+    made = Cluster(tmp_path, shards=1)
+    names = subprocess.run([build_target("test/e2e/names_of_slot"), str(most + 5), "77"], stdout=subprocess.PIPE, text=True,
+                           check=True).stdout.split()
+    try:
+        with Wire("127.0.0.1", made.proxy_port) as admin:
+            admin.hello(secret=made.key)
+
+            def each(message, some):
+                calls = [admin.start(message, slot=77, name=name) for name in some]
+                replies = [admin.end(call) for call in calls]
+                assert {reply.status for reply in replies} == {"OK"}, message
+                return replies
+            jobs = []
+            for at in range(0, len(names), 500):
+                jobs += [reply["job"] for reply in each("JOB_CREATE", names[at:at + 500])]
+                each("JOB_END", names[at:at + 500])
+
+            def is_listed(name):
+                return admin.call("JOB_SHOW", slot=77, name=name).status
+            until(lambda: is_listed(names[-listed - 1]) == "NOJOB", "the older bills to be a sum")
+            assert {is_listed(name) for name in names[-listed:]} == {"OK"}
+            assert {is_listed(name) for name in names[:10]} == {"NOJOB"}
+
+        def told():
+            with made.to_meta() as meta:
+                meta.call("PING")  # behind what it is told
+                return [asked["job"] for name, asked in meta.asked if name == "JOB_OVER"]
+        until(lambda: len(told()) <= most, "older ones to be forgotten")
+        assert told() == jobs[-most:]
+        made.stop()
+    finally:
+        made.kill()
 
 
 @reaches("MEMORY_BYTES_MIN")
