@@ -106,10 +106,13 @@ static int read_run_file(const struct kept *k, char path[RUNDIR_PATH_MAX])
 
 static int write_run_file(const struct kept *k)
 {
-	char file[RUNDIR_PATH_MAX + 256], new[RUNDIR_PATH_MAX + 260];
+	char file[RUNDIR_PATH_MAX + 256], new[RUNDIR_PATH_MAX + 260], before[RUNDIR_PATH_MAX];
 	int fd, r = 0;
 
 	if (!k->config->data)
+		return 0;
+	/* A disk that takes nothing just now is no reason to leave what a keeper has to itself. */
+	if (read_run_file(k, before) == 0 && strcmp(before, k->dir.path) == 0)
 		return 0;
 	if (!run_file(k, file))
 		return complain("cannot use", k->config->data, -ENAMETOOLONG);

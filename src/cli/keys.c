@@ -31,12 +31,25 @@ static int read_key(const char *file, uint8_t *key, size_t cap, size_t *ret_len)
 	return 0;
 }
 
+/* One that is there can be read, whatever the disk takes. */
+static int open_key(const char *path)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd >= 0 || errno != EROFS)
+		return fd;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		errno = EROFS;
+	return fd;
+}
+
 /* As it was, or from now on, in a file that outlives the keeper, as durable jobs do. */
 static int own_key(const char *directory, uint8_t key[TOKEN_KEY_BYTES])
 {
 	char path[PATH_MAX];
 	int n = snprintf(path, sizeof(path), "%s/token.key", directory);
-	int fd = n < (int)sizeof(path) ? open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600) : -1;
+	int fd = n < (int)sizeof(path) ? open_key(path) : -1;
 	uint8_t found[TOKEN_KEY_BYTES];
 	ssize_t got = fd < 0 ? -1 : pread(fd, found, sizeof(found), 0);
 	int r = 0;

@@ -321,6 +321,13 @@ def disk_fails(server, client, break_it, mend_it):
     client("rm", "many/0")
     client("job", "end", "other")
     other("get", "x", code=REFUSED, status="JOBENDED")
+    # A successor has all of it in memory, and goes on like that.
+    server.kill()
+    server.start()
+    assert client("get", "plain") == b"again"
+    are_there(server.endpoint, there[1:], ["many/0", *refused])
+    for w in (j, client):
+        say_so_at_once(w)
     mend_it()
     until(lambda: not refuses_durable(j), "a disk that is used again")
     j("put", "-", "c", input=b"after")
