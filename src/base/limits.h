@@ -446,6 +446,14 @@
 /* Of bodies: a connection's requests that wait, and as many answers. */
 #define SPARE_BODIES_MAX 2048
 
+/*
+ * Of the doors for monitors: connections, each with a buffer for its request; and how long they may
+ * take for one. More of them push out the one that has said half a request for longest.
+ */
+#define WEB_CONNS_MAX     64
+#define WEB_REQUEST_BYTES 8192
+#define WEB_IDLE_MS       10000
+
 /* Connections that the kernel has accepted and we have not; it cuts this to its own limit. */
 #define LISTEN_BACKLOG 4096
 

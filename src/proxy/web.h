@@ -5,11 +5,8 @@
  */
 #pragma once
 
+#include "base/limits.h"
 #include "proxy/proxy_priv.h"
-
-#define WEB_CONNS_MAX     64
-#define WEB_REQUEST_BYTES 8192
-#define WEB_IDLE_MS       10000
 
 struct web {
 	struct fiber fiber;

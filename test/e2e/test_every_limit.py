@@ -119,6 +119,7 @@ GAPS = {
     "COPIES_MAX": "the same",
     "INDEX_AFTER": "test_resident.py: nobody is asked for what was got twice",
     "INTERRUPT_LOOK_MS": "capi.c: a signal ends a call if its host wants that",
+    "WEB_IDLE_MS": "test_hostile.py: slow HTTP ends after its time",
     "NEAR_LEAD_SHARE": "test_hosts.py: the other host is left alone until this one is half full",
     "KEEP_REGIONS_MAX": "descriptors, of which a process has fewer where these tests run: test_limits.py has those",
 }
@@ -1203,6 +1204,42 @@ def test_connections(new_store):
         wire.close()
     until(lambda: w.run("ls").returncode == DONE, "room for others")
     assert store.stop() == 0
+
+
+def at_http(store, request):
+    host, port = store.endpoints["http"].split("//")[1].rstrip("/").rsplit(":", 1)
+    s = socket.create_connection((host, int(port)), LATE_S)
+    s.sendall(request)
+    return s
+
+
+@reaches("WEB_CONNS_MAX")
+def test_connections_of_the_door_for_monitors(new_store):
+    """One more, and the one that has said half a request for longest has to go; no other does."""
+    store = new_store()
+    some = []
+    for _ in range(LIMITS["WEB_CONNS_MAX"]):
+        some.append(at_http(store, b"GET /healthz HTTP/1.1\r\n"))
+    some[0].settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        some[0].recv(1)
+    some.append(at_http(store, b"GET /healthz HTTP/1.1\r\n"))
+    some[0].settimeout(LATE_S)
+    assert some[0].recv(1) == b""
+    for s in some[1:]:
+        s.sendall(b"\r\n")
+        assert s.recv(1000).startswith(b"HTTP/1.1 200")
+    for s in some:
+        s.close()
+    assert store.stop() == 0
+
+
+@reaches("WEB_REQUEST_BYTES")
+def test_a_request_of_the_door_for_monitors(store):
+    for length, told in ((LIMITS["WEB_REQUEST_BYTES"], b"HTTP/1.1 200"), (LIMITS["WEB_REQUEST_BYTES"] + 1, b"HTTP/1.1 431")):
+        request = b"GET /healthz HTTP/1.1\r\nX: " + b"x" * length
+        with at_http(store, request[:length - 4] + b"\r\n\r\n") as s:
+            assert s.recv(1000).startswith(told)
 
 
 @reaches("LISTEN_BACKLOG", "LOOP_ACCEPTS_PER_TURN", "LOOP_EVENTS_PER_TURN")
