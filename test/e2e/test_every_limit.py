@@ -20,7 +20,7 @@ import time
 
 import pytest
 import wire as protocol
-from cluster import Cluster
+from cluster import Cluster, is_there, keepers
 from conftest import DONE, LATE_S, REFUSED, ROOT, USAGE, build_target, in_time, pattern, run_wadi, until
 from conftest import told as told_of
 from test_in_place import Writer, metric
@@ -62,7 +62,6 @@ HELD = {
     "FIBER_GUARD_BYTES": ("test_fiber", "size"),
     "LOOP_PIECE": ("test_core", "size"),
     "ERRANDS_MAX": ("test_core", "size"),
-    "KEEP_ANSWER_MS": ("test_keep", "period"),
     "LOG_BYTES_MIN": ("test_restart", "size"),
     "VALUE_SEGMENTS_MAX": ("test_catalog_replay", "size"),
     "HOLD_MS_MAX": ("test_catalog_reads", "period"),
@@ -1428,6 +1427,30 @@ def test_jobs_that_have_ended(tmp_path):
                 return [asked["job"] for name, asked in meta.asked if name == "JOB_OVER"]
         until(lambda: len(told()) <= most, "older ones to be forgotten")
         assert told() == jobs[-most:]
+        made.stop()
+    finally:
+        made.kill()
+
+
+@reaches("KEEP_ANSWER_MS")
+def test_a_keeper_that_says_nothing(tmp_path):
+    """Its owner needs memory, and starts another, which is given all; the silent one goes."""
+    made = Cluster(tmp_path)
+    try:
+        w, directory = made.job("kept"), made.run_directory("store")
+        silent, = keepers(directory)
+        os.kill(silent, signal.SIGSTOP)
+        began = time.monotonic()
+        w("put", "-", "x", "--timeout", "20s", input=pattern(20 * MIB))
+        until(lambda: set(keepers(directory)) - {silent}, "another keeper")
+        took = time.monotonic() - began
+        least = LIMITS["KEEP_ANSWER_MS"] / 1000
+        assert least <= took + 0.1 and took < 2 * least + 5, took
+        until(lambda: not is_there(silent), "the end of who says nothing")
+        made.roles["store"].end(signal.SIGKILL)
+        made.start_store()
+        assert w("get", "x") == pattern(20 * MIB)
+        w("rm", "x")
         made.stop()
     finally:
         made.kill()
