@@ -259,7 +259,9 @@ bool fill_is_ahead(const struct fill *f);
  * promise that, its length is unknown from here on.
  */
 void fill_needs(struct fill *f, uint64_t len);
-/* Leases ahead, if that is needed. 1: there was less than that, as the job's quota has it. */
+/* Leases ahead, if that is needed. 0, or less of it was granted, by the job's quota or the stores.
+ */
+enum fill_short { FILL_NOT_SHORT, FILL_SHORT_OF_QUOTA, FILL_SHORT_OF_ROOM };
 int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size_t why_cap);
 /*
  * Room for the next bytes of a part, up to `len`, in one piece. In the order of their

@@ -72,6 +72,7 @@ struct segment {
 	uint32_t generation, size;
 	uint32_t front, back; /* used are [0, front) and [back, size) */
 	enum segment_state state;
+	bool is_last_of_quota; /* it was less than was asked for, as the job's quota has no more */
 	unsigned reservation_count;
 	uint64_t used_ns; /* when something was last put into it */
 	struct fiber fiber;

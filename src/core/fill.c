@@ -167,17 +167,19 @@ static int segment_add(struct fill *f, struct segment *s)
  */
 int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size_t why_cap)
 {
-	bool is_short = false;
+	enum fill_short shortage = FILL_NOT_SHORT;
 
-	while (!fill_is_ahead(f) && !is_short) {
+	while (!fill_is_ahead(f) && shortage == FILL_NOT_SHORT) {
 		struct segment *got[LEASE_SEGMENTS_MAX];
 		struct want want = want_more(f, age_ms);
 		uint64_t have = free_bytes(f);
 		int n = segments_lease(f->core, &want, due_ns, got, LEASE_SEGMENTS_MAX, why,
 				       why_cap);
+		bool is_quota;
 
 		if (n < 0)
 			return n;
+		is_quota = got[0]->is_last_of_quota;
 		for (int i = 0; i < n; i++) {
 			got[i]->author = f->author;
 			(void)segment_add(f, got[i]); /* as if it had not been granted */
@@ -185,9 +187,10 @@ int fill_ahead(struct fill *f, uint64_t age_ms, uint64_t due_ns, char *why, size
 		if (f->is_spoiled)
 			return -ECANCELED;
 		/* Who waits for room hears of what there is before more is waited for. */
-		is_short = want.least > 0 && free_bytes(f) < have + want.need;
+		if (want.least > 0 && free_bytes(f) < have + want.need)
+			shortage = is_quota ? FILL_SHORT_OF_QUOTA : FILL_SHORT_OF_ROOM;
 	}
-	return is_short;
+	return shortage;
 }
 
 int fill_open(struct core *c, uint64_t job, uint64_t author, uint64_t len_hint, uint64_t age_ms,

@@ -183,6 +183,7 @@ static int grants_take(struct core *c, uint64_t job, struct ask *a,
 			r = -ENOMEM;
 		if (r < 0)
 			break;
+		ret[count]->is_last_of_quota = rep.is_short_of_quota;
 	}
 	while (r < 0 && count > 0)
 		segment_forget(ret[--count]);

@@ -36,12 +36,18 @@ static uint64_t need_within(const struct job *j, const struct lease_req *req)
 	return room > req->least ? room : req->least;
 }
 
-/* The grants of a request that was answered before, and is repeated. */
-static uint16_t put_granted(const struct catalog *c, const struct lease_req *req,
-			    struct wcur *payload)
+/* So many bytes of what is needed were granted: is the quota in the way of the others? */
+static bool is_short_of_quota(const struct job *j, const struct lease_req *req, uint64_t bytes)
 {
-	uint64_t hash = catalog_request_hash(c, req->session, req->request);
-	uint16_t count = 0;
+	return !req->is_move && bytes < req->need && job_room(j) < req->need - bytes;
+}
+
+/* The grants of a request that was answered before, and is repeated. */
+static struct lease_rep put_granted(const struct catalog *c, const struct job *j,
+				    const struct lease_req *req, struct wcur *payload)
+{
+	uint64_t hash = catalog_request_hash(c, req->session, req->request), bytes = 0;
+	struct lease_rep rep = { 0 };
 
 	for (struct hlink *l = htable_first(&c->requests, hash); l; l = htable_next(l)) {
 		const struct segment *s = container_of(l, struct segment, by_request);
@@ -54,9 +60,11 @@ static uint16_t put_granted(const struct catalog *c, const struct lease_req *req
 						    .size = s->size,
 						    .key = s->key,
 						    .store = s->pool->store });
-		count++;
+		bytes += s->size;
+		rep.count++;
 	}
-	return count;
+	rep.is_short_of_quota = is_short_of_quota(j, req, bytes);
+	return rep;
 }
 
 int catalog_lease(struct catalog *c, const struct lease_req *req, uint32_t segment_max,
@@ -84,7 +92,9 @@ int catalog_lease(struct catalog *c, const struct lease_req *req, uint32_t segme
 			INLINE_BYTES_MAX);
 	if (req->size < SEGMENT_BYTES_MIN || req->need == 0 || req->least > req->need)
 		return refuse(ret, -EINVAL, "segments have at least %u bytes", SEGMENT_BYTES_MIN);
-	ret->rep.lease.count = req->request ? put_granted(c, req, payload) : 0;
+	ret->rep.lease = (struct lease_rep){ 0 };
+	if (req->request)
+		ret->rep.lease = put_granted(c, j, req, payload);
 	if (ret->rep.lease.count > 0 || req->is_over)
 		return 0;
 	need = need_within(j, req);
@@ -130,12 +140,33 @@ static int seal(struct catalog *c, const struct segment *s, uint32_t front, uint
 	return effect_do(c, &e);
 }
 
+static int answer_grants(struct catalog *c, const struct lease_req *req, struct slice grants,
+			 struct outcome *ret)
+{
+	struct rcur at = rcur_make(grants.ptr, grants.len);
+	struct lease_rep rep = { 0 };
+	uint64_t bytes = 0;
+	struct job *j;
+	int r = catalog_job_living(c, req->job, ret, &j);
+
+	if (r < 0)
+		return r;
+	for (; rep.count < grants.len / GRANT_SIZE; rep.count++) {
+		struct grant g;
+
+		grant_get(&at, &g);
+		bytes += g.size;
+	}
+	rep.is_short_of_quota = is_short_of_quota(j, req, bytes);
+	ret->rep.lease = rep;
+	return 0;
+}
+
 int catalog_grant(struct catalog *c, const struct lease_req *req, uint64_t stamp_ns,
 		  struct slice grants, uint64_t now_ns, struct outcome *ret)
 {
 	struct effect e = { .kind = EFFECT_SEGMENTS_OPENED, .at_ns = now_ns };
 	struct rcur at = rcur_make(grants.ptr, grants.len);
-	struct job *j;
 	int r;
 
 	outcome_begin(c, ret);
@@ -146,7 +177,7 @@ int catalog_grant(struct catalog *c, const struct lease_req *req, uint64_t stamp
 							       .grants = grants };
 	r = effect_do(c, &e);
 	if (r < 0 || req->session)
-		return r < 0 ? r : catalog_job_living(c, req->job, ret, &j);
+		return r < 0 ? r : answer_grants(c, req, grants, ret);
 	while (r == 0 && at.p < at.end) {
 		struct grant g;
 		struct segment *s;

@@ -218,7 +218,7 @@ static void answer_grants(struct asking *a, struct slice grants)
 	memcpy(b->bytes, grants.ptr, grants.len);
 	reply_bytes_made(b, grants.len);
 	w = parked_answer(&a->parked);
-	lease_rep_put(&w, &(struct lease_rep){ (uint16_t)(grants.len / GRANT_SIZE) });
+	lease_rep_put(&w, &a->shard->wake_out.rep.lease);
 	parked_reply_with(&a->parked, &w, &b->payload);
 }
 

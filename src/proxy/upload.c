@@ -184,7 +184,7 @@ static void lease_ahead(struct fiber *self)
 }
 
 /* There was less than was asked for, and what another lease says would be heard too late. */
-static bool is_out_of_quota(const struct upload *u)
+static bool is_out_of_room(const struct upload *u)
 {
 	const struct waiter *w;
 
@@ -192,6 +192,17 @@ static bool is_out_of_quota(const struct upload *u)
 		return false;
 	w = waiter_of(u->waiting.next);
 	return u->proxy->loop->now_ns >= due_again(w->begun_ns, w->request->due_ns);
+}
+
+static void refuse_room(struct upload *u)
+{
+	bool is_quota = u->lease_result == FILL_SHORT_OF_QUOTA;
+
+	snprintf(u->why, sizeof(u->why), "%s there were %llu bytes for it, and no more%s",
+		 is_quota ? "of the quota of its job" : "of dram",
+		 (unsigned long long)fill_room(u->fill),
+		 is_quota ? "" : "; remove objects, end jobs, or raise --memory");
+	answer_waiting(u, is_quota ? -EDQUOT : -ENOSPC);
 }
 
 static void leaser_ended(struct fiber *self)
@@ -202,12 +213,8 @@ static void leaser_ended(struct fiber *self)
 	wake_all(u);
 	if (!u->is_closed)
 		answer_waiting(u, u->lease_result < 0 ? u->lease_result : 0);
-	if (is_out_of_quota(u)) {
-		snprintf(u->why, sizeof(u->why),
-			 "of the quota of its job there were %llu bytes for it, and no more",
-			 (unsigned long long)fill_room(u->fill));
-		answer_waiting(u, -EDQUOT);
-	}
+	if (is_out_of_room(u))
+		refuse_room(u);
 	if (!u->is_closed && !list_is_empty(&u->waiting))
 		upload_lease_if_needed(u, waiter_of(u->waiting.next)->request->due_ns);
 	upload_free_if_done(u);

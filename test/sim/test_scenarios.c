@@ -359,10 +359,12 @@ static void that_the_quota_is_used_up_is_heard_before_the_deadline(void **state)
  * 777002317: a put had room in its quota in the moment of its deadline, and heard NOSPACE.
  * 300065495: a stream waited for most of its time, had a part of what it needs, and began another
  * wait, whose end it did not hear: TIMEOUT.
+ * 880001295: the same of a store that is nearly full, and it was told that its job has no quota
+ * left, which has none at all.
  */
 static void what_is_said_at_a_deadline_is_heard_and_true(void **state)
 {
-	static const uint64_t seeds[] = { 200007351, 777002317, 3995390913, 300065495 };
+	static const uint64_t seeds[] = { 200007351, 777002317, 3995390913, 300065495, 880001295 };
 	static struct outcome_of o;
 
 	for (size_t i = 0; i < sizeof(seeds) / sizeof(seeds[0]); i++) {
@@ -476,6 +478,8 @@ static void a_table_of_sums_without_a_place_says_why(void **state)
 	assert_non_null(strstr((char *)got, "quota of 1048576"));
 }
 
+static uint64_t hesitates_ms;
+
 /* Has a segment of the quota for a while. */
 static int64_t hesitate(struct wadi_op *o)
 {
@@ -485,7 +489,7 @@ static int64_t hesitate(struct wadi_op *o)
 	memcpy(o->w->token, cluster.clients[0]->w->token, sizeof(o->w->token));
 	results[1] = open_upload(o, u, "other", 60000);
 	waitq_init(&nobody, &o->w->loop->fibers);
-	(void)waitq_wait(&nobody, o->w->loop->now_ns + 1000 * MS);
+	(void)waitq_wait(&nobody, o->w->loop->now_ns + hesitates_ms * MS);
 	upload_drop(o->w, u);
 	node_free(u);
 	return 0;
@@ -513,6 +517,32 @@ static int64_t parts_at_once(struct wadi_op *o)
 	return 0;
 }
 
+/* In pieces of which none fits into what another gives back. */
+static int64_t stream_in_pieces(struct wadi_op *o)
+{
+	results[2] = upload(o, "a", 1, 1u << 20, 262144, 0);
+	snprintf((char *)got, sizeof(got), "%s", o->why);
+	return 0;
+}
+
+/* Late in its wait a stream has a part of what it needs: it is the quota that has no more. */
+static void a_stream_that_has_too_little_of_a_quota_late_is_told_so(void **state)
+{
+	static struct wadi_op other;
+
+	quota = 512u << 10;
+	cluster_begin(1, MS);
+	client_runs(join_small);
+	hesitates_ms = 4700;
+	starts_on(cluster.clients[1], &other, hesitate);
+	run_for(300 * MS);
+	client_runs(stream_in_pieces);
+	cluster_close(&cluster);
+	assert_int_equal(results[1], 0);
+	assert_int_equal(results[2], -EDQUOT);
+	assert_non_null(strstr((char *)got, "of the quota of its job there were"));
+}
+
 static void odd_parts(uint64_t seed, uint64_t quota_bytes, bool has_other)
 {
 	static const int64_t expected[] = { 0, 0, 0, 0, 261675, 0 };
@@ -523,6 +553,7 @@ static void odd_parts(uint64_t seed, uint64_t quota_bytes, bool has_other)
 	client_runs(join_small);
 	results[1] = 0;
 	if (has_other) {
+		hesitates_ms = 1000;
 		starts_on(cluster.clients[1], &other, hesitate);
 		run_for(300 * MS);
 	}
@@ -1786,6 +1817,7 @@ int main(void)
 		cmocka_unit_test(no_version_is_given_twice_when_the_power_was_cut),
 		cmocka_unit_test(a_job_that_has_ended_stays_so_when_the_power_is_cut),
 		cmocka_unit_test(odd_parts_take_no_more_than_they_need),
+		cmocka_unit_test(a_stream_that_has_too_little_of_a_quota_late_is_told_so),
 		cmocka_unit_test(a_grant_whose_answer_was_lost_is_no_stray),
 		cmocka_unit_test(a_store_that_comes_back_fast_has_lost_its_bytes),
 		cmocka_unit_test(a_stores_successor_is_known_to_metadatas_successor),

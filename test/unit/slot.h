@@ -304,11 +304,9 @@ static inline int slot_lease(struct slot_test *t, uint64_t job, uint64_t session
 			ret[count++] = g;
 		}
 		catalog_ask_over(t->c, job, bytes);
-		r = catalog_grant(t->c, &req, t->now,
-				  (struct slice){ grants, (size_t)(w.p - grants) }, t->now,
-				  &t->out);
-		t->out.rep.lease.count = count;
-		return r;
+		return catalog_grant(t->c, &req, t->now,
+				     (struct slice){ grants, (size_t)(w.p - grants) }, t->now,
+				     &t->out);
 	}
 	c = rcur_make(t->payload, (size_t)(t->w.p - t->payload));
 	for (unsigned i = 0; i < t->out.rep.lease.count; i++)

@@ -545,6 +545,38 @@ static void a_quota_is_used_up_by_who_needs_no_certain_size(void **state)
 	catalog_ask_over(t.c, small, 262144);
 }
 
+static bool is_short_of_quota(uint64_t of, uint64_t request, uint64_t need, uint32_t granted)
+{
+	struct lease_req req = { .job = of, .session = 5, .request = request, .need = need };
+	uint8_t bytes[GRANT_SIZE];
+	struct wcur w = wcur_make(bytes, sizeof(bytes));
+	struct grant g = stored_grant(&t, granted);
+
+	grant_put(&w, &g);
+	assert_int_equal(catalog_grant(t.c, &req, t.now, (struct slice){ bytes, sizeof(bytes) },
+				       t.now, &t.out),
+			 0);
+	assert_int_equal(t.out.rep.lease.count, 1);
+	return t.out.rep.lease.is_short_of_quota;
+}
+
+/* Who is granted less than he needs hears whether more would be, had the store had it. */
+static void what_the_quota_has_no_room_for_is_told_apart_from_what_the_store_has_not(void **state)
+{
+	uint64_t small = slot_job(&t, "small", 1000000);
+
+	assert_false(is_short_of_quota(job, 1, 2 << 20, 262144));
+	assert_false(is_short_of_quota(small, 2, 1000000, 262144));
+	assert_true(is_short_of_quota(small, 3, 1000000, 262144));
+	assert_false(is_short_of_quota(small, 4, 262144, 262144));
+	/* 213,568 are left. Asked again, it is the same. */
+	assert_int_equal(lease_some(small, 3, 262144 + 213568, 65536), 0);
+	assert_false(t.out.rep.lease.is_short_of_quota);
+	assert_int_equal(lease_some(small, 3, 262144 + 213569, 65536), 0);
+	assert_true(t.out.rep.lease.is_short_of_quota);
+	assert_int_equal(t.out.rep.lease.count, 1);
+}
+
 /* The parts that it is used in do not grow for ever: that was a shard that stood still. */
 static void of_a_vast_quota_that_does_not_suffice_there_is_a_part(void **state)
 {
@@ -744,6 +776,7 @@ int main(void)
 		T(a_session_that_comes_back_has_new_segments),
 		T(the_quota_counts_what_was_asked_for),
 		T(a_quota_is_used_up_by_who_needs_no_certain_size),
+		T(what_the_quota_has_no_room_for_is_told_apart_from_what_the_store_has_not),
 		T(of_a_vast_quota_that_does_not_suffice_there_is_a_part),
 		T(the_size_is_a_power_of_two_within_the_pools),
 		T(a_grant_whose_asker_is_gone_goes_back),
