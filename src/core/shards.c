@@ -566,12 +566,18 @@ static bool is_full(const struct ask *a, int r)
 	return r == -EAGAIN || (r == -ENOSPC && a->msg != MSG_LEASE);
 }
 
+/* The connection, or the session, that it was asked in has ended. */
+static bool is_cut_off(int r)
+{
+	return r == -ECONNRESET || r == -ENOLINK;
+}
+
 /* A log that is full for a moment only writes what it has; one that stays so has no disk. */
 static bool is_worth_repeating(const struct ask *a, int r, uint64_t begun_ns)
 {
 	if (r == -ENOBUFS)
 		return a->core->loop->now_ns - begun_ns < LOGFULL_MS * 1000000ull;
-	return r == -ECONNRESET || r == -EHOSTUNREACH || r == -ENOLINK || is_full(a, r);
+	return is_cut_off(r) || r == -EHOSTUNREACH || is_full(a, r);
 }
 
 static uint64_t sooner(uint64_t a_ns, uint64_t b_ns)
@@ -608,7 +614,11 @@ int ask_wait(struct ask *a, const struct wcur *body, const struct payload *paylo
 		r = -EDQUOT;
 	if (r < 0 && !a->is_unheard)
 		call_detail(&a->call, a->detail, sizeof(a->detail));
-	return r;
+	if (!is_cut_off(r))
+		return r;
+	/* Passed on it would be taken for the end of another connection, or for a refusal. */
+	snprintf(a->detail, sizeof(a->detail), "the connection to metadata was lost");
+	return -EHOSTUNREACH;
 }
 
 void ask_end(struct ask *a)

@@ -421,6 +421,22 @@ static void nor_is_a_read_of_a_session_that_was_over(void **state)
 	assert_string_equal(o.failure, "");
 }
 
+/*
+ * A direct client was stopped until its put was late, and its connection to metadata had gone
+ * meanwhile: it was told that its own, to the proxy in its process, was lost, and its bytes with
+ * it.
+ */
+static void that_metadata_was_not_reached_is_not_said_of_the_proxy(void **state)
+{
+	static struct outcome_of o;
+
+	simulate(4400608,
+		 "pause:direct3@1278#4+3864,kill:store0@5153+8236,"
+		 "stall:client0-proxy0@6019#25+2291,pause:direct2@6848#28+8634",
+		 &o);
+	assert_string_equal(o.failure, "");
+}
+
 /* A job's end was told at HELLO when it was safe, and by then MAP behind it had been DENIED. */
 static void that_a_job_has_ended_is_heard_though_it_is_told_late(void **state)
 {
@@ -1814,6 +1830,7 @@ int main(void)
 		cmocka_unit_test(a_store_without_its_keeper_says_so),
 		cmocka_unit_test(a_table_of_sums_without_a_place_says_why),
 		cmocka_unit_test(what_a_store_does_not_have_is_not_asked_for_all_the_time),
+		cmocka_unit_test(that_metadata_was_not_reached_is_not_said_of_the_proxy),
 		cmocka_unit_test(no_version_is_given_twice_when_the_power_was_cut),
 		cmocka_unit_test(a_job_that_has_ended_stays_so_when_the_power_is_cut),
 		cmocka_unit_test(odd_parts_take_no_more_than_they_need),

@@ -1666,7 +1666,10 @@ static void segments_that_nobody_writes_to_are_all_sealed(void **state)
 	assert_string_equal(notes, "job:0 writers:200 sealed ");
 }
 
-/* Metadata whose log is full for longer than a request is repeated. */
+/* Metadata whose log is full for longer than a request is repeated, and to which the way is lost.
+ */
+
+#define LATE_NS 100000000
 
 static uint64_t full_until_ns;
 static bool has_settled;
@@ -1709,10 +1712,25 @@ static void full_settle(struct request *r)
 	has_settled = true;
 }
 
+/* It ends what came before, and too late for another try. */
+static bool ends_session;
+
+static void late_commit(struct request *r)
+{
+	const struct timespec pause = { .tv_nsec = LATE_NS + LATE_NS / 10 };
+
+	nanosleep(&pause, NULL);
+	if (ends_session)
+		request_fail(r, -ENOLINK, "the session is over");
+	else
+		conn_close(r->conn);
+}
+
 static const struct service FULL = {
 	.server = SERVER_META,
 	.handlers = { [MESSAGE_HELLO] = { .serve = full_hello },
 		      [MESSAGE_LEASE] = { .serve = full_lease },
+		      [MESSAGE_COMMIT] = { .serve = late_commit },
 		      [MESSAGE_SETTLE] = { .serve = full_settle } },
 };
 
@@ -1745,20 +1763,53 @@ static void play_full_log(void)
 	note("%s ", has_settled ? "settled" : "forgotten");
 }
 
-static void what_a_full_log_does_not_take_is_given_back_later(void **state)
+static void play_full(void (*run)(void))
 {
 	const struct core_config c = { .shard_count = 1, .to_shard = to_full };
 
-	full_until_ns = 0;
-	has_settled = false;
 	assert_int_equal(core_open(net, &c, &of_full), 0);
-	play(play_full_log);
+	play(run);
 	core_stop(of_full);
 	while (!core_has_stopped(of_full))
 		loop_turn(loop, loop->now_ns + SECOND_NS);
 	core_close(of_full);
 	conn_close(full_conn);
+}
+
+static void what_a_full_log_does_not_take_is_given_back_later(void **state)
+{
+	full_until_ns = 0;
+	has_settled = false;
+	play_full(play_full_log);
 	assert_string_equal(notes, "job:0 lease:1 settled ");
+}
+
+static void commit_late(void)
+{
+	const struct how how = { .path = { (const uint8_t *)"x", 1 } };
+	struct committed done;
+
+	if (core_wait_ready(of_full, due()) < 0)
+		note("nobody is there ");
+	note("%d ", object_commit_value(of_full, job, &how, "x", 1, loop->now_ns + LATE_NS, &done,
+					why, sizeof(why)));
+	note("%s; ", why);
+}
+
+static void play_late_commits(void)
+{
+	ends_session = false;
+	commit_late();
+	ends_session = true;
+	commit_late();
+}
+
+/* Nobody has answered: it is not the asker's own connection that is gone, nor was it refused. */
+static void what_is_cut_off_at_the_deadline_was_not_answered(void **state)
+{
+	play_full(play_late_commits);
+	assert_string_equal(notes, "job:0 -113 the connection to metadata was lost; "
+				   "-113 the connection to metadata was lost; ");
 }
 
 int main(void)
@@ -1788,6 +1839,7 @@ int main(void)
 		CORE_TEST(what_was_cut_off_is_committed_from_there),
 		CORE_TEST(segments_that_nobody_writes_to_are_all_sealed),
 		CORE_TEST(what_a_full_log_does_not_take_is_given_back_later),
+		CORE_TEST(what_is_cut_off_at_the_deadline_was_not_answered),
 		cmocka_unit_test_setup_teardown(
 			sums_that_were_not_written_are_written_by_the_next_commit, far_setup,
 			far_teardown),
