@@ -384,10 +384,15 @@ int64_t put_object(struct wadi_op *op, const struct put_how *how, const void *da
 		return r;
 	/* The caller's bytes are still here, so what was lost on the way is sent again. */
 	do {
+		op->is_lost = false;
 		r = put_in_pieces(op, how, data, len, ret_version);
 		(void)op_renew(op, r);
 	} while (r == -ESTALE && ++tries < 3 && op->w->loop->now_ns < op->due_ns);
-	return r;
+	if (r != -ESTALE || !op->is_lost)
+		return r;
+	/* And they could be once more, with the same attempt, if there were time. */
+	r = (int)handle_lost(op);
+	return r == -ESTALE ? -EHOSTUNREACH : r;
 }
 
 struct put_op {

@@ -627,6 +627,33 @@ static void a_grant_whose_answer_was_lost_is_no_stray(void **state)
 	}
 }
 
+static int64_t put_large(struct wadi_op *o)
+{
+	results[0] = put(o, "a", sizeof(bytes));
+	return 0;
+}
+
+/* A function is stopped in a put until that is late, and its proxy has been killed meanwhile. */
+static void the_bytes_of_a_put_are_not_gone_with_a_connection(void **state)
+{
+	for (uint64_t at_ns = 0; at_ns < 600 * MS; at_ns += 10 * MS) {
+		cluster_begin(5, 20 * MS);
+		run_for(1000 * MS);
+		client_starts(put_large);
+		run_for(at_ns);
+		sim_node_pause(cluster.clients[0]->node, true);
+		process_kill(cluster.proxies[0]);
+		process_start(cluster.proxies[0]);
+		run_for(8000 * MS);
+		sim_node_pause(cluster.clients[0]->node, false);
+		run_for(20000 * MS);
+		assert_true(op.has_ended);
+		assert_true(results[0] == 0 || results[0] == -ETIMEDOUT ||
+			    results[0] == -EHOSTUNREACH);
+		cluster_close(&cluster);
+	}
+}
+
 static int64_t put_two(struct wadi_op *o)
 {
 	/* One at each store: each goes where most room is. */
@@ -1835,6 +1862,7 @@ int main(void)
 		cmocka_unit_test(a_job_that_has_ended_stays_so_when_the_power_is_cut),
 		cmocka_unit_test(odd_parts_take_no_more_than_they_need),
 		cmocka_unit_test(a_stream_that_has_too_little_of_a_quota_late_is_told_so),
+		cmocka_unit_test(the_bytes_of_a_put_are_not_gone_with_a_connection),
 		cmocka_unit_test(a_grant_whose_answer_was_lost_is_no_stray),
 		cmocka_unit_test(a_store_that_comes_back_fast_has_lost_its_bytes),
 		cmocka_unit_test(a_stores_successor_is_known_to_metadatas_successor),
