@@ -162,31 +162,63 @@ static int answer_grants(struct catalog *c, const struct lease_req *req, struct 
 	return 0;
 }
 
+/* The next of them that was opened for nobody; NULL: there is none. */
+static const struct segment *next_of_nobody(const struct catalog *c, uint64_t job, struct rcur *at)
+{
+	while (at->p < at->end && !at->bad) {
+		const struct segment *s;
+		struct grant g;
+
+		grant_get(at, &g);
+		s = catalog_segment_find(c, g.segment, g.generation);
+		if (s && s->state == SEGMENT_OPEN && s->owner == 0 && s->job->id == job)
+			return s;
+	}
+	return NULL;
+}
+
+static bool has_some_of_nobody(const struct catalog *c, uint64_t job, struct slice grants)
+{
+	struct rcur at = rcur_make(grants.ptr, grants.len);
+
+	return next_of_nobody(c, job, &at);
+}
+
+/* They go back to their store. */
+static int seal_those_of_nobody(struct catalog *c, uint64_t job, struct slice grants,
+				uint64_t now_ns)
+{
+	struct rcur at = rcur_make(grants.ptr, grants.len);
+	const struct segment *s;
+	int r = 0;
+
+	while (r == 0 && (s = next_of_nobody(c, job, &at)) != NULL)
+		r = seal(c, s, 0, s->size, now_ns);
+	return r;
+}
+
 int catalog_grant(struct catalog *c, const struct lease_req *req, uint64_t stamp_ns,
 		  struct slice grants, uint64_t now_ns, struct outcome *ret)
 {
 	struct effect e = { .kind = EFFECT_SEGMENTS_OPENED, .at_ns = now_ns };
-	struct rcur at = rcur_make(grants.ptr, grants.len);
+	bool is_again;
 	int r;
 
 	outcome_begin(c, ret);
+	/* An earlier try has, and found no room in the log to seal them all. */
+	is_again = has_some_of_nobody(c, req->job, grants);
 	e.u.segments_opened = (struct segments_opened_effect){ .job = req->job,
 							       .session = req->session,
 							       .request = req->request,
 							       .stamp_ns = stamp_ns,
 							       .grants = grants };
-	r = effect_do(c, &e);
-	if (r < 0 || req->session)
-		return r < 0 ? r : answer_grants(c, req, grants, ret);
-	while (r == 0 && at.p < at.end) {
-		struct grant g;
-		struct segment *s;
-
-		grant_get(&at, &g);
-		s = catalog_segment_find(c, g.segment, g.generation);
-		if (s && s->state == SEGMENT_OPEN)
-			r = seal(c, s, 0, s->size, now_ns);
-	}
+	r = is_again ? 0 : effect_do(c, &e);
+	if (r == 0 && req->session && !is_again)
+		return answer_grants(c, req, grants, ret);
+	if (r == 0)
+		r = seal_those_of_nobody(c, req->job, grants, now_ns);
+	if (r == 0 && req->session)
+		return refuse(ret, -EAGAIN, "what was granted has gone back; ask again");
 	return r;
 }
 

@@ -36,7 +36,7 @@ struct slot_test {
 	struct outcome out;
 	uint8_t *log;
 	size_t log_len, log_cap, replayed;
-	uint64_t effect_count;
+	uint64_t effect_count, effects_max; /* the log has no room for more; 0: it has */
 	void *values[VALUE_MAPS];
 	uint8_t payload[LIST_BYTES];
 	struct wcur w; /* of the last payload */
@@ -73,6 +73,14 @@ static void slot_log(struct catalog *c, const struct effect *e)
 	t->effect_count++;
 }
 
+static int slot_room(struct catalog *c, bool is_own)
+{
+	const struct slot_test *t = catalog_owner(c);
+
+	(void)is_own;
+	return t->effects_max && t->effect_count >= t->effects_max ? -ENOBUFS : 0;
+}
+
 static void *slot_map(struct catalog *c, uint32_t index)
 {
 	struct slot_test *t = catalog_owner(c);
@@ -89,9 +97,9 @@ static void slot_unmap(struct catalog *c, uint32_t index, void *bytes)
 	(void)c, (void)index, (void)bytes;
 }
 
-static const struct catalog_ops SLOT_OPS = { .log = slot_log,
-					     .value_map = slot_map,
-					     .value_unmap = slot_unmap };
+static const struct catalog_ops SLOT_OPS = {
+	.log = slot_log, .room = slot_room, .value_map = slot_map, .value_unmap = slot_unmap
+};
 
 static inline void slot_open(struct slot_test *t)
 {

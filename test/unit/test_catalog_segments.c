@@ -616,22 +616,29 @@ static void the_size_is_a_power_of_two_within_the_pools(void **state)
 			 -ENOLINK);
 }
 
-static int grant_to(uint64_t to_job, uint64_t session)
+static int grant_these(uint64_t to_job, uint64_t session, const struct grant *g, unsigned count,
+		       uint64_t stamp_ns)
 {
 	struct lease_req req = { .job = to_job,
 				 .session = session,
 				 .request = 1,
 				 .need = 1,
 				 .size = SEGMENT_BYTES_MIN };
-	struct grant g = stored_grant(&t, SEGMENT_BYTES_MIN);
-	uint64_t stamp_ns = t.now;
-	uint8_t bytes[GRANT_SIZE];
+	uint8_t bytes[GRANTS_BYTES];
 	struct wcur w = wcur_make(bytes, sizeof(bytes));
 
-	grant_put(&w, &g);
+	for (unsigned i = 0; i < count; i++)
+		grant_put(&w, &g[i]);
+	return catalog_grant(t.c, &req, stamp_ns, (struct slice){ bytes, (size_t)(w.p - bytes) },
+			     t.now, &t.out);
+}
+
+static int grant_to(uint64_t to_job, uint64_t session)
+{
+	struct grant g = stored_grant(&t, SEGMENT_BYTES_MIN);
+
 	t.now += SECOND;
-	return catalog_grant(t.c, &req, stamp_ns, (struct slice){ bytes, sizeof(bytes) }, t.now,
-			     &t.out);
+	return grant_these(to_job, session, &g, 1, t.now - SECOND);
 }
 
 static void a_grant_whose_asker_is_gone_goes_back(void **state)
@@ -642,6 +649,52 @@ static void a_grant_whose_asker_is_gone_goes_back(void **state)
 	/* It was the job's for a second. */
 	assert_true(slot_job_integral(&t, "job") == 65536 * (unsigned __int128)SECOND);
 	integrals_agree();
+}
+
+/* The store is asked once more, and names the same ones, or those that it still has. */
+static void a_grant_for_nobody_goes_back_though_the_log_is_full_in_the_middle(void **state)
+{
+	for (unsigned room = 0; room < 4; room++) {
+		struct grant g[] = { stored_grant(&t, SEGMENT_BYTES_MIN),
+				     stored_grant(&t, SEGMENT_BYTES_MIN) };
+		uint64_t stamp_ns = t.now;
+		bool is_gone = room == 2;
+
+		t.effects_max = t.effect_count + room;
+		assert_int_equal(grant_these(job, 0, g, 2, stamp_ns), room < 3 ? -ENOBUFS : 0);
+		t.effects_max = 0;
+		t.now += SECOND;
+		assert_int_equal(slot_duties(&t), room < 2 ? 0 : room - 1);
+		if (room < 3)
+			assert_int_equal(grant_these(job, 0, g + is_gone, 2 - is_gone, stamp_ns),
+					 0);
+		assert_int_equal(slot_duties(&t), room < 2 ? 2 : 3 - room);
+		assert_int_equal(t.account.bytes, 0);
+	}
+	integrals_agree();
+}
+
+/* He asks anew, as if nothing had been granted. */
+static void who_comes_back_for_what_was_opened_for_nobody_hears_of_none(void **state)
+{
+	struct grant g = stored_grant(&t, SEGMENT_BYTES_MIN);
+
+	t.effects_max = t.effect_count + 1;
+	assert_int_equal(grant_these(job, 0, &g, 1, t.now), -ENOBUFS);
+	t.effects_max = 0;
+	assert_int_equal(grant_these(job, 5, &g, 1, t.now), -EAGAIN);
+	assert_int_equal(slot_duties(&t), 1);
+	assert_int_equal(t.account.bytes, 0);
+}
+
+/* What somebody has is not given away a second time, nor back. */
+static void a_grant_of_what_is_in_use_is_refused(void **state)
+{
+	struct grant g = lease(5, 1);
+
+	assert_int_equal(grant_these(job, 0, &g, 1, t.now), -EBADMSG);
+	assert_int_equal(grant_these(job, 5, &g, 1, t.now), -EBADMSG);
+	assert_int_equal(slot_duties(&t), 0);
 }
 
 static void a_grant_for_a_job_that_has_ended_goes_back_unpaid(void **state)
@@ -780,6 +833,9 @@ int main(void)
 		T(of_a_vast_quota_that_does_not_suffice_there_is_a_part),
 		T(the_size_is_a_power_of_two_within_the_pools),
 		T(a_grant_whose_asker_is_gone_goes_back),
+		T(a_grant_for_nobody_goes_back_though_the_log_is_full_in_the_middle),
+		T(who_comes_back_for_what_was_opened_for_nobody_hears_of_none),
+		T(a_grant_of_what_is_in_use_is_refused),
 		T(a_grant_for_a_job_that_has_ended_goes_back_unpaid),
 		T(what_the_store_no_longer_has_is_lost),
 		T(what_is_compared_beside_a_snapshot_is_in_it),
