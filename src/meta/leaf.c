@@ -35,8 +35,7 @@ void leaf_header_put(uint8_t *leaf, const struct leaf_header *h)
 	put_u64(&w, h->memory);
 	w = wcur_make(leaf + CRC_AT, 4);
 	put_u32(&w, crc_more(0, leaf, CRC_AT));
-	w = wcur_make(leaf + MEMORY_NS_AT, 8);
-	put_u64(&w, h->memory_ns);
+	leaf_set_memory_ns(leaf, h->memory_ns);
 	leaf_set_used(leaf, LEAF_HEADER);
 }
 
@@ -103,6 +102,15 @@ uint32_t leaf_used(const uint8_t *leaf)
 {
 	return atomic_load_explicit((const _Atomic uint32_t *)(const void *)(leaf + USED_AT),
 				    memory_order_acquire);
+}
+
+void leaf_set_memory_ns(uint8_t *leaf, uint64_t ns)
+{
+	struct wcur w = wcur_make(leaf + MEMORY_NS_AT, 8);
+
+	/* For who finds it after a kill: the compiler is not to move it before the records. */
+	atomic_signal_fence(memory_order_release);
+	put_u64(&w, ns);
 }
 
 static uint32_t crc_of(const uint8_t *at, size_t len, const struct leaf_header *h)

@@ -36,9 +36,13 @@ struct leaf_header {
 	uint32_t index;             /* in the snapshot */
 	uint32_t packed;            /* bytes that are behind the header instead of the records; 0 */
 	uint64_t lsn;               /* before its first record; when the snapshot began */
-	uint64_t base_ns;   /* of a log: what the clock of the slots is ahead of node_now_ns() */
-	uint64_t memory;    /* of a log: who begins from files alone has another one */
-	uint64_t memory_ns; /* when that was begun, node_now_ns() of then; not in the crc */
+	uint64_t base_ns; /* of a log: what the clock of the slots is ahead of node_now_ns() */
+	uint64_t memory;  /* of a log: who begins from files alone has another one */
+	/*
+	 * When that was begun, node_now_ns() of then; 0: sessions of before are still to be ended.
+	 * Not in the crc.
+	 */
+	uint64_t memory_ns;
 };
 
 void leaf_header_put(uint8_t *leaf, const struct leaf_header *h);
@@ -57,6 +61,8 @@ static inline uint32_t leaf_size(const struct leaf_header *h)
 /* How far a leaf in memory is written: set when a record is whole. Not in the crc. */
 void leaf_set_used(uint8_t *leaf, uint32_t used);
 uint32_t leaf_used(const uint8_t *leaf);
+/* After the records that it speaks of. */
+void leaf_set_memory_ns(uint8_t *leaf, uint64_t ns);
 
 struct record {
 	uint64_t lsn;

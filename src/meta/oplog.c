@@ -100,7 +100,6 @@ static struct leaf *leaf_new(struct oplog *l)
 					   .seed = l->seed,
 					   .incarnation = l->incarnation,
 					   .memory = l->memory,
-					   .memory_ns = l->memory_ns,
 					   .number = l->next_number++ } };
 	list_init(&leaf->link);
 	return leaf;
@@ -387,6 +386,7 @@ static void leaf_begin(struct oplog *l)
 		l->open->is_closed = true;
 	leaf->header.lsn = leaf->last_lsn = l->lsn;
 	leaf->header.base_ns = l->base_ns;
+	leaf->header.memory_ns = l->memory_ns;
 	leaf->used = LEAF_HEADER;
 	leaf_header_put(leaf->memory.ptr, &leaf->header);
 	list_insert(&l->leaves, &leaf->link);
@@ -500,6 +500,13 @@ int oplog_open(struct oplog *l, const struct oplog_config *config, struct loop *
 	if (l->wanted_lsn > l->synced_lsn)
 		file_begin(l);
 	return 0;
+}
+
+void oplog_begun(struct oplog *l, uint64_t memory_ns)
+{
+	l->memory_ns = memory_ns;
+	if (l->open)
+		leaf_set_memory_ns(l->open->memory.ptr, memory_ns);
 }
 
 static int close_file(struct archive *a, struct leaf *leaf)

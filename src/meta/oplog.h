@@ -98,6 +98,8 @@ struct oplog {
  * leaf.
  */
 int oplog_open(struct oplog *l, const struct oplog_config *config, struct loop *loop);
+/* Its memory_ns was 0, and what is to be done once in a new memory has been done. */
+void oplog_begun(struct oplog *l, uint64_t memory_ns);
 /*
  * What is there goes to its files, if there is an archive. must_drop: the keeper has nothing
  * of it then; else a successor finds all of it.

@@ -402,7 +402,7 @@ static int log_open(struct shard *s)
 		s->log.config.media = NULL;
 	s->log.base_ns = s->base_ns;
 	s->log.memory = s->incarnation;
-	s->log.memory_ns = s->memory_ns;
+	s->log.memory_ns = s->was_blank ? 0 : s->memory_ns;
 	if (s->log.memory != s->log.incarnation) /* others were before it */
 		ids_go_ahead(s);
 	if (r == 0)
@@ -455,8 +455,10 @@ int shard_open(const struct shard_config *config, struct loop *l, struct net *n,
 			    htable_reserve(&s->asked) < 0 || htable_reserve(&s->asked_numbers) < 0
 		    ? -ENOMEM
 		    : log_open(s);
-	if (r == 0 && s->was_blank)
+	if (r == 0 && s->was_blank) {
 		presences_end(s);
+		oplog_begun(&s->log, s->memory_ns);
+	}
 	if (r == 0 && config->is_open_loopback && !default_job_make(s))
 		r = -ENOMEM;
 	if (r < 0) {

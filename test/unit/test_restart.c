@@ -33,6 +33,7 @@ static struct outcome out;
 static uint64_t snapshot_bytes = 64 << 10, log_bytes = LOG_BYTES_MIN;
 static bool has_keeper, has_archive;
 static bool are_durable; /* jobs from now on */
+static uint64_t fail_at; /* the allocation of a shard's start that fails; 0: none */
 
 static uint64_t roll(uint64_t below)
 {
@@ -61,7 +62,10 @@ static int try_start_of(uint16_t count)
 	node_current = sim_node_of(server);
 	if (sim_loop_open(server, &loop) < 0 || net_open(loop, &net) < 0)
 		abort();
+	node_current->fail_countdown = fail_at;
 	r = shard_open(&config, loop, net, &shard);
+	fail_at = node_current->fail_countdown;
+	node_current->fail_countdown = 0;
 	if (r < 0)
 		shard = NULL;
 	return r;
@@ -538,6 +542,58 @@ static void cut_power(void)
 {
 	kill_both();
 	archive_lose(archive, 0);
+}
+
+/* Whoever has made the first memory for the log may not have come so far. */
+static void sessions_are_over_for_who_comes_after_a_start_that_did_not_end(void **state)
+{
+	unsigned failed = 0;
+	bool has_failed;
+
+	for (uint64_t nth = 1;; nth++) {
+		begin(true, true);
+		start();
+		work(20);
+		file_all();
+		cut_power();
+		fail_at = nth;
+		has_failed = try_start_of(1) < 0;
+		if (fail_at > 0)
+			break;
+		if (has_failed) {
+			kill_9();
+			start();
+			assert_int_equal(sessions_left(), 0);
+			failed++;
+		}
+		end();
+	}
+	fail_at = 0;
+	end();
+	assert_true(failed > 20);
+}
+
+/* In the leaf that was the first then, and in another. */
+static void but_not_those_that_began_after_the_power_was_cut(void **state)
+{
+	for (unsigned leaves = 1; leaves <= 4; leaves++) {
+		uint64_t begun;
+
+		begin(true, true);
+		start();
+		work(20);
+		file_all();
+		cut_power();
+		start();
+		begun = shard->log.open->header.number;
+		do
+			work(50);
+		while (shard->log.open->header.number < begun + leaves - 1);
+		kill_9();
+		start();
+		assert_true(sessions_left() > 0);
+		end();
+	}
 }
 
 /* Ids follow from it. The second one's is not that of the first, however often it is killed. */
@@ -1772,6 +1828,8 @@ int main(void)
 		T(values_are_as_they_were),
 		T(what_was_synced_survives_the_power),
 		T(sessions_are_over_when_the_power_was_cut),
+		T(sessions_are_over_for_who_comes_after_a_start_that_did_not_end),
+		T(but_not_those_that_began_after_the_power_was_cut),
 		T(what_was_due_is_done_by_the_successor),
 		T(each_memory_has_a_name_of_its_own),
 		T(no_id_is_given_again_when_it_was_forgotten),
