@@ -150,7 +150,7 @@ int shard_recover(struct shard *s, const struct oplog_config *config)
 			s->memory_ns = what.memory_ns;
 	}
 	s->recovered_snapshot = what.snapshot_number;
-	s->was_blank = what.is_found && (s->is_blank || (what.memory && what.memory_ns == 0));
+	s->was_blank = what.is_found && what.memory_ns == 0;
 	s->is_blank = false; /* what is made from now on */
 	/* Whoever was told on before this memory was there has no lease after that time. */
 	s->has_forgotten = what.is_found && s->incarnation != s->log.incarnation &&

@@ -182,11 +182,11 @@ struct shard {
 	struct task late;
 	unsigned late_turns;
 	bool is_closing, is_retrying;
-	bool is_left;       /* to a successor */
-	bool has_gone_on;   /* from what a predecessor left */
-	bool is_blank;      /* it goes on from files alone: small values are not in memory */
-	bool is_lacking;    /* a predecessor did, and was in turn killed: some are still lost */
-	bool was_blank;     /* likewise, or one who did not come so far: sessions are over */
+	bool is_left;     /* to a successor */
+	bool has_gone_on; /* from what a predecessor left */
+	bool is_blank;    /* it goes on from files alone: small values are not in memory */
+	bool is_lacking;  /* a predecessor did, and was in turn killed: some are still lost */
+	bool was_blank;   /* it went on so, or one did who was killed at once: sessions are over */
 	bool has_forgotten; /* it, or one a moment before it: something that was told on, perhaps */
 
 	struct htable waited, looking, job_waits; /* looking: LOOKUPs, by session and request */

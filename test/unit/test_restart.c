@@ -573,6 +573,22 @@ static void sessions_are_over_for_who_comes_after_a_start_that_did_not_end(void 
 	assert_true(failed > 20);
 }
 
+/* It may have had nothing but zeros. */
+static void so_they_are_where_the_first_leaf_was_not_begun(void **state)
+{
+	begin(true, true);
+	start();
+	work(20);
+	file_all();
+	cut_power();
+	start();
+	memset(shard->log.open->memory.ptr, 0, LEAF_BYTES);
+	kill_9();
+	start();
+	assert_int_equal(sessions_left(), 0);
+	end();
+}
+
 /* In the leaf that was the first then, and in another. */
 static void but_not_those_that_began_after_the_power_was_cut(void **state)
 {
@@ -1829,6 +1845,7 @@ int main(void)
 		T(what_was_synced_survives_the_power),
 		T(sessions_are_over_when_the_power_was_cut),
 		T(sessions_are_over_for_who_comes_after_a_start_that_did_not_end),
+		T(so_they_are_where_the_first_leaf_was_not_begun),
 		T(but_not_those_that_began_after_the_power_was_cut),
 		T(what_was_due_is_done_by_the_successor),
 		T(each_memory_has_a_name_of_its_own),
