@@ -32,6 +32,12 @@ int found_fail(struct found *f, int err, const char *format, ...)
 	return err;
 }
 
+/* Whoever is given something is out of memory, or out of that for values. */
+static bool is_for_memory(int err)
+{
+	return err == -ENOMEM || err == -ENOSPC;
+}
+
 static bool is_before(const struct leaf_header *a, const struct leaf_header *b)
 {
 	return a->number != b->number ? a->number < b->number : a->index < b->index;
@@ -255,8 +261,10 @@ static int read_snapshot(struct found *f, struct leaf *first, bool must_use)
 				is_whole = true;
 			else if (must_use)
 				r = f->to->image(f->to->owner, record.slot, record.bytes);
+			if (is_for_memory(r))
+				return found_fail(f, r, "no memory for an image");
 			if (r < 0)
-				return found_fail(f, r == -ENOMEM ? r : -EUCLEAN,
+				return found_fail(f, -EUCLEAN,
 						  "an image in %s of %s, before byte %u, does not "
 						  "fit what came before it",
 						  name, found_where(f, leaf), at);
@@ -357,7 +365,7 @@ static int replay(struct found *f, struct leaf *leaf, uint32_t at, const struct 
 			       (unsigned long long)record->lsn, from,
 			       (unsigned long long)l->lsn + 1);
 	r = f->to->record(f->to->owner, record->slot, record->lsn, record->bytes);
-	if (r == -ENOMEM || r == -ENOSPC)
+	if (is_for_memory(r))
 		return found_fail(f, r, "no memory for record %llu",
 				  (unsigned long long)record->lsn);
 	if (r < 0)

@@ -33,7 +33,8 @@ static struct outcome out;
 static uint64_t snapshot_bytes = 64 << 10, log_bytes = LOG_BYTES_MIN;
 static bool has_keeper, has_archive;
 static bool are_durable; /* jobs from now on */
-static uint64_t fail_at; /* the allocation of a shard's start that fails; 0: none */
+static uint64_t fail_at; /* the allocation of a start that fails; 0: none does */
+static bool has_failed;
 
 static uint64_t roll(uint64_t below)
 {
@@ -64,7 +65,7 @@ static int try_start_of(uint16_t count)
 		abort();
 	node_current->fail_countdown = fail_at;
 	r = shard_open(&config, loop, net, &shard);
-	fail_at = node_current->fail_countdown;
+	has_failed = fail_at > 0 && node_current->fail_countdown == 0;
 	node_current->fail_countdown = 0;
 	if (r < 0)
 		shard = NULL;
@@ -547,8 +548,8 @@ static void cut_power(void)
 /* Whoever has made the first memory for the log may not have come so far. */
 static void sessions_are_over_for_who_comes_after_a_start_that_did_not_end(void **state)
 {
-	unsigned failed = 0;
-	bool has_failed;
+	unsigned refused = 0;
+	bool is_refused;
 
 	for (uint64_t nth = 1;; nth++) {
 		begin(true, true);
@@ -557,20 +558,20 @@ static void sessions_are_over_for_who_comes_after_a_start_that_did_not_end(void 
 		file_all();
 		cut_power();
 		fail_at = nth;
-		has_failed = try_start_of(1) < 0;
-		if (fail_at > 0)
+		is_refused = try_start_of(1) < 0;
+		fail_at = 0;
+		if (!has_failed)
 			break;
-		if (has_failed) {
+		if (is_refused) {
 			kill_9();
 			start();
 			assert_int_equal(sessions_left(), 0);
-			failed++;
+			refused++;
 		}
 		end();
 	}
-	fail_at = 0;
 	end();
-	assert_true(failed > 20);
+	assert_true(refused > 20);
 }
 
 /* It may have had nothing but zeros. */
@@ -1664,6 +1665,71 @@ static void a_clean_end_leaves_nothing_of_a_snapshot_that_was_begun(void **state
 	end();
 }
 
+/* Nothing of it is left, but with the keeper and on the disk. */
+static void close_server(void)
+{
+	net_close(net);
+	loop_close(loop);
+	node_current = NULL;
+	assert_int_equal(sim_node_bytes(server), 0);
+}
+
+/*
+ * Whatever allocation of a start fails: it is refused for want of memory, if it is, and the next
+ * one goes on from all that there was.
+ */
+static void every_allocation_of_a_start_may_fail(void)
+{
+	char *before = dump();
+
+	for (fail_at = 1, has_failed = true; has_failed; fail_at++) {
+		int r;
+
+		kill_9();
+		r = try_start_of(1);
+		if (r == 0) {
+			must_be_same(strdup(before));
+			continue;
+		}
+		assert_true(has_failed);
+		assert_true(r == -ENOMEM || r == -ENOSPC);
+		close_server();
+	}
+	assert_true(fail_at > 100);
+	fail_at = 0;
+	free(before);
+}
+
+static uint64_t first_of_log(void)
+{
+	return container_of(shard->log.leaves.next, struct leaf, link)->header.number;
+}
+
+/* Some of what it has is in the snapshot alone, some in the log alone. */
+static void a_start_without_memory_changes_nothing(bool with_keeper, bool with_archive)
+{
+	begin(with_keeper, with_archive);
+	start();
+	while (first_of_log() < 2)
+		work(200);
+	if (!with_keeper) {
+		end_sessions();
+		file_all();
+	}
+	every_allocation_of_a_start_may_fail();
+	end();
+}
+
+static void a_start_from_files_may_lack_memory(void **state)
+{
+	a_start_without_memory_changes_nothing(false, true);
+}
+
+static void a_start_from_a_keeper_and_files_may_lack_memory(void **state)
+{
+	a_start_without_memory_changes_nothing(true, true);
+}
+
 static const struct service NOBODY = { 0 };
 
 static void wait_for(struct call *c)
@@ -1881,6 +1947,8 @@ int main(void)
 		T(the_clock_of_the_catalogs_never_goes_back),
 		T(a_clean_end_leaves_nothing_with_the_keeper),
 		T(a_clean_end_leaves_nothing_of_a_snapshot_that_was_begun),
+		T(a_start_from_files_may_lack_memory),
+		T(a_start_from_a_keeper_and_files_may_lack_memory),
 		T(a_successor_acknowledges_no_end_before_old_leases_are_over),
 		T(a_successor_acknowledges_no_removal_before_old_leases_are_over),
 		T(what_went_with_the_power_is_not_told_on_when_it_is_put_again),
