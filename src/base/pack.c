@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/pack.h"
 
+#include <errno.h>
 #include <isa-l/igzip_lib.h>
-#include <stdint.h>
 
 #include "base/node.h"
 
@@ -37,13 +37,13 @@ size_t pack_bytes(void *to, size_t cap, const void *from, size_t len)
 	return out;
 }
 
-size_t unpack_bytes(void *to, size_t cap, const void *from, size_t len)
+int64_t unpack_bytes(void *to, size_t cap, const void *from, size_t len)
 {
 	struct inflate_state *z = node_alloc(sizeof(*z));
-	size_t out = 0;
+	int64_t out = -EBADMSG;
 
 	if (!z)
-		return 0;
+		return -ENOMEM;
 	isal_inflate_init(z);
 	z->next_in = (uint8_t *)from;
 	z->avail_in = clip(len);

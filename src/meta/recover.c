@@ -190,11 +190,13 @@ int found_bytes(struct found *f, struct leaf *leaf, const uint8_t **ret, uint32_
 
 	oplog_file_name(&leaf->header, name);
 	if (leaf->header.packed) {
+		got = unpack_bytes(f->buf + LEAF_HEADER, LEAF_BYTES - LEAF_HEADER,
+				   leaf->memory.ptr + LEAF_HEADER, leaf->header.packed);
+		if (got == -ENOMEM)
+			return found_fail(f, -ENOMEM, "no memory to unpack %s", name);
+		leaf->fault = got < 0 ? (int)got : 0;
 		*ret = f->buf;
-		*ret_len = LEAF_HEADER + (uint32_t)unpack_bytes(f->buf + LEAF_HEADER,
-								LEAF_BYTES - LEAF_HEADER,
-								leaf->memory.ptr + LEAF_HEADER,
-								leaf->header.packed);
+		*ret_len = LEAF_HEADER + (got > 0 ? (uint32_t)got : 0);
 		return 0;
 	}
 	if (leaf->memory.ptr) {

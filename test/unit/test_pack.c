@@ -2,8 +2,10 @@
 /* Bytes made smaller and back; and what was not made so. */
 #include "test.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
+#include "base/node.h"
 #include "base/pack.h"
 
 #define LEN (1 << 20)
@@ -60,7 +62,7 @@ static void too_little_room_is_refused(void **s)
 	memset(in, 7, LEN);
 	n = pack_bytes(packed, LEN, in, LEN);
 	assert_int_not_equal(n, 0);
-	assert_int_equal(unpack_bytes(out, LEN - 1, packed, n), 0);
+	assert_int_equal(unpack_bytes(out, LEN - 1, packed, n), -EBADMSG);
 }
 
 static void other_bytes_are_refused_or_are_other_bytes(void **s)
@@ -82,6 +84,21 @@ static void other_bytes_are_refused_or_are_other_bytes(void **s)
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static void no_memory_is_not_damage(void **s)
+{
+	struct node node = { .fail_countdown = 1 };
+	size_t n;
+
+	memset(in, 7, LEN);
+	n = pack_bytes(packed, LEN, in, LEN);
+	node_current = &node;
+	assert_int_equal(unpack_bytes(out, LEN, packed, n), -ENOMEM);
+	assert_int_equal(unpack_bytes(out, LEN, packed, n), LEN);
+	node.fail_countdown = 1;
+	assert_int_equal(pack_bytes(packed, LEN, in, LEN), 0);
+	node_current = NULL;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -89,6 +106,7 @@ int main(void)
 		T(what_does_not_repeat_is_refused_where_there_is_no_room),
 		T(too_little_room_is_refused),
 		T(other_bytes_are_refused_or_are_other_bytes),
+		T(no_memory_is_not_damage),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

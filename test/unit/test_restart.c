@@ -1720,6 +1720,11 @@ static void a_start_without_memory_changes_nothing(bool with_keeper, bool with_a
 	end();
 }
 
+static void a_start_from_a_keeper_may_lack_memory(void **state)
+{
+	a_start_without_memory_changes_nothing(true, false);
+}
+
 static void a_start_from_files_may_lack_memory(void **state)
 {
 	a_start_without_memory_changes_nothing(false, true);
@@ -1947,6 +1952,7 @@ int main(void)
 		T(the_clock_of_the_catalogs_never_goes_back),
 		T(a_clean_end_leaves_nothing_with_the_keeper),
 		T(a_clean_end_leaves_nothing_of_a_snapshot_that_was_begun),
+		T(a_start_from_a_keeper_may_lack_memory),
 		T(a_start_from_files_may_lack_memory),
 		T(a_start_from_a_keeper_and_files_may_lack_memory),
 		T(a_successor_acknowledges_no_end_before_old_leases_are_over),
