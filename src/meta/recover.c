@@ -96,6 +96,11 @@ static int take(struct found *f, struct keep_name name, uint16_t kind)
 	if (r < 0)
 		return r;
 	r = keep_take(l->config.keep, name, &leaf->memory);
+	/* The keeper has it, and we cannot have it now: who is started after us may. */
+	if (r < 0 && r != -ENOENT && r != -EBADF) {
+		leaf_free(l, leaf);
+		return found_fail(f, r, "what the keeper has cannot be mapped");
+	}
 	if (r == 0)
 		r = leaf_header_get(leaf->memory.ptr, leaf->memory.size, &leaf->header);
 	if (r == -ENOTSUP) {
@@ -116,7 +121,7 @@ static int take(struct found *f, struct keep_name name, uint16_t kind)
 	}
 	keep_drop(l->config.keep, name);
 	leaf_free(l, leaf);
-	return r == -ENOMEM ? r : 0;
+	return 0;
 }
 
 static int take_all(struct found *f, uint16_t keep_kind, uint16_t kind)

@@ -1735,6 +1735,59 @@ static void a_start_from_a_keeper_and_files_may_lack_memory(void **state)
 	a_start_without_memory_changes_nothing(true, true);
 }
 
+/* A keeper's region that cannot be mapped: which one, and how many have been. */
+static struct {
+	const struct keep_ops *ops;
+	unsigned nth, count;
+	int err;
+} unmapped;
+
+static int take_most(struct keep *k, struct keep_name name, struct memory *ret)
+{
+	return ++unmapped.count == unmapped.nth ? unmapped.err : unmapped.ops->take(k, name, ret);
+}
+
+static void what_cannot_be_mapped_now_is_left_to_the_next(void **state)
+{
+	static const int ERRORS[] = { -ENOMEM, -EMFILE, -ENFILE };
+	struct keep_ops ops;
+	struct keep *keep;
+	bool is_refused;
+	unsigned count;
+	char *before;
+
+	begin(true, false);
+	start();
+	while (first_of_log() < 2)
+		work(200);
+	before = dump();
+	keep = keep_heap_keep(keeps);
+	unmapped.ops = keep->ops;
+	ops = *keep->ops;
+	ops.take = take_most;
+	unmapped.nth = 0;
+	do {
+		kill_9();
+		count = keep_heap_count(keeps);
+		unmapped.count = 0;
+		unmapped.err = ERRORS[++unmapped.nth % 3];
+		keep->ops = &ops;
+		is_refused = try_start_of(1) < 0;
+		assert_int_equal(is_refused, unmapped.count >= unmapped.nth);
+		keep->ops = unmapped.ops;
+		if (is_refused) {
+			close_server();
+			assert_int_equal(keep_heap_count(keeps), count);
+			kill_9();
+			start();
+		}
+		must_be_same(strdup(before));
+	} while (is_refused);
+	assert_true(unmapped.nth > 4);
+	free(before);
+	end();
+}
+
 static const struct service NOBODY = { 0 };
 
 static void wait_for(struct call *c)
@@ -1954,6 +2007,7 @@ int main(void)
 		T(a_clean_end_leaves_nothing_of_a_snapshot_that_was_begun),
 		T(a_start_from_a_keeper_may_lack_memory),
 		T(a_start_from_files_may_lack_memory),
+		T(what_cannot_be_mapped_now_is_left_to_the_next),
 		T(a_start_from_a_keeper_and_files_may_lack_memory),
 		T(a_successor_acknowledges_no_end_before_old_leases_are_over),
 		T(a_successor_acknowledges_no_removal_before_old_leases_are_over),
