@@ -205,6 +205,14 @@ static void set_last(struct snapshots *p, uint64_t objects)
 		timer_start(l, &p->shrink, l->now_ns + SHRINK_MS * MS);
 }
 
+static void open_free(struct snapshots *p)
+{
+	if (!p->open)
+		return;
+	node_free(p->open->memory.ptr);
+	p->open = node_free(p->open);
+}
+
 /* Every leaf has come back from the helper. */
 static void snapshot_over(struct snapshots *p)
 {
@@ -213,6 +221,7 @@ static void snapshot_over(struct snapshots *p)
 	p->is_running = false;
 	if (p->has_failed) {
 		p->failed_count++;
+		open_free(p);
 		drop_leaves(p, &p->done);
 		timer_start(l->loop, &p->again, l->loop->now_ns + AGAIN_MS * MS);
 		return;
@@ -495,10 +504,7 @@ void snapshots_fini(struct snapshots *p)
 	task_stop(&p->step);
 	timer_stop(p->shard->loop, &p->again);
 	timer_stop(p->shard->loop, &p->shrink);
-	if (p->open) {
-		node_free(p->open->memory.ptr);
-		p->open = node_free(p->open);
-	}
+	open_free(p);
 	while (!list_is_empty(&p->done)) {
 		struct leaf *leaf = container_of(p->done.next, struct leaf, link);
 

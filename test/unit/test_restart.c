@@ -1735,6 +1735,95 @@ static void a_start_from_a_keeper_and_files_may_lack_memory(void **state)
 	a_start_without_memory_changes_nothing(true, true);
 }
 
+/* Puts until the log's leaf has room for some ten more, without a snapshot. */
+static void fill_leaf(const char *value)
+{
+	uint32_t size = 0;
+	char path[16];
+
+	for (int i = 0; LEAF_BYTES - shard->log.open->used > 10 * size; i++) {
+		uint32_t before = shard->log.open->used;
+
+		snprintf(path, sizeof(path), "%d", i % 600);
+		assert_int_equal(put_value(0, path, value, 0), 0);
+		size = shard->log.open->used - before;
+		(void)loop_turn(loop, loop->now_ns + MS);
+	}
+	turn_for(100 * MS);
+}
+
+/* A leaf ends, another is made, and snapshots are taken. True if the n-th allocation was met. */
+static bool log_without_memory(const char *value, uint64_t n)
+{
+	uint64_t taken;
+	bool is_met;
+	char path[16];
+
+	shard->config.snapshot_bytes = 1;
+	node_current->fail_countdown = n;
+	for (int i = 0; i < 20; i++) {
+		int r;
+
+		snprintf(path, sizeof(path), "%d", i);
+		r = put_value(0, path, value, 0);
+		assert_true(r == 0 || r == -ENOMEM || r == -ENOSPC || r == -ENOBUFS);
+		turn_for(2 * MS);
+	}
+	is_met = node_current->fail_countdown == 0;
+	node_current->fail_countdown = 0;
+	/* What has failed is tried again. */
+	taken = shard->snapshots.taken_count;
+	turn_for(3 * SECOND);
+	for (int i = 0; i < 10000 && shard->snapshots.taken_count == taken; i++) {
+		assert_int_equal(put_value(0, "a", value, 0), 0);
+		(void)loop_turn(loop, loop->now_ns + MS);
+	}
+	assert_true(shard->snapshots.taken_count > taken);
+	return is_met;
+}
+
+static void every_allocation_of_a_log_may_fail(bool with_keeper, bool with_archive)
+{
+	static char value[INLINE_BYTES_MAX];
+	uint64_t n = 0;
+	bool is_met;
+
+	memset(value, 'v', sizeof(value) - 1);
+	do {
+		char *before;
+
+		begin(with_keeper, with_archive);
+		are_durable = with_archive; /* so a snapshot has more than one leaf */
+		snapshot_bytes = 1 << 30;
+		start();
+		create(0);
+		fill_leaf(value);
+		is_met = log_without_memory(value, ++n);
+		if (with_archive)
+			file_all();
+		before = dump();
+		shard_leave(shard);
+		shard_close(shard);
+		turn_for(SECOND);
+		close_server();
+		kill_9();
+		start();
+		must_be_same(before);
+		end();
+	} while (is_met);
+	assert_true(n > 20);
+}
+
+static void a_log_with_a_keeper_may_lack_memory(void **state)
+{
+	every_allocation_of_a_log_may_fail(true, false);
+}
+
+static void a_log_with_files_may_lack_memory(void **state)
+{
+	every_allocation_of_a_log_may_fail(true, true);
+}
+
 /* A keeper's region that cannot be mapped: which one, and how many have been. */
 static struct {
 	const struct keep_ops *ops;
@@ -2007,6 +2096,8 @@ int main(void)
 		T(a_clean_end_leaves_nothing_of_a_snapshot_that_was_begun),
 		T(a_start_from_a_keeper_may_lack_memory),
 		T(a_start_from_files_may_lack_memory),
+		T(a_log_with_a_keeper_may_lack_memory),
+		T(a_log_with_files_may_lack_memory),
 		T(what_cannot_be_mapped_now_is_left_to_the_next),
 		T(a_start_from_a_keeper_and_files_may_lack_memory),
 		T(a_successor_acknowledges_no_end_before_old_leases_are_over),
