@@ -67,16 +67,11 @@ static int check_hello(const struct store *s, const struct conn *c, const struct
 	return q->role == ROLE_JOB ? check_job(s, q, ret, ret_why) : check_server(s, c, q, ret_why);
 }
 
-/* So that the connections of a job are found when it is over. */
-static int client_add(struct store *s, struct client *k)
+/* So that the connections of a job are found when it is over; after htable_reserve(). */
+static void client_add(struct store *s, struct client *k)
 {
-	int r = htable_reserve(&s->jobs);
-
-	if (r < 0)
-		return r;
 	htable_add(&s->jobs, &k->of_job, k->conn->access->job);
 	k->is_of_job = true;
-	return 0;
 }
 
 int store_access_set(struct conn *c, const struct access *access)
@@ -101,13 +96,17 @@ void store_hello_serve(struct request *r)
 	if (e == 0)
 		e = check_hello(s, r->conn, &q, &access, &why);
 	if (e == 0)
-		e = store_access_set(r->conn, &access);
+		why = "the store has no memory for another client";
 	if (e == 0 && access.role == ROLE_JOB)
-		e = client_add(s, r->conn->state);
+		e = htable_reserve(&s->jobs);
+	if (e == 0)
+		e = store_access_set(r->conn, &access);
 	if (e < 0) {
 		request_fail(r, e, "%s", why ? why : "not a HELLO");
 		return;
 	}
+	if (access.role == ROLE_JOB)
+		client_add(s, r->conn->state);
 	w = request_answer(r);
 	hello_rep_put(&w, &(struct hello_rep){ .version = PROTOCOL_VERSION,
 					       .credit = CONN_CREDIT,

@@ -137,7 +137,8 @@ static int result;
 static size_t room_len;
 static bool is_far; /* connections come from another host */
 
-static struct conn *connect_as(enum role role, const char *key, int *ret_result)
+/* Before HELLO. */
+static struct conn *connect_to_store(void)
 {
 	struct stream *pair[2];
 	struct conn *c;
@@ -149,6 +150,13 @@ static struct conn *connect_as(enum role role, const char *key, int *ret_result)
 	c->access->role = ROLE_STORE;
 	pair[1]->peer.is_loopback = !is_far;
 	assert_int_equal(store_accept(store, pair[1]), 0);
+	return c;
+}
+
+static struct conn *connect_as(enum role role, const char *key, int *ret_result)
+{
+	struct conn *c = connect_to_store();
+
 	(void)CALL(c, HELLO, hello, NULL, .version = PROTOCOL_VERSION, .role = (uint16_t)role,
 		   .secret = { (const uint8_t *)key, strlen(key) });
 	*ret_result = result;
@@ -1037,6 +1045,42 @@ static void a_store_closes_in_the_middle_of_everything(void **state)
 	close_store();
 }
 
+/* Of whom the store could not take down, it would not hear when the job is over. */
+static void who_was_refused_for_want_of_memory_is_not_let_in(void **state)
+{
+	static const struct slice name = { (const uint8_t *)"job", 3 };
+	struct node n = { .fail_countdown = 0 };
+	char token[TOKEN_BYTES_MAX + 1];
+	struct conn *before;
+	struct grant g;
+	uint64_t k = 0;
+	bool is_met;
+	int r;
+
+	node_current = &n;
+	open_store(false, &media_heap);
+	before = proxy;
+	g = grant_one(JOB, 1, 64 << 10);
+	assert_int_equal(token_make(TOKEN_KEY, TOKEN_KEY_BYTES, JOB, name, token), 0);
+	do {
+		proxy = connect_to_store();
+		n.fail_countdown = ++k;
+		(void)CALL(proxy, HELLO, hello, NULL, .version = PROTOCOL_VERSION, .role = ROLE_JOB,
+			   .secret = { (const uint8_t *)token, strlen(token) });
+		r = result;
+		is_met = n.fail_countdown == 0;
+		n.fail_countdown = 0;
+		assert_true(r == 0 || r == -ENOMEM || r == -ECONNRESET);
+		if (proxy)
+			assert_int_equal(get_bytes(&g, JOB, 0, 5), r == 0 ? 0 : -EACCES);
+		conn_close(proxy);
+	} while (is_met);
+	assert_int_equal(k, 4);
+	proxy = before;
+	close_store();
+	node_current = NULL;
+}
+
 /* Whatever allocation fails: no crash, no leak, and what was answered well is true. */
 static bool live_a_life(struct node *n, uint64_t countdown)
 {
@@ -1135,6 +1179,7 @@ int main(void)
 		BOTH(the_segments_in_use_are_listed_to_those_who_compare),
 		BOTH(a_metadata_server_that_comes_back_finds_the_store_again),
 		BOTH(a_store_closes_in_the_middle_of_everything),
+		cmocka_unit_test(who_was_refused_for_want_of_memory_is_not_let_in),
 		cmocka_unit_test(an_allocation_that_fails_is_survived),
 	};
 
