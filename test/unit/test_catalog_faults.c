@@ -203,6 +203,72 @@ static void a_catalog_that_finds_no_memory_is_none(void **state)
 	catalog_free(c);
 }
 
+/* All kinds of images: what is whole, what is held, what was begun and what is left of that. */
+static void fill(void)
+{
+	struct commit_req how = { .job = job, .session = 5 };
+	struct open_req open = { .job = job, .session = 5, .request = 1 };
+	struct extent x[EXTENTS_MAX];
+	uint64_t id;
+	struct grant g;
+
+	assert_int_equal(slot_put(&t, how, "d/value", "value"), 0);
+	assert_int_equal(grant_one(job, 1, &g), 0);
+	for (unsigned i = 0; i < 3; i++)
+		x[i] = extent_at(&g, 4096 * i, 100);
+	assert_int_equal(slot_put_extents(&t, how, "d/piece", x, 1), 0);
+	assert_int_equal(slot_put_extents(&t, how, "d/body", x + 1, 2), 0);
+	assert_int_equal(
+		slot_look(&t,
+			  (struct lookup_req){ .job = job, .session = 6, .take = 1, .is_held = 1 },
+			  "d/body"),
+		0);
+	how.attempt_lo = 7;
+	assert_int_equal(slot_put(&t, how, "d/body", "another"), 0); /* what was there is held */
+	for (unsigned part = 0; part < 3; part++) {
+		open.request++;
+		assert_int_equal(catalog_open(t.c, &open, t.now, &t.out), 0);
+		id = t.out.rep.open.open;
+		for (uint32_t i = 0; i < 2; i++) {
+			x[0] = extent_at(&g, 32768 + 8192 * part + 4096 * i, 100);
+			assert_int_equal(extend_by(job, id, i, &x[0]), 0);
+		}
+	}
+	assert_int_equal(
+		catalog_drop(t.c, &(struct drop_req){ .job = job, .open = id }, t.now, &t.out), 0);
+	slot_snapshot_begin(&t);
+	while (catalog_snapshot_step(t.c, 10))
+		;
+}
+
+static void what_is_restored_may_lack_memory_anywhere(void **state)
+{
+	struct rcur images;
+	uint64_t n = 0;
+	int r;
+
+	fill();
+	do {
+		struct catalog *c = catalog_new(SLOT, 0x5eed, &SLOT_OPS, &t);
+		struct restore restore;
+
+		node = (struct node){ .fail_countdown = ++n };
+		node_current = &node;
+		r = restore_begin(&restore, c);
+		images = rcur_make(t.images, t.images_len);
+		while (r == 0 && images.p < images.end)
+			r = restore_next(&restore, &images);
+		restore_end(&restore);
+		node_current = NULL;
+		assert_true(r == 0 || (r == -ENOMEM && node.fail_countdown == 0));
+		if (r == 0)
+			assert_null(slot_compare(t.c, c));
+		catalog_free(c);
+	} while (node.fail_countdown == 0);
+	assert_int_equal(r, 0);
+	assert_true(n > 20);
+}
+
 static void no_effect_of_a_log_can_do_harm(void **state)
 {
 	struct effect e = { .kind = EFFECT_OBJECT_PUT, .at_ns = 5 };
@@ -227,6 +293,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(the_nth_allocation_may_fail_for_every_n),
 		T(a_catalog_that_finds_no_memory_is_none),
+		T(what_is_restored_may_lack_memory_anywhere),
 		T(no_effect_of_a_log_can_do_harm),
 	};
 
