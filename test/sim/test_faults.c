@@ -8,7 +8,8 @@
  * each node, each step of a table, and each n, the n-th allocation that the node makes
  * in that step fails, or all from the n-th on, until the step runs to its end without
  * reaching n. Each time the world is made anew and taken down in order: then all nodes
- * must have given back all that they had.
+ * must have given back all that they had. In a second kind of world the store is in the
+ * proxy's process, whose host is the client's, and metadata has a log.
  */
 #include "../unit/test.h"
 
@@ -48,10 +49,13 @@ static struct world {
 	struct shard *shard;
 	struct store *store;
 	struct core *core;
+	struct mover *mover;
 	struct proxy *proxy;
 	struct listener listeners[NODES - 1], metrics;
 	struct wadi *w;
 } world;
+
+static bool is_near; /* the worlds to come */
 
 static uint8_t *sample, *back;
 
@@ -146,7 +150,11 @@ static void accept_metrics(struct listener *lr, struct stream *s)
 /* Opens what a node is made of; the first error. Fine if part of it is open. */
 static int open_meta(void)
 {
-	struct shard_config config = { .count = 1, .is_open_loopback = true };
+	struct shard_config config = { .count = 1,
+				       .is_open_loopback = true,
+				       .media = is_near ? &media_heap : NULL,
+				       .log_bytes = LOG_BYTES_MIN,
+				       .snapshot_bytes = 1 };
 	struct address a = at(META);
 	int r = net_open(world.loops[META], &world.nets[META]);
 
@@ -159,35 +167,66 @@ static int open_meta(void)
 	return r;
 }
 
-static int open_store(void)
+static int open_pool(unsigned home, uint32_t port)
 {
 	struct store_config config = { .limit_bytes = POOL_BYTES,
 				       .tier = TIER_DRAM,
 				       .name = "dram",
-				       .address = "sim://2:1",
-				       .media = &media_heap };
-	struct address a = at(STORE), meta = at(META);
-	int r = net_open(world.loops[STORE], &world.nets[STORE]);
+				       .address = home == STORE ? "sim://2:1" : "sim://3:3",
+				       .media = is_near ? &media_memfd : &media_heap };
+	struct address a = at(home), meta = at(META);
+	int r = store_open(&config, world.loops[home], world.nets[home], &world.store);
 
-	if (r == 0)
-		r = store_open(&config, world.loops[STORE], world.nets[STORE], &world.store);
+	a.u.sim.port = port;
 	world.listeners[STORE] = (struct listener){ .accepted = accept_store };
 	if (r == 0)
-		r = listener_open(world.loops[STORE], &a, &world.listeners[STORE]);
+		r = listener_open(world.loops[home], &a, &world.listeners[STORE]);
 	if (r == 0)
 		r = store_join_at(world.store, &meta);
 	return r;
 }
 
+static int open_store(void)
+{
+	int r = net_open(world.loops[STORE], &world.nets[STORE]);
+
+	return r == 0 && !is_near ? open_pool(STORE, 1) : r;
+}
+
+static void emptied(void *owner, uint64_t segment, uint32_t generation, int result)
+{
+	store_emptied(world.store, segment, generation, result);
+}
+
+static int open_core(void)
+{
+	struct address meta = at(META);
+	struct core_config config = { .metas = &meta, .meta_count = 1 };
+	int r;
+
+	if (is_near) {
+		store_reach(world.store, &config.reach, &config.reach_ops);
+		config.reach_store = store_incarnation(world.store);
+	}
+	r = core_open(world.nets[PROXY], &config, &world.core);
+	if (r < 0 || !is_near)
+		return r;
+	r = mover_open(world.core, emptied, NULL, &world.mover);
+	if (r == 0)
+		store_set_mover(world.store, world.mover, mover_empty);
+	return r;
+}
+
 static int open_proxy(void)
 {
-	struct address a = at(PROXY), meta = at(META);
-	struct core_config core = { .metas = &meta, .meta_count = 1 };
-	struct proxy_config config = { .is_open_loopback = true };
+	struct address a = at(PROXY);
+	struct proxy_config config = { .is_open_loopback = true, .trusts_local = is_near };
 	int r = net_open(world.loops[PROXY], &world.nets[PROXY]);
 
+	if (r == 0 && is_near)
+		r = open_pool(PROXY, 3);
 	if (r == 0)
-		r = core_open(world.nets[PROXY], &core, &world.core);
+		r = open_core();
 	config.core = world.core;
 	if (r == 0)
 		r = proxy_open(world.nets[PROXY], &config, &world.proxy);
@@ -226,10 +265,14 @@ static void run_for(uint64_t ns)
 static void close_node(unsigned i)
 {
 	be(i);
-	if (i < CLIENT)
+	if (i < CLIENT && !(i == STORE && is_near))
 		listener_close(&world.listeners[i]);
+	if (i == PROXY && is_near)
+		listener_close(&world.listeners[STORE]);
 	if (i == PROXY)
 		listener_close(&world.metrics);
+	if (i == PROXY)
+		mover_stop(world.mover);
 	if (i == PROXY && world.proxy)
 		proxy_stop(world.proxy);
 	if (i == PROXY && world.core)
@@ -242,9 +285,10 @@ static void close_node(unsigned i)
 	}
 	if (i == PROXY && world.core) {
 		assert_true(core_has_stopped(world.core));
+		mover_close(world.mover);
 		core_close(world.core);
 	}
-	if (i == STORE)
+	if (i == (is_near ? PROXY : STORE))
 		store_close(world.store);
 	if (i == META)
 		shard_close(world.shard);
@@ -275,6 +319,10 @@ static void world_make(void)
 	for (unsigned i = 0; i < NODES; i++) {
 		assert_int_equal(sim_node_add(world.sim, i + 1, &world.nodes[i]), 0);
 		assert_int_equal(sim_loop_open(world.nodes[i], &world.loops[i]), 0);
+	}
+	if (is_near) {
+		sim_node_set_host(world.nodes[PROXY], 1);
+		sim_node_set_host(world.nodes[CLIENT], 1);
 	}
 }
 
@@ -681,7 +729,7 @@ static void check_pool_is_empty(void)
 {
 	struct info_rep info;
 
-	be(STORE);
+	be(is_near ? PROXY : STORE);
 	store_info(world.store, &info);
 	be_nobody();
 	assert_int_equal(info.dram_used, 0);
@@ -755,13 +803,70 @@ static void try_all(bool is_storm)
 		}
 		print_message("%s: %llu allocations have failed\n", NODE_NAMES[node],
 			      (unsigned long long)tries);
-		assert_true(tries > STEP_COUNT);
+		assert_true(tries > STEP_COUNT || (is_near && node == STORE));
 	}
 }
 
 static void each_allocation_of_each_step_may_fail(void **state)
 {
 	try_all(false);
+}
+
+/*
+ * True if it was met: from a node's opening on, while the others open and everything is done for
+ * the first time.
+ */
+static bool try_from_the_start(unsigned node, uint64_t n)
+{
+	bool is_met;
+	int r;
+
+	world_make();
+	for (unsigned i = 0; i < NODES; i++) {
+		be(i);
+		assert_int_equal(OPEN[i](), 0);
+		be_nobody();
+		if (i == node)
+			fault_start(node, n, false);
+	}
+	be(CLIENT);
+	r = prepare();
+	if (r == 0)
+		r = get_large();
+	assert_true(is_clear(&STEPS[0], r));
+	is_met = fault_stop(node);
+	assert_true(is_met || r == 0);
+	check_shard();
+	assert_int_equal(prepare(), 0);
+	assert_int_equal(get_large(), 0);
+	check_nothing_is_left();
+	world_close();
+	return is_met;
+}
+
+static void each_allocation_from_the_start_on_may_fail(void **state)
+{
+	for (unsigned node = 0; node < NODES; node++) {
+		uint64_t n = 1;
+
+		while (try_from_the_start(node, n))
+			n++;
+		print_message("%s: %llu allocations have failed\n", NODE_NAMES[node],
+			      (unsigned long long)n - 1);
+		assert_true(n > 10 || (is_near && node == STORE));
+	}
+}
+
+static int setup_near(void **state)
+{
+	is_near = true;
+	return 0;
+}
+
+static int teardown_near(void **state)
+{
+	is_near = false;
+	return 0;
 }
 
 static void memory_may_run_out_at_each_allocation_of_each_step(void **state)
@@ -972,6 +1077,8 @@ static int teardown(void **state)
 	return 0;
 }
 
+#define NEAR(f) cmocka_unit_test_setup_teardown(f, setup_near, teardown_near)
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -979,8 +1086,13 @@ int main(void)
 		cmocka_unit_test(a_put_that_is_given_up_leaves_nothing),
 		cmocka_unit_test(a_read_that_could_not_be_counted_is_not_said_to_be),
 		cmocka_unit_test(a_write_that_failed_has_let_go_of_its_bytes),
+		cmocka_unit_test(each_allocation_from_the_start_on_may_fail),
 		cmocka_unit_test(each_allocation_of_each_step_may_fail),
 		cmocka_unit_test(memory_may_run_out_at_each_allocation_of_each_step),
+		NEAR(a_server_that_finds_no_memory_does_not_open_and_leaves_nothing),
+		NEAR(each_allocation_from_the_start_on_may_fail),
+		NEAR(each_allocation_of_each_step_may_fail),
+		NEAR(memory_may_run_out_at_each_allocation_of_each_step),
 	};
 
 	log_set_level(LOG_ERROR); /* thousands of connections are lost here */
