@@ -372,6 +372,74 @@ static uint64_t move(struct mover *m, const char *path)
 	return e->segment;
 }
 
+/* Whatever allocation of a move fails, the object is whole, and is moved when there is memory. */
+static struct {
+	bool is_over;
+	int result;
+} ended;
+
+static void move_ended(void *owner, uint64_t segment, uint32_t generation, int result)
+{
+	ended.is_over = true;
+	ended.result = result;
+}
+
+static int move_once(struct mover *m)
+{
+	const struct extent *e = &found.u.extents[0];
+	int r = find("moved", 0, &found);
+
+	if (r < 0)
+		return r;
+	object_release(core, &found, false);
+	ended.is_over = false;
+	r = mover_empty(m, job, e->segment, e->generation);
+	while (r == 0 && !ended.is_over)
+		r = core_sleep(core, loop->now_ns + SECOND_NS / 1000);
+	return r < 0 ? r : ended.result;
+}
+
+static void play_moves_without_memory(void)
+{
+	static struct node failing;
+	unsigned n = 0, refused = 0;
+	struct mover *m = NULL;
+	bool is_met;
+	int r;
+
+	note("put:%d ", put("moved", sample, 60000));
+	do {
+		loop->node = node_current = &failing;
+		failing.fail_countdown = ++n;
+		r = mover_open(core, move_ended, NULL, &m);
+		if (r == 0)
+			r = move_once(m);
+		is_met = failing.fail_countdown == 0;
+		failing.fail_countdown = 0;
+		loop->node = node_current = NULL;
+		refused += r < 0;
+		if (r < 0 && r != -ENOMEM && r != -EAGAIN && r != -ECONNRESET)
+			note("%u:%d ", n, r);
+		if (!m)
+			note("open:%d ", mover_open(core, move_ended, NULL, &m));
+		r = r < 0 ? move_once(m) : 0;
+		if (r < 0 || find("moved", 0, &found) < 0 ||
+		    read_all(&found, 0, 60000, back) != 60000 || memcmp(back, sample, 60000) != 0)
+			note("%u again:%d ", n, r);
+		object_release(core, &found, false);
+		mover_stop(m);
+		mover_close(m);
+		m = NULL;
+	} while (is_met && n < 1000);
+	note("some:%d ", refused > 3);
+}
+
+static void a_move_may_lack_memory_anywhere(void **state)
+{
+	play(play_moves_without_memory);
+	assert_string_equal(notes, "job:0 put:0 open:0 some:1 ");
+}
+
 /* Each is the only one that is live where it is; a segment is left as one of a megabyte is full. */
 static void play_moves(void)
 {
@@ -1820,6 +1888,7 @@ int main(void)
 		CORE_TEST(open_space_is_bounded_by_what_was_written),
 		CORE_TEST(what_is_moved_goes_to_segments_that_grow_with_it),
 		CORE_TEST(what_is_moved_stays_on_pages),
+		CORE_TEST(a_move_may_lack_memory_anywhere),
 		cmocka_unit_test(segments_grow_up_to_the_largest_with_what_is_written),
 		CORE_TEST(parts_are_put_in_the_order_of_their_numbers),
 		CORE_TEST(extents_are_found_by_range),
