@@ -973,6 +973,51 @@ static void what_was_taken_is_forgotten_when_it_is_replaced(void **state)
 		notes, "job:0 put:0 take:0 len:100000 of:1 hold:0 forget:x put:0 put:0 take:-2 ");
 }
 
+static unsigned forgotten;
+
+static void forget_one(void *owner, uint64_t of, struct slice path)
+{
+	forgotten++;
+}
+
+static void forget_all(void *owner, uint16_t of)
+{
+	forgotten++;
+}
+
+static void play_replacements_without_memory(void)
+{
+	static struct node failing;
+	unsigned n = 0;
+	bool is_met;
+	int r;
+
+	do {
+		note("%s", put("x", sample, 100000) == 0 ? "" : why);
+		while ((r = take("x")) == -EAGAIN)
+			;
+		note("%s", r == 0 ? "" : why);
+		forgotten = 0;
+		loop->node = node_current = &failing;
+		failing.fail_countdown = ++n;
+		r = put("x", sample, 5000);
+		is_met = failing.fail_countdown == 0;
+		failing.fail_countdown = 0;
+		loop->node = node_current = NULL;
+		if (r == 0 ? forgotten == 0 : r != -ENOMEM && r != -EAGAIN)
+			note("%u:%d ", n, r);
+	} while (is_met && n < 1000);
+	note("some:%d ", n > 3);
+}
+
+static void what_is_replaced_without_memory_is_forgotten_or_not_said_to_be(void **state)
+{
+	core->config.forget = forget_one;
+	core->config.forget_shard = forget_all;
+	play(play_replacements_without_memory);
+	assert_string_equal(notes, "job:0 some:1 ");
+}
+
 /* It was replaced, and that was said, before it was heard what it is. */
 static void spoiler_run(struct fiber *self)
 {
@@ -1899,6 +1944,7 @@ int main(void)
 		CORE_TEST(pieces_that_a_function_writes_are_as_long_as_it_says),
 		CORE_TEST(what_is_held_outlives_its_name_and_no_more),
 		CORE_TEST(what_was_taken_is_forgotten_when_it_is_replaced),
+		CORE_TEST(what_is_replaced_without_memory_is_forgotten_or_not_said_to_be),
 		CORE_TEST(what_is_forgotten_before_it_is_heard_of_is_not_taken),
 		CORE_TEST(what_may_have_to_be_undone_is_limited),
 		CORE_TEST(who_has_less_time_hears_in_his_own),

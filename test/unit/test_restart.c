@@ -1712,6 +1712,11 @@ static void a_start_without_memory_changes_nothing(bool with_keeper, bool with_a
 	start();
 	while (first_of_log() < 2)
 		work(200);
+	for (int job = 0; job < JOBS; job++) {
+		if (!jobs[job])
+			create(job);
+		get_grant(job); /* of a session that nobody has ended yet */
+	}
 	if (!with_keeper) {
 		end_sessions();
 		file_all();
