@@ -7,6 +7,7 @@
 #include "test.h"
 
 #include <pthread.h>
+#include <stdio.h>
 
 #include "base/container.h"
 #include "base/hash.h"
@@ -602,6 +603,48 @@ static void who_waits_for_a_disk_that_fails_is_told(void **state)
 	archive_fail(gate.inner, 0, 0);
 }
 
+/* Perhaps it was done; whoever asks again hears that it is. */
+static void who_cannot_be_made_to_wait_for_the_disk_is_told_so(void **state)
+{
+	static struct node failing;
+	unsigned n = 0, refused = 0;
+	bool is_met;
+	char path[16];
+
+	do {
+		int r;
+
+		for (unsigned i = 0; i < 3; i++)
+			if (!all[i]->conn)
+				connect_to(all[i]);
+		snprintf(path, sizeof(path), "p/%u", n);
+		wait_for(&b, safe_job, path);
+		turn_for(2 * MS);
+		loop->node = &failing;
+		failing.fail_countdown = ++n;
+		put(&a, safe_job, path, 0);
+		r = answer(&a);
+		turn_for(2 * MS);
+		is_met = failing.fail_countdown == 0;
+		failing.fail_countdown = 0;
+		loop->node = NULL;
+		assert_true(r == 0 || (is_met && (r == -ENOMEM || r == -ECONNRESET)));
+		refused += r == -ENOMEM;
+		if (!a.conn)
+			connect_to(&a);
+		if (r < 0) {
+			put(&a, safe_job, path, 0);
+			assert_int_equal(answer(&a), 0);
+		}
+		r = answer(&b);
+		assert_true(r == 0 || (is_met && (r == -ENOMEM || r == -ECONNRESET)));
+		refused += r == -ENOMEM;
+		stat(&c, path);
+		assert_int_equal(answer(&c), 0);
+	} while (is_met);
+	assert_true(refused > 2);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
@@ -621,6 +664,7 @@ int main(void)
 		T(what_a_disk_that_fails_does_not_take_is_not_told),
 		T(who_leaves_before_it_is_on_the_disk_is_forgotten),
 		T(who_waits_for_a_disk_that_fails_is_told),
+		T(who_cannot_be_made_to_wait_for_the_disk_is_told_so),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
