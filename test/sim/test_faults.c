@@ -652,6 +652,25 @@ static int put_over_a_cut(void)
 	return (int)wadi_op_end(&op);
 }
 
+/* A pool that is full of what was removed, but for a little in each segment. */
+static int fill_with_holes(void)
+{
+	struct wadi_put_options o = WADI_PUT_OPTIONS;
+	uint64_t count;
+	char path[32];
+	int r = 0;
+
+	o.timeout_ms = 500;
+	for (int i = 0; r == 0; i++) {
+		snprintf(path, sizeof(path), "kept/%d", i);
+		r = wadi_put(world.w, path, sample, 5000, &o, NULL);
+		snprintf(path, sizeof(path), "hole/%d", i);
+		if (r == 0)
+			r = wadi_put(world.w, path, sample, 60000, &o, NULL);
+	}
+	return r == -ENOSPC ? wadi_remove_tree(world.w, "hole", &count) : r;
+}
+
 static int end_default(void)
 {
 	int r = wadi_job_end(world.w, "default");
@@ -671,15 +690,16 @@ static const struct step {
 	int (*run)(void);
 	const char *path; /* that is there afterwards, if the step has succeeded */
 	uint32_t len;
-	bool is_stream; /* its bytes are not kept by the library: a lost connection ends it */
+	int (*before)(void); /* what is there, too; NULL: nothing */
+	bool is_stream;      /* its bytes are not kept by the library: a lost connection ends it */
 } STEPS[] = {
-#define STEP(run, path, len)                \
-	{                                   \
-#run, run, path, len, false \
+#define STEP(run, path, len)                      \
+	{                                         \
+#run, run, path, len, NULL, false \
 	}
-#define STREAM(run, path, len)             \
-	{                                  \
-#run, run, path, len, true \
+#define STREAM(run, path, len)                   \
+	{                                        \
+#run, run, path, len, NULL, true \
 	}
 	STEP(put_small, "new/small", SMALL_LEN),
 	STEP(put_medium, "new/medium", MEDIUM_LEN),
@@ -706,6 +726,7 @@ static const struct step {
 	STEP(ask_metrics, NULL, 0),
 	STEP(do_nothing, NULL, 0),
 	STEP(end_default, NULL, 0),
+	{ "put_into_holes", put_large, "new/large", LARGE_LEN, fill_with_holes, false },
 };
 #define STEP_COUNT (sizeof(STEPS) / sizeof(STEPS[0]))
 
@@ -764,6 +785,8 @@ static bool try_step(unsigned node, const struct step *step, uint64_t n, bool is
 
 	world_open();
 	assert_int_equal(prepare(), 0);
+	if (step->before)
+		assert_int_equal(step->before(), 0);
 	began_ns = sim_now_ns(world.sim);
 	fault_start(node, n, is_storm);
 	r = step->run();
@@ -794,6 +817,8 @@ static void try_all(bool is_storm)
 		for (const struct step *s = STEPS; s < STEPS + STEP_COUNT; s++) {
 			uint64_t n = 0;
 
+			if (s->before == fill_with_holes && !is_near)
+				continue; /* nobody moves what is beside them */
 			do {
 				if (getenv("WADI_FAULTS_TRACE"))
 					print_message("%s: %s, allocation %llu\n", NODE_NAMES[node],
