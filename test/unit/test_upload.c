@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Goal: bytes that are on their way into an upload land there or nowhere, whatever is said of it
- * meanwhile by the other ways that a function has, and no order of messages ends the proxy. Method:
- * a shard, a store and a proxy in one loop, a function at the end of a Unix socket and a ring, and
- * memory of the test's own where segments are written; it breaks a message off in the middle.
+ * meanwhile by the other ways that a function has, and no order of messages, nor an index that
+ * lacks memory anywhere, ends the proxy. Method: a shard, a store and a proxy in one loop, a
+ * function at the end of a Unix socket and a ring, and memory of the test's own where segments are
+ * written; it breaks a message off in the middle.
  */
 #include "test.h"
 
@@ -16,7 +17,7 @@
 #include "core/core.h"
 #include "meta/meta.h"
 #include "net/conn_priv.h"
-#include "proxy/proxy.h"
+#include "proxy/index.h"
 #include "shm/memory.h"
 #include "store/store.h"
 #include "world.h"
@@ -146,12 +147,20 @@ static void join_ring(void)
 	assert_int_equal(conn_call_ring(function, (struct ring_memory *)mapped.ptr, event), 0);
 }
 
+static void function_closed(struct conn *c)
+{
+	if (function == c)
+		function = NULL;
+}
+
+static const struct service FUNCTION = { .closed = function_closed };
+
 static void open_function(void)
 {
 	struct stream *s;
 
 	assert_int_equal(stream_connect(loop, &proxy_listener.address, &s), 0);
-	function = conn_open(net_of_function, s, NULL, NULL);
+	function = conn_open(net_of_function, s, &FUNCTION, NULL);
 	assert_int_equal(conn_take_fds(function, NULL, 0), 0); /* from here on some may come */
 	say_hello();
 }
@@ -495,7 +504,230 @@ static void readers_are_no_more_than_may_be_though_they_wait_together(void **sta
 	conn_close(first);
 }
 
-static int setup_with(bool is_near)
+/* Without memory: what is asked of an index, one thing after the other. */
+
+static struct node failing;
+static bool has_index; /* this connection */
+
+static int ask_index(void)
+{
+	struct call c;
+	struct wcur w = begin(&c);
+	int fds[3], r;
+
+	index_req_put(&w, &(struct index_req){});
+	ask(&c, MSG_INDEX, &w);
+	r = end(&c);
+	for (int i = 0, n = function ? conn_take_fds(function, fds, 3) : 0; i < n; i++)
+		close(fds[i]);
+	return r;
+}
+
+static int put_object(const char *path, uint32_t len)
+{
+	struct payload p = { .ptr = sample, .len = len };
+	struct call c;
+	struct wcur w = begin(&c);
+
+	put_req_put(&w, &(struct put_req){ .attempt_lo = 1,
+					   .path = { (const uint8_t *)path, strlen(path) } });
+	call_send(function, &c, MSG_PUT, 0, &w, &p, loop->now_ns + 5 * SECOND);
+	return end(&c);
+}
+
+/* 1: it is in the index. */
+static int get_object(const char *path, uint32_t len, bool is_view)
+{
+	static uint8_t room[PIECE_LEN];
+	struct get_rep rep = { 0 };
+	struct rcur body;
+	struct call c;
+	struct wcur w = begin(&c);
+	int r;
+
+	c.room = room;
+	c.room_cap = sizeof(room);
+	get_req_put(&w, &(struct get_req){ .take = sizeof(room),
+					   .is_view = is_view,
+					   .path = { (const uint8_t *)path, strlen(path) } });
+	ask(&c, MSG_GET, &w);
+	WAIT_FOR(!c.is_pending);
+	r = c.result;
+	body = call_reply(&c);
+	if (r == 0)
+		assert_int_equal(get_rep_get(&body, &rep), 0);
+	if (r == 0 && !rep.is_in_index) {
+		assert_int_equal(c.room_len, len);
+		assert_memory_equal(room, sample, len);
+	}
+	call_end(&c);
+	return r == 0 ? rep.is_in_index : r;
+}
+
+static int ask_mapping(uint32_t number)
+{
+	static uint8_t room[MAPPING_BYTES];
+	struct call c;
+	struct wcur w = begin(&c);
+
+	c.room = room;
+	c.room_cap = sizeof(room);
+	mapping_req_put(&w, &(struct mapping_req){ .number = number });
+	ask(&c, MSG_MAPPING, &w);
+	return end(&c);
+}
+
+static int end_job(void)
+{
+	struct call c;
+	struct wcur w = begin(&c);
+
+	job_end_req_put(&w, &(struct job_end_req){ .name = { (const uint8_t *)"default", 7 } });
+	ask(&c, MSG_JOB_END, &w);
+	return end(&c);
+}
+
+/* Each is tried once, whatever became of those before. */
+static void use_index(bool must_succeed)
+{
+	int results[6] = { 0 };
+
+	if (!has_index)
+		results[0] = ask_index();
+	has_index |= results[0] == 0;
+	results[1] = function ? put_object("value", 100) : 0;
+	for (int i = 0; i < 3 && function; i++)
+		results[2] = get_object("value", 100, false);
+	turn_for(5 * MS); /* memory for copies of values is made beside all that */
+	results[3] = function ? put_object("object", 5000) : 0;
+	for (int i = 0; i < 2 && function; i++)
+		results[4] = get_object("object", 5000, true);
+	/* Which of them has ended meanwhile, with what was replaced, is all the same. */
+	for (uint32_t i = 0; i < 3 && function && (i == 0 || results[5] == -ENOENT); i++)
+		results[5] = ask_mapping(i);
+	for (int i = 0; i < 6; i++) {
+		int r = results[i];
+
+		if (must_succeed ? r < 0
+				 : r < 0 && r != -ENOMEM && r != -EUSERS && r != -EAGAIN &&
+					   r != -ECONNRESET && r != -ENOENT)
+			fail_msg("request %d: %d", i, r);
+	}
+	if (must_succeed)
+		assert_int_equal(results[4], 1);
+}
+
+static bool use_index_without_memory(uint64_t n)
+{
+	bool is_met;
+
+	loop->node = node_current = &failing;
+	failing.fail_countdown = n;
+	use_index(false);
+	is_met = failing.fail_countdown == 0;
+	failing.fail_countdown = 0;
+	loop->node = node_current = NULL;
+	if (!function) {
+		has_index = false;
+		open_function();
+	}
+	use_index(true);
+	assert_int_equal(end_job(), 0);
+	conn_close(function);
+	WAIT_FOR(!function);
+	has_index = false;
+	open_function();
+	return is_met;
+}
+
+static void an_index_may_lack_memory_anywhere(void **state)
+{
+	uint64_t n = 0;
+
+	while (use_index_without_memory(++n))
+		;
+	assert_true(n > 20);
+}
+
+static struct job_index *the_index(void)
+{
+	return container_of(proxy->indexes.next, struct job_index, link);
+}
+
+/* Puts so many more, and gets each until it is in the index. An error, if there was one. */
+static int enter_more(unsigned from, unsigned count)
+{
+	char path[16];
+	int first = 0;
+
+	for (unsigned i = from; i < from + count && function; i++) {
+		int r;
+
+		snprintf(path, sizeof(path), "%u", i);
+		r = put_object(path, 100);
+		for (int k = 0; k < 2 && r == 0 && function; k++)
+			r = get_object(path, 100, false);
+		first = first < 0 ? first : r;
+	}
+	return first;
+}
+
+/* A few more entries make its table full. How many there are. */
+static unsigned fill_index(void)
+{
+	const struct index_writer *x = &the_index()->writer;
+	unsigned n = 0;
+
+	for (; x->now.live < x->now.count / 4 * 3 - 5; n++)
+		assert_int_equal(enter_more(n, 1), 0);
+	return n;
+}
+
+/* True if it has grown. */
+static bool grow_without_memory(uint64_t n, bool *ret_is_met)
+{
+	unsigned count;
+	bool has_grown;
+	int r;
+
+	assert_int_equal(ask_index(), 0);
+	assert_int_equal(enter_more(5000, 1), 0); /* copies of values wait for memory to be made */
+	turn_for(10 * MS);
+	count = fill_index();
+	loop->node = node_current = &failing;
+	failing.fail_countdown = n;
+	r = enter_more(count, 30);
+	turn_for(10 * MS);
+	*ret_is_met = failing.fail_countdown == 0;
+	failing.fail_countdown = 0;
+	loop->node = node_current = NULL;
+	assert_true(r == 0 || (*ret_is_met && (r == -ENOMEM || r == -ECONNRESET)));
+	if (!function)
+		open_function();
+	assert_int_equal(enter_more(0, count + 30), 0);
+	has_grown = the_index()->table->size > INDEX_TABLE_BYTES_FIRST;
+	assert_int_equal(end_job(), 0);
+	conn_close(function);
+	WAIT_FOR(!function);
+	open_function();
+	return has_grown;
+}
+
+static void an_index_that_cannot_grow_serves_as_it_is(void **state)
+{
+	unsigned grown = 0;
+	uint64_t n = 0;
+	bool is_met;
+
+	do
+		grown += grow_without_memory(++n, &is_met);
+	while (is_met);
+	assert_true(n > 2);
+	assert_in_range(grown, 1, n);
+}
+
+/* is_window: what is written there lies in memory of the test. */
+static int setup_with(bool is_near, bool is_window)
 {
 	struct shard_config meta = { .count = 1,
 				     .is_open_loopback = true,
@@ -529,7 +761,7 @@ static int setup_with(bool is_near)
 	own_ops.unpin = unpin_window;
 	if (is_near) {
 		c.reach = reach;
-		c.reach_ops = &own_ops;
+		c.reach_ops = is_window ? &own_ops : reach_ops;
 		c.reach_store = store_incarnation(store);
 	}
 	assert_int_equal(core_open(net, &c, &core), 0);
@@ -543,12 +775,17 @@ static int setup_with(bool is_near)
 
 static int setup(void **state)
 {
-	return setup_with(true);
+	return setup_with(true, true);
 }
 
 static int setup_far(void **state)
 {
-	return setup_with(false);
+	return setup_with(false, false);
+}
+
+static int setup_real(void **state)
+{
+	return setup_with(true, false);
 }
 
 static int teardown(void **state)
@@ -575,8 +812,9 @@ static int teardown(void **state)
 	return 0;
 }
 
-#define T(f)   cmocka_unit_test_setup_teardown(f, setup, teardown)
-#define FAR(f) cmocka_unit_test_setup_teardown(f, setup_far, teardown)
+#define T(f)    cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define FAR(f)  cmocka_unit_test_setup_teardown(f, setup_far, teardown)
+#define REAL(f) cmocka_unit_test_setup_teardown(f, setup_real, teardown)
 
 int main(void)
 {
@@ -590,6 +828,8 @@ int main(void)
 		FAR(who_asks_for_room_does_not_put_a_piece_away_twice),
 		FAR(what_was_not_put_away_is_not_committed),
 		T(readers_are_no_more_than_may_be_though_they_wait_together),
+		REAL(an_index_may_lack_memory_anywhere),
+		REAL(an_index_that_cannot_grow_serves_as_it_is),
 	};
 	int r;
 
