@@ -509,6 +509,7 @@ void proxy_accept(struct proxy *p, struct stream *s)
 int proxy_open(struct net *n, const struct proxy_config *config, struct proxy **ret)
 {
 	struct proxy *p = node_alloc(sizeof(*p));
+	int r;
 
 	if (!p)
 		return -ENOMEM;
@@ -521,7 +522,12 @@ int proxy_open(struct net *n, const struct proxy_config *config, struct proxy **
 	list_init(&p->left_regions);
 	list_init(&p->web_conns);
 	list_init(&p->sendings);
-	uids_open(p);
+	r = uids_open(p);
+	if (r < 0) {
+		uids_close(p);
+		node_free(p);
+		return r;
+	}
 	indexes_init(p);
 	indexes_restore(p);
 	*ret = p;

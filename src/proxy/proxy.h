@@ -59,6 +59,7 @@ struct proxy_config {
 	void *owner; /* not ours */
 };
 
+/* An error: nothing is open, and what the keeper has of a predecessor is still there. */
 int proxy_open(struct net *n, const struct proxy_config *config, struct proxy **ret);
 /* Closes the connections; a turn or a few later all its fibers have ended. */
 void proxy_stop(struct proxy *p);

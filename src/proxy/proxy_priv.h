@@ -247,8 +247,11 @@ void index_job_over(struct proxy *p, uint64_t job);
 void indexes_init(struct proxy *p);
 void indexes_stop(struct proxy *p);
 
-/* Those of a predecessor, too. Blocks: at the start only. */
-void uids_open(struct proxy *p);
+/*
+ * Those of a predecessor, too. Blocks: at the start only. An error: they are there, and cannot be
+ * had; they stay with the keeper, and uids_close() is due all the same.
+ */
+int uids_open(struct proxy *p);
 void uids_close(struct proxy *p);
 const struct uid_job *uid_find(const struct proxy *p, uint32_t uid);
 /* -EUSERS. */

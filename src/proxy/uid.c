@@ -152,31 +152,28 @@ void uid_ask_whether_over(struct proxy *p, uint64_t job)
 }
 
 /* A predecessor's. */
-static void restore(struct proxy *p)
+static int restore(struct proxy *p)
 {
 	struct kept_uid *k = kept_of(p);
 
 	for (uint32_t i = 0; i < UIDS_MAX; i++) {
-		struct uid_job *u = k[i].job ? uid_new(p, k[i].uid, k[i].job) : NULL;
+		struct uid_job *u;
 
-		if (u)
-			u->place = i;
-		else
-			k[i].job = 0;
+		if (!k[i].job)
+			continue;
+		u = uid_new(p, k[i].uid, k[i].job);
+		if (!u)
+			return -ENOMEM;
+		u->place = i;
 	}
+	return 0;
 }
 
-static int open_kept(struct proxy *p)
+static int make_kept(struct proxy *p)
 {
 	struct keep *keep = p->config.keep;
-	int r = keep_take(keep, KEPT, &p->kept_uids);
+	int r = keep_make(keep, &media_memfd, KEPT_BYTES, &p->kept_uids);
 
-	if (r == 0 && p->kept_uids.size == KEPT_BYTES) {
-		restore(p);
-		return 0;
-	}
-	media_memfd.free(&p->kept_uids);
-	r = keep_make(keep, &media_memfd, KEPT_BYTES, &p->kept_uids);
 	if (r == 0)
 		r = media_memfd.fill(&p->kept_uids, 0, KEPT_BYTES);
 	if (r == 0)
@@ -184,21 +181,43 @@ static int open_kept(struct proxy *p)
 	return r;
 }
 
-void uids_open(struct proxy *p)
+/* -ENOENT: there are none. */
+static int take_kept(struct proxy *p)
+{
+	int r = keep_take(p->config.keep, KEPT, &p->kept_uids);
+
+	if (r == 0 && p->kept_uids.size == KEPT_BYTES)
+		return restore(p);
+	return r == 0 || r == -EBADF ? -ENOENT : r;
+}
+
+int uids_open(struct proxy *p)
 {
 	int r;
 
 	list_init(&p->uids);
 	/* Who trusts all, or has namespaces to tell them apart, binds nobody. */
 	if (!p->config.keep || p->config.is_isolated || p->config.trusts_local)
-		return;
-	r = open_kept(p);
+		return 0;
+	r = take_kept(p);
 	if (r == 0)
-		return;
+		return 0;
+	if (r != -ENOENT) {
+		log_error("which user's functions have memory of which job cannot be read, and "
+			  "nobody may map any without it: start again when there is memory "
+			  "errno=%d",
+			  -r);
+		return r;
+	}
+	media_memfd.free(&p->kept_uids);
+	r = make_kept(p);
+	if (r == 0)
+		return 0;
 	log_warning("Which user's functions have memory of which job will not be known to our "
 		    "successor reason=%d",
 		    -r);
 	media_memfd.free(&p->kept_uids);
+	return 0;
 }
 
 void uids_close(struct proxy *p)
