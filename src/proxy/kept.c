@@ -57,6 +57,8 @@ static void restore(struct proxy *p, struct keep_name name)
 	if (r == 0)
 		r = index_open(x);
 	if (r < 0) {
+		/* Nobody can end its views, so what they are of stays until the job is over. */
+		core_hold_views(p->core, name.number, true);
 		if (x)
 			index_unref(x);
 		return;
