@@ -1045,6 +1045,48 @@ static void a_store_closes_in_the_middle_of_everything(void **state)
 	close_store();
 }
 
+/* And it waits when it is told again. */
+static void a_duty_that_finds_no_memory_to_wait_with_says_so(void **state)
+{
+	struct node n = { .fail_countdown = 0 };
+	const struct reach_ops *ops;
+	unsigned refused = 0;
+	struct reach *reach;
+	uint8_t *bytes;
+	struct grant g;
+	uint64_t k = 0;
+	struct call c;
+	bool is_met;
+
+	node_current = &n;
+	open_store(false, &media_heap);
+	store_reach(store, &reach, &ops);
+	do {
+		g = grant_one(JOB, ++k, 64 << 10);
+		assert_int_equal(ops->pin(reach, JOB, g.segment, g.generation, 0, 5, &bytes), 0);
+		n.fail_countdown = k;
+		SEND(&c, meta, FREE, free, loop->now_ns + 10 * SECOND, .segment = g.segment,
+		     .generation = g.generation);
+		turn_for(5 * MS);
+		is_met = n.fail_countdown == 0;
+		n.fail_countdown = 0;
+		if (!c.is_pending) {
+			assert_true(is_met);
+			assert_int_equal(end_call(&c), -ENOMEM);
+			refused++;
+			SEND(&c, meta, FREE, free, loop->now_ns + 10 * SECOND, .segment = g.segment,
+			     .generation = g.generation);
+			turn_for(5 * MS);
+		}
+		assert_true(c.is_pending);
+		ops->unpin(reach, g.segment, false);
+		assert_int_equal(end_call(&c), 0);
+	} while (is_met);
+	assert_in_range(refused, 1, k);
+	close_store();
+	node_current = NULL;
+}
+
 /* Of whom the store could not take down, it would not hear when the job is over. */
 static void who_was_refused_for_want_of_memory_is_not_let_in(void **state)
 {
@@ -1179,6 +1221,7 @@ int main(void)
 		BOTH(the_segments_in_use_are_listed_to_those_who_compare),
 		BOTH(a_metadata_server_that_comes_back_finds_the_store_again),
 		BOTH(a_store_closes_in_the_middle_of_everything),
+		cmocka_unit_test(a_duty_that_finds_no_memory_to_wait_with_says_so),
 		cmocka_unit_test(who_was_refused_for_want_of_memory_is_not_let_in),
 		cmocka_unit_test(an_allocation_that_fails_is_survived),
 	};
