@@ -497,6 +497,36 @@ static void what_cannot_be_mapped_now_is_left_for_the_next_one(void **state)
 	shelf_free(&s);
 }
 
+static void without_memory_all_is_left_for_the_next_one(void **state)
+{
+	static struct node failing;
+	struct shelf s;
+	struct table t = empty_table(&s, 2);
+	struct row row = used_row(JOB_A, 64 * KB);
+	struct restored r;
+	struct pool next;
+	uint64_t n = 0;
+	int e;
+
+	table_set_row(&t, 0, &row);
+	s.segments[0] = region(64 * KB);
+	s.keep.ops = &FOUND_OPS;
+	dropped = 0;
+	do {
+		node_current = &failing;
+		failing.fail_countdown = ++n;
+		e = pool_open(&next, &s.keep, &media_heap, &retired, LIMIT, WALL, &r);
+		node_current = NULL;
+		assert_true(e == 0 || (e == -ENOMEM && failing.fail_countdown == 0));
+		if (e == 0)
+			assert_true(r.lost == 0 && next.used_count == 1);
+		pool_fini(&next, &media_heap);
+	} while (failing.fail_countdown == 0);
+	assert_true(n > 6);
+	assert_int_equal(dropped, 0);
+	shelf_free(&s);
+}
+
 /* Whether it is in use still or was free already: functions may map it. */
 static void what_was_exported_stays_so_or_is_punched(void **state)
 {
@@ -827,6 +857,7 @@ int main(void)
 			setup, teardown),
 		cmocka_unit_test(what_has_no_memory_is_lost_and_its_generation_goes_on),
 		cmocka_unit_test(what_cannot_be_mapped_now_is_left_for_the_next_one),
+		cmocka_unit_test(without_memory_all_is_left_for_the_next_one),
 		cmocka_unit_test(what_was_exported_stays_so_or_is_punched),
 		cmocka_unit_test(what_a_predecessor_had_exported_is_not_used_again_at_once),
 		cmocka_unit_test_setup_teardown(
