@@ -1799,9 +1799,12 @@ static void every_allocation_of_a_log_may_fail(bool with_keeper, bool with_archi
 
 		begin(with_keeper, with_archive);
 		are_durable = with_archive; /* so a snapshot has more than one leaf */
-		snapshot_bytes = 1 << 30;
 		start();
 		create(0);
+		shard->config.snapshot_bytes = 1; /* one that the next takes the place of */
+		assert_int_equal(put_value(0, "first", value, 0), 0);
+		WAIT_FOR(shard->snapshots.taken_count == 1);
+		shard->config.snapshot_bytes = 1 << 30;
 		fill_leaf(value);
 		is_met = log_without_memory(value, ++n);
 		if (with_archive)
@@ -1817,6 +1820,46 @@ static void every_allocation_of_a_log_may_fail(bool with_keeper, bool with_archi
 		end();
 	} while (is_met);
 	assert_true(n > 20);
+}
+
+/* Regions of values that nobody needs any more go; more of them wait when there is no memory. */
+static void values_that_go_may_lack_memory(void **state)
+{
+	static char value[INLINE_BYTES_MAX];
+	uint64_t n = 0;
+	bool is_met;
+
+	memset(value, 'v', sizeof(value) - 1);
+	do {
+		struct catalog_sums sums;
+		char *before, path[16];
+
+		begin(true, false);
+		start();
+		create(0);
+		for (int i = 0; i < 8 * (int)(VALUE_SEGMENT_BYTES / INLINE_BYTES_MAX); i++) {
+			snprintf(path, sizeof(path), "%d", i);
+			assert_int_equal(put_value(0, path, value, 0), 0);
+			(void)loop_turn(loop, loop->now_ns + MS);
+		}
+		end_job(0);
+		node_current->fail_countdown = ++n;
+		turn_for(SECOND);
+		is_met = node_current->fail_countdown == 0;
+		node_current->fail_countdown = 0;
+		turn_for(5 * SECOND);
+		catalog_sums(slot_of(0)->catalog, 0, &sums);
+		assert_int_equal(sums.value_bytes, 0);
+		before = dump();
+		shard_leave(shard);
+		shard_close(shard);
+		turn_for(SECOND);
+		close_server();
+		kill_9();
+		start();
+		must_be_same(before);
+		end();
+	} while (is_met);
 }
 
 static void a_log_with_a_keeper_may_lack_memory(void **state)
@@ -2101,6 +2144,7 @@ int main(void)
 		T(a_clean_end_leaves_nothing_of_a_snapshot_that_was_begun),
 		T(a_start_from_a_keeper_may_lack_memory),
 		T(a_start_from_files_may_lack_memory),
+		T(values_that_go_may_lack_memory),
 		T(a_log_with_a_keeper_may_lack_memory),
 		T(a_log_with_files_may_lack_memory),
 		T(what_cannot_be_mapped_now_is_left_to_the_next),

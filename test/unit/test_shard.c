@@ -1062,6 +1062,41 @@ static void who_waits_for_a_quota_is_served_by_the_age_of_his_put(void **state)
 	assert_int_equal(wait_for(&b), 0);
 }
 
+static void who_cannot_wait_for_a_quota_is_told_so(void **state)
+{
+	struct node *node = sim_node_of(sim_node);
+	unsigned refused = 0, segment = 0;
+	uint64_t n = 0;
+	bool is_met;
+
+	store_hello(&store);
+	assert_int_equal(proxy_hello(&b), 0);
+	do {
+		struct grant g;
+		char name[16];
+		uint64_t job;
+
+		snprintf(name, sizeof(name), "job-%u", (unsigned)n);
+		job = job_of_quota(name, SEGMENT_BYTES_MIN);
+		g = granted(job, ++segment);
+		node->fail_countdown = ++n;
+		wants(&b, job, 1, 50, 20000);
+		is_met = node->fail_countdown == 0;
+		node->fail_countdown = 0;
+		if (!b.call.is_pending) {
+			assert_true(is_met);
+			assert_int_equal(wait_for(&b), -ENOMEM);
+			refused++;
+			wants(&b, job, 1, 50, 20000);
+		}
+		assert_true(b.call.is_pending);
+		store.grants[0] = grant_of(++segment);
+		assert_int_equal(settle(&a, job, &g, 0), 0);
+		assert_int_equal(wait_for(&b), 0);
+	} while (is_met);
+	assert_true(refused > 1);
+}
+
 /* Though there is room for him; but nobody waits behind one who has gone, or who needs too much. */
 static void nobody_passes_who_waits_for_a_quota(void **state)
 {
@@ -2853,6 +2888,7 @@ int main(void)
 		T(those_who_ask_for_room_count_among_those_who_wait),
 		T(a_lease_that_is_repeated_on_its_connection_is_answered_once),
 		T(who_waits_for_a_quota_is_served_by_the_age_of_his_put),
+		T(who_cannot_wait_for_a_quota_is_told_so),
 		T(nobody_passes_who_waits_for_a_quota),
 		T(who_gives_up_waiting_for_a_quota_leaves_the_line),
 		T(what_is_said_in_the_end_is_what_was_waited_for),
