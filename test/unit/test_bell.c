@@ -336,6 +336,30 @@ static void the_simulator_has_none(void **state)
 	a = b = (struct one){ 0 };
 }
 
+/* As if it had never been asked for, and then it is there. */
+static void without_memory_there_is_none(void **state)
+{
+	struct node failing = { .fail_countdown = 1 };
+	int fd = -1;
+
+	a = (struct one){ .bell = { .peek = peek,
+				    .look = look,
+				    .sleep = go_to_sleep,
+				    .awake = awake,
+				    .asleep = 1 } };
+	node_current = &failing;
+	assert_int_equal(bell_open(loop, &a.bell, &fd), -ENOMEM);
+	node_current = NULL;
+	assert_int_equal(fd, -1);
+	bell_close(&a.bell);
+	assert_int_equal(loop_turn(loop, loop->now_ns + MS), 0);
+	assert_int_equal(a.looked + a.peeked + a.slept, 0);
+	one_open(&a, true);
+	a.come = 1;
+	assert_int_equal(loop_turn(loop, loop->now_ns + 10 * SECOND), 0);
+	assert_int_equal(a.seen, 1);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -353,6 +377,7 @@ int main(void)
 		T(a_loop_stays_awake_for_fewer_than_there_are_cores),
 		T(one_may_close_itself_and_others),
 		T(one_that_was_rung_and_closed_is_left_alone),
+		T(without_memory_there_is_none),
 		T(the_simulator_has_none),
 	};
 
