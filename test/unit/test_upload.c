@@ -654,7 +654,10 @@ static struct job_index *the_index(void)
 	return container_of(proxy->indexes.next, struct job_index, link);
 }
 
-/* Puts so many more, and gets each until it is in the index. An error, if there was one. */
+/*
+ * Puts so many more, and gets each until it is in the index. An error, if there was one. Copies of
+ * all of them have room in one region.
+ */
 static int enter_more(unsigned from, unsigned count)
 {
 	char path[16];
@@ -664,9 +667,9 @@ static int enter_more(unsigned from, unsigned count)
 		int r;
 
 		snprintf(path, sizeof(path), "%u", i);
-		r = put_object(path, 100);
+		r = put_object(path, 10);
 		for (int k = 0; k < 2 && r == 0 && function; k++)
-			r = get_object(path, 100, false);
+			r = get_object(path, 10, false);
 		first = first < 0 ? first : r;
 	}
 	return first;
@@ -683,14 +686,26 @@ static unsigned fill_index(void)
 	return n;
 }
 
+/* The same numbers each time, so that each index is full at the same place. */
+static void roll(struct node *node, void *buf, size_t len)
+{
+	uint8_t dice = 0;
+
+	for (size_t i = 0; i < len; i++)
+		((uint8_t *)buf)[i] = (uint8_t)(++dice * 151);
+}
+
 /* True if it has grown. */
 static bool grow_without_memory(uint64_t n, bool *ret_is_met)
 {
+	struct node same = { .random = roll };
 	unsigned count;
 	bool has_grown;
 	int r;
 
+	loop->node = &same;
 	assert_int_equal(ask_index(), 0);
+	loop->node = NULL;
 	assert_int_equal(enter_more(5000, 1), 0); /* copies of values wait for memory to be made */
 	turn_for(10 * MS);
 	count = fill_index();
