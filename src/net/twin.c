@@ -112,26 +112,31 @@ static void take_request(struct conn *c)
 	}
 }
 
+static struct sending *first(const struct conn *c)
+{
+	struct list *l = &c->priv->queue;
+
+	return list_is_empty(l) ? NULL : container_of(l->next, struct sending, link);
+}
+
 static void begin_request(struct conn *c, struct sending *s)
 {
 	struct conn_priv *p = c->priv;
+	struct conn *from = p->twin;
 	struct request *r = request_begin(c, &s->frame, TAKE_PTR(s->body));
 
-	if (!r)
+	if (!r) {
+		/* Its body is gone with it, so it must not be sent through the stream, either. */
+		if (first(from) == s)
+			sending_end(from, s);
 		return;
+	}
 	r->is_from_twin = true;
 	s->sent = FRAME_HEADER_SIZE + s->frame.body_len; /* from here on it is taken back */
 	p->twin->priv->unsent -= s->sent;
 	p->incoming = r;
 	p->taking = s;
 	take_request(c);
-}
-
-static struct sending *first(const struct conn *c)
-{
-	struct list *l = &c->priv->queue;
-
-	return list_is_empty(l) ? NULL : container_of(l->next, struct sending, link);
 }
 
 ssize_t twin_receive(struct conn *c)
