@@ -119,7 +119,7 @@ static void map_done(struct call *call)
 {
 	struct shard_link *l = call->owner;
 	struct rcur body = call_reply(call), shards = rcur_make(call->room, call->room_len);
-	int r = call->result;
+	int r = call->room ? call->result : -ENOMEM;
 	struct map_rep rep;
 
 	if (r == 0)
@@ -142,7 +142,9 @@ static void map_done(struct call *call)
 			    "a proxy or a store is there, not metadata: a proxy's address "
 			    "begins with tcp://");
 	else
-		link_refuse(l, r, "where its shards are metadata did not say");
+		link_refuse(l, r,
+			    r == -ENOMEM ? "no memory for where its shards are"
+					 : "where its shards are metadata did not say");
 	conn_close(l->conn);
 }
 
