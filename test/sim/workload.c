@@ -1509,15 +1509,17 @@ static void read_all(struct script *s, struct gen *g)
 	}
 }
 
-/* Another one, where it may end before all has been tried in it. */
+/* Another one, where it may end before all has been tried in it, and that has its room. */
 static void job_to_try(struct script *s, unsigned job)
 {
-	const struct gen *g = s->wl->jobs[job];
+	struct gen *g = s->wl->jobs[job];
 
 	if (s->wl->m->failure[0] ||
 	    (g && g->state == GEN_LIVING && !may_be_over(s->wl->m, g, now(s) + 600000 * MS)))
 		return;
 	use_job(s, NULL);
+	if (s->wl->plan.is_tight && g && g->state != GEN_ENDED)
+		(void)job_end(s, g);
 	if (s->wl->m->gen_count < MODEL_GENS_MAX && job_create(s, job, LONG_LEASE_MS) < 0)
 		model_fail(s->wl->m, "all is whole again, but no job can be created: %s",
 			   s->op.why);
