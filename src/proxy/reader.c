@@ -174,17 +174,19 @@ static int reader_get(struct op *op, struct job_index *x, const struct index_req
 static int pass(struct op *op, struct job_index *x, bool is_table_alone)
 {
 	struct reader *r = native_of(op->request)->reader;
-	int fds[3];
+	unsigned count = is_table_alone ? 1 : 3;
+	int fds[3], err;
 
 	if (!r || r->index != x || x->is_over || op->request->conn->is_closed)
 		return -ECANCELED;
-	r->is_passed = true;
 	fds[0] = memory_export(&x->table->memory);
-	if (is_table_alone)
-		return conn_pass_fds(op->request->conn, fds, 1);
-	fds[1] = memory_export(&x->head->memory);
-	fds[2] = memory_export_to_write(&r->pins->memory);
-	return conn_pass_fds(op->request->conn, fds, 3);
+	if (!is_table_alone) {
+		fds[1] = memory_export(&x->head->memory);
+		fds[2] = memory_export_to_write(&r->pins->memory);
+	}
+	err = conn_pass_fds(op->request->conn, fds, count);
+	r->is_passed = err == 0; /* else it may ask once more */
+	return err;
 }
 
 static int answer(struct op *op, struct job_index *x, const struct index_req *req,

@@ -126,6 +126,22 @@ def test_who_reads_none_takes_none_from_other_jobs():
         works(stack.enter_context(Honest(endpoint, bad.token)), ALL)
 
 
+def test_who_was_refused_an_index_has_it_when_he_has_read():
+    with small_store() as endpoint:
+        w, _ = job(endpoint, "a", pattern(MB))
+        with Deaf(endpoint, w.token) as n:
+            n.ask()
+            n.ask()  # more than a connection may have unread
+            before = unread_bytes(n.wire.socket)
+            n.wire.start("INDEX")
+            until(lambda: unread_bytes(n.wire.socket) > before, "an answer")
+            statuses = []
+            while unread_bytes(n.wire.socket):
+                statuses.append(STATUS_NAMES[n.wire.read_frame()[0]["status"]])
+            assert statuses[-1] == "LIMIT"
+            assert answer(n, "INDEX") == ("OK", 3)
+
+
 def test_what_the_kernel_does_not_pass_is_done_without(library):
     with small_store() as endpoint, contextlib.ExitStack() as stack:
         w, _ = job(endpoint, "a", pattern(MB))
