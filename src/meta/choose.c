@@ -36,9 +36,6 @@ static uint64_t used_bytes(const struct store *st)
 	return used;
 }
 
-/* One that leaves an ask unanswered for so long is stopped, or full, or out of reach. */
-#define QUIET_MS 1000
-
 /* So many of the oldest asks are looked at for it. */
 #define QUIET_SCAN 64
 
@@ -50,7 +47,7 @@ static bool is_quiet(const struct shard *s, const struct store *st)
 		const struct asking *a = container_of((struct list *)l, struct asking, link);
 
 		if (a->store == st && a->call.is_pending &&
-		    s->loop->now_ns - a->asked_ns > QUIET_MS * MS)
+		    s->loop->now_ns - a->placed_ns > ASK_QUIET_MS * MS)
 			return true;
 	}
 	return false;
@@ -108,6 +105,11 @@ static bool leads(const struct store *near, const struct store *other)
 	uint64_t lead = PARTS / NEAR_LEAD_SHARE / near->shard->config.count;
 
 	return near != other && parts_used(near) > parts_used(other) + lead;
+}
+
+struct store *store_beside(struct store *st)
+{
+	return roomiest(st->shard, st);
 }
 
 struct store *store_choose(struct asking *a)

@@ -6,8 +6,9 @@
  * is sent once on each connection, with the same one, until the store has answered: what it granted
  * must not be lost. (Sent again beside the first, one of the two could be granted after what the
  * other brought has been given back; and a store that was stopped found dozens of each.) When
- * nobody is left who wants it, it is sent once more, as one that is over: the store answers that at
- * once with what it had granted, and lets no others wait behind it.
+ * nobody is left who wants it, or another store is to be asked, it is sent once more, as one that
+ * is over: the store answers that at once with what it had granted, and lets no others wait behind
+ * it.
  */
 #include "base/due.h"
 #include "base/hash.h"
@@ -21,11 +22,17 @@
 /* Then what only waits for its writer is given up. */
 #define ASK_PATIENCE_MS 500
 
+static void asking_place_at(struct asking *a, struct store *st)
+{
+	a->store = st;
+	a->placed_ns = a->shard->loop->now_ns;
+	if (st && !a->req.is_move)
+		clean_before(st, a->slot);
+}
+
 static void asking_place(struct asking *a)
 {
-	a->store = store_choose(a);
-	if (a->store && !a->req.is_move)
-		clean_before(a->store, a->slot);
+	asking_place_at(a, store_choose(a));
 }
 
 static struct asking *asking_find(const struct shard *s, const struct lease_req *req)
@@ -120,10 +127,32 @@ static void asking_wait(struct asking *a, uint64_t until_ns)
 	timer_start(a->shard->loop, &a->again, until_ns);
 }
 
+static bool is_at_store(const struct asking *a)
+{
+	return a->store && a->store->conn;
+}
+
+static uint64_t quiet_ns(const struct asking *a)
+{
+	return a->placed_ns + ASK_QUIET_MS * MS;
+}
+
+/*
+ * Its store has no room, or cannot make any: one without its keeper does not. Another may have
+ * some now; if not, it waits where it would have been placed.
+ */
+static bool is_to_leave(const struct asking *a)
+{
+	return a->shard->loop->now_ns >= quiet_ns(a) && !a->req.is_move && !a->is_leaving &&
+	       !a->has_left && is_at_store(a) && store_beside(a->store) != a->store;
+}
+
 void asking_watch(struct asking *a)
 {
-	uint64_t look_ns = a->shard->loop->now_ns + SESSION_LIFE_MS * MS;
+	uint64_t now_ns = a->shard->loop->now_ns, look_ns = now_ns + SESSION_LIFE_MS * MS;
 
+	if (a->call.is_pending && now_ns < quiet_ns(a))
+		look_ns = quiet_ns(a);
 	asking_wait(a, look_ns < a->due_ns ? look_ns : a->due_ns);
 }
 
@@ -138,11 +167,6 @@ static bool has_asker(const struct asking *a)
 static bool is_wanted(const struct asking *a)
 {
 	return has_asker(a) && !a->req.is_over;
-}
-
-static bool is_at_store(const struct asking *a)
-{
-	return a->store && a->store->conn;
 }
 
 /* Only its store knows. One that is away tells of its grants when it comes back. */
@@ -174,6 +198,23 @@ static void asking_give_up(struct asking *a)
 		asking_send(a);
 }
 
+/* What was granted meanwhile is heard, and it stays then. */
+static void asking_leave(struct asking *a)
+{
+	a->is_leaving = true;
+	asking_send(a);
+}
+
+static void asking_has_left(struct asking *a)
+{
+	struct store *other = is_at_store(a) ? store_beside(a->store) : NULL;
+
+	a->is_leaving = false;
+	a->has_left = true;
+	a->is_now = other && other != a->store;
+	asking_place_at(a, other);
+}
+
 static void asking_try(struct asking *a)
 {
 	if (!a->store)
@@ -199,6 +240,8 @@ static void asking_again(struct timer *t)
 		asking_refuse(a, -ENOLINK, "the session is over");
 	if (!is_wanted(a))
 		asking_give_up(a);
+	else if (a->call.is_pending && is_to_leave(a))
+		asking_leave(a);
 	else if (a->line || a->call.is_pending)
 		asking_watch(a);
 	else
@@ -296,6 +339,8 @@ static void asking_answered(struct asking *a)
 	call_end(call);
 	a->is_asked = r == 0 ? grants.len > 0 : is_unknown(r);
 	if (r == 0 && grants.len == 0) {
+		if (is_wanted(a) && a->is_leaving)
+			asking_has_left(a);
 		if (is_wanted(a))
 			asking_wait(a, now_ns); /* who was given up has come back */
 		else
@@ -349,7 +394,7 @@ static void asking_send(struct asking *a)
 
 	asking_cancel(a);
 	list_remove(&a->crowd);
-	a->is_withdrawn = !is_wanted(a);
+	a->is_withdrawn = !is_wanted(a) || a->is_leaving;
 	a->is_asked = true;
 	a->call = (struct call){
 		.done = asking_done, .owner = a, .room = a->store->grants, .room_cap = GRANTS_BYTES

@@ -73,6 +73,9 @@ struct store {
 	uint8_t grants[GRANTS_BYTES];
 };
 
+/* A store that leaves an ask unanswered for so long is stopped, or full, or out of reach. */
+#define ASK_QUIET_MS 1000
+
 /* Segments that are being asked of a store, or wait in line for a quota before that. */
 struct asking {
 	struct list link;        /* of all, or of its line */
@@ -88,12 +91,15 @@ struct asking {
 	uint64_t request, bytes, born_ns, due_ns;
 	uint64_t asked_ns;    /* when it was first asked of a store */
 	uint64_t told_due_ns; /* to the store */
+	uint64_t placed_ns;   /* since when it is this store's */
 	uint64_t need;
 	uint32_t size;
 	bool is_now;       /* it waits for nothing there */
 	bool is_asked;     /* and its store may have granted it */
 	bool is_near_full; /* the store in its asker's process had no room */
 	bool is_withdrawn; /* what the store was sent last says that nobody wants it */
+	bool is_leaving;   /* it says so though somebody does, to ask another */
+	bool has_left;     /* once is enough */
 	struct job_waits *of_job;
 	struct parked parked; /* conn NULL: who asked is gone */
 	struct call call;
@@ -377,6 +383,8 @@ uint32_t stores_segment_max(const struct shard *s);
  * there: it can write to no other. NULL: none is connected.
  */
 struct store *store_choose(struct asking *a);
+/* Another that may have room when this one answers nothing; itself, if there is none. */
+struct store *store_beside(struct store *st);
 /*
  * How much of what it needs is asked of its store: of an object that no pool can have, half a pool
  * at a time, if there are several.

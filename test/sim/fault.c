@@ -369,6 +369,15 @@ static unsigned clients_of(const struct process *a, const struct process *b)
 	return ALL_CLIENTS;
 }
 
+/* A store without its keeper gives no room: the others do, if they have theirs. */
+static bool may_do_without(const struct cluster *c, const struct process *a)
+{
+	for (unsigned i = 0; i < c->count; i++)
+		if (c->processes[i].is_keeper_down)
+			return false;
+	return !(a->roles & RUNS_META);
+}
+
 static void begin(struct fault *f, struct cluster *c, struct model *m,
 		  const struct fault_hooks *hooks, uint64_t now_ns)
 {
@@ -380,7 +389,7 @@ static void begin(struct fault *f, struct cluster *c, struct model *m,
 		sim_unwatch(&f->watch);
 	if (!a && f->kind != FAULT_SLOW)
 		return; /* of a list that was made for another shape */
-	if (f->kind != FAULT_WALL)
+	if (f->kind != FAULT_WALL && !(f->kind == FAULT_KEEPER && may_do_without(c, a)))
 		model_trouble(m, clients_of(a, b), now_ns, now_ns + felt_ms(f) * MS + AFTERMATH_NS);
 	switch (f->kind) {
 	case FAULT_KILL:

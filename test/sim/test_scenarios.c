@@ -437,6 +437,15 @@ static void that_metadata_was_not_reached_is_not_said_of_the_proxy(void **state)
 	assert_string_equal(o.failure, "");
 }
 
+/* A store without its keeper, and another with room. */
+static void a_store_that_can_make_no_room_is_not_waited_for_to_the_last(void **state)
+{
+	static struct outcome_of o;
+
+	simulate(6000168, "keeper:store1@8847+6489", &o);
+	assert_string_equal(o.failure, "");
+}
+
 /* A job's end was told at HELLO when it was safe, and by then MAP behind it had been DENIED. */
 static void that_a_job_has_ended_is_heard_though_it_is_told_late(void **state)
 {
@@ -1858,6 +1867,7 @@ int main(void)
 		cmocka_unit_test(a_table_of_sums_without_a_place_says_why),
 		cmocka_unit_test(what_a_store_does_not_have_is_not_asked_for_all_the_time),
 		cmocka_unit_test(that_metadata_was_not_reached_is_not_said_of_the_proxy),
+		cmocka_unit_test(a_store_that_can_make_no_room_is_not_waited_for_to_the_last),
 		cmocka_unit_test(no_version_is_given_twice_when_the_power_was_cut),
 		cmocka_unit_test(a_job_that_has_ended_stays_so_when_the_power_is_cut),
 		cmocka_unit_test(odd_parts_take_no_more_than_they_need),

@@ -1367,6 +1367,51 @@ static void a_near_store_that_does_not_answer_is_not_asked_any_more(void **state
 	assert_int_equal(store.segments_asked, 1);
 }
 
+/* One without its keeper cannot make room, and looks as if it had most. */
+static void who_waits_for_a_second_is_given_what_another_store_has(void **state)
+{
+	uint64_t job = near_begin(1, 900u << 20), begun_ns = loop->now_ns;
+
+	b.keeps = true;
+	assert_int_equal(lease(&a, job, 1, 5000), 0);
+	assert_in_range(loop->now_ns - begun_ns, 1000 * MS, 1200 * MS);
+	assert_int_equal(b.segments_asked, 1);
+	assert_int_equal(b.withdrawn, 1);
+	assert_int_equal(store.segments_asked, 1);
+	assert_int_equal(store.last_is_now, 1);
+}
+
+/* And only once: it waits then, wherever that is. */
+static void who_finds_nothing_there_waits_on(void **state)
+{
+	uint64_t job = near_begin(1, 900u << 20);
+
+	b.keeps = true;
+	store.refuses = -ENOSPC;
+	waits(&a, job, 1);
+	WAIT_FOR(store.segments_asked == 1);
+	assert_int_equal(store.last_is_now, 1);
+	store.refuses = 0;
+	store.keeps = true;
+	WAIT_FOR(store.segments_asked == 2);
+	assert_int_equal(store.last_is_now, 0);
+	turn_for(3 * SECOND);
+	assert_int_equal(b.segments_asked, 1);
+	assert_int_equal(b.withdrawn, 1);
+	assert_int_equal(store.segments_asked, 2);
+}
+
+static void what_a_store_has_granted_before_it_is_left_is_taken(void **state)
+{
+	uint64_t job = near_begin(1, 900u << 20);
+
+	b.keeps = b.had_granted = true;
+	assert_int_equal(lease(&a, job, 1, 5000), 0);
+	assert_int_equal(b.withdrawn, 1);
+	assert_int_equal(store.segments_asked, 0);
+	assert_int_equal(shard->asking_count, 0);
+}
+
 static void a_near_store_leads_by_half_of_its_pool(void **state)
 {
 	uint64_t job = near_begin(1, 960u << 20);
@@ -2900,6 +2945,9 @@ int main(void)
 		T(what_a_near_store_says_of_its_room_is_believed),
 		T(a_near_store_that_is_the_only_one_is_asked_to_wait),
 		T(a_near_store_that_does_not_answer_is_not_asked_any_more),
+		T(who_waits_for_a_second_is_given_what_another_store_has),
+		T(who_finds_nothing_there_waits_on),
+		T(what_a_store_has_granted_before_it_is_left_is_taken),
 		T(a_near_store_leads_by_half_of_its_pool),
 		T(each_of_four_shards_lets_a_near_store_lead_by_an_eighth),
 		T(what_a_store_moves_stays_in_it),
