@@ -24,7 +24,7 @@ TREE, BUILD = f"{WORK}/tree", f"{WORK}/tree/build"
 COUNTING, COUNTS, MAP = f"{WORK}/map", f"{WORK}/raw", f"{WORK}/map.json"
 STAGES = ("unit", "model", "sim", "e2e")
 JOBS = "-j2"
-SIDE = 2  # end-to-end files beside each other; they wait more than they work
+SIDE = 3  # end-to-end files beside each other; they wait more than they work
 MEMORY_BYTES = 16 << 30  # of addresses: a mutation that allocates without end must not take the machine
 MEASURE_S = 600
 # Each build directory gets packages from npm for it, which are built for minutes; what it judges are the applications.
@@ -36,11 +36,11 @@ COUNT = (f"-fprofile-instr-generate={COUNTS}/%c%m.profraw -fcoverage-mapping -ml
          "-mllvm -do-counter-promotion=false")
 
 
-def call(command, due_s, cwd=TREE, env=None, log=None):
+def call(command, due_s, cwd=TREE, env=None, log=None, address_bytes=MEMORY_BYTES):
     """The exit status; None if it took too long. Its children end with it."""
     def limit():
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # which who runs in the background ignores
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (address_bytes, address_bytes))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.nice(10)
     process = subprocess.Popen(command, cwd=cwd, stdin=subprocess.DEVNULL, stdout=log or subprocess.DEVNULL,
@@ -119,8 +119,8 @@ class Map:
                 self.tests = json.load(file)
         self.digests = {}
 
-    def measure(self):
-        """Whatever is new or has changed. Says nothing if that is nothing."""
+    def measure(self, wanted_stages):
+        """Whatever is new or has changed in these stages. Says nothing if that is nothing."""
         if not shutil.which("llvm-cov"):
             sys.exit("tools/mutate: no llvm-cov and llvm-profdata here, which read the counts: apt-get install llvm")
         if not os.path.exists(f"{COUNTING}/build.ninja"):
@@ -141,7 +141,7 @@ class Map:
         self.tests = {name: test for name, test in self.tests.items() if name in wanted}
         for name, (stage, sources) in sorted(wanted.items(), key=lambda w: (STAGES.index(w[1][0]), w[0])):
             of = digest(sources)
-            if self.tests.get(name, {}).get("of") != of:
+            if stage in wanted_stages and self.tests.get(name, {}).get("of") != of:
                 self.tests[name] = {"stage": stage, "of": of, **measure_one(name, stage)}
                 self.save()
                 test = self.tests[name]
