@@ -252,9 +252,13 @@ int reserved_put(struct wadi_op *op, struct reserved *v, const struct put_how *h
 	size_t len = (v->len + CHECK_PIECE - 1) / CHECK_PIECE * 4;
 	struct payload sums = { .len = len };
 	uint8_t *buf = node_alloc(len);
-	struct wcur w = wcur_make(buf, buf ? len : 0);
-	int r = buf ? fill(op, v, data, &w) : op_no_memory(op);
+	struct wcur w;
+	int r;
 
+	if (!buf)
+		return op_no_memory(op);
+	w = wcur_make(buf, len);
+	r = fill(op, v, data, &w);
 	sums.ptr = buf;
 	if (r == 0)
 		r = say_what_it_is(op, v, how, since, &sums, ret_version);

@@ -1833,10 +1833,17 @@ static void late_commit(struct request *r)
 	const struct timespec pause = { .tv_nsec = LATE_NS + LATE_NS / 10 };
 
 	nanosleep(&pause, NULL);
-	if (ends_session)
-		request_fail(r, -ENOLINK, "the session is over");
-	else
+	if (!ends_session)
 		conn_close(r->conn);
+	request_fail(r, -ENOLINK, "the session is over");
+}
+
+static struct conn *full_conn;
+
+static void full_closed(struct conn *c)
+{
+	if (full_conn == c)
+		full_conn = NULL;
 }
 
 static const struct service FULL = {
@@ -1845,9 +1852,8 @@ static const struct service FULL = {
 		      [MESSAGE_LEASE] = { .serve = full_lease },
 		      [MESSAGE_COMMIT] = { .serve = late_commit },
 		      [MESSAGE_SETTLE] = { .serve = full_settle } },
+	.closed = full_closed,
 };
-
-static struct conn *full_conn;
 
 static int to_full(void *owner, uint16_t index, struct stream **ret)
 {
@@ -1886,7 +1892,8 @@ static void play_full(void (*run)(void))
 	while (!core_has_stopped(of_full))
 		loop_turn(loop, loop->now_ns + SECOND_NS);
 	core_close(of_full);
-	conn_close(full_conn);
+	if (full_conn)
+		conn_close(full_conn);
 }
 
 static void what_a_full_log_does_not_take_is_given_back_later(void **state)

@@ -25,7 +25,7 @@ enum { HEAD, PINS, SHELF };
 static struct {
 	struct keep_name name;
 	struct memory memory;
-	bool is_there;
+	_Atomic bool is_there; /* the helper drops what was found */
 } shelf[SHELF];
 static struct keep_name unmapped;
 

@@ -620,9 +620,12 @@ static void who_cannot_be_made_to_wait_for_the_disk_is_told_so(void **state)
 		snprintf(path, sizeof(path), "p/%u", n);
 		wait_for(&b, safe_job, path);
 		turn_for(2 * MS);
+		gate_set(true);
 		loop->node = &failing;
 		failing.fail_countdown = ++n;
 		put(&a, safe_job, path, 0);
+		turn_for(2 * MS); /* until it waits for the disk */
+		gate_set(false);
 		r = answer(&a);
 		turn_for(2 * MS);
 		is_met = failing.fail_countdown == 0;
