@@ -61,6 +61,18 @@ static void a_small_value_comes_back(void **state)
 	assert_int_equal(look("a/c"), -ENOENT);
 }
 
+/* What was said last is of another request. */
+static void who_asks_after_an_object_hears_of_that_alone(void **state)
+{
+	assert_int_equal(put("a", "hello"), 0);
+	assert_int_equal(t.out.wake_count, 2);
+	assert_int_equal(stat_of("a"), 0);
+	assert_int_equal(t.out.wake_count, 0);
+	assert_int_equal(stat_of("b"), -ENOENT);
+	assert_int_equal(stat_of("a"), 0);
+	assert_string_equal(t.out.detail, "");
+}
+
 static void an_object_may_be_empty(void **state)
 {
 	assert_int_equal(put("empty", ""), 0);
@@ -353,6 +365,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(a_small_value_comes_back),
+		T(who_asks_after_an_object_hears_of_that_alone),
 		T(an_object_may_be_empty),
 		T(values_up_to_the_limit_fit_and_longer_ones_do_not),
 		T(a_put_replaces_and_versions_grow),

@@ -206,6 +206,36 @@ static void it_goes_with_its_session(void **state)
 	assert_false(catalog_session_has(t.c, 5));
 }
 
+static bool is_in_the_dump(const char *words)
+{
+	char *dump = catalog_dump(t.c);
+	bool is = strstr(dump, words) != NULL;
+
+	node_free(dump);
+	return is;
+}
+
+/* What a dump leaves out would not be compared. */
+static void a_dump_has_each_piece_and_sessions_that_are_over(void **state)
+{
+	uint64_t open = open_it(5, 1);
+	char *dump, *at;
+
+	assert_int_equal(extend_by(5, open, 0, 0, 3, 100), 0);
+	dump = catalog_dump(t.c);
+	at = strstr(dump, "chunk of open ");
+	for (int i = 0; i < 3; i++) {
+		assert_non_null(at);
+		at = strchr(at + 1, '[');
+	}
+	assert_non_null(at);
+	assert_true(at < strstr(strstr(dump, "chunk of open "), " bytes=300\n"));
+	node_free(dump);
+	assert_true(is_in_the_dump("session 5 over=0 gone=0 holds=0 opens=1 segments=1\n"));
+	assert_int_equal(catalog_session_over(t.c, 5, t.now, &t.out), 0);
+	assert_true(is_in_the_dump("session 5 over=1 gone=0 holds=0 opens=1 segments=1\n"));
+}
+
 /* It waits to be cleared, and a repeat of its OPEN is of the next epoch. */
 static void a_repeat_after_the_session_is_over_is_another_one(void **state)
 {
@@ -270,6 +300,7 @@ int main(void)
 		T(a_dropped_one_gives_its_bytes_back_in_steps),
 		T(a_large_object_is_taken_apart_in_steps),
 		T(it_goes_with_its_session),
+		T(a_dump_has_each_piece_and_sessions_that_are_over),
 		T(a_repeat_after_the_session_is_over_is_another_one),
 		T(one_that_is_empty_is_an_empty_object),
 		T(open_objects_of_a_session_are_limited),
