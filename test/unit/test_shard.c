@@ -21,6 +21,7 @@
 #define STORE_ID 0x77
 #define PAIR     65536
 #define STRAYS   70 /* more than are freed at a time */
+#define HAS_MAX  300
 
 static const uint8_t KEY[] = "a key of the roles, long enough for anybody";
 static const uint8_t TOKEN_KEY[] = "a key for tokens, also as long as it must be";
@@ -60,8 +61,8 @@ struct client {
 	int refuses;     /* with this */
 	struct grant grants[8];
 	unsigned grant_count;
-	struct segment_entry has[STRAYS + 1];
-	unsigned has_count;
+	struct segment_entry has[HAS_MAX];
+	unsigned has_count, page_count;
 	bool is_slow; /* FREEs wait */
 	struct request *waiting[STRAYS];
 	unsigned waiting_count;
@@ -219,7 +220,7 @@ static void forget_serve(struct request *r)
 }
 
 static struct payload list_payload;
-static uint8_t list_bytes[8 * 32];
+static uint8_t list_bytes[HAS_MAX * 32];
 
 static void segments_serve(struct request *r)
 {
@@ -229,12 +230,11 @@ static void segments_serve(struct request *r)
 	struct segments_req req;
 	uint32_t count = 0, from = 0;
 
-	/* Pages of two. */
 	segments_req_get(&body, &req);
 	k->lists++;
 	while (from < k->has_count && k->has[from].segment <= req.after)
 		from++;
-	for (; count < 2 && from + count < k->has_count; count++)
+	for (; count < k->page_count && from + count < k->has_count; count++)
 		segment_entry_put(&w, &k->has[from + count]);
 	list_payload = (struct payload){ .ptr = list_bytes, .len = (size_t)(w.p - list_bytes) };
 	w = request_answer(r);
@@ -408,6 +408,7 @@ static int setup(void **state)
 	all[2] = &c;
 	all[3] = &store;
 	store.is_store = true;
+	store.page_count = 2;
 	store_gone_ms = 0;
 	open_shard(1, false);
 	assert_int_equal(proxy_hello(&a), 0);
@@ -474,6 +475,21 @@ static void a_put_and_a_get_of_a_small_value(void **state)
 	assert_int_equal(ASK(&a, REMOVE_TREE, remove_tree, slot_of_id(job), .job = job), 0);
 	assert_int_equal(ASK(&a, PING, ping, 0), 0);
 	assert_int_equal(ASK(&a, GET, get, 0), -EOPNOTSUPP);
+}
+
+/* Memory for one kind of answer is not taken for one that needs more. */
+static void memory_of_answers_is_used_again_for_its_own_kind(void **state)
+{
+	struct reply_bytes *small = reply_bytes_take(shard, EXTENTS_BYTES), *large;
+
+	reply_bytes_give(&small->payload);
+	large = reply_bytes_take(shard, LIST_BYTES);
+	assert_ptr_not_equal(large, small);
+	assert_ptr_equal(reply_bytes_take(shard, EXTENTS_BYTES), small);
+	reply_bytes_give(&large->payload);
+	assert_ptr_equal(reply_bytes_take(shard, LIST_BYTES), large);
+	reply_bytes_give(&small->payload);
+	reply_bytes_give(&large->payload);
 }
 
 static void nothing_is_served_before_hello(void **state)
@@ -1545,6 +1561,33 @@ static void lists_are_compared_to_their_end_though_a_store_is_slow(void **state)
 	turn_for(DUTY_AGAIN_MS * MS / 2);
 	assert_int_equal(store.frees, STRAYS);
 	assert_int_equal(look(&a, job, "lost"), -EREMOTEIO);
+}
+
+/* They are more than are looked at in a turn. All but the first are there. */
+static void lists_are_compared_to_their_end_though_a_page_is_long(void **state)
+{
+	uint64_t job = job_create(&a, "job");
+	struct grant lost = grant_of(0);
+
+	store_hello(&store);
+	store.grant_count = 8;
+	for (unsigned n = 0; n < 272; n += 8) {
+		for (unsigned i = 0; i < 8; i++)
+			store.grants[i] = grant_of(n + i);
+		assert_int_equal(lease(&a, job, n + 1, 10000), 0);
+	}
+	assert_int_equal(put_extent(&a, job, "lost", &lost, 0), 0);
+	disconnect(&store);
+	for (unsigned i = 0; i < 271; i++)
+		store.has[i] = (struct segment_entry){ .segment = grant_of(i + 1).segment,
+						       .job = job,
+						       .generation = 1,
+						       .size = SEGMENT_BYTES_MIN };
+	store.has_count = store.page_count = 271;
+	store_hello(&store);
+	turn_for(SECOND);
+	assert_int_equal(look(&a, job, "lost"), -EREMOTEIO);
+	assert_int_equal(store.frees, 0);
 }
 
 /* A store that takes no FREE for now is left alone for a while, in the middle of its list. */
@@ -2911,6 +2954,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(a_put_and_a_get_of_a_small_value),
+		T(memory_of_answers_is_used_again_for_its_own_kind),
 		T(nothing_is_served_before_hello),
 		T(a_job_lies_in_the_slot_of_its_name),
 		T(the_slots_that_are_there_are_found_in_order),
@@ -2953,6 +2997,7 @@ int main(void)
 		T(what_a_store_moves_stays_in_it),
 		T(lists_are_compared_when_a_store_says_hello),
 		T(lists_are_compared_to_their_end_though_a_store_is_slow),
+		T(lists_are_compared_to_their_end_though_a_page_is_long),
 		T(lists_are_compared_to_their_end_when_a_store_takes_nothing_for_a_while),
 		T(an_address_that_finds_no_room_in_the_log_is_noted_when_there_is_some),
 		T(a_fenced_segment_is_given_up_when_somebody_has_waited_for_room),
