@@ -1556,8 +1556,10 @@ static unsigned leaves_of_snapshot(void)
 	return n;
 }
 
+/* None is begun in the middle of another one. */
 static void put_many(void)
 {
+	const struct snapshots *p = &shard->snapshots;
 	char path[16];
 
 	for (int i = 0; i < 30000; i++) {
@@ -1565,6 +1567,7 @@ static void put_many(void)
 		assert_int_equal(put_value(0, path, "value", 0), 0);
 		if (i % 20 == 0)
 			(void)loop_turn(loop, loop->now_ns + MS);
+		assert_false(p->is_running && timer_is_running(&p->shrink));
 	}
 	turn_for(5 * SECOND);
 }
