@@ -348,12 +348,14 @@ static void what_nobody_took_is_dropped(void **state)
 
 	for (unsigned i = 0; i < 200; i++)
 		put(w, name_of(KEEP_SEGMENT, 0, i), 4096, (uint8_t)i);
+	put(w, name_of(KEEP_TABLE, 0, 0), 4096, 4);
 	w->kill_owner(w);
 	assert_int_equal(keep_take(w->keep, name_of(KEEP_SEGMENT, 0, 150), &taken), 0);
-	put(w, name_of(KEEP_TABLE, 0, 0), 4096, 5);
+	put(w, name_of(KEEP_TABLE, 0, 1), 4096, 5);
 	keep_drop_rest(w->keep);
 	assert_false(keep_find(w->keep, name_of(KEEP_SEGMENT, 0, 0), &at));
 	assert_int_equal(keep_take(w->keep, name_of(KEEP_SEGMENT, 0, 151), &m), -ENOENT);
+	assert_int_equal(keep_take(w->keep, name_of(KEEP_TABLE, 0, 0), &m), -ENOENT);
 	if (w->heap)
 		assert_int_equal(keep_heap_count(w->heap), 2);
 	if (taken.fd >= 0)
@@ -363,7 +365,7 @@ static void what_nobody_took_is_dropped(void **state)
 	assert_int_equal(at.number, 150);
 	assert_false(keep_find(w->keep, name_of(KEEP_SEGMENT, 0, 151), &at));
 	must_take(w, name_of(KEEP_SEGMENT, 0, 150), 4096, 150);
-	must_take(w, name_of(KEEP_TABLE, 0, 0), 4096, 5);
+	must_take(w, name_of(KEEP_TABLE, 0, 1), 4096, 5);
 }
 
 static void both_see_the_same_pages(void **state)

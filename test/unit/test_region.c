@@ -15,6 +15,7 @@
 struct waiter {
 	struct fiber fiber;
 	struct region *region;
+	size_t size;
 	int result;
 	bool has_ended;
 };
@@ -26,7 +27,7 @@ static void wait_for_region(struct fiber *self)
 {
 	struct waiter *w = container_of(self, struct waiter, fiber);
 
-	w->result = region_new(&proxy, 4096, NULL, &w->region);
+	w->result = region_new(&proxy, w->size, NULL, &w->region);
 }
 
 static void waiter_ended(struct fiber *self)
@@ -43,9 +44,9 @@ static void cancel(struct work *w)
 	fiber_cancel(&waiter.fiber);
 }
 
-static void start(void)
+static void start(size_t size)
 {
-	waiter = (struct waiter){ 0 };
+	waiter = (struct waiter){ .size = size };
 	assert_int_equal(fiber_start(&loop->fibers, &waiter.fiber, wait_for_region, waiter_ended),
 			 0);
 	(void)fibers_run(&loop->fibers, loop->now_ns); /* without a turn, which would hear */
@@ -68,7 +69,7 @@ static int teardown(void **state)
 
 static void what_is_waited_for_is_there(void **state)
 {
-	start();
+	start(4096);
 	WAIT_FOR(waiter.has_ended);
 	assert_int_equal(waiter.result, 0);
 	assert_int_equal(waiter.region->memory.size, 4096);
@@ -79,7 +80,7 @@ static void what_is_waited_for_is_there(void **state)
 
 static void who_gives_up_before_it_is_made_leaves_nothing(void **state)
 {
-	start();
+	start(4096);
 	fiber_cancel(&waiter.fiber);
 	WAIT_FOR(waiter.has_ended);
 	assert_int_equal(waiter.result, -ECANCELED);
@@ -92,10 +93,18 @@ static void who_gives_up_when_it_is_made_leaves_nothing(void **state)
 	struct work first = { .run = do_nothing, .done = cancel };
 
 	helper_do(proxy.helper, &first);
-	start();
+	start(4096);
 	usleep(100000); /* the helper has done both, and nobody has heard of it */
 	WAIT_FOR(waiter.has_ended);
 	assert_int_equal(waiter.result, -ECANCELED);
+	WAIT_FOR(proxy.region_count == 0);
+}
+
+static void what_cannot_be_made_leaves_nothing(void **state)
+{
+	start(1ull << 60);
+	WAIT_FOR(waiter.has_ended);
+	assert_int_equal(waiter.result, -ENOMEM);
 	WAIT_FOR(proxy.region_count == 0);
 }
 
@@ -107,6 +116,7 @@ int main(void)
 		T(what_is_waited_for_is_there),
 		T(who_gives_up_before_it_is_made_leaves_nothing),
 		T(who_gives_up_when_it_is_made_leaves_nothing),
+		T(what_cannot_be_made_leaves_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
