@@ -481,6 +481,34 @@ static void what_is_moved_goes_to_segments_that_grow_with_it(void **state)
 	assert_string_equal(notes, "job:0 open:0 segments:7 ");
 }
 
+/* Four segments, which is all that the job may have. */
+static void play_a_move_within_a_quota(void)
+{
+	struct mover *m;
+	uint64_t before;
+
+	note("put:%d ", put("moved", sample, 60000));
+	note("%d ", put("second", sample, 60000));
+	note("%d ", put("third", sample, 60000));
+	note("%d ", put("fourth", sample, 60000));
+	note("find:%d ", find("moved", 0, &found));
+	before = found.u.extents[0].segment;
+	object_release(core, &found, false);
+	note("open:%d ", mover_open(core, emptied, NULL, &m));
+	note("moved:%d ", move(m, "moved") != before);
+	mover_stop(m);
+	core_sleep(core, loop->now_ns + SECOND_NS / 100); /* if it has not ended */
+	mover_close(m);
+}
+
+static void what_is_moved_needs_nothing_of_a_quota(void **state)
+{
+	quota = 4ull * SEGMENT_BYTES_MIN;
+	play(play_a_move_within_a_quota);
+	quota = 0;
+	assert_string_equal(notes, "job:0 put:0 0 0 0 find:0 open:0 moved:1 ");
+}
+
 static void segments_grow_up_to_the_largest_with_what_is_written(void **state)
 {
 	assert_int_equal(segment_size_after(1, 0), 65536);
@@ -616,6 +644,8 @@ static void play_many_extents(void)
 {
 	struct how how = how_of("many");
 	struct committed done;
+	uint64_t first = 0;
+	struct wcur w;
 	struct fill *f;
 	int r = fill_open(core, job, 0, 0, 0, due(), &f, why, sizeof(why));
 
@@ -635,6 +665,9 @@ static void play_many_extents(void)
 	note("find:%d ", find("many", 0, &found));
 	note("all:%d ",
 	     read_all(&found, 0, 30000, back) == 30000 && memcmp(back, sample, 30000) == 0);
+	w = wcur_make(back, SAMPLE_LEN);
+	note("near:%d ", object_near(core, &found, 150, due(), &w, &first) > 0);
+	note("first:%d ", (int)first);
 	object_release(core, &found, false);
 }
 
@@ -642,7 +675,8 @@ static void extents_are_found_by_range(void **state)
 {
 	play(play_many_extents);
 	assert_string_equal(notes,
-			    "job:0 fill:0 commit:0 find:0 extents:300 held:0 end:1 find:0 all:1 ");
+			    "job:0 fill:0 commit:0 find:0 extents:300 held:0 end:1 find:0 all:1 "
+			    "near:1 first:100 ");
 }
 
 /* A bit of it, in the very memory of the store. */
@@ -1398,6 +1432,37 @@ static void what_could_not_be_committed_is_committed_as_a_whole_later(void **sta
 				   "find:0 read:300000 same:1 ");
 }
 
+/* The table of its sums, at the end of a segment, is there already when it is committed for the
+ * second time. */
+static void play_a_refused_commit(void)
+{
+	struct how how = how_of("refused");
+	const struct extent *e = &found.u.extents[0];
+	struct committed done;
+	struct fill *f;
+	uint64_t at = 0;
+	int r;
+
+	note("open:%d ", fill_open(core, job, 0, 100032, 0, due(), &f, why, sizeof(why)));
+	note("fill:%d ", fill_some(f, 0, &at, sample, 100032));
+	how.if_version = 9;
+	r = fill_commit(f, &how, due(), &done, why, sizeof(why));
+	how.if_version = 0;
+	note("commit:%d %d ", r, fill_commit(f, &how, due(), &done, why, sizeof(why)));
+	fill_close(f);
+	note("find:%d ", find("refused", 0, &found));
+	note("table:%u ", e->table_offset - e->offset);
+	note("read:%d ", (int)read_all(&found, 0, 100032, back));
+	object_release(core, &found, false);
+}
+
+static void sums_that_were_written_are_not_written_again(void **state)
+{
+	play(play_a_refused_commit);
+	assert_string_equal(notes, "job:0 open:0 fill:0 commit:-52 0 find:0 table:131008 "
+				   "read:100032 ");
+}
+
 /*
  * Seven segments, and a list that has room for eight. All of them are fenced while bytes are on
  * their way, so those need another one; and one more is leased ahead, which comes before that.
@@ -1939,6 +2004,7 @@ int main(void)
 		CORE_TEST(what_is_moved_does_not_take_a_turn_for_each_object),
 		CORE_TEST(open_space_is_bounded_by_what_was_written),
 		CORE_TEST(what_is_moved_goes_to_segments_that_grow_with_it),
+		CORE_TEST(what_is_moved_needs_nothing_of_a_quota),
 		CORE_TEST(what_is_moved_stays_on_pages),
 		CORE_TEST(a_move_may_lack_memory_anywhere),
 		cmocka_unit_test(segments_grow_up_to_the_largest_with_what_is_written),
@@ -1958,6 +2024,7 @@ int main(void)
 		CORE_TEST(a_value_waits_for_memory_of_metadata),
 		CORE_TEST(a_wrong_shard_names_the_right_one),
 		CORE_TEST(what_could_not_be_committed_is_committed_as_a_whole_later),
+		CORE_TEST(sums_that_were_written_are_not_written_again),
 		CORE_TEST(what_was_cut_off_is_committed_from_there),
 		CORE_TEST(segments_that_nobody_writes_to_are_all_sealed),
 		CORE_TEST(what_a_full_log_does_not_take_is_given_back_later),
