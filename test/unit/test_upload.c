@@ -18,6 +18,7 @@
 #include "meta/meta.h"
 #include "net/conn_priv.h"
 #include "proxy/index.h"
+#include "proxy/upload.h"
 #include "shm/memory.h"
 #include "store/store.h"
 #include "world.h"
@@ -165,14 +166,14 @@ static void open_function(void)
 	say_hello();
 }
 
-static uint64_t open_upload(void)
+static uint64_t open_upload_of(uint64_t len_hint)
 {
 	struct put_open_rep rep;
 	struct rcur body;
 	struct call c;
 	struct wcur w = begin(&c);
 
-	put_open_req_put(&w, &(struct put_open_req){ .len_hint = 10 * PIECE_LEN,
+	put_open_req_put(&w, &(struct put_open_req){ .len_hint = len_hint,
 						     .attempt_lo = 1,
 						     .path = { (const uint8_t *)"x", 1 } });
 	ask(&c, MSG_PUT_OPEN, &w);
@@ -182,6 +183,11 @@ static uint64_t open_upload(void)
 	assert_int_equal(put_open_rep_get(&body, &rep), 0);
 	call_end(&c);
 	return rep.put;
+}
+
+static uint64_t open_upload(void)
+{
+	return open_upload_of(10 * PIECE_LEN);
 }
 
 /* Bytes of a message that nothing of is said to the connection: the whole of it is `buf`. */
@@ -475,6 +481,51 @@ static void what_was_not_put_away_is_not_committed(void **state)
 	is_served();
 }
 
+/* Nobody has been answered when the second one comes. */
+static void who_says_hello_twice_is_bound_once(void **state)
+{
+	struct conn *first = function;
+	struct stream *s;
+	struct call calls[2];
+
+	assert_int_equal(stream_connect(loop, &proxy_listener.address, &s), 0);
+	function = conn_open(net_of_function, s, &FUNCTION, NULL);
+	for (unsigned i = 0; i < 2; i++) {
+		struct wcur w = begin(&calls[i]);
+
+		hello_req_put(&w,
+			      &(struct hello_req){ .version = PROTOCOL_VERSION, .role = ROLE_JOB });
+		ask(&calls[i], MSG_HELLO, &w);
+	}
+	assert_int_equal(end(&calls[0]) + end(&calls[1]), -EINVAL);
+	is_served();
+	conn_close(first);
+}
+
+static struct native *the_native(void)
+{
+	return container_of(proxy->conns.next, struct conn, link)->state;
+}
+
+/* Memory for more is being made. */
+static void who_waits_for_room_may_leave(void **state)
+{
+	uint64_t put = open_upload_of(PIECE_LEN);
+	struct upload *u = container_of(the_native()->uploads.next, struct upload, link);
+	struct call c;
+	struct wcur w = begin(&c);
+
+	put_data_req_put(&w, &(struct put_data_req){ .put = put, .need = 1u << 20 });
+	ask(&c, MSG_PUT_DATA, &w);
+	WAIT_FOR(!list_is_empty(&u->waiting));
+	conn_close(function);
+	WAIT_FOR(!c.is_pending);
+	call_end(&c);
+	turn_for(5 * MS);
+	open_function();
+	is_served();
+}
+
 /* Each waits for memory that a helper makes, and there is one reader at most. */
 static void readers_are_no_more_than_may_be_though_they_wait_together(void **state)
 {
@@ -647,6 +698,46 @@ static void an_index_may_lack_memory_anywhere(void **state)
 	while (use_index_without_memory(++n))
 		;
 	assert_true(n > 20);
+}
+
+static bool send_without_memory(uint64_t n)
+{
+	struct payload p = { .ptr = sample, .len = PIECE_LEN };
+	uint64_t put = open_upload();
+	bool is_met;
+	struct call c;
+	struct wcur w;
+	int r;
+
+	spares_fini(&proxy->spare_ops, sizeof(struct op)); /* so there is an allocation for each */
+	loop->node = node_current = &failing;
+	failing.fail_countdown = n;
+	w = begin(&c);
+	put_data_req_put(&w, &(struct put_data_req){ .put = put });
+	call_send(function, &c, MSG_PUT_DATA, 0, &w, &p, loop->now_ns + 5 * SECOND);
+	r = end(&c);
+	turn_for(5 * MS);
+	is_met = failing.fail_countdown == 0;
+	failing.fail_countdown = 0;
+	loop->node = node_current = NULL;
+	if (r != 0 && r != -ENOMEM && r != -EUSERS && r != -ECONNRESET)
+		fail_msg("allocation %d: %d", (int)n, r);
+	if (!function)
+		open_function();
+	else if (r == 0)
+		assert_int_equal(commit(put), 0);
+	else
+		(void)drop(put);
+	return is_met;
+}
+
+static void bytes_of_an_upload_may_lack_memory_anywhere(void **state)
+{
+	uint64_t n = 0;
+
+	while (send_without_memory(++n))
+		;
+	assert_true(n > 4);
 }
 
 static struct job_index *the_index(void)
@@ -843,6 +934,9 @@ int main(void)
 		FAR(who_asks_for_room_does_not_put_a_piece_away_twice),
 		FAR(what_was_not_put_away_is_not_committed),
 		T(readers_are_no_more_than_may_be_though_they_wait_together),
+		T(who_says_hello_twice_is_bound_once),
+		REAL(who_waits_for_room_may_leave),
+		FAR(bytes_of_an_upload_may_lack_memory_anywhere),
 		REAL(an_index_may_lack_memory_anywhere),
 		REAL(an_index_that_cannot_grow_serves_as_it_is),
 	};
