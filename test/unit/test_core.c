@@ -1348,6 +1348,62 @@ static struct node guard = { .alloc = guard_alloc,
 			     .wall_ns = real_now_ns,
 			     .random = real_random };
 
+static int live_count;
+
+static void *live_alloc(struct node *n, size_t size)
+{
+	live_count++;
+	return calloc(1, size);
+}
+
+static void live_free(struct node *n, void *p)
+{
+	live_count -= p != NULL;
+	free(p);
+}
+
+static void wait_run(struct fiber *self)
+{
+	struct waitq never;
+
+	waitq_init(&never, self->home);
+	(void)waitq_wait(&never, UINT64_MAX);
+}
+
+/* All stacks are taken, and no more are made. The target that the first try makes stays. */
+static void play_moves_without_a_fiber(void)
+{
+	static struct node counted = { .alloc = live_alloc, .free = live_free };
+	static struct fiber waiting[64];
+	unsigned count = 0, max = loop->fibers.stack_count_max;
+	struct mover *m;
+	int first;
+
+	note("open:%d ", mover_open(core, emptied, NULL, &m));
+	loop->fibers.stack_count_max = loop->fibers.stack_count;
+	while (count < 64 && fiber_start(&loop->fibers, &waiting[count], wait_run, NULL) == 0)
+		count++;
+	live_count = 0;
+	node_current = loop->node = &counted;
+	note("empty:%d ", mover_empty(m, job, 1, 1));
+	first = live_count;
+	note("%d ", mover_empty(m, job, 1, 1));
+	node_current = loop->node = NULL;
+	note("more:%d ", live_count - first);
+	loop->fibers.stack_count_max = max;
+	while (count > 0)
+		fiber_cancel(&waiting[--count]);
+	core_sleep(core, loop->now_ns + SECOND_NS / 1000);
+	mover_stop(m);
+	mover_close(m);
+}
+
+static void a_move_that_finds_no_fiber_leaves_nothing(void **state)
+{
+	play(play_moves_without_a_fiber);
+	assert_string_equal(notes, "job:0 open:0 empty:-11 -11 more:0 ");
+}
+
 #define OLDER_MS (2ull * HOLDER_AGE_MS)
 
 struct filler {
@@ -2005,6 +2061,7 @@ int main(void)
 		CORE_TEST(open_space_is_bounded_by_what_was_written),
 		CORE_TEST(what_is_moved_goes_to_segments_that_grow_with_it),
 		CORE_TEST(what_is_moved_needs_nothing_of_a_quota),
+		CORE_TEST(a_move_that_finds_no_fiber_leaves_nothing),
 		CORE_TEST(what_is_moved_stays_on_pages),
 		CORE_TEST(a_move_may_lack_memory_anywhere),
 		cmocka_unit_test(segments_grow_up_to_the_largest_with_what_is_written),
