@@ -224,6 +224,8 @@ def test_another_store_is_measured_where_one_is_named(w, store):
     (["--peer", "raw,redsi"], "did you mean redis?"),
     (["--seconds", "0"], "--seconds"),
     (["--rate", "4"], "type --rate 5 or more"),
+    (["--rate", "5", "--pairs", "16"], "type --rate 6 or more"),
+    (["--rate", "19", "--pairs", "10", "--threads", "2", "--seconds", "1"], "type --rate 20 or more"),
     (["--endpoint", "udp://x"], "is not an endpoint"),
 ])
 def test_wrong_words_are_told(args, words):

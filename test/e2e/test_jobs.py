@@ -1,4 +1,6 @@
 """Jobs: what they hold, when they end, who may do what in them."""
+import base64
+import hmac
 import json
 import subprocess
 import time
@@ -327,6 +329,15 @@ def test_what_is_no_token_is_refused(store, filled):
                   token + "AAAA", token[:10] + ("A" if token[10] != "A" else "B") + token[11:]):
         filled.at(wrong)("get", "x", code=REFUSED, status="BADTOKEN")
     filled.at("x" * 5000)("get", "x", code=REFUSED, status="BADTOKEN")
+
+
+def test_nobody_signs_a_token_without_a_key(filled):
+    """The key of a server that was told none is its own, and not what its memory was before."""
+    raw = base64.urlsafe_b64decode(filled.token + "=" * (-len(filled.token) % 4))
+    for key in (bytes(32), b"", raw[-32:]):
+        signed = raw[:-32] + hmac.digest(key, raw[:-32], "sha256")
+        forged = filled.at(base64.urlsafe_b64encode(signed).decode().rstrip("="))
+        forged("get", "x", code=REFUSED, status="BADTOKEN")
 
 
 def test_narrowing_asks_nobody_and_needs_a_token():

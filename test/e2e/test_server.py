@@ -15,7 +15,7 @@ import urllib.request
 import pytest
 from cluster import free_ports
 from conftest import (DONE, LATE_S, REFUSED, UNREACHABLE, USAGE, WADI, Client, clean_environment, finish, has_ipv6,
-                      pattern, run_wadi, told, until)
+                      in_time, pattern, run_wadi, told, until)
 
 MIB = 1 << 20
 
@@ -28,6 +28,11 @@ def test_dev_prints_its_endpoints_then_ready(store):
     assert re.fullmatch(r"tcp://127\.0\.0\.1:[1-9]\d*", store.endpoints["tcp"])
     assert store.endpoints["unix"] == f"unix://{store.directory}/s"
     assert os.stat(f"{store.directory}/s").st_mode & 0o077 == 0
+
+
+def test_roles_that_have_met_are_ready_at_once(new_store):
+    """And not when the time is over that they have for it, which is ten seconds."""
+    in_time(lambda: new_store().stop(), 5)
 
 
 def test_without_a_token_there_is_the_job_default(store):
