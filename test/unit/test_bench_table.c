@@ -22,9 +22,9 @@ static const struct bench_row ROW = {
 	.p50_us = 1.234,
 	.p99_us = 9.996,
 	.p999_us = 12.34,
-	.max_us = 1234.4,
+	.max_us = 10,
 	.ops_per_s = 98765.4,
-	.mb_per_s = 404.54,
+	.mb_per_s = 100,
 	.server_cpu_us = 5.5,
 	.client_cpu_us = 99.96,
 	.least_share = 0.5,
@@ -46,7 +46,7 @@ static struct bench_row peer_of(struct bench_row row, const char *system)
 #define COLUMNS                                                                                    \
 	"               p50 us   p99 us    p99.9      max      ops/s     MB/s   srv us   cli us  " \
 	"least  wadi / it: p50, ops/s (95 %)\n"
-#define FIGURES     "     1.23    10.00     12.3     1234      98765      405     5.50    100.0"
+#define FIGURES     "     1.23    10.00     12.3     10.0      98765      100     5.50    100.0"
 #define PEER_RATIOS "   2.00 (1.50-12.34)   0.50 (0.25-0.75)"
 
 /* What is printed of them, to be freed. */
@@ -230,7 +230,7 @@ static void a_line_of_json_has_all_fields(void **state)
 			    "{\"bench\":\"get\",\"op\":\"put\",\"system\":\"wadi\","
 			    "\"attach\":\"proxy\",\"size\":4096,\"clients\":2,\"depth\":3,"
 			    "\"p50_us\":1.234,\"p99_us\":9.996,\"p999_us\":12.340,"
-			    "\"max_us\":1234.400,\"ops_per_s\":98765.4,\"mb_per_s\":404.540,"
+			    "\"max_us\":10.000,\"ops_per_s\":98765.4,\"mb_per_s\":100.000,"
 			    "\"server_cpu_us\":null,\"client_cpu_us\":99.960,\"mode\":\"quiet\","
 			    "\"behind_cpu_us\":7.250,\"beside_mb_per_s\":1.500}\n");
 	free(text);

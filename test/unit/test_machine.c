@@ -101,7 +101,7 @@ static void expect_most(uint64_t bytes, const char *whose)
 #define MEMINFO                      \
 	"MemTotal:        1000 kB\n" \
 	"MemFree:          100 kB\n" \
-	"MemAvailable:     300 kB\n" \
+	"MemAvailable:300 kB\n"      \
 	"MemAvailableToo:  900 kB\n"
 
 static void the_machine_has_what_the_kernel_says(void **state)
