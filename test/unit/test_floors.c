@@ -42,14 +42,15 @@ static struct peer *memory_polling(void)
 static const struct {
 	const char *name;
 	struct peer *(*make)(void);
-	bool has_server, keeps;
+	bool has_server, keeps; /* keeps: what was put last, if only for want of another place */
+	bool is_floor, is_polling, is_single, is_serial;
 } PEERS[] = {
-	{ "raw", raw, true, false },
-	{ "raw-polling", raw_polling, true, false },
-	{ "futex", futex, true, false },
-	{ "memory-polling", memory_polling, true, false },
-	{ "memcpy", peer_memcpy_new, false, false },
-	{ "dir", peer_dir_new, false, true },
+	{ "raw", raw, true, true, true, false, false, false },
+	{ "raw-polling", raw_polling, true, true, true, true, false, false },
+	{ "futex", futex, true, true, true, false, true, false },
+	{ "memory-polling", memory_polling, true, true, true, true, true, false },
+	{ "memcpy", peer_memcpy_new, false, false, true, false, false, true },
+	{ "dir", peer_dir_new, false, true, false, false, false, true },
 };
 #define PEER_COUNT (sizeof(PEERS) / sizeof(PEERS[0]))
 
@@ -105,6 +106,25 @@ static bool has(const struct peer *p, enum bench_op op)
 	return p->ops->ops & 1u << op;
 }
 
+/* The cell asks them what they can have a part in. */
+static void each_says_what_it_is(void **state)
+{
+	for (unsigned i = 0; i < PEER_COUNT; i++) {
+		struct peer *p = open_peer(i);
+
+		assert_int_equal(p->ops->is_floor, PEERS[i].is_floor);
+		assert_int_equal(p->ops->is_polling, PEERS[i].is_polling);
+		assert_int_equal(p->ops->is_single, PEERS[i].is_single);
+		assert_int_equal(p->ops->is_serial, PEERS[i].is_serial);
+		assert_true(has(p, BENCH_GET) && has(p, BENCH_PUT) && has(p, BENCH_CREATE));
+		assert_int_equal(has(p, BENCH_STAT), i != 4);
+		assert_int_equal(has(p, BENCH_REMOVE), i < 2 || i == 5);
+		assert_int_equal(has(p, BENCH_WAIT), i < 2);
+		assert_int_equal(has(p, BENCH_LIST), i == 5);
+		p->ops->close(p);
+	}
+}
+
 static void each_answers_as_long_as_it_is_asked_for(void **state)
 {
 	for (unsigned i = 0; i < PEER_COUNT; i++) {
@@ -127,7 +147,7 @@ static void each_answers_as_long_as_it_is_asked_for(void **state)
 	}
 }
 
-/* As a store it would be: what one client put another one gets, and no other bytes. */
+/* What one client put another one gets, where that is kept, and no more bytes than it asked for. */
 static void one_after_the_other_uses_the_same_server(void **state)
 {
 	for (unsigned i = 0; i < PEER_COUNT; i++) {
@@ -325,6 +345,7 @@ static void files_go_with_their_directory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(each_says_what_it_is),
 		cmocka_unit_test(each_answers_as_long_as_it_is_asked_for),
 		cmocka_unit_test(one_after_the_other_uses_the_same_server),
 		cmocka_unit_test(who_looks_only_is_told_nothing_before_the_end),
