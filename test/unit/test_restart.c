@@ -2046,8 +2046,8 @@ static void a_successor_acknowledges_no_end_before_old_leases_are_over(void **st
 	end();
 }
 
-/* Whoever was told of it goes on telling of what nobody here knows any more. */
-static void what_went_with_the_power_is_not_told_on_when_it_is_put_again(void **state)
+/* A put that was acknowledged, and goes with the power. */
+static void lose_a(void)
 {
 	begin(true, true);
 	start();
@@ -2057,6 +2057,12 @@ static void what_went_with_the_power_is_not_told_on_when_it_is_put_again(void **
 	cut_power();
 	start();
 	assert_int_equal(look_error(0, "a"), -ENOENT);
+}
+
+/* Whoever was told of it goes on telling of what nobody here knows any more. */
+static void what_went_with_the_power_is_not_told_on_when_it_is_put_again(void **state)
+{
+	lose_a();
 	assert_in_range(put_takes(0, "a"), 450 * MS, 600 * MS);
 	assert_true(put_takes(0, "b") < 100 * MS);
 	/* After a kill all of it is known. */
@@ -2068,14 +2074,7 @@ static void what_went_with_the_power_is_not_told_on_when_it_is_put_again(void **
 
 static void who_comes_after_one_who_has_not_waited_for_that_waits_himself(void **state)
 {
-	begin(true, true);
-	start();
-	create(0);
-	file_all();
-	assert_true(put_takes(0, "a") < 100 * MS);
-	cut_power();
-	start();
-	assert_int_equal(look_error(0, "a"), -ENOENT);
+	lose_a();
 	for (int i = 0; i < 2; i++) {
 		turn_for(SECOND / 10);
 		kill_9();
