@@ -624,7 +624,9 @@ static int restore_slot_end(struct restore *r, const struct slot_end_image *m)
 	while ((l = htable_walk(&c->segments, &at, l)) != NULL) {
 		struct segment *s = container_of(l, struct segment, by_id);
 
-		if (s->live > s->placed || s->placed > s->size)
+		/* One that is sealed, and of which nothing is live, was given back. */
+		if (s->live > s->placed || s->placed > s->size ||
+		    (s->state == SEGMENT_SEALED && s->live == 0))
 			return -EBADMSG;
 		catalog_segment_dying(s);
 	}
