@@ -39,7 +39,7 @@ void leaf_header_put(uint8_t *leaf, const struct leaf_header *h)
 	leaf_set_used(leaf, LEAF_HEADER);
 }
 
-static bool is_zero(const uint8_t *p, size_t len)
+bool leaf_is_zero(const uint8_t *p, size_t len)
 {
 	for (size_t i = 0; i < len; i++)
 		if (p[i])
@@ -64,7 +64,7 @@ int leaf_header_get(const uint8_t *leaf, size_t len, struct leaf_header *ret)
 	struct rcur c = rcur_make(leaf, len);
 	uint64_t magic = get_u64(&c);
 
-	if (is_zero(leaf, len < LEAF_HEADER ? len : LEAF_HEADER))
+	if (leaf_is_zero(leaf, len < LEAF_HEADER ? len : LEAF_HEADER))
 		return -ENODATA;
 	if (len < LEAF_HEADER)
 		return -EBADMSG;
@@ -144,7 +144,7 @@ int record_get(const uint8_t *leaf, uint32_t len, const struct leaf_header *h, u
 	uint32_t left = *at < len ? len - *at : 0, bytes, crc;
 	struct rcur c = rcur_make(leaf + *at, left);
 
-	if (is_zero(leaf + *at, left < RECORD_HEADER ? left : RECORD_HEADER))
+	if (leaf_is_zero(leaf + *at, left < RECORD_HEADER ? left : RECORD_HEADER))
 		return -ENODATA;
 	bytes = get_u32(&c);
 	crc = get_u32(&c);

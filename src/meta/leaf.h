@@ -58,6 +58,9 @@ static inline uint32_t leaf_size(const struct leaf_header *h)
 	return h->packed ? (LEAF_HEADER + h->packed + 4095) & ~4095u : LEAF_BYTES;
 }
 
+/* Nothing was ever written there. */
+bool leaf_is_zero(const uint8_t *p, size_t len);
+
 /* How far a leaf in memory is written: set when a record is whole. Not in the crc. */
 void leaf_set_used(uint8_t *leaf, uint32_t used);
 uint32_t leaf_used(const uint8_t *leaf);

@@ -477,9 +477,8 @@ static int leave_unbegun(struct found *f)
 	r = found_bytes(f, last, &bytes, &len, name);
 	if (r < 0)
 		return r;
-	for (uint32_t at = LEAF_HEADER; at < len; at++)
-		if (bytes[at])
-			return 0; /* damaged */
+	if (len > LEAF_HEADER && !leaf_is_zero(bytes + LEAF_HEADER, len - LEAF_HEADER))
+		return 0; /* damaged */
 	list_remove(&last->link);
 	f->unbegun = last;
 	return 0;
