@@ -106,3 +106,11 @@ int core_sleep(struct core *c, uint64_t until_ns)
 
 	return r == -ETIMEDOUT ? 0 : r;
 }
+
+int core_pause(struct core *c, uint64_t *pause_ns, uint64_t due_ns)
+{
+	uint64_t until_ns = c->loop->now_ns + *pause_ns, longest_ns = 100 * CORE_PAUSE_NS;
+
+	*pause_ns = 2 * *pause_ns < longest_ns ? 2 * *pause_ns : longest_ns;
+	return core_sleep(c, until_ns < due_ns ? until_ns : due_ns);
+}

@@ -117,6 +117,12 @@ uint16_t core_shard_of(const struct core *c, uint64_t job);
 
 /* The running fiber does nothing until then. 0 or -ECANCELED. */
 int core_sleep(struct core *c, uint64_t until_ns);
+/*
+ * The same between two tries, until due_ns at most. The first pause is CORE_PAUSE_NS, each later
+ * one twice as long as the one before, up to a hundred times that.
+ */
+int core_pause(struct core *c, uint64_t *pause_ns, uint64_t due_ns);
+#define CORE_PAUSE_NS 1000000ull
 
 /*
  * A request to the shard of a slot. It is repeated when a connection or a session ends, or

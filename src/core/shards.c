@@ -15,10 +15,6 @@
 #define PAUSE_MS_MIN 10
 #define PAUSE_MS_MAX 1000
 
-/* Between two tries of a request. */
-#define PAUSE_NS_MIN 1000000ull
-#define PAUSE_NS_MAX 100000000ull
-
 /* Where the session stands in the body of a message that has one. */
 #define SESSION_AT 8
 #define EPOCH_AT   16
@@ -580,15 +576,10 @@ static bool is_worth_repeating(const struct ask *a, int r, uint64_t begun_ns)
 	return is_cut_off(r) || r == -EHOSTUNREACH || is_full(a, r);
 }
 
-static uint64_t sooner(uint64_t a_ns, uint64_t b_ns)
-{
-	return a_ns < b_ns ? a_ns : b_ns;
-}
-
 int ask_wait(struct ask *a, const struct wcur *body, const struct payload *payload, uint64_t due_ns)
 {
 	ptrdiff_t len = wcur_finish(body);
-	uint64_t pause_ns = PAUSE_NS_MIN, begun_ns = a->core->loop->now_ns;
+	uint64_t pause_ns = CORE_PAUSE_NS, begun_ns = a->core->loop->now_ns;
 	uint64_t early_ns = due_early(begun_ns, due_ns);
 	int r, sleep;
 
@@ -601,13 +592,12 @@ int ask_wait(struct ask *a, const struct wcur *body, const struct payload *paylo
 		if (is_full(a, r) && a->core->loop->now_ns + pause_ns >= early_ns)
 			break;
 		a->core->waiting_count++;
-		sleep = core_sleep(a->core, sooner(a->core->loop->now_ns + pause_ns, due_ns));
+		sleep = core_pause(a->core, &pause_ns, due_ns);
 		a->core->waiting_count--;
 		if (sleep < 0)
 			return sleep;
 		if (a->core->loop->now_ns >= due_ns)
 			break;
-		pause_ns = 2 * pause_ns < PAUSE_NS_MAX ? 2 * pause_ns : PAUSE_NS_MAX;
 	}
 	/* What the catalog says of a quota that is used up only for now. */
 	if (r == -EAGAIN)

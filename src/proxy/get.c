@@ -129,10 +129,6 @@ void proxy_buffers_wanted(struct proxy *p)
 	cut_stuck(p, 0);
 }
 
-/* Between two looks for what is not where it was. */
-#define LOOK_NS_MIN 1000000ull
-#define LOOK_NS_MAX 100000000ull
-
 #define TOO_MANY_WAIT                                                                           \
 	"in this proxy " TEXT_OF(GETS_WAITING_MAX) " gets wait for their object, which is its " \
 						   "limit; WAIT for it, and get it then"
@@ -187,19 +183,14 @@ static const char *why_not_read(const struct op *op, int x)
 static int look_again(struct op *op, struct reading *g, uint64_t *pause_ns)
 {
 	struct core *core = op->proxy->core;
-	uint64_t until_ns = op->proxy->loop->now_ns + *pause_ns, due_ns = op->request->due_ns;
-	int r = 0;
-
 	object_release(core, &g->found, false);
 	answer_leave(op);
-	if (*pause_ns > 0) {
-		op_turn_over(op);
-		r = core_sleep(core, until_ns < due_ns ? until_ns : due_ns);
+	if (*pause_ns == 0) {
+		*pause_ns = CORE_PAUSE_NS;
+		return 0;
 	}
-	*pause_ns = *pause_ns > 0 ? 2 * *pause_ns : LOOK_NS_MIN;
-	if (*pause_ns > LOOK_NS_MAX)
-		*pause_ns = LOOK_NS_MAX;
-	return r;
+	op_turn_over(op);
+	return core_pause(core, pause_ns, op->request->due_ns);
 }
 
 static int find_and_read(struct op *op, struct reading *g, const struct get_req *req)
