@@ -5,12 +5,13 @@
  *
  * A Unix path is the name of a listener only as long as its socket lives; a process
  * that was killed leaves the path behind. So a path that refuses connections is
- * removed and used again, and at the end only the path that is still ours is removed.
+ * taken over in one step, and at the end only the path that is still ours is removed.
  */
 #include "loop/epoll_priv.h"
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -119,51 +120,93 @@ static int bind_tcp(int fd, const struct address *at)
 	return bind(fd, &at->u.any, at->len) < 0 ? -errno : 0;
 }
 
-/* True if the path is a socket's, and nobody listens at it. */
-static bool is_abandoned(const struct address *at, struct stat *ret_seen)
+/* 0: the path is a socket's, and nobody listens at it. */
+static int check_abandoned(const struct address *at, struct stat *ret_seen)
 {
 	int fd, r;
 
-	if (lstat(at->u.un.sun_path, ret_seen) < 0 || !S_ISSOCK(ret_seen->st_mode))
-		return false;
+	if (lstat(at->u.un.sun_path, ret_seen) < 0)
+		return -errno;
+	if (!S_ISSOCK(ret_seen->st_mode))
+		return -EADDRINUSE;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
-		return false;
-	r = connect(fd, &at->u.any, at->len) < 0 ? -errno : 0;
+		return -errno;
+	do
+		r = connect(fd, &at->u.any, at->len) < 0 ? -errno : 0;
+	while (r == -EINTR);
 	close(fd);
-	return r == -ECONNREFUSED;
+	/* -EAGAIN: his queue is full. */
+	if (r == 0 || r == -EAGAIN)
+		return -EADDRINUSE;
+	return r == -ECONNREFUSED ? 0 : r;
 }
 
-static bool is_still(const struct address *at, const struct stat *seen)
+/* 0: the path is what it was. */
+static int check_still(const struct address *at, const struct stat *seen)
 {
 	struct stat now;
 
-	return lstat(at->u.un.sun_path, &now) == 0 && now.st_dev == seen->st_dev &&
-	       now.st_ino == seen->st_ino;
+	if (lstat(at->u.un.sun_path, &now) < 0)
+		return -errno;
+	return now.st_dev == seen->st_dev && now.st_ino == seen->st_ino ? 0 : -EADDRINUSE;
+}
+
+/* Its neighbour, whose name is as long and so fits as well. */
+static struct address beside(const struct address *at)
+{
+	struct address a = *at;
+	char *last = a.u.un.sun_path + strlen(a.u.un.sun_path) - 1;
+
+	*last = *last == '~' ? '-' : '~';
+	return a;
+}
+
+/*
+ * The new path takes the abandoned one's place in one step: whoever connects meanwhile finds that
+ * somebody was killed there and may come back, and never that nobody has ever been there.
+ */
+static int bind_instead(int fd, const struct address *at)
+{
+	struct address new = beside(at);
+	struct stat seen, left;
+	int r = check_abandoned(at, &seen);
+
+	if (r < 0)
+		return r == -ENOENT ? -EADDRINUSE : r; /* a moment ago it was */
+	/* Of who was killed before its rename(). */
+	r = check_abandoned(&new, &left);
+	if (r == 0 && unlink(new.u.un.sun_path) < 0)
+		r = -errno;
+	if (r < 0 && r != -ENOENT)
+		return r;
+	if (bind(fd, &new.u.any, new.len) < 0)
+		return -errno;
+	/*
+	 * Two that start at once may both come here, and the later one would take the earlier
+	 * one's new path away; to look once more makes that window small. Where it must be closed,
+	 * the directory has a lock.
+	 */
+	r = check_still(at, &seen);
+	if (r == 0 && rename(new.u.un.sun_path, at->u.un.sun_path) < 0)
+		r = -errno;
+	if (r < 0)
+		unlink(new.u.un.sun_path);
+	return r;
 }
 
 static int bind_unix(int fd, const struct address *at, mode_t mode, struct stat *ret_path)
 {
-	struct stat seen;
 	int r;
 
 	/* The path is born with the mode of its socket, less the umask: never wider than wanted. */
 	if (fchmod(fd, mode) < 0)
 		return -errno;
 	r = bind(fd, &at->u.any, at->len) < 0 ? -errno : 0;
-	if (r < 0) {
-		if (r != -EADDRINUSE || !is_abandoned(at, &seen))
-			return r;
-		/*
-		 * Two that start at once may both come here, and the later one would remove
-		 * the earlier one's new path; to look once more makes that window small.
-		 * Where it must be closed, the directory has a lock.
-		 */
-		if (is_still(at, &seen) && unlink(at->u.un.sun_path) < 0)
-			return -errno;
-		if (bind(fd, &at->u.any, at->len) < 0)
-			return -errno;
-	}
+	if (r == -EADDRINUSE)
+		r = bind_instead(fd, at);
+	if (r < 0)
+		return r;
 	/* Before listen(), so nobody has been refused by too narrow a mode. */
 	if (lstat(at->u.un.sun_path, ret_path) < 0 || chmod(at->u.un.sun_path, mode) < 0) {
 		r = -errno;
@@ -240,7 +283,7 @@ void acceptor_close(struct listener *lr)
 {
 	struct acceptor *a = lr->acceptor;
 
-	if (lr->address.kind == ADDRESS_UNIX && is_still(&lr->address, &a->path))
+	if (lr->address.kind == ADDRESS_UNIX && check_still(&lr->address, &a->path) == 0)
 		unlink(lr->address.u.un.sun_path);
 	timer_stop(a->loop, &a->again);
 	source_close(a->loop, &a->source);

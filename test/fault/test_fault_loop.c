@@ -12,6 +12,8 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -498,6 +500,77 @@ static void try_all(bool is_unix)
 	assert_true(met > 100);
 }
 
+/* Who was killed has left its path, and the one beside it that was to take its place. */
+static void leave_paths(void)
+{
+	static const char *const ends[] = { "", "~" };
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct sockaddr_un at = { .sun_family = AF_UNIX };
+		int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+		strcpy(at.sun_path, path);
+		if (*ends[i])
+			strcpy(at.sun_path + strlen(path) - 1, ends[i]);
+		(void)unlink(at.sun_path);
+		assert_int_equal(bind(fd, (const struct sockaddr *)&at, sizeof(at)), 0);
+		close(fd);
+	}
+}
+
+/* How many of both there are. */
+static unsigned paths_left(void)
+{
+	char beside[sizeof(path)];
+
+	strcpy(beside, path);
+	beside[strlen(path) - 1] = '~';
+	return (access(path, F_OK) == 0) + (access(beside, F_OK) == 0);
+}
+
+/* Listens at the abandoned path, and with `f`, at its call `first`; false if it was not met. */
+static bool try_instead(const struct fault *f, unsigned first)
+{
+	bool is_met;
+	int r;
+
+	leave_paths();
+	fault_arm(f, first);
+	r = open_listener(true);
+	listener_close(&listener);
+	is_met = fault_disarm();
+	if (r != 0 && (!is_met || (r != -f->error && r != -EADDRINUSE)))
+		fail_msg("%s: %s, at call %u: %s", f->call_name, f->what, first, strerror(-r));
+	if (strcmp(f->call_name, "rename") == 0 && is_met)
+		assert_int_equal(paths_left(), 1); /* what it had made beside it is gone */
+	return is_met;
+}
+
+static void a_path_that_was_not_taken_over_is_the_next_time(void **state)
+{
+	struct node node = { .alloc = count_alloc, .resize = count_resize, .free = count_free };
+	unsigned files, met = 0;
+
+	node_current = &node;
+	assert_int_equal(loop_open_epoll(&loop), 0);
+	files = open_files();
+	for (unsigned i = 0; i < ALL_FAULTS_COUNT; i++) {
+		for (unsigned first = 1; try_instead(&ALL_FAULTS[i], first); first++) {
+			assert_int_equal(open_files(), files);
+			met++;
+			assert_int_equal(open_listener(true), 0);
+			listener_close(&listener);
+			assert_int_equal(paths_left(), 0);
+		}
+		(void)loop_turn(loop, 0);
+	}
+	loop_close(loop);
+	assert_int_equal(live_blocks, 0);
+	node_current = NULL;
+	print_message("%u faults\n", met);
+	assert_true(met > 20);
+}
+
 static void each_allocation_may_fail(void **state)
 {
 	struct node node = { .alloc = count_alloc, .resize = count_resize, .free = count_free };
@@ -547,6 +620,7 @@ int main(void)
 		cmocka_unit_test(each_allocation_may_fail),
 		cmocka_unit_test(over_tcp),
 		cmocka_unit_test(over_a_unix_socket),
+		cmocka_unit_test(a_path_that_was_not_taken_over_is_the_next_time),
 		cmocka_unit_test(each_line_has_been_met),
 	};
 

@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/inotify.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -92,6 +93,37 @@ static void a_path_that_nobody_listens_at_any_more_is_used_again(void **state)
 	WAIT_FOR(accepted_count == 1);
 	listener_close(&lr);
 	assert_false(path_exists());
+}
+
+/* So whoever connects meanwhile does not hear that nobody has ever been there. */
+static void an_abandoned_path_is_never_missing(void **state)
+{
+	char events[4096] __attribute__((aligned(8)));
+	int fd = inotify_init1(IN_NONBLOCK), taken = 0;
+	ssize_t len;
+
+	close(plain_listener(1));
+	/* What was killed before it had taken its place. */
+	at.u.un.sun_path[strlen(path) - 1] = '~';
+	close(plain_listener(1));
+	strcpy(at.u.un.sun_path, path);
+	assert_true(inotify_add_watch(fd, directory, IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO) >= 0);
+	assert_int_equal(listener_open(loop, &at, &lr), 0);
+	len = read(fd, events, sizeof(events));
+	for (ssize_t i = 0; i < len;) {
+		const struct inotify_event *e = (const void *)(events + i);
+
+		if (strcmp(e->name, "socket") == 0) {
+			assert_int_equal(e->mask, IN_MOVED_TO);
+			taken++;
+		}
+		i += (ssize_t)(sizeof(*e) + e->len);
+	}
+	assert_int_equal(taken, 1);
+	close(fd);
+	listener_close(&lr);
+	assert_int_equal(rmdir(directory), 0); /* nothing is left beside it */
+	assert_int_equal(mkdir(directory, 0700), 0);
 }
 
 static void a_path_that_somebody_listens_at_is_left_alone(void **state)
@@ -529,6 +561,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(a_path_that_nobody_listens_at_any_more_is_used_again),
+		T(an_abandoned_path_is_never_missing),
 		T(a_path_that_somebody_listens_at_is_left_alone),
 		T(a_file_is_not_taken_for_a_socket),
 		T(a_path_that_became_another_s_is_not_removed),
