@@ -434,15 +434,6 @@ static ssize_t receive(struct conn *c)
 	return n;
 }
 
-static const char *why_not_received(struct conn *c, ssize_t n)
-{
-	if (n == 0)
-		return "the peer closed it";
-	if (!c->priv->is_connected)
-		return n == -ECONNREFUSED ? "nobody listens there" : "it could not connect";
-	return "the connection broke";
-}
-
 /* A frame has begun, and it is its sender's turn. */
 static bool is_half_way(const struct conn *c)
 {
@@ -474,7 +465,7 @@ static void conn_serve(struct conn *c)
 		if (n == -EAGAIN)
 			break;
 		if (n <= 0) {
-			conn_end(c, why_not_received(c, n));
+			conn_end(c, n);
 			break;
 		}
 		p->is_connected = true;
@@ -630,10 +621,23 @@ void conn_fail(struct conn *c, const char *why)
 	conn_close(c);
 }
 
-void conn_end(struct conn *c, const char *why)
+static const char *why_ended(const struct conn *c, ssize_t r)
 {
-	c->priv->was_left = c->priv->is_connected && !c->is_closed;
-	conn_fail(c, why);
+	if (r == 0 || r == -EPIPE)
+		return "the peer closed it";
+	if (c->priv->is_connected)
+		return "the connection broke";
+	return r == -ECONNREFUSED || r == -ENOENT ? "nobody listens there" : "it could not connect";
+}
+
+void conn_end(struct conn *c, ssize_t r)
+{
+	struct conn_priv *p = c->priv;
+
+	/* Only who has taken a connection ends or resets it. */
+	p->is_connected |= r == 0 || r == -EPIPE || r == -ECONNRESET;
+	p->was_left = p->is_connected && !c->is_closed;
+	conn_fail(c, why_ended(c, r));
 }
 
 void conn_close(struct conn *c)

@@ -205,8 +205,8 @@ static inline void sending_keep(struct conn *c, struct sending *s, size_t bytes)
 void conn_into_sink(struct conn *c);
 void conn_resume(struct conn *c);
 void conn_fail(struct conn *c, const char *why);
-/* By its peer, or by the way there. */
-void conn_end(struct conn *c, const char *why);
+/* By its peer, or by the way there: `r` is what receiving or sending has said, 0 or less. */
+void conn_end(struct conn *c, ssize_t r);
 void conn_unref_if_done(struct conn *c);
 
 /* call.c's part of receiving. */

@@ -278,7 +278,7 @@ void send_queue(struct conn *c)
 			return;
 		}
 		if (n < 0) {
-			conn_end(c, n == -ECONNREFUSED ? "nobody listens there" : "sending failed");
+			conn_end(c, n);
 			return;
 		}
 		p->is_connected = true;

@@ -10,6 +10,8 @@
 #include "test.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/container.h"
@@ -718,6 +720,62 @@ static void bytes_that_are_no_frame_close_it(void **state)
 	stream_close(ends[1]);
 }
 
+static void closed_noted(struct conn *c)
+{
+	note("%s %d ", conn_why_closed(c), conn_was_left(c));
+	client = NULL;
+}
+
+static const struct service NOTES_ITS_END = { .closed = closed_noted };
+
+/* In the kernel's queue of a listener that is killed, and then where nobody listens. */
+static void connect_to_the_killed(struct address *at)
+{
+	int fd = socket(at->u.any.sa_family, SOCK_STREAM, 0);
+
+	at->len = at->kind == ADDRESS_TCP ? sizeof(at->u.in) : sizeof(at->u.un);
+	assert_int_equal(bind(fd, &at->u.any, at->len), 0);
+	assert_int_equal(getsockname(fd, &at->u.any, &at->len), 0);
+	assert_int_equal(listen(fd, 4), 0);
+	conn_close(client);
+	turn(3);
+	notes[0] = '\0';
+	for (unsigned i = 0; i < 2; i++) {
+		struct stream *s;
+		struct payload p;
+		struct call c;
+
+		assert_int_equal(stream_connect(loop, at, &s), 0);
+		client = conn_open(client_net, s, &NOTES_ITS_END, NULL);
+		if (i == 0)
+			close(fd);
+		ask_put(&c, &p, 1, 10000);
+		wait_for(&c);
+		call_end(&c);
+		assert_null(client);
+	}
+}
+
+static void who_was_taken_in_and_then_lost_knows_that_somebody_was_there(void **state)
+{
+	struct address in = { .kind = ADDRESS_TCP }, un = { .kind = ADDRESS_UNIX };
+	char directory[] = "/tmp/wadi-test.XXXXXX";
+
+	in.u.in.sin_family = AF_INET;
+	in.u.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	connect_to_the_killed(&in);
+	assert_string_equal(notes,
+			    "the connection broke 1 done:-104 nobody listens there 0 done:-113 ");
+	assert_non_null(mkdtemp(directory));
+	un.u.un.sun_family = AF_UNIX;
+	snprintf(un.u.un.sun_path, sizeof(un.u.un.sun_path), "%s/socket", directory);
+	connect_to_the_killed(&un);
+	assert_string_equal(notes,
+			    "the connection broke 1 done:-104 nobody listens there 0 done:-113 ");
+	unlink(un.u.un.sun_path);
+	rmdir(directory);
+}
+
 /* Every allocation on the way fails once; nothing is lost but the connection. */
 static void without_memory_it_ends_and_nothing_leaks(void **state)
 {
@@ -776,6 +834,7 @@ int main(void)
 		CONN_TEST(a_parked_call_is_answered_later),
 		CONN_TEST(a_parked_call_may_fail_and_say_why),
 		STREAM_TEST(bytes_that_are_no_frame_close_it),
+		STREAM_TEST(who_was_taken_in_and_then_lost_knows_that_somebody_was_there),
 		CONN_TEST(without_memory_it_ends_and_nothing_leaks),
 	};
 

@@ -327,7 +327,7 @@ static void when_the_server_closes_all_calls_end(void **state)
 	ask_put(&b, &p, sample, 100);
 	conn_close(server);
 	turn(4);
-	assert_string_equal(notes, "put:0 closed client:sending failed done:-104 done:-104 ");
+	assert_string_equal(notes, "put:0 closed client:the peer closed it done:-104 done:-104 ");
 	answer_put(kept[0]);
 	turn(2);
 	assert_non_null(strstr(notes, "server:we closed it "));
