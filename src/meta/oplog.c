@@ -169,6 +169,7 @@ static void waste_run(struct work *w)
 {
 	struct log_waste *waste = container_of(w, struct log_waste, work);
 
+	leaf_drop(waste->log, &waste->filed);
 	for (struct list *i = waste->leaves.next; i != &waste->leaves; i = i->next)
 		leaf_drop(waste->log, container_of(i, struct leaf, link));
 }
@@ -277,18 +278,13 @@ static void file_begin(struct oplog *l)
 	helper_do(l->helper, &f->work);
 }
 
-/* Its memory is not needed any more, and its file stays until a snapshot covers it. */
+/* The file stays until a snapshot covers it. Where something else is given up just now, the file is
+ * looked at once more behind it. */
 static void leaf_filed(struct oplog *l, struct leaf *leaf)
 {
-	struct leaf *gone = node_alloc(sizeof(*gone));
-
-	if (!gone || l->waste.is_busy || l->is_closing) {
-		node_free(gone);
+	if (l->waste.is_busy || l->is_closing)
 		return;
-	}
-	*gone = (struct leaf){ .header = leaf->header, .memory = leaf->memory };
-	list_init(&gone->link);
-	list_insert(&l->waste.leaves, &gone->link);
+	l->waste.filed = (struct leaf){ .header = leaf->header, .memory = leaf->memory };
 	leaf->memory = (struct memory){ .fd = -1 };
 	l->bytes -= LEAF_BYTES;
 	l->waste.is_busy = true;

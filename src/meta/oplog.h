@@ -61,6 +61,7 @@ struct log_waste {
 	struct work work;
 	struct oplog *log;
 	struct list leaves;
+	struct leaf filed; /* whose memory goes, and whose file stays */
 	bool is_busy;
 };
 
