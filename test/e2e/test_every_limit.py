@@ -69,6 +69,7 @@ HELD = {
     "INDEX_TABLE_BYTES_MIN": ("test_shm_index", "size"),
     "INDEX_TABLE_BYTES_MAX": ("test_shm_index", "size"),
     "RING_SLOTS": ("test_ring", "size"),
+    "KEEP_REGIONS_MAX": ("test_keep_set", "size"),
     "RING_SLOT_BYTES": ("test_ring", "size"),
     "DUTY_AGAIN_MS": ("test_shard", "period"),
     "SESSION_HEARTBEAT_MS": ("test_shard", "period"),
@@ -120,7 +121,6 @@ GAPS = {
     "INTERRUPT_LOOK_MS": "capi.c: a signal ends a call if its host wants that",
     "WEB_IDLE_MS": "test_hostile.py: slow HTTP ends after its time",
     "NEAR_LEAD_SHARE": "test_hosts.py: the other host is left alone until this one is half full",
-    "KEEP_REGIONS_MAX": "descriptors, of which a process has fewer where these tests run: test_limits.py has those",
 }
 
 
