@@ -132,14 +132,14 @@ class Cluster:
     """`wadi meta`, `store` and `proxy` on loopback; whoever knows the key administers it."""
 
     def __init__(self, directory, shards=2, memory="512M", keep_s="60s", store_gone="10m", store_prefix=(),
-                 loops=1):
+                 loops=1, env=None):
         self.loops = ["--loops", str(loops)]
         self.directory, self.memory, self.store_prefix = directory, memory, store_prefix
         self.keep_s = ["--keep-s", keep_s]
         self.store_gone = ["--store-gone", store_gone]
         # A Unix socket's path has at most 107 bytes, and pytest's directories are long.
         self.runtime = tempfile.mkdtemp(prefix="wadi-e2e-")
-        self.env = {"XDG_RUNTIME_DIR": self.runtime}
+        self.env = {"XDG_RUNTIME_DIR": self.runtime, **(env or {})}
         *self.meta_ports, self.store_port, self.proxy_port = free_ports(shards + 2)
         self.metas = ",".join(f"127.0.0.1:{port}" for port in self.meta_ports)
         self.key = make_keys(directory)
