@@ -432,15 +432,21 @@ int upload_lease(struct upload *u, uint64_t due_ns)
 
 /*
  * The same; odd pieces, each of which wastes some of a page, may have used up what was promised.
- * The leaser may be at it, too: what either brings is for both, and it may be all there is.
+ * What the leaser brings is for both, and may be all there is; but he may wait for longer, so in
+ * the end it asks beside him.
  */
 static int place_or_lease(struct request *r, struct upload *u, const struct put_data_req *req)
 {
-	int x = place_next(r, u, req, r->due_ns), leased;
+	uint64_t begun_ns = u->proxy->loop->now_ns, due_ns = begun_ns + PLACE_NS;
+	int x = place_next(r, u, req, r->due_ns), leased = 0;
 
+	while (x == -ENOBUFS && leased == 0 && u->is_leasing) {
+		leased = waitq_wait(&u->idle, due_again(begun_ns, due_ns));
+		x = u->is_closed ? -ECANCELED : place_next(r, u, req, r->due_ns);
+	}
 	if (x != -ENOBUFS)
 		return x;
-	leased = upload_lease(u, u->proxy->loop->now_ns + PLACE_NS);
+	leased = upload_lease(u, due_ns);
 	if (u->is_closed)
 		return -ECANCELED;
 	x = place_next(r, u, req, r->due_ns);
