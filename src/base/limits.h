@@ -341,6 +341,12 @@
 #define HOST_ASK_S   5
 #define HOST_GONE_S  60
 
+/*
+ * A store that leaves an ask for segments unanswered for so long is stopped, or full, or out of
+ * reach, and another is asked: who leases for less may be NOSPACE beside one that has room.
+ */
+#define ASK_QUIET_MS 1000
+
 /* Between a connection's beginning and its HELLO. */
 #define HELLO_MS_MAX 5000
 

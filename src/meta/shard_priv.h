@@ -73,9 +73,6 @@ struct store {
 	uint8_t grants[GRANTS_BYTES];
 };
 
-/* A store that leaves an ask unanswered for so long is stopped, or full, or out of reach. */
-#define ASK_QUIET_MS 1000
-
 /* Segments that are being asked of a store, or wait in line for a quota before that. */
 struct asking {
 	struct list link;        /* of all, or of its line */

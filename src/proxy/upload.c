@@ -13,9 +13,11 @@
 #include "base/node.h"
 #include "proxy/upload.h"
 
-/* A payload whose place must be leased first keeps what is behind it waiting no longer than this.
+/*
+ * A payload whose place must be leased first keeps what is behind it waiting no longer than this:
+ * long enough for a store that does not answer, and then for another one.
  */
-#define PLACE_NS 1000000000ull
+#define PLACE_NS (3 * ASK_QUIET_MS * 1000000ull)
 
 #define TOO_MANY \
 	"a connection has at most " TEXT_OF(CONN_UPLOADS_MAX) " objects that come in pieces"
@@ -440,6 +442,8 @@ static int place_or_lease(struct request *r, struct upload *u, const struct put_
 	uint64_t begun_ns = u->proxy->loop->now_ns, due_ns = begun_ns + PLACE_NS;
 	int x = place_next(r, u, req, r->due_ns), leased = 0;
 
+	if (due_ns > r->due_ns)
+		due_ns = r->due_ns;
 	while (x == -ENOBUFS && leased == 0 && u->is_leasing) {
 		leased = waitq_wait(&u->idle, due_again(begun_ns, due_ns));
 		x = u->is_closed ? -ECANCELED : place_next(r, u, req, r->due_ns);

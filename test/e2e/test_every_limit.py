@@ -73,6 +73,7 @@ HELD = {
     "RING_SLOT_BYTES": ("test_ring", "size"),
     "DUTY_AGAIN_MS": ("test_shard", "period"),
     "SESSION_HEARTBEAT_MS": ("test_shard", "period"),
+    "ASK_QUIET_MS": ("test_shard", "period"),
 }
 
 

@@ -520,16 +520,15 @@ static int64_t hesitate(struct wadi_op *o)
 	return 0;
 }
 
-/* Four parts, each in one piece, and all at once. */
-static int64_t parts_at_once(struct wadi_op *o)
+/* Each part in one piece, and all at once: 261,675 bytes. */
+static int64_t put_parts(struct wadi_op *o, const uint32_t *lens, unsigned count)
 {
-	static const uint32_t lens[] = { 94360, 78124, 35181, 54010 };
 	struct upload *u = node_alloc(sizeof(*u));
 	uint64_t begun_ns = o->w->loop->now_ns;
 	size_t at = 0;
 
 	results[2] = open_upload(o, u, "parts", 261675);
-	for (unsigned i = 0; i < 4; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		(void)upload_send(o, u, upload_lane(o, u), i, 0, bytes + at, lens[i]);
 		at += lens[i];
 	}
@@ -540,6 +539,18 @@ static int64_t parts_at_once(struct wadi_op *o)
 	results[4] = get(o, "parts");
 	results[5] = memcmp(got, bytes, 261675);
 	return 0;
+}
+
+/* When the last one lacks room, the one before has waited for some, too. */
+static int64_t parts_at_once(struct wadi_op *o)
+{
+	return put_parts(o, (const uint32_t[]){ 94360, 78124, 35181, 54010 }, 4);
+}
+
+/* Nobody lacks room before the last one does. */
+static int64_t two_parts_at_once(struct wadi_op *o)
+{
+	return put_parts(o, (const uint32_t[]){ 100001, 161674 }, 2);
 }
 
 /* In pieces of which none fits into what another gives back. */
@@ -600,6 +611,55 @@ static void odd_parts_take_no_more_than_they_need(void **state)
 		odd_parts(seed, 320 << 10, true);
 		odd_parts(seed, 8 << 20, false);
 	}
+}
+
+static void put_without_a_keeper(unsigned store, int64_t (*run)(struct wadi_op *o))
+{
+	static const struct shape shape = { .shards = 1,
+					    .keeps_stores = true,
+					    .pool_bytes = 64ull << 20,
+					    .snapshot_bytes = 1u << 20,
+					    .delay_ns_max = 20 * MS };
+
+	quota = 0;
+	cluster_begin_as(1, &shape);
+	process_keeper_down(cluster.stores[store], true);
+	client_runs(join_small);
+	client_runs(run);
+	cluster_close(&cluster);
+	for (unsigned i = 2; i < 6; i++)
+		assert_int_equal(results[i], i == 4 ? 261675 : 0);
+	assert_in_range(results[6], 1000, 4000);
+}
+
+/*
+ * A store without its keeper makes no segments, and seems to have most room: the place that odd
+ * pieces lack is of the other one.
+ */
+static void odd_parts_are_put_beside_a_store_without_its_keeper(void **state)
+{
+	for (unsigned i = 0; i < SHAPE_STORES; i++) {
+		put_without_a_keeper(i, parts_at_once);
+		put_without_a_keeper(i, two_parts_at_once);
+	}
+}
+
+static int64_t two_parts_within_two_seconds(struct wadi_op *o)
+{
+	o->timeout_ms = 2000;
+	return two_parts_at_once(o);
+}
+
+/* Who has less time than a place may take is told in it that there is none. */
+static void that_an_odd_part_has_no_place_is_heard_in_time(void **state)
+{
+	quota = 256u << 10;
+	cluster_begin(1, 20 * MS);
+	client_runs(join_small);
+	client_runs(two_parts_within_two_seconds);
+	cluster_close(&cluster);
+	assert_int_equal(results[2], 0);
+	assert_int_equal(results[3], -EDQUOT);
 }
 
 static int64_t put_and_get(struct wadi_op *o)
@@ -1871,6 +1931,8 @@ int main(void)
 		cmocka_unit_test(no_version_is_given_twice_when_the_power_was_cut),
 		cmocka_unit_test(a_job_that_has_ended_stays_so_when_the_power_is_cut),
 		cmocka_unit_test(odd_parts_take_no_more_than_they_need),
+		cmocka_unit_test(odd_parts_are_put_beside_a_store_without_its_keeper),
+		cmocka_unit_test(that_an_odd_part_has_no_place_is_heard_in_time),
 		cmocka_unit_test(a_stream_that_has_too_little_of_a_quota_late_is_told_so),
 		cmocka_unit_test(the_bytes_of_a_put_are_not_gone_with_a_connection),
 		cmocka_unit_test(a_grant_whose_answer_was_lost_is_no_stray),
