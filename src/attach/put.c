@@ -272,6 +272,8 @@ static void note_send(struct wadi *w, uint16_t msg, struct note *n, const struct
 	n->call.done = note_done;
 	call_send(w->conn, &n->call, msg, slot_of_id(w->job), body, NULL,
 		  w->loop->now_ns + w->timeout_ms * 1000000ull);
+	/* To end it before it was sent would take it back, and a stopped proxy reads long after. */
+	call_extend(&n->call, UINT64_MAX);
 }
 
 void put_forget(struct wadi *w, uint64_t put)

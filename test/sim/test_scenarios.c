@@ -1908,6 +1908,75 @@ static void a_job_may_change_ever_so_often_between_two_puts(void **state)
 		assert_int_equal(results[i], 0);
 }
 
+static void stop_proxies(bool is_stopped)
+{
+	for (unsigned i = 0; i < SHAPE_PROXIES; i++)
+		sim_node_pause(cluster.proxies[i]->node, is_stopped);
+}
+
+/* Proxies are stopped, and get more than there is room for on the way. */
+static int fill_the_way(struct wadi_op *o)
+{
+	struct upload *u = node_alloc(sizeof(*u));
+	int r = open_upload(o, u, "left", sizeof(bytes));
+
+	stop_proxies(true);
+	for (uint32_t at = 0; at < sizeof(bytes) && r == 0; at += 65536) {
+		struct lane *lane = upload_lane(o, u);
+
+		r = lane ? upload_send(o, u, lane, 0, at, bytes + at, 65536) : u->result;
+	}
+	upload_drop(o->w, u);
+	node_free(u);
+	return conn_unsent(o->w->conn) > 0 ? r : -EINVAL;
+}
+
+/* What is to be sent to them is late by then. */
+static void let_proxies_go_on(struct wadi_op *o)
+{
+	op_progress(o);
+	(void)op_sleep(o, 10000 * MS);
+	stop_proxies(false);
+	(void)op_sleep(o, 10000 * MS);
+}
+
+static int64_t leave_to_a_stopped_proxy(struct wadi_op *o)
+{
+	unsigned connection = o->w->connection;
+	struct got g = { 0 };
+	struct get_how how;
+
+	get_how_init(o->w, &how, NULL);
+	how.path = slice_of("long");
+	op_progress(o);
+	results[1] = get_begin(o, &how, got, 10, &g);
+	results[2] = fill_the_way(o);
+	get_forget(o->w, &g);
+	let_proxies_go_on(o);
+	results[3] = o->w->connection - connection;
+	return 0;
+}
+
+static void a_stopped_proxy_hears_of_all_that_was_left_there(void **state)
+{
+	unsigned segments;
+	uint64_t left;
+
+	cluster_begin(5, 500000);
+	client_runs(put_long);
+	run_for(10000 * MS); /* until what was not used of segments has gone back */
+	segments = segments_owned();
+	client_runs(leave_to_a_stopped_proxy);
+	left = holds();
+	segments = segments_owned() - segments;
+	cluster_close(&cluster);
+	assert_int_equal(results[1], 0);
+	assert_int_equal(results[2], -ETIMEDOUT);
+	assert_int_equal(results[3], 0);
+	assert_int_equal(left, 0);
+	assert_int_equal(segments, 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -1957,6 +2026,7 @@ int main(void)
 		cmocka_unit_test(where_a_function_may_still_write_nobody_else_puts),
 		cmocka_unit_test(what_waited_for_room_has_time_to_be_sent),
 		cmocka_unit_test(what_a_slot_tells_others_may_be_lost_or_late_or_come_twice),
+		cmocka_unit_test(a_stopped_proxy_hears_of_all_that_was_left_there),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
