@@ -276,7 +276,7 @@ int get_end(struct wadi_op *op, struct got *g, bool is_whole)
 	/* The bytes are whole; whether the read was counted is between the proxy and the catalog.
 	 */
 	r = ask_of_hold(g, &q, &w);
-	if (r != -EUSERS && r != -ENOMEM)
+	if (r == 0)
 		g->hold = 0; /* else it may not have come to that: it is held still */
 	return r;
 }

@@ -241,8 +241,8 @@ static int say_what_it_is(struct wadi_op *op, struct reserved *v, const struct p
 	if (r == 0 && ret_version)
 		*ret_version = rep.version;
 	question_end(&q);
-	if (op->w->connection == v->connection && r != -ECANCELED)
-		v->put = 0; /* whatever was answered, it is not reserved any more */
+	if (r == 0)
+		v->put = 0; /* else it is still to be dropped, if it is there at all */
 	return r;
 }
 

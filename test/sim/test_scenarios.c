@@ -1977,6 +1977,56 @@ static void a_stopped_proxy_hears_of_all_that_was_left_there(void **state)
 	assert_int_equal(segments, 0);
 }
 
+/* What it would have heard was taken back unsent. */
+static int64_t read_from_a_stopped_proxy(struct wadi_op *o)
+{
+	op_progress(o);
+	results[4] = fill_the_way(o);
+	op_progress(o);
+	results[5] = get_end(o, &got_slowly, true);
+	get_forget(o->w, &got_slowly);
+	let_proxies_go_on(o);
+	results[6] = (int64_t)holds(); /* long before the catalog ends them */
+	return 0;
+}
+
+static void a_read_that_a_stopped_proxy_has_not_heard_of_is_given_back(void **state)
+{
+	cluster_begin(5, 500000);
+	client_runs(put_for_readers);
+	client_starts(read_slowly);
+	run_for(1000 * MS);
+	client_runs(read_from_a_stopped_proxy);
+	cluster_close(&cluster);
+	assert_int_equal(results[1], 0);
+	assert_int_equal(results[2], 0);
+	assert_int_equal(results[4], -ETIMEDOUT);
+	assert_int_equal(results[5], -ETIMEDOUT);
+	assert_int_equal(results[6], 0);
+}
+
+static int64_t put_at_a_stopped_proxy(struct wadi_op *o)
+{
+	op_progress(o);
+	results[4] = fill_the_way(o);
+	put_reserved(o);
+	let_proxies_go_on(o);
+	return 0;
+}
+
+static void room_that_a_stopped_proxy_has_not_heard_of_is_given_back(void **state)
+{
+	unsigned left;
+
+	write_in_place(5);
+	client_runs(put_at_a_stopped_proxy);
+	left = segments_owned();
+	cluster_close(&cluster);
+	assert_int_equal(results[4], -ETIMEDOUT);
+	assert_int_equal(results[2], -ETIMEDOUT);
+	assert_int_equal(left, 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -2027,6 +2077,8 @@ int main(void)
 		cmocka_unit_test(what_waited_for_room_has_time_to_be_sent),
 		cmocka_unit_test(what_a_slot_tells_others_may_be_lost_or_late_or_come_twice),
 		cmocka_unit_test(a_stopped_proxy_hears_of_all_that_was_left_there),
+		cmocka_unit_test(a_read_that_a_stopped_proxy_has_not_heard_of_is_given_back),
+		cmocka_unit_test(room_that_a_stopped_proxy_has_not_heard_of_is_given_back),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
