@@ -366,7 +366,7 @@ static int64_t get_repeatedly(struct wadi_op *op, struct get_op *g)
 			break;
 	}
 	/* The answer to the try that was counted was lost, and its bytes are here. */
-	return r == -EALREADY && g->is_whole ? (int64_t)g->whole_len : r;
+	return r == -EALREADY && g->is_whole ? (int64_t)g->whole_len : op_in_time(op, r);
 }
 
 static int64_t get_run(struct wadi_op *op)

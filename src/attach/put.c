@@ -391,7 +391,7 @@ int64_t put_object(struct wadi_op *op, const struct put_how *how, const void *da
 		(void)op_renew(op, r);
 	} while (r == -ESTALE && ++tries < 3 && op->w->loop->now_ns < op->due_ns);
 	if (r != -ESTALE || !op->is_lost)
-		return r;
+		return (int)op_in_time(op, r);
 	/* And they could be once more, with the same attempt, if there were time. */
 	r = (int)handle_lost(op);
 	return r == -ESTALE ? -EHOSTUNREACH : r;

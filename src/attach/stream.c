@@ -371,7 +371,9 @@ static int reader_begin_repeatedly(struct wadi_op *op, struct wadi_reader *rd)
 		get_forget(op->w, &rd->got);
 		r = reader_begin(op, rd);
 	}
-	return r == -EALREADY && rd->got.version && rd->have == rd->got.want ? 0 : r;
+	if (r == -EALREADY && rd->got.version && rd->have == rd->got.want)
+		return 0;
+	return (int)op_in_time(op, r);
 }
 
 static int64_t reader_open_run(struct wadi_op *op)

@@ -723,6 +723,39 @@ static void the_bytes_of_a_put_are_not_gone_with_a_connection(void **state)
 	}
 }
 
+static int64_t put_some(struct wadi_op *o)
+{
+	results[0] = put(o, "a", 40000);
+	return 0;
+}
+
+/* Likewise, and a power cut took what metadata knew of it: there is no time to put it anew. */
+static void a_put_that_is_late_is_late_whatever_it_could_do_with_more_time(void **state)
+{
+	static const struct shape shape = { .shards = 2,
+					    .pool_bytes = 64ull << 20,
+					    .snapshot_bytes = 1u << 20,
+					    .has_archive = true,
+					    .delay_ns_max = 20 * MS };
+
+	for (uint64_t at_ns = 0; at_ns < 300 * MS; at_ns += 5 * MS) {
+		cluster_begin_as(6, &shape);
+		run_for(3000 * MS);
+		client_starts(put_some);
+		run_for(at_ns);
+		process_cut_power(cluster.meta, 1);
+		run_for(1000 * MS);
+		sim_node_pause(cluster.clients[0]->node, true);
+		process_start(cluster.meta);
+		run_for(40000 * MS);
+		sim_node_pause(cluster.clients[0]->node, false);
+		run_for(20000 * MS);
+		assert_true(op.has_ended);
+		assert_true(results[0] == 0 || results[0] == -ETIMEDOUT);
+		cluster_close(&cluster);
+	}
+}
+
 static int64_t put_two(struct wadi_op *o)
 {
 	/* One at each store: each goes where most room is. */
@@ -2054,6 +2087,7 @@ int main(void)
 		cmocka_unit_test(that_an_odd_part_has_no_place_is_heard_in_time),
 		cmocka_unit_test(a_stream_that_has_too_little_of_a_quota_late_is_told_so),
 		cmocka_unit_test(the_bytes_of_a_put_are_not_gone_with_a_connection),
+		cmocka_unit_test(a_put_that_is_late_is_late_whatever_it_could_do_with_more_time),
 		cmocka_unit_test(a_grant_whose_answer_was_lost_is_no_stray),
 		cmocka_unit_test(a_store_that_comes_back_fast_has_lost_its_bytes),
 		cmocka_unit_test(a_stores_successor_is_known_to_metadatas_successor),
