@@ -619,6 +619,8 @@ struct part *open_find_part(const struct open *o, uint32_t number);
 /* A new one is made of *spare, which is taken. */
 struct part *open_get_part(struct open *o, uint32_t number, struct part **spare);
 struct open *catalog_open_find(const struct catalog *c, uint64_t id);
+/* If it is there, and its session's: an effect. */
+int open_give_up(struct catalog *c, const struct drop_req *req, uint64_t now_ns);
 /* What it has, in order of the parts; it is gone then. */
 void open_to_body(struct catalog *c, struct open *o, struct body *b);
 void open_forget(struct catalog *c, struct open *o);

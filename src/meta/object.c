@@ -331,7 +331,12 @@ int catalog_commit(struct catalog *c, const struct commit_req *req, struct slice
 		      &ret->rep.commit.version)) {
 		ret->rep.commit.changes = job_changes(j);
 		ret->is_repeat = true;
-		return 0;
+		/* Its bytes may have come once more, and whoever is told OK drops nothing. */
+		return open_give_up(c,
+				    &(struct drop_req){ .job = req->job,
+							.session = req->session,
+							.open = req->open },
+				    now_ns);
 	}
 	r = attempt_check(j, attempt, req->since, ret);
 	if (r == 0)

@@ -296,17 +296,22 @@ void open_dropped_apply(struct catalog *c, struct effect *e)
 	open_drop(c, e->at.open);
 }
 
-int catalog_drop(struct catalog *c, const struct drop_req *req, uint64_t now_ns,
-		 struct outcome *ret)
+int open_give_up(struct catalog *c, const struct drop_req *req, uint64_t now_ns)
 {
 	struct effect e = { .kind = EFFECT_OPEN_DROPPED, .at_ns = now_ns };
 	const struct open *o = catalog_open_find(c, req->open);
 
-	outcome_begin(c, ret);
 	if (!o || o->job->id != req->job || o->session->id != req->session)
 		return 0; /* dropped before, committed, or somebody else's */
 	e.u.open_dropped.open = req->open;
 	return effect_do(c, &e);
+}
+
+int catalog_drop(struct catalog *c, const struct drop_req *req, uint64_t now_ns,
+		 struct outcome *ret)
+{
+	outcome_begin(c, ret);
+	return open_give_up(c, req, now_ns);
 }
 
 bool open_clear(struct catalog *c, struct open *o, uint64_t at_ns)

@@ -148,6 +148,36 @@ static void the_limits_are_named(void **state)
 	assert_int_equal(extend_by(5, open, 0, 0, 0, 100), -EINVAL);
 }
 
+/* The answer to a commit was lost, and the object was put once more, by the same attempt. */
+static void what_came_twice_is_there_once(void **state)
+{
+	struct commit_req req = { .job = job,
+				  .session = 5,
+				  .path = text("a"),
+				  .len = 200,
+				  .attempt_hi = 7,
+				  .attempt_lo = 8 };
+	uint64_t version, other;
+
+	req.open = open_it(5, 1);
+	assert_int_equal(extend_by(5, req.open, 0, 0, 2, 100), 0);
+	assert_int_equal(catalog_commit(t.c, &req, (struct slice){ 0 }, t.now, &t.out), 0);
+	version = t.out.rep.commit.version;
+	other = open_it(6, 1);
+	req.open = open_it(5, 2);
+	assert_int_equal(extend_by(5, req.open, 0, 0, 2, 100), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		assert_int_equal(catalog_commit(t.c, &req, (struct slice){ 0 }, t.now, &t.out), 0);
+		assert_true(t.out.is_repeat && t.out.rep.commit.version == version);
+		assert_null(catalog_check(t.c));
+	}
+	assert_int_equal(commit(5, req.open, "b", 200), -ESTALE);
+	/* What is another session's stays its own. */
+	req.open = other;
+	assert_int_equal(catalog_commit(t.c, &req, (struct slice){ 0 }, t.now, &t.out), 0);
+	assert_int_equal(commit(6, other, "b", 0), 0);
+}
+
 static void a_dropped_one_gives_its_bytes_back_in_steps(void **state)
 {
 	uint64_t open = open_it(5, 1), offset = 0;
@@ -295,6 +325,7 @@ int main(void)
 		T(a_session_with_an_open_object_is_of_its_job),
 		T(to_open_again_finds_the_same),
 		T(what_was_told_before_is_not_added_again),
+		T(what_came_twice_is_there_once),
 		T(an_open_object_belongs_to_its_session),
 		T(the_limits_are_named),
 		T(a_dropped_one_gives_its_bytes_back_in_steps),
