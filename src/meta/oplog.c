@@ -278,8 +278,10 @@ static void file_begin(struct oplog *l)
 	helper_do(l->helper, &f->work);
 }
 
-/* The file stays until a snapshot covers it. Where something else is given up just now, the file is
- * looked at once more behind it. */
+/*
+ * Its file stays until a snapshot covers it. Where something else is given up just now, it is looked
+ * at once more behind that.
+ */
 static void leaf_filed(struct oplog *l, struct leaf *leaf)
 {
 	if (l->waste.is_busy || l->is_closing)
