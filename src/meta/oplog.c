@@ -279,8 +279,8 @@ static void file_begin(struct oplog *l)
 }
 
 /*
- * Its file stays until a snapshot covers it. Where something else is given up just now, it is looked
- * at once more behind that.
+ * Its file stays until a snapshot covers it. Where something else is given up just now, it is
+ * looked at once more behind that.
  */
 static void leaf_filed(struct oplog *l, struct leaf *leaf)
 {
