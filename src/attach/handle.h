@@ -122,12 +122,12 @@ uint64_t op_since_lately(struct wadi_op *op);
  */
 #define RENEWALS_MAX 8
 bool op_renew(struct wadi_op *op, int result);
-/* After the last try of what is begun anew when it is STALE: it may be the last for want of time.
- */
+/* Of the last try of what is begun anew when it is STALE, which may have had no time for more. */
 static inline int64_t op_in_time(const struct wadi_op *op, int64_t result)
 {
 	return result == -ESTALE && op->w->loop->now_ns >= op->due_ns ? -ETIMEDOUT : result;
 }
+
 /* -ENOMEM, said to be of this process. */
 int op_no_memory(struct wadi_op *op);
 /* Words about what was not allocated, or not named at all. */

@@ -183,6 +183,7 @@ static const char *why_not_read(const struct op *op, int x)
 static int look_again(struct op *op, struct reading *g, uint64_t *pause_ns)
 {
 	struct core *core = op->proxy->core;
+
 	object_release(core, &g->found, false);
 	answer_leave(op);
 	if (*pause_ns == 0) {
