@@ -148,6 +148,9 @@
 /* A keeper that says nothing for so long is as good as dead: another one is started. */
 #define KEEP_ANSWER_MS 2000
 
+/* That a server which starts waits for the next keeper, where that one was the first. */
+#define KEEP_NEXT_MS 6000
+
 /* So many segments of the largest size are only for moves: to free one takes another. */
 #define POOL_MOVE_SEGMENTS 2
 

@@ -391,6 +391,26 @@ static int open_keeper(struct kept *k)
 		     : 0;
 }
 
+/* Signals are the main thread's. */
+static int start_watcher(struct kept *k)
+{
+	sigset_t all, before;
+	int r;
+
+	k->wake_fd = eventfd(0, EFD_CLOEXEC);
+	if (k->wake_fd < 0)
+		return complain("cannot watch the keeper in", k->dir.path, -errno);
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	r = -pthread_create(&k->watcher, NULL, watch, k);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (r < 0)
+		return complain("cannot watch the keeper in", k->dir.path, r);
+	k->has_watcher = true;
+	keep_client_set_waiting(k->client, true);
+	return 0;
+}
+
 int kept_open(struct kept *k, const struct kept_config *config)
 {
 	int r;
@@ -405,20 +425,13 @@ int kept_open(struct kept *k, const struct kept_config *config)
 		r = write_run_file(k);
 	if (r == 0)
 		r = open_keeper(k);
-	return r;
+	return r < 0 ? r : start_watcher(k);
 }
 
-int kept_start(struct kept *k)
+void kept_start(struct kept *k)
 {
-	int r;
-
-	if (!k->client)
-		return 0;
 	keep_drop_rest(k->keep);
-	k->wake_fd = eventfd(0, EFD_CLOEXEC);
-	r = k->wake_fd < 0 ? -errno : -pthread_create(&k->watcher, NULL, watch, k);
-	k->has_watcher = r == 0;
-	return r < 0 ? complain("cannot watch the keeper in", k->dir.path, r) : 0;
+	keep_client_set_waiting(k->client, false);
 }
 
 void kept_close(struct kept *k, bool is_over)
@@ -434,6 +447,7 @@ void kept_close(struct kept *k, bool is_over)
 	if (k->client && is_over) {
 		keep_client_end(k->client);
 		end_keeper(k);
+		keeper_unlisten(k->dir.path);
 	}
 	leave_keeper(k);
 	if (is_over && k->dir.lock_fd >= 0 && run_file(k, file))

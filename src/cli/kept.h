@@ -3,7 +3,7 @@
  * kept: the part of a process that outlives it: its run directory, its keeper, and the
  * facts about it that a successor needs to be the same to everybody: where it listens, and
  * the key of its tokens; and its sessions, which are over with it. It starts the keeper, and
- * starts another whenever that dies.
+ * starts another whenever that dies or falls silent.
  *
  *	kept_open    finds the predecessor's directory and keeper, or makes new ones
  *	kept_start   when the predecessor's is taken: what nobody took goes
@@ -61,8 +61,8 @@ struct kept {
 
 /* What went wrong has been told on stderr. */
 int kept_open(struct kept *k, const struct kept_config *config);
-/* The keeper is watched from now on, and may drop what nobody has taken. */
-int kept_start(struct kept *k);
+/* The keeper may drop what nobody has taken; and what is put no longer waits for the next one. */
+void kept_start(struct kept *k);
 /* `is_over`: nobody shall come after us. Fine if it was not opened: its descriptors are -1. */
 void kept_close(struct kept *k, bool is_over);
 

@@ -314,7 +314,7 @@ static int process_start(struct process *s)
 	if (r == 0 && c->roles & WITH_PROXY)
 		r = core_units_open_proxies(s);
 	if (r == 0)
-		r = kept_start(&s->kept);
+		kept_start(&s->kept);
 	if (r == 0)
 		r = fiber_start(&s->loop->fibers, &s->starter, start_run, NULL);
 	return r;

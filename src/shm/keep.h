@@ -17,9 +17,10 @@
  * - The region stays the caller's, mapped and kept. Before it is freed its name is
  *   dropped (or put again with another region).
  * - If the keeper dies, the owner of the keep starts another and hands over all that was
- *   put, by itself; only a put() meanwhile fails, with -EHOSTDOWN: try again later, and
- *   promise nothing on it until then. drop() and take() do not fail for that. The first
- *   name is handed over last: a keeper that has it has all.
+ *   put, by itself; only a put() meanwhile fails, with -EHOSTDOWN (at a start it waits for
+ *   the next one first): try again later, and promise nothing on it until then. drop() and
+ *   take() do not fail for that. The first name is handed over last: a keeper that has it
+ *   has all.
  * - Calls may come from any thread, and lock for their time. All but find() block, for a
  *   message there and back, so they are for helpers and for the start, never for a loop.
  * - `k` may be NULL: nothing is kept. Then regions come from `media`, put() says 0.

@@ -17,7 +17,9 @@ struct keep_client {
 	struct keep keep;
 	pthread_mutex_t lock; /* all below */
 	int fd;
-	bool is_up; /* the connection is good */
+	bool is_up;      /* the connection is good */
+	bool is_waiting; /* for the next keeper, if there is none */
+	pthread_cond_t renewed;
 	/* What is kept, and is handed over to the next keeper. Descriptors of what nobody has
 	 * taken are ours, others are their regions'. */
 	struct keep_set set;
@@ -86,14 +88,28 @@ static int put_locked(struct keep_client *c, struct keep_name name, int fd)
 	return 0;
 }
 
+static bool wait_for_next(struct keep_client *c, uint64_t due_ns)
+{
+	struct timespec due = { .tv_sec = (time_t)(due_ns / 1000000000u),
+				.tv_nsec = (long)(due_ns % 1000000000u) };
+
+	while (c->is_waiting && !c->is_up)
+		if (pthread_cond_timedwait(&c->renewed, &c->lock, &due) == ETIMEDOUT)
+			return false;
+	return c->is_up;
+}
+
 static int client_put(struct keep *k, struct keep_name name, const struct memory *m)
 {
 	struct keep_client *c = container_of(k, struct keep_client, keep);
+	uint64_t due_ns = node_now_ns() + KEEP_NEXT_MS * 1000000ull;
 	int r;
 
 	assert(m->fd >= 0);
 	pthread_mutex_lock(&c->lock);
-	r = put_locked(c, name, m->fd);
+	do
+		r = put_locked(c, name, m->fd);
+	while (r == -EHOSTDOWN && !c->is_up && wait_for_next(c, due_ns));
 	pthread_mutex_unlock(&c->lock);
 	return r;
 }
@@ -208,6 +224,16 @@ static int list_page(struct keep_client *c, struct keep_name *from)
 	return r < 0 ? r : m->value != 0;
 }
 
+static void init_renewed(struct keep_client *c)
+{
+	pthread_condattr_t attributes;
+
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC); /* as node_now_ns() */
+	pthread_cond_init(&c->renewed, &attributes);
+	pthread_condattr_destroy(&attributes);
+}
+
 int keep_client_open(int fd, bool has_more, struct keep_client **ret)
 {
 	struct keep_client *c = node_alloc(sizeof(*c));
@@ -223,6 +249,7 @@ int keep_client_open(int fd, bool has_more, struct keep_client **ret)
 	c->fd = fd;
 	c->is_up = true;
 	pthread_mutex_init(&c->lock, NULL);
+	init_renewed(c);
 	while (has_more && (r = list_page(c, &from)) > 0)
 		;
 	if (r < 0) {
@@ -242,6 +269,7 @@ void keep_client_close(struct keep_client *c)
 			close(c->set.list[i].fd);
 	keep_set_fini(&c->set);
 	close(c->fd);
+	pthread_cond_destroy(&c->renewed);
 	pthread_mutex_destroy(&c->lock);
 	node_free(c);
 }
@@ -262,6 +290,13 @@ void keep_client_end(struct keep_client *c)
 struct keep *keep_client_keep(struct keep_client *c)
 {
 	return &c->keep;
+}
+
+void keep_client_set_waiting(struct keep_client *c, bool is_waiting)
+{
+	pthread_mutex_lock(&c->lock);
+	c->is_waiting = is_waiting;
+	pthread_mutex_unlock(&c->lock);
 }
 
 int keep_client_watch(struct keep_client *c, int wake_fd)
@@ -306,6 +341,8 @@ int keep_client_renew(struct keep_client *c, int fd)
 		r = hand_over(c, n);
 	if (r < 0)
 		(void)fail(c);
+	else
+		pthread_cond_broadcast(&c->renewed);
 	pthread_mutex_unlock(&c->lock);
 	return r;
 }

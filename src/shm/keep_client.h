@@ -28,5 +28,10 @@ struct keep *keep_client_keep(struct keep_client *c);
 /* Waits until the keeper is gone (0), or `wake_fd` is readable (-ECANCELED). One thread at a time.
  */
 int keep_client_watch(struct keep_client *c, int wake_fd);
+/*
+ * From now on a put() without a keeper waits for the next one, KEEP_NEXT_MS at most, before it
+ * fails; or it does so no more. For a start, which cannot go on without; there is a watcher.
+ */
+void keep_client_set_waiting(struct keep_client *c, bool is_waiting);
 /* Another keeper, a new one: takes the connection, and hands over all that was put. */
 int keep_client_renew(struct keep_client *c, int fd);

@@ -63,6 +63,14 @@ int keeper_listen(const char *directory)
 	return fd;
 }
 
+void keeper_unlisten(const char *directory)
+{
+	struct sockaddr_un at;
+
+	if (socket_path(directory, &at) == 0)
+		(void)unlink(at.sun_path);
+}
+
 /*
  * Nobody finds us where another keeper's socket is, or nothing. `otherwise`: what is to be taken
  * for true if the kernel cannot say.

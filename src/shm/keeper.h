@@ -24,6 +24,8 @@ struct keeper_config {
 
 /* A socket in `directory`, listened at; the stale one that was there is gone. Its descriptor. */
 int keeper_listen(const char *directory);
+/* One that was killed, or stays silent, does not take its socket along: its owner does. */
+void keeper_unlisten(const char *directory);
 /*
  * Until it is over. Then it has removed the directory, with the sockets in it, unless
  * somebody has locked that: a successor who has just not connected yet, and who is waited

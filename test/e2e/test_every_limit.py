@@ -70,6 +70,7 @@ HELD = {
     "INDEX_TABLE_BYTES_MAX": ("test_shm_index", "size"),
     "RING_SLOTS": ("test_ring", "size"),
     "KEEP_REGIONS_MAX": ("test_keep_set", "size"),
+    "KEEP_NEXT_MS": ("test_keep", "period"),
     "RING_SLOT_BYTES": ("test_ring", "size"),
     "DUTY_AGAIN_MS": ("test_shard", "period"),
     "SESSION_HEARTBEAT_MS": ("test_shard", "period"),

@@ -606,6 +606,27 @@ static void a_keeper_that_has_stopped_is_left(void **state)
 	media_memfd.free(&m);
 }
 
+/* Who cannot go on without a keeper waits for the next one, but not for ever. */
+static void a_put_may_wait_for_the_next_one(void **state)
+{
+	struct world *w = *state;
+	struct memory m = made(w, 4096, 1);
+	uint64_t begun_ns, ms;
+
+	w->kill_keeper(w);
+	keep_client_set_waiting(w->client, true);
+	begun_ns = node_now_ns();
+	assert_int_equal(keep_put(w->keep, name_of(KEEP_LOG, 0, 0), &m), -EHOSTDOWN);
+	ms = (node_now_ns() - begun_ns) / 1000000;
+	assert_in_range(ms, KEEP_NEXT_MS, 3 * KEEP_NEXT_MS);
+	keep_client_set_waiting(w->client, false);
+	begun_ns = node_now_ns();
+	assert_int_equal(keep_put(w->keep, name_of(KEEP_LOG, 0, 0), &m), -EHOSTDOWN);
+	assert_true((node_now_ns() - begun_ns) / 1000000 < KEEP_NEXT_MS);
+	real_renew_keeper(w);
+	media_memfd.free(&m);
+}
+
 static void a_keeper_without_descriptors_says_so_and_keeps_what_it_has(void **state)
 {
 	struct world *w = *state;
@@ -932,6 +953,7 @@ int main(void)
 		cmocka_unit_test(a_keeper_ends_when_it_is_told_to_but_not_while_it_is_owned),
 		cmocka_unit_test(a_keeper_whose_place_another_took_ends_with_its_owner),
 		REAL(a_keeper_that_has_stopped_is_left),
+		REAL(a_put_may_wait_for_the_next_one),
 		REAL(a_keeper_without_descriptors_says_so_and_keeps_what_it_has),
 		REAL(only_sealed_memory_of_ours_is_taken),
 		REAL(strange_bytes_end_the_connection_and_nothing_else),
