@@ -105,6 +105,9 @@ def test_a_quota_is_a_limit(store, tmp_path):
     begun = time.monotonic()  # what can never fit is refused at once
     w("put", tmp_path / "huge", "huge", "--timeout", "60s", code=REFUSED, status="QUOTA")
     assert time.monotonic() - begun < 30
+    tiny, begun = store.job(None, "--quota", "dram=1K"), time.monotonic()
+    tiny("put", "-", "value", "--timeout", "20s", input=pattern(1500), code=REFUSED, status="QUOTA")
+    assert time.monotonic() - begun < 10
     full, number = None, 0
     while not full:
         done = told(lambda: w.run("put", tmp_path / "x", f"x{number}", "--timeout", "1s"))  # pylint: disable=cell-var-from-loop

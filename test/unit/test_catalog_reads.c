@@ -297,6 +297,19 @@ static void a_reader_who_asks_on_keeps_his_read(void **state)
 	assert_int_equal(reads_left("a"), 1);
 }
 
+/* Its bytes came with the read. */
+static void of_a_value_there_is_nothing_to_find(void **state)
+{
+	struct find_req find = { .job = job, .session = 5 };
+
+	assert_int_equal(put_reads("a", 1), 0);
+	assert_int_equal(read_as(5, 1, "a"), 0);
+	find.hold = t.out.rep.lookup.hold;
+	assert_int_equal(catalog_find(t.c, &find, t.now, slot_payload(&t), &t.out), 0);
+	assert_int_equal(t.out.rep.find.found, 0);
+	assert_int_equal(slot_got(&t).len, 0);
+}
+
 static void a_read_belongs_to_a_session(void **state)
 {
 	assert_int_equal(put_reads("a", 1), 0);
@@ -653,6 +666,7 @@ int main(void)
 		T(a_read_that_is_tried_again_has_its_time_anew),
 		T(a_session_with_many_holds_ends_in_steps),
 		T(a_reader_who_asks_on_keeps_his_read),
+		T(of_a_value_there_is_nothing_to_find),
 		T(a_read_belongs_to_a_session),
 		T(a_replaced_object_is_read_to_its_end),
 		T(a_renamed_object_keeps_its_reads_and_grants),

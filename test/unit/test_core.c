@@ -1959,6 +1959,26 @@ static void late_commit(struct request *r)
 	request_fail(r, -ENOLINK, "the session is over");
 }
 
+static void held_lookup(struct request *r)
+{
+	struct wcur w = request_answer(r);
+
+	lookup_rep_put(&w, &(struct lookup_rep){ .hold = 7, .nth_try = 1, .crc = crc_begin(0) });
+	request_reply(r, &w, NULL);
+}
+
+/* It has used the read up, and its answer is lost so many times. */
+static unsigned lost_releases;
+
+static void lost_release(struct request *r)
+{
+	if (lost_releases > 0) {
+		lost_releases--;
+		conn_close(r->conn);
+	}
+	request_fail(r, -ESTALE, "there is no such hold");
+}
+
 static struct conn *full_conn;
 
 static void full_closed(struct conn *c)
@@ -1972,6 +1992,8 @@ static const struct service FULL = {
 	.handlers = { [MESSAGE_HELLO] = { .serve = full_hello },
 		      [MESSAGE_LEASE] = { .serve = full_lease },
 		      [MESSAGE_COMMIT] = { .serve = late_commit },
+		      [MESSAGE_LOOKUP] = { .serve = held_lookup },
+		      [MESSAGE_RELEASE] = { .serve = lost_release },
 		      [MESSAGE_SETTLE] = { .serve = full_settle } },
 	.closed = full_closed,
 };
@@ -2053,6 +2075,29 @@ static void what_is_cut_off_at_the_deadline_was_not_answered(void **state)
 				   "-113 the connection to metadata was lost; ");
 }
 
+static void note_release(unsigned lost, bool is_confirmed)
+{
+	struct slice name = { (const uint8_t *)"x", 1 };
+
+	lost_releases = 0;
+	note("%d:", object_find(of_full, job, name, 0, 0, 1, 1, due(), &found, why, sizeof(why)));
+	lost_releases = lost;
+	note("%d ", object_release_wait(of_full, &found, is_confirmed, due()));
+}
+
+static void play_lost_release(void)
+{
+	note_release(0, true);
+	note_release(1, true);
+	note_release(1, false);
+}
+
+static void a_read_whose_confirmation_was_not_answered_is_confirmed(void **state)
+{
+	play_full(play_lost_release);
+	assert_string_equal(notes, "job:0 0:-116 0:0 0:-116 ");
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -2086,6 +2131,7 @@ int main(void)
 		CORE_TEST(segments_that_nobody_writes_to_are_all_sealed),
 		CORE_TEST(what_a_full_log_does_not_take_is_given_back_later),
 		CORE_TEST(what_is_cut_off_at_the_deadline_was_not_answered),
+		CORE_TEST(a_read_whose_confirmation_was_not_answered_is_confirmed),
 		cmocka_unit_test_setup_teardown(
 			sums_that_were_not_written_are_written_by_the_next_commit, far_setup,
 			far_teardown),

@@ -287,6 +287,8 @@ static void a_segment_goes_back_to_its_job_as_it_was(void **state)
 {
 	struct grant g = get_one(JOB_A, 1, MB), again;
 
+	assert_int_equal(p.counters.granted_count, 1);
+	assert_int_equal(p.counters.granted_bytes, MB);
 	write_all(&g, JOB_A, 7);
 	assert_int_equal(free_it(&g, 2000000), 0);
 	now += 9900 * MS;
